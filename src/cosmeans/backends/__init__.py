@@ -1,0 +1,1 @@
+"""How one batch is assigned and added: the meaning (`reference`) and the fast ways to the same bits."""

@@ -1,0 +1,124 @@
+"""The three seams of a fit. A pass over the data is a sum: batches add, ranks add, a backend adds one batch.
+
+Rules that hold for every implementation:
+ties      the lowest index among the largest canonical scores (`sphere.scores`), over all K centroids
+dtypes    labels int32 inside, sums int64, scores float64, centroids and similarities float32 unit rows
+order     nothing depends on the order or the size of batches, nor on the rows beside a row
+owners    rows belong to the caller and are never written; `labels` and `sums` belong to the loop
+rows      batches hold raw rows; what they mean is `sphere.unit_rows(batch.rows, batch.norms)`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from cosmeans.data import Assignment, Batch, ClusterSums
+from cosmeans.result import Iteration
+
+
+class RowSource(Protocol):
+    """N rows in a fixed order, read batch by batch."""
+
+    n_rows: int
+    n_features: int
+    device: torch.device
+    scale: int
+    """s of rule 4, from the total weight of all rows."""
+    total: int
+    """V of rule 4: the sum of term(w, 2^s) over the rows kept."""
+
+    def batches(self) -> Iterator[Batch]:
+        """Every row once, in order."""
+        ...
+
+    def take(self, indices: Tensor) -> Tensor:
+        """Unit rows by index, (len(indices), D) float32, after rule 1."""
+        ...
+
+    def kept(self, index: int) -> bool:
+        """Whether a row takes part (it has a direction, and weight above 0)."""
+        ...
+
+    def masses(self) -> Tensor | None:
+        """term(w, 2^s) of every row, left-out ones too, (N,) int64; None: all are 2^s."""
+        ...
+
+
+class Backend(Protocol):
+    """How one batch is assigned and added. One instance serves one fit or one predict."""
+
+    name: str
+    device: torch.device
+
+    def squared_norms(self, rows: Tensor) -> Tensor:
+        """`sphere.squared_norms`, (B,) float64."""
+        ...
+
+    def begin(self, rows: RowSource) -> None:
+        """A fit over these rows starts: per-row state may be made (and is bounded by this backend)."""
+        ...
+
+    def prepare(self, centroids: Tensor) -> Any:
+        """Whatever a pass needs to know of the centroids; handed back to `assign` for every batch."""
+        ...
+
+    def assign(self, batch: Batch, prepared: Any, before: Tensor) -> Assignment:
+        """Label of every row. `before` (B,) int32: its label in the pass before, -1 if there was none."""
+        ...
+
+    def accumulate(self, batch: Batch, before: Tensor, after: Tensor, into: ClusterSums) -> int | Tensor:
+        """Move the rows whose label changed from sum to sum; returns how many those were."""
+        ...
+
+    def scores(self, batch: Batch, centroids: Tensor, labels: Tensor) -> Tensor:
+        """Canonical score of each row with the centroid of its label, (B,) float64; 0 for label -1."""
+        ...
+
+    def cosines(self, batch: Batch, centroids: Tensor) -> Tensor:
+        """Canonical scores with every centroid, rounded to float32, (B, K); 0 for rows not kept."""
+        ...
+
+    def improve(self, batch: Batch, centroid: Tensor, best: Tensor) -> None:
+        """Raise best (B,) float64 to the canonical score with this centroid (D,) where that is larger."""
+        ...
+
+
+class Group(Protocol):
+    """The processes that share the rows of one fit."""
+
+    def sum(self, sums: ClusterSums) -> ClusterSums:
+        """Sums over all ranks. Integers only: the same bits on every rank."""
+        ...
+
+
+class Observer(Protocol):
+    """Who watches a fit: progress bars, tests, the interrupt of the command line."""
+
+    @property
+    def stop_requested(self) -> bool:
+        """True: end after this batch, with the centroids of the last finished epoch."""
+        ...
+
+    def seeding(self, done: int, total: int) -> None:
+        """First centroids found so far."""
+        ...
+
+    def reading(self, rows: int, total: int) -> None:
+        """Rows inspected so far, before the first epoch (of total)."""
+        ...
+
+    def epoch(self, number: int, of: int) -> None:
+        """An epoch begins (1-based). `of` = 0: the last assignment, whose labels are returned."""
+        ...
+
+    def batch(self, rows: int) -> None:
+        """So many more rows were assigned."""
+        ...
+
+    def iteration(self, iteration: Iteration) -> None:
+        """An epoch ended."""
+        ...

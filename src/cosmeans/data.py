@@ -1,0 +1,72 @@
+"""The tensors that flow through a fit, with names.
+
+Shape letters everywhere: N rows, D dimensions, K clusters, B rows of one batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+NO_LABEL = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Consecutive rows of a source, as they lie; `sphere.unit_rows(batch.rows, batch.norms)` is what they mean.
+
+    start    index of the first row in its source
+    rows     (B, D) float16, bfloat16, float32 or float64; never written to
+    norms    (B,) float64: what rule 1 divides each row by; None: every row is taken as it lies
+    keep     (B,) bool: False for rows without direction or to be skipped; None: all are kept
+    weights  (B,) float64, scaled by a power of two (rule 4); None: every weight is 1
+    """
+
+    start: int
+    rows: Tensor
+    norms: Tensor | None = None
+    keep: Tensor | None = None
+    weights: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.rows.shape[0]
+
+    @property
+    def span(self) -> slice:
+        return slice(self.start, self.start + len(self))
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """The labels of one batch.
+
+    labels   (B,) int32; -1 for rows not kept
+    settled  rows that the screen could not certify and canonical scores decided
+    """
+
+    labels: Tensor
+    settled: int | Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSums:
+    """What a pass adds up; integers, so any order of adding gives the same bits.
+
+    direction  (K, D) int64: sum of term(w, q) over the rows of each cluster (rule 4)
+    count      (K,) int64: rows of each cluster
+    scale      s: an entry x of a unit row counts as q = rint(x 2^s)
+    """
+
+    direction: Tensor
+    count: Tensor
+    scale: int
+
+    @classmethod
+    def zeros(cls, n_clusters: int, n_features: int, scale: int, device: torch.device | str) -> ClusterSums:
+        return cls(
+            torch.zeros((n_clusters, n_features), dtype=torch.int64, device=device),
+            torch.zeros(n_clusters, dtype=torch.int64, device=device),
+            scale,
+        )

@@ -1,0 +1,86 @@
+"""Everything that cosmeans raises or warns about on purpose.
+
+    CosmeansError
+    ├── OptionError(ValueError)            an option has a value it can't have
+    ├── InputError(ValueError)             rows, weights or centroids can't be clustered as they are
+    │   └── TooFewRowsError
+    ├── InputTypeError(TypeError)          rows are of a kind that has no cosine (complex, bool, text)
+    ├── FileError(OSError)                 a file can't be read or written
+    │   ├── ModelFormatError               a model folder is of a newer format, or damaged
+    │   └── OutputExistsError              nothing is overwritten unless told to
+    ├── BackendUnavailableError(RuntimeError)
+    ├── EmptyClusterError(RuntimeError)    only with empty_clusters="raise"
+    └── PrecisionError(RuntimeError)       float32 products on this machine are not float32 products
+
+    CosmeansWarning(UserWarning)
+    ├── ZeroRowsWarning
+    ├── SkippedRowsWarning
+    ├── DistinctRowsWarning                fewer distinct rows or centroids than n_clusters
+    └── ArgumentOrderWarning
+
+Every message says what came, what is needed, and what to do.
+"""
+
+
+class CosmeansError(Exception):
+    """Base of all errors raised on purpose."""
+
+
+class OptionError(CosmeansError, ValueError):
+    """An option has a value it can't have."""
+
+
+class InputError(CosmeansError, ValueError):
+    """Rows, weights or centroids that can't be clustered as they are."""
+
+
+class TooFewRowsError(InputError):
+    """Fewer rows than clusters."""
+
+
+class InputTypeError(CosmeansError, TypeError):
+    """Data of a kind that has no cosine."""
+
+
+class FileError(CosmeansError, OSError):
+    """A file that can't be read or written."""
+
+
+class ModelFormatError(FileError):
+    """A model folder that is damaged or of a newer format."""
+
+
+class OutputExistsError(FileError):
+    """An output that exists already; nothing was overwritten."""
+
+
+class BackendUnavailableError(CosmeansError, RuntimeError):
+    """The backend or device asked for can't run here."""
+
+
+class EmptyClusterError(CosmeansError, RuntimeError):
+    """A cluster without direction under ``empty_clusters="raise"``."""
+
+
+class PrecisionError(CosmeansError, RuntimeError):
+    """A float32 matrix product is computed in less than float32."""
+
+
+class CosmeansWarning(UserWarning):
+    """Base of all warnings."""
+
+
+class ZeroRowsWarning(CosmeansWarning):
+    """Rows without direction: they get label -1."""
+
+
+class SkippedRowsWarning(CosmeansWarning):
+    """Rows with NaN or infinity were skipped as asked: they get label -1."""
+
+
+class DistinctRowsWarning(CosmeansWarning):
+    """Fewer distinct rows than clusters."""
+
+
+class ArgumentOrderWarning(CosmeansWarning):
+    """The arguments look as if they were meant in another order."""

@@ -1,0 +1,95 @@
+"""Each option of a fit, once: its default, its range, its help. Feeds validation, the command line and docs."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, dataclass, field, fields
+from numbers import Integral, Real
+from typing import Any
+
+from cosmeans.errors import OptionError
+
+
+def option(
+    default: Any,
+    *,
+    help: str,
+    at_least: float | None = None,
+    choices: tuple[str, ...] = (),
+    none: bool = False,
+    kind: type = int,
+) -> Any:
+    """A dataclass field that knows how to check and explain itself."""
+    return field(
+        default=default,
+        metadata={"help": help, "at_least": at_least, "choices": choices, "none": none, "kind": kind},
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FitOptions:
+    """Options that are plain values. `init`, rows and weights are checked where they are opened."""
+
+    n_clusters: int = option(8, at_least=1, help="number of clusters K")
+    batch_size: int | None = option(
+        None, at_least=1, none=True, help="rows held in working memory at once; default: chosen by memory"
+    )
+    epochs: int = option(100, at_least=1, help="most passes over the rows")
+    n_init: int = option(1, at_least=1, help="number of starts; the run of highest similarity is kept")
+    tol: float = option(
+        0.0, at_least=0.0, kind=float, help="stop when no centroid moves farther than this chord; 0: fixed point"
+    )
+    random_state: Any = option(
+        None, none=True, kind=object, help="seed of every random choice; default: drawn and kept in the result"
+    )
+    max_iter: int | None = option(None, at_least=1, none=True, help="another name for epochs")
+    verbose: int = option(1, at_least=0, help="0: silent, 1: progress bars for work that takes a while")
+    warm_start: bool = option(True, kind=bool, help="a second fit goes on from the present centers")
+    zero_rows: str = option(
+        "warn", kind=str, choices=("warn", "skip", "error"), help="rows of zeros: label -1 with or without a word"
+    )
+    nonfinite: str = option(
+        "error", kind=str, choices=("error", "skip"), help="rows with NaN or infinity: an error, or label -1"
+    )
+    empty_clusters: str = option(
+        "move",
+        kind=str,
+        choices=("move", "keep", "error"),
+        help="a cluster without rows moves to the worst-fitting row, keeps its centroid, or is an error",
+    )
+    backend: str = option(
+        "auto", kind=str, choices=("auto", "cpu", "reference"), help="what computes; the answer does not depend on it"
+    )
+
+    def __post_init__(self) -> None:
+        for spec in fields(self):
+            check_option(spec.name, getattr(self, spec.name), dict(spec.metadata))
+        if self.max_iter is not None:
+            object.__setattr__(self, "epochs", self.max_iter)
+
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        return {spec.name: spec.default for spec in fields(cls) if spec.default is not MISSING}
+
+    @classmethod
+    def help(cls, name: str) -> str:
+        return next(spec.metadata["help"] for spec in fields(cls) if spec.name == name)
+
+
+def check_option(name: str, value: Any, rule: dict[str, Any]) -> None:
+    """Raise OptionError if value is not what the option takes."""
+    kind, at_least = rule["kind"], rule["at_least"]
+    if (value is None and rule["none"]) or kind is object:
+        return
+    if kind is bool:
+        if not isinstance(value, bool | int) or value not in (0, 1):
+            raise OptionError(f"{name} must be True or False, got {value!r}.")
+        return
+    if kind is str:
+        if value not in rule["choices"]:
+            allowed = ", ".join(repr(choice) for choice in rule["choices"])
+            raise OptionError(f"{name} must be one of {allowed}; got {value!r}.")
+        return
+    number = Integral if kind is int else Real
+    if isinstance(value, bool) or not isinstance(value, number) or not float(value) >= at_least:
+        noun = "an integer" if kind is int else "a number"
+        raise OptionError(f"{name} must be {noun} of at least {at_least:g}; got {value!r}.")

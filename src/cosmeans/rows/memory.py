@@ -1,0 +1,172 @@
+"""Rows that lie in memory, or in a file mapped into it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor
+
+from cosmeans import sphere
+from cosmeans.data import Batch
+from cosmeans.errors import InputError, SkippedRowsWarning, ZeroRowsWarning
+from cosmeans.rows.weights import prepare_weights, total_weight
+
+_BATCH_BYTES = 64 << 20  # a float32 copy of one batch; larger batches gain nothing
+_MEMORY_SHARE = 64  # and at most this part of the memory that is free
+
+
+def choose_batch_size(n_rows: int, n_features: int) -> int:
+    """Rows per batch such that a float32 copy of one stays small beside the free memory."""
+    budget = min(_BATCH_BYTES, psutil.virtual_memory().available // _MEMORY_SHARE)
+    return max(1, min(n_rows, max(1024, budget // (4 * n_features))))
+
+
+class MemoryRows:
+    """N rows of one tensor. Rows of unit length are neither copied nor changed; others keep 8 bytes a row.
+
+    squared_norms  the backend's function: one pass finds lengths, zero rows, NaN and infinity (rule 1)
+    zero_rows      "warn" | "skip" | "error"
+    nonfinite      "error" | "skip"
+    progress       called with (rows inspected, N)
+    """
+
+    def __init__(
+        self,
+        rows: Tensor,
+        *,
+        squared_norms: Callable[[Tensor], Tensor],
+        batch_size: int | None = None,
+        sample_weight: Any = None,
+        zero_rows: str = "warn",
+        nonfinite: str = "error",
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self.rows = rows
+        self.n_rows, self.n_features = rows.shape
+        self.device = rows.device
+        self.batch_size = batch_size or choose_batch_size(self.n_rows, self.n_features)
+        weights = prepare_weights(sample_weight, self.n_rows)
+        self.scale = _checked_scale(total_weight(weights, self.n_rows))
+        self.weights = None if weights is None else weights.to(self.device)
+        self.norms: Tensor | None = None
+        self.keep: Tensor | None = None
+        self._inspect(squared_norms, zero_rows, nonfinite, progress)
+        self.total = self._total()
+
+    def batches(self) -> Iterator[Batch]:
+        for start in range(0, self.n_rows, self.batch_size):
+            span = slice(start, min(start + self.batch_size, self.n_rows))
+            yield Batch(
+                start,
+                self.rows[span],
+                _cut(self.norms, span),
+                _cut(self.keep, span),
+                _cut(self.weights, span),
+            )
+
+    def take(self, indices: Tensor) -> Tensor:
+        index = indices.to(self.device)
+        return sphere.unit_rows(self.rows[index], None if self.norms is None else self.norms[index])
+
+    def kept(self, index: int) -> bool:
+        has_direction = self.keep is None or bool(self.keep[index])
+        return has_direction and (self.weights is None or float(self.weights[index]) > 0.0)
+
+    def masses(self) -> Tensor | None:
+        if self.weights is None:
+            return None
+        unit = torch.full_like(self.weights, 2.0**self.scale).to(torch.int64)
+        return sphere.term(self.weights, unit)
+
+    def _total(self) -> int:
+        masses = self.masses()
+        if masses is None:
+            n_kept = self.n_rows if self.keep is None else int(self.keep.sum())
+            return n_kept << self.scale
+        return int(masses.sum() if self.keep is None else masses[self.keep].sum())
+
+    def _inspect(
+        self,
+        squared_norms: Callable[[Tensor], Tensor],
+        zero_rows: str,
+        nonfinite: str,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        """One pass over the rows; raises before any work is done."""
+        bad, zero = _Left(), _Left()
+        for batch in self.batches():
+            squared = squared_norms(batch.rows)
+            finite, nonzero = torch.isfinite(squared), squared != 0
+            norms = sphere.divisors(squared)
+            if bool((norms != 1.0).any()):
+                if self.norms is None:
+                    self.norms = torch.ones(self.n_rows, dtype=torch.float64, device=self.device)
+                self.norms[batch.span] = norms
+            usable = finite & nonzero
+            if not bool(usable.all()):
+                bad.add(~finite, batch.start)
+                zero.add(~nonzero, batch.start)
+                if nonfinite == "error" and bad.count:
+                    raise InputError(
+                        f"Row {bad.first} contains NaN or infinity. Remove such rows, or pass "
+                        'nonfinite="skip" to give them label -1.'
+                    )
+                if self.keep is None:
+                    self.keep = torch.ones(self.n_rows, dtype=torch.bool, device=self.device)
+                self.keep[batch.span] = usable
+            if progress is not None:
+                progress(batch.start + len(batch), self.n_rows)
+        _report(bad, zero, zero_rows, self.n_rows)
+
+
+class _Left:
+    """Rows left out for one reason: how many, and the first."""
+
+    def __init__(self) -> None:
+        self.count, self.first = 0, -1
+
+    def add(self, mask: Tensor, start: int) -> None:
+        found = int(mask.sum())
+        if found and not self.count:
+            self.first = start + int(mask.to(torch.int8).argmax())
+        self.count += found
+
+
+def _report(bad: _Left, zero: _Left, zero_rows: str, n_rows: int) -> None:
+    if zero.count and zero_rows == "error":
+        raise InputError(
+            f"{zero.count} of {n_rows} rows are zero (the first is row {zero.first}) and have no direction. "
+            'Remove them, or pass zero_rows="warn" or "skip" to give them label -1.'
+        )
+    if zero.count and zero_rows == "warn":
+        warnings.warn(
+            f"{zero.count} of {n_rows} rows are zero (the first is row {zero.first}) and have no direction: "
+            "they get label -1.",
+            ZeroRowsWarning,
+            stacklevel=2,
+        )
+    if bad.count:
+        warnings.warn(
+            f"{bad.count} of {n_rows} rows contain NaN or infinity (the first is row {bad.first}) and are "
+            "skipped: they get label -1.",
+            SkippedRowsWarning,
+            stacklevel=2,
+        )
+
+
+def _checked_scale(total: int) -> int:
+    scale = sphere.fixed_point_scale(total)
+    if scale < sphere.MIN_SCALE:
+        raise InputError(
+            f"The weights sum to about {total:.3g}; exact sums need a total below 2^42 (4.4e12). "
+            "Divide all weights by the same number."
+        )
+    return scale
+
+
+def _cut(values: Tensor | None, span: slice) -> Tensor | None:
+    return None if values is None else values[span]

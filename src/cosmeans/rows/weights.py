@@ -1,0 +1,60 @@
+"""Weights of rows, made safe for integer sums (rule 4)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cosmeans.errors import InputError
+
+
+def prepare_weights(sample_weight: Any, n_rows: int) -> Tensor | None:
+    """Weights as (N,) float64, scaled by the power of two that brings the largest below 1 into [1, 2).
+
+    None and a single number weigh all rows alike.
+    """
+    if sample_weight is None:
+        return None
+    if isinstance(sample_weight, Tensor):
+        weights = sample_weight.detach().to("cpu", torch.float64)
+    else:
+        weights = torch.from_numpy(np.array(sample_weight, dtype=np.float64))
+    if weights.ndim == 0:
+        weights = weights.expand(n_rows).clone()
+    if weights.shape != (n_rows,):
+        raise InputError(
+            f"Sample weights have shape {tuple(weights.shape)}; {n_rows} rows need one weight each, "
+            f"shape ({n_rows},)."
+        )
+    if not bool(torch.isfinite(weights).all()):
+        raise InputError(
+            f"sample_weight[{_first(~torch.isfinite(weights))}] is NaN or infinity; weights must be finite."
+        )
+    if bool((weights < 0).any()):
+        first = _first(weights < 0)
+        raise InputError(
+            f"sample_weight[{first}] is {float(weights[first]):g}; weights must not be negative. "
+            "Drop such rows or give them weight 0."
+        )
+    largest = float(weights.max()) if n_rows else 0.0
+    if largest == 0.0:
+        raise InputError("Every sample weight is zero; at least one row needs a weight above zero.")
+    exponent = 1 - np.frexp(largest)[1] if largest < 1.0 else 0
+    return weights * 2.0**exponent
+
+
+def total_weight(weights: Tensor | None, n_rows: int) -> int:
+    """W of rule 4: sum of ceil(w) over every row."""
+    if weights is None:
+        return n_rows
+    ceiled = torch.ceil(weights)
+    if float(ceiled.sum()) >= 2.0**60:
+        return 1 << 60
+    return int(ceiled.to(torch.int64).sum())
+
+
+def _first(mask: Tensor) -> int:
+    return int(mask.to(torch.int8).argmax())

@@ -1,0 +1,173 @@
+"""First centroids: counter-based random words, integer masses, integer prefix sums in row order (rule 6).
+
+Nothing here depends on the device, the batches or the order of a floating-point sum.
+"""
+
+from __future__ import annotations
+
+import warnings
+from enum import IntEnum
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cosmeans import sphere
+from cosmeans.contracts import Backend, Observer, RowSource
+from cosmeans.data import Batch
+from cosmeans.errors import DistinctRowsWarning, InputError
+
+_WORD = 1 << 64
+_SAMPLE_PER_CLUSTER = 256  # k-means++ reads all rows K times; beyond 256 rows a cluster it reads a sample
+
+
+class Purpose(IntEnum):
+    """The second half of every Philox key: draws for different ends never meet."""
+
+    RANDOM = 1
+    PLUS_PLUS = 2
+    SAMPLE = 3
+
+
+def draw_below(bound: int, seed: int, purpose: Purpose, counter: int, run: int) -> int:
+    """A uniform integer in [0, bound) from Philox words (Lemire 2019: multiply, reject the uneven rest)."""
+    generator = np.random.Philox(key=(seed, int(purpose)), counter=(counter, run, 0, 0))
+    uneven = _WORD % bound
+    while True:
+        product = int(generator.random_raw()) * bound
+        if product % _WORD >= uneven:
+            return product >> 64
+
+
+class _Draws:
+    """Rows in proportion to integer masses: the first whose inclusive prefix sum exceeds the draw."""
+
+    def __init__(self, rows: RowSource, masses: Tensor | None, seed: int, purpose: Purpose, run: int) -> None:
+        self.key = (seed, purpose)
+        self.run = run
+        self.shift = rows.scale
+        self.prefix = None if masses is None else torch.cumsum(masses, 0).cpu().numpy()
+        self.bound = rows.n_rows << rows.scale if self.prefix is None else int(self.prefix[-1])
+
+    def row(self, counter: int) -> int:
+        r = draw_below(self.bound, *self.key, counter, self.run)
+        if self.prefix is None:
+            return r >> self.shift
+        return int(np.searchsorted(self.prefix, r, side="right"))
+
+
+def random_rows(rows: RowSource, n_clusters: int, seed: int, run: int = 0) -> Tensor:
+    """K rows of different content, drawn in proportion to their weights: (K, D).
+
+    Rows left out and contents taken already are passed over. After 32 K + 1000 draws the rest comes from row
+    order; with fewer than K distinct rows the first ones are repeated, with a warning.
+    """
+    draws = _Draws(rows, rows.masses(), seed, Purpose.RANDOM, run)
+    seeds = _DistinctRows(rows, n_clusters)
+    for counter in range(32 * n_clusters + 1000):
+        if seeds.full:
+            return seeds.centroids()
+        seeds.offer(draws.row(counter))
+    for index in range(rows.n_rows):
+        if seeds.full:
+            return seeds.centroids()
+        seeds.offer(index)
+    return seeds.centroids()
+
+
+class _DistinctRows:
+    """Rows taken in turn, each content once."""
+
+    def __init__(self, rows: RowSource, wanted: int) -> None:
+        self.rows, self.wanted = rows, wanted
+        self.seen: set[bytes] = set()
+        self.asked: set[int] = set()
+        self.taken: list[Tensor] = []
+
+    @property
+    def full(self) -> bool:
+        return len(self.taken) >= self.wanted
+
+    def offer(self, index: int) -> None:
+        if self.full or index in self.asked or not self.rows.kept(index):
+            return
+        self.asked.add(index)
+        row = self.rows.take(torch.tensor([index]))
+        content = row.cpu().numpy().tobytes()
+        if content not in self.seen:
+            self.seen.add(content)
+            self.taken.append(row)
+
+    def centroids(self) -> Tensor:
+        found = len(self.taken)
+        if found == 0:
+            raise InputError("No row can be a first centroid: all are zero, skipped or of weight zero.")
+        if found < self.wanted:
+            warn_few_distinct(found, self.wanted)
+        return torch.cat([self.taken[i % found] for i in range(self.wanted)])
+
+
+def warn_few_distinct(found: int, wanted: int) -> None:
+    warnings.warn(
+        f"n_clusters={wanted}, but the rows point in only {found} distinct directions: "
+        "some centroids are equal and share one cluster. Lower n_clusters.",
+        DistinctRowsWarning,
+        stacklevel=2,
+    )
+
+
+def plus_plus(
+    rows: RowSource, n_clusters: int, seed: int, backend: Backend, run: int = 0, observer: Observer | None = None
+) -> Tensor:
+    """k-means++ on the sphere: each next centroid is a row drawn in proportion to 1 - cos to the nearest so far.
+
+    1 - cos is half the squared chord, so this is the D^2 rule of Arthur & Vassilvitskii 2007. The masses are
+    integers, rint((1 - cos) 2^(s-1)), and 0 where 1 - cos < 2^-20. Where the total weight exceeds 256 K, it
+    runs on a sample of 256 K rows drawn with their weights.
+    """
+    batches, masses = _sampled(rows, n_clusters, seed, run)
+    best = [torch.full((len(batch),), -2.0, dtype=torch.float64, device=rows.device) for batch in batches]
+    first = _Draws(rows, rows.masses(), seed, Purpose.RANDOM, run)
+    counter = 0
+    while not rows.kept(index := first.row(counter)):
+        counter += 1
+    centroids = [rows.take(torch.tensor([index]))]
+    for j in range(1, n_clusters):
+        weights = []
+        for batch, nearest in zip(batches, best, strict=True):
+            backend.improve(batch, centroids[-1][0], nearest)
+            weights.append(_distance_masses(batch, nearest, rows.scale))
+        prefix = torch.cumsum(torch.cat(weights), 0).cpu().numpy()
+        if prefix[-1] == 0:
+            warn_few_distinct(j, n_clusters)
+            return torch.cat([centroids[i % j] for i in range(n_clusters)])
+        r = draw_below(int(prefix[-1]), seed, Purpose.PLUS_PLUS, j, run)
+        index = int(np.searchsorted(prefix, r, side="right"))
+        centroids.append(rows.take(masses[index : index + 1]))
+        if observer is not None:
+            observer.seeding(j + 1, n_clusters)
+            if observer.stop_requested:
+                raise KeyboardInterrupt
+    return torch.cat(centroids)
+
+
+def _sampled(rows: RowSource, n_clusters: int, seed: int, run: int) -> tuple[list[Batch], Tensor]:
+    """The batches that k-means++ reads, and the row index of each of their rows."""
+    size = _SAMPLE_PER_CLUSTER * n_clusters
+    masses = rows.masses()
+    total = rows.n_rows if masses is None else int(masses.sum()) >> rows.scale
+    if total <= size:
+        return list(rows.batches()), torch.arange(rows.n_rows)
+    draws = _Draws(rows, masses, seed, Purpose.SAMPLE, run)
+    drawn = (draws.row(counter) for counter in range(size))
+    indices = torch.tensor([index for index in drawn if rows.kept(index)], dtype=torch.int64)
+    return [
+        Batch(i * 4096, rows.take(part)) for i, part in enumerate(indices.split(4096))
+    ], indices
+
+
+def _distance_masses(batch: Batch, best: Tensor, scale: int) -> Tensor:
+    distance = (1.0 - best).clamp_min(0.0)
+    q = torch.where(distance < 2.0**-20, torch.zeros_like(distance), torch.round(distance * 2.0 ** (scale - 1)))
+    masses = sphere.term(batch.weights, q.to(torch.int64))
+    return masses if batch.keep is None else torch.where(batch.keep, masses, torch.zeros_like(masses))
