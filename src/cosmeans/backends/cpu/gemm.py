@@ -1,0 +1,72 @@
+"""The float32 matrix product: torch's or NumPy's, whichever is faster here, and only if it is a float32 product."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from cosmeans.errors import PrecisionError
+
+Gemm = Callable[[np.ndarray, np.ndarray, np.ndarray], None]
+_ROUNDS = 3
+
+
+def torch_gemm(rows: np.ndarray, centroids: np.ndarray, out: np.ndarray) -> None:
+    """out (B, K) = rows (B, D) @ centroids (K, D)^T."""
+    with torch.autocast("cpu", enabled=False):
+        torch.mm(torch.from_numpy(rows), torch.from_numpy(centroids).t(), out=torch.from_numpy(out))
+
+
+def numpy_gemm(rows: np.ndarray, centroids: np.ndarray, out: np.ndarray) -> None:
+    """out (B, K) = rows (B, D) @ centroids (K, D)^T."""
+    np.matmul(rows, centroids.T, out=out)
+
+
+def is_exact(gemm: Gemm, n_features: int) -> bool:
+    """rows @ identity must return the rows bit for bit; a product in bfloat16 or tf32 does not.
+
+    Settings that lower precision are global and can change at any time, so this is asked once per fit, on a
+    product large enough for the library to take its usual path. It can refuse, never prove.
+    """
+    size = min(n_features, 256)
+    rows = np.random.default_rng(0).random((64, size), dtype=np.float32)
+    out = np.empty_like(rows)
+    gemm(rows, np.eye(size, dtype=np.float32), out)
+    return bool((out == rows).all())
+
+
+def choose_gemm(n_clusters: int, n_features: int) -> Gemm:
+    """The faster product for this shape among those that are float32 products now."""
+    usable = [gemm for gemm in (torch_gemm, numpy_gemm) if is_exact(gemm, n_features)]
+    if not usable:
+        raise PrecisionError(
+            "float32 matrix products lose bits in both torch and NumPy on this machine, so labels could not be "
+            "proved. Reset torch.set_float32_matmul_precision and torch.backends.mkldnn settings to their "
+            'defaults, or use backend="reference".'
+        )
+    ranking = _ranking(min(n_clusters, 1024), n_features, torch.get_num_threads())
+    return next(gemm for gemm in ranking if gemm in usable)
+
+
+@lru_cache(maxsize=64)
+def _ranking(n_clusters: int, n_features: int, threads: int) -> tuple[Gemm, ...]:
+    """Both products, fastest first, from a few milliseconds of trial. `threads` is part of the key only."""
+    rng = np.random.default_rng(0)
+    rows = rng.random((512, n_features), dtype=np.float32)
+    centroids = rng.random((n_clusters, n_features), dtype=np.float32)
+    out = np.empty((512, n_clusters), np.float32)
+    best = {}
+    for gemm in (torch_gemm, numpy_gemm):
+        gemm(rows, centroids, out)
+        best[gemm] = min(_seconds(gemm, rows, centroids, out) for _ in range(_ROUNDS))
+    return tuple(sorted(best, key=best.__getitem__))
+
+
+def _seconds(gemm: Gemm, rows: np.ndarray, centroids: np.ndarray, out: np.ndarray) -> float:
+    started = time.perf_counter()
+    gemm(rows, centroids, out)
+    return time.perf_counter() - started

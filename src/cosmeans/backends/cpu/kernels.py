@@ -1,0 +1,194 @@
+"""Compiled loops of the CPU backend (numba: instructions are chosen at run time, one wheel fits AVX2, AVX-512, NEON).
+
+Each kernel works on a range of rows, releases the GIL, and is called by `threads.spread`. Canonical arithmetic
+is compiled without fast-math: no contraction, no reordering (`sphere` is its meaning). Only `_row_maximum`,
+whose result does not depend on order, may be reordered.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+_JIT = {"nogil": True, "cache": True, "error_model": "numpy"}
+SMALLEST_NORMAL = np.float32(2.0**-126)
+UNIT_TOLERANCE = 2.0**-20
+
+
+@njit(**_JIT)
+def _tree(terms, size):
+    """Sum terms[:size] in the order of sphere.tree_sum; terms is overwritten."""
+    half = 1
+    while half < size:
+        half *= 2
+    while size > 1:
+        half //= 2
+        for i in range(size - half):
+            terms[i] += terms[half + i]
+        size = half
+    return terms[0]
+
+
+@njit(**_JIT)
+def _clean(value):
+    """Rule 1: below 2^-126 counts as +0.0."""
+    return np.float32(0.0) if abs(value) < SMALLEST_NORMAL else value
+
+
+@njit(**_JIT)
+def canonical_score(row, centroid, terms):
+    """sphere.scores of one pair; row may hold subnormals (as it lies), the centroid may not."""
+    for d in range(row.shape[0]):
+        terms[d] = np.float64(_clean(row[d])) * np.float64(centroid[d])
+    return _tree(terms, row.shape[0]) + 0.0
+
+
+@njit(**_JIT)
+def squared_norms(rows, out, start, stop):
+    """sphere.squared_norms of float32 rows."""
+    terms = np.empty(rows.shape[1], np.float64)
+    for i in range(start, stop):
+        for d in range(rows.shape[1]):
+            value = np.float64(_clean(rows[i, d]))
+            terms[d] = value * value
+        out[i] = _tree(terms, rows.shape[1])
+
+
+@njit(**_JIT)
+def unit_rows(rows, norms, out, start, stop):
+    """sphere.unit_rows of float32 rows."""
+    for i in range(start, stop):
+        n = norms[i]
+        for d in range(rows.shape[1]):
+            out[i, d] = _clean(np.float32(np.float64(_clean(rows[i, d])) / n))
+
+
+@njit(nogil=True, cache=True, fastmath={"nnan", "nsz", "reassoc"})
+def _row_maximum(values):
+    """Largest value: the same in any order, so its loop may be vectorised."""
+    best = values[0]
+    for j in range(1, values.shape[0]):
+        best = max(best, values[j])
+    return best
+
+
+@njit(**_JIT)
+def _candidates(values, threshold):
+    """How many values reach the threshold, and the sum of their indices (the index, if it is one)."""
+    count = np.int32(0)
+    where = np.int32(0)
+    for j in range(values.shape[0]):
+        hit = np.int32(values[j] >= threshold)
+        count += hit
+        where += hit * np.int32(j)
+    return count, where
+
+
+@njit(**_JIT)
+def certify(screen, rows, centroids, index, keep, slack, labels, start, stop):
+    """Labels from float32 scores (B, U) with U distinct centroids; uncertain rows are settled canonically.
+
+    slack   2 E (1 + 2^-20): every centroid within it of the best is a candidate (eq. 9)
+    index   (U,) int32: which centroid, the first of its equals, each column is
+    Returns how many rows were settled.
+    """
+    terms = np.empty(rows.shape[1], np.float64)
+    settled = 0
+    for i in range(start, stop):
+        if not keep[i]:
+            labels[i] = -1
+            continue
+        best = np.float64(_row_maximum(screen[i]))
+        # one step down: rounding the threshold to float32 must not lose a candidate
+        threshold = np.nextafter(np.float32(best - slack), np.float32(-np.inf))
+        count, where = _candidates(screen[i], threshold)
+        if count != 1:
+            settled += 1
+            where = settle(screen[i], threshold, rows[i], centroids, index, terms)
+        labels[i] = index[where]
+    return settled
+
+
+@njit(**_JIT)
+def settle(screen_row, threshold, row, centroids, index, terms):
+    """Column of the largest canonical score among the candidates, the lowest at a tie."""
+    best, where = -np.inf, 0
+    for j in range(screen_row.shape[0]):
+        if not screen_row[j] < threshold:  # a NaN is a candidate
+            score = canonical_score(row, centroids[index[j]], terms)
+            if score > best:
+                best, where = score, j
+    return np.int32(where)
+
+
+@njit(**_JIT)
+def own_scores(rows, centroids, labels, out, start, stop):
+    """Canonical score of each row with the centroid of its label; 0 for label -1."""
+    terms = np.empty(rows.shape[1], np.float64)
+    for i in range(start, stop):
+        label = labels[i]
+        out[i] = canonical_score(rows[i], centroids[label], terms) if label >= 0 else 0.0
+
+
+@njit(**_JIT)
+def move(rows, norms, weights, changed, before, after, scale, direction, start, stop):
+    """Take changed rows out of one sum and add them to another, for features start <= d < stop.
+
+    rows      (C, D) float32, as they lie; norms (C,) float64, 1 where nothing is divided
+    changed   (C,): index into `before` and `after`; rows, norms and weights are already gathered
+    direction (K, D) int64. Threads share features, not rows: no two write the same entry.
+    """
+    factor = 2.0**scale
+    for c in range(changed.shape[0]):
+        old, new = before[changed[c]], after[changed[c]]
+        n, w = norms[c], weights[c]
+        whole = math.floor(w)
+        fraction = w - whole
+        times = np.int64(whole)
+        for d in range(start, stop):
+            value = np.float64(_clean(rows[c, d]))
+            if n != 1.0:
+                value = np.float64(np.float32(value / n))
+            q = np.rint(value * factor)
+            units = np.int64(q)
+            if fraction != 0.0:
+                units = times * units + np.int64(np.rint(fraction * q))
+            else:
+                units *= times
+            if old >= 0:
+                direction[old, d] -= units
+            if new >= 0:
+                direction[new, d] += units
+
+
+@njit(**_JIT)
+def improve(rows, centroid, slack, best, start, stop):
+    """Raise best to the canonical score with one more centroid, where float32 can't exclude that it is larger."""
+    terms = np.empty(rows.shape[1], np.float64)
+    for i in range(start, stop):
+        if np.float64(_dot(rows[i], centroid)) + slack >= best[i]:
+            score = canonical_score(rows[i], centroid, terms)
+            best[i] = max(best[i], score)
+
+
+@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+def _dot(row, centroid):
+    """float32 dot product in any order: its error is bounded by sphere.screen_error."""
+    total = np.float32(0.0)
+    for d in range(row.shape[0]):
+        total += row[d] * centroid[d]
+    return total
+
+
+@njit(**_JIT)
+def round_cosines(wide, rows, centroids, error, out, start, stop):
+    """float32 of canonical scores from float64 products; canonical where the bound can't decide the rounding."""
+    terms = np.empty(rows.shape[1], np.float64)
+    for i in range(start, stop):
+        for j in range(wide.shape[1]):
+            low, high = np.float32(wide[i, j] - error), np.float32(wide[i, j] + error)
+            if low != high or low == 0.0:
+                low = np.float32(canonical_score(rows[i], centroids[j], terms))
+            out[i, j] = low
