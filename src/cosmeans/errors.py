@@ -7,7 +7,8 @@
     ├── InputTypeError(TypeError)          rows are of a kind that has no cosine (complex, bool, text)
     ├── FileError(OSError)                 a file can't be read or written
     │   ├── ModelFormatError               a model folder is of a newer format, or damaged
-    │   └── OutputExistsError              nothing is overwritten unless told to
+    │   ├── OutputExistsError              nothing is overwritten unless told to
+    │   └── WriteError                     the disk refused; what was there before is untouched
     ├── BackendUnavailableError(RuntimeError)
     ├── EmptyClusterError(RuntimeError)    only with empty_clusters="raise"
     └── PrecisionError(RuntimeError)       float32 products on this machine are not float32 products
@@ -52,6 +53,10 @@ class ModelFormatError(FileError):
 
 class OutputExistsError(FileError):
     """An output that exists already; nothing was overwritten."""
+
+
+class WriteError(FileError):
+    """A file that can't be written: no space, no permission."""
 
 
 class BackendUnavailableError(CosmeansError, RuntimeError):

@@ -1,0 +1,179 @@
+"""Who watches a fit: bars in a terminal and a notebook, plain lines in a pipe, silence.
+
+    with progress.watch(n_rows, flops_per_row=2 * K * D) as observer:
+        lloyd.fit(..., observer)
+
+Nothing is shown before work has lasted half a second, so small fits stay silent. A fit may have 10^5 batches:
+`batch` adds, looks at the clock, and returns.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any, Protocol, TextIO
+
+from tqdm.auto import tqdm
+
+from cosmeans.result import Iteration
+
+DELAY = 0.5  # seconds of silence before the first sign
+BAR_INTERVAL = 0.1
+LINE_INTERVAL = 5.0
+
+
+class Silent:
+    """An observer that shows nothing. `stop_requested = True` ends the fit cleanly."""
+
+    def __init__(self) -> None:
+        self.stop_requested = False
+
+    def __enter__(self) -> Silent:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def seeding(self, done: int, total: int) -> None: ...
+
+    def reading(self, rows: int, total: int) -> None: ...
+
+    def epoch(self, number: int, of: int) -> None: ...
+
+    def batch(self, rows: int) -> None: ...
+
+    def iteration(self, iteration: Iteration) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Display(Protocol):
+    """Where progress appears."""
+
+    interval: float
+
+    def show(self, title: str, done: int, total: int, unit: str, notes: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Watch(Silent):
+    """Keeps the numbers of a fit and shows them now and then.
+
+    flops_per_row  2 K D: with it, rows/s, GFLOP/s and the time left are shown
+    """
+
+    def __init__(self, display: Display, n_rows: int = 0, flops_per_row: int = 0) -> None:
+        super().__init__()
+        self._display = display
+        self._n_rows, self._flops_per_row = n_rows, flops_per_row
+        self._title, self._unit, self._fit_notes = "", "rows", ""
+        self._done = self._total = self._epochs_left = 0
+        self._epoch_began = time.perf_counter()
+        self._next_sign = self._epoch_began + DELAY
+
+    def reading(self, rows: int, total: int) -> None:
+        self._n_rows = total
+        self._at("reading", rows, total, "rows")
+
+    def seeding(self, done: int, total: int) -> None:
+        self._at("first centroids", done, total, "centroids")
+
+    def epoch(self, number: int, of: int) -> None:
+        self._title = f"epoch {number} of at most {of}" if of else "final labels"
+        self._unit, self._total, self._done = "rows", self._n_rows, 0
+        self._epochs_left = of - number if of else 0
+        self._epoch_began = time.perf_counter()
+
+    def batch(self, rows: int) -> None:
+        self._done += rows
+        if time.perf_counter() >= self._next_sign:
+            self._show()
+
+    def iteration(self, iteration: Iteration) -> None:
+        changed = iteration.changed / self._n_rows if self._n_rows else 0.0
+        notes = [
+            f"similarity {iteration.similarity:.4f}",
+            f"changed {changed:.1%}",
+            f"imbalance {iteration.imbalance:.2f}",
+        ]
+        if self._flops_per_row and iteration.seconds > 0:
+            rate = self._n_rows / iteration.seconds
+            notes += [f"{rate:,.0f} rows/s", f"{rate * self._flops_per_row / 1e9:,.0f} GFLOP/s"]
+            notes += [f"at most {_clock(self._epochs_left * iteration.seconds)} left"]
+        self._fit_notes = ", ".join(notes)
+        if time.perf_counter() >= self._next_sign:
+            self._show()
+
+    def close(self) -> None:
+        self._display.close()
+
+    def _at(self, title: str, done: int, total: int, unit: str) -> None:
+        self._title, self._done, self._total, self._unit = title, done, total, unit
+        if time.perf_counter() >= self._next_sign:
+            self._show()
+
+    def _show(self) -> None:
+        self._display.show(self._title, self._done, self._total, self._unit, self._fit_notes)
+        self._next_sign = time.perf_counter() + self._display.interval
+
+
+class Bar:
+    """One line that every epoch fills again, in a terminal or a notebook."""
+
+    interval = BAR_INTERVAL
+
+    def __init__(self, file: TextIO | None = None) -> None:
+        self._file = file
+        self._bar: Any = None
+        self._title = ""
+
+    def show(self, title: str, done: int, total: int, unit: str, notes: str) -> None:
+        if self._bar is None:
+            self._bar = tqdm(total=total, mininterval=0, miniters=0, dynamic_ncols=True, file=self._file)
+        elif title != self._title:
+            self._bar.reset(total=total)
+        self._title, self._bar.unit, self._bar.unit_scale = title, f" {unit}", total >= 10_000
+        self._bar.set_description_str(title, refresh=False)
+        self._bar.set_postfix_str(notes, refresh=False)
+        self._bar.n = done
+        self._bar.refresh()
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+class Lines:
+    """A plain line every few seconds, for logs and pipes: no carriage return, no colour."""
+
+    interval = LINE_INTERVAL
+
+    def __init__(self, file: TextIO | None = None) -> None:
+        self._file = file
+
+    def show(self, title: str, done: int, total: int, unit: str, notes: str) -> None:
+        share = f"{done:,} of {total:,} {unit}"
+        file = self._file or sys.stderr
+        file.write("; ".join(part for part in (f"{title}: {share}", notes) if part) + "\n")
+        file.flush()
+
+    def close(self) -> None: ...
+
+
+def watch(n_rows: int = 0, *, flops_per_row: int = 0, verbose: int = 1, file: TextIO | None = None) -> Silent:
+    """The observer that fits the place where this runs: silent for verbose=0, else bars or lines on stderr."""
+    if not verbose:
+        return Silent()
+    stream = file or sys.stderr
+    bars = in_notebook() or stream.isatty()
+    return Watch(Bar(file) if bars else Lines(file), n_rows, flops_per_row)
+
+
+def in_notebook() -> bool:
+    """Whether tqdm draws widgets here."""
+    return any(base.__module__ == "tqdm.notebook" for base in tqdm.__mro__)
+
+
+def _clock(seconds: float) -> str:
+    return str(tqdm.format_interval(seconds))
