@@ -1,4 +1,4 @@
-"""A fitted model as a folder: `model.safetensors` (tensors) and `model.json` (the rest); see docs/format.md."""
+"""A fitted model in a folder: `model.safetensors` (tensors), `model.json` (the rest); see docs/format.md."""
 
 from __future__ import annotations
 

@@ -162,7 +162,7 @@ class Lines:
 
 
 def watch(n_rows: int = 0, *, flops_per_row: int = 0, verbose: int = 1, file: TextIO | None = None) -> Silent:
-    """The observer that fits the place where this runs: silent for verbose=0, else bars or lines on stderr."""
+    """The observer that fits the place where this runs: silent if verbose=0, else bars or lines."""
     if not verbose:
         return Silent()
     stream = file or sys.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -75,8 +76,10 @@ def _read_npz(source: Path, key: str | None) -> Array:
 
 
 def _read_torch(source: Path, key: str | None) -> Array:
-    # mmap needs the zip format, which torch writes since 1.6
+    # mmap needs the zip format, which torch writes since 1.6; older files are pickle streams
     mapped = zipfile.is_zipfile(source)
+    if not mapped and _first_bytes(source, len(pickle.PROTO)) != pickle.PROTO:
+        raise _broken(source, "not a file of torch.save")
     try:
         loaded = torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
@@ -84,7 +87,7 @@ def _read_torch(source: Path, key: str | None) -> Array:
             f"{source} holds other things than tensors, or is damaged. Only tensors are loaded, since "
             "anything else could run code; save the tensor alone with torch.save(tensor, path)."
         ) from error
-    except (RuntimeError, ValueError, KeyError) as error:
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, struct.error) as error:
         raise _broken(source, error) from error
     if isinstance(loaded, Tensor):
         if key is not None:
@@ -99,6 +102,11 @@ def _read_torch(source: Path, key: str | None) -> Array:
 def _read_safetensors(source: Path, key: str | None) -> Array:
     with safe_open(source, framework="pt") as archive:
         return archive.get_tensor(_pick(source, list(archive.keys()), key))
+
+
+def _first_bytes(source: Path, count: int) -> bytes:
+    with source.open("rb") as file:
+        return file.read(count)
 
 
 def _pick(source: Path, names: list[str], key: str | None) -> str:
