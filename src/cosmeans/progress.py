@@ -69,8 +69,8 @@ class Watch(Silent):
         self._n_rows, self._flops_per_row = n_rows, flops_per_row
         self._title, self._unit, self._fit_notes = "", "rows", ""
         self._done = self._total = self._epochs_left = 0
-        self._epoch_began = time.perf_counter()
-        self._next_sign = self._epoch_began + DELAY
+        self._next_sign = time.perf_counter() + DELAY
+        self._shown = False
 
     def reading(self, rows: int, total: int) -> None:
         self._n_rows = total
@@ -83,7 +83,6 @@ class Watch(Silent):
         self._title = f"epoch {number} of at most {of}" if of else "final labels"
         self._unit, self._total, self._done = "rows", self._n_rows, 0
         self._epochs_left = of - number if of else 0
-        self._epoch_began = time.perf_counter()
 
     def batch(self, rows: int) -> None:
         self._done += rows
@@ -106,6 +105,8 @@ class Watch(Silent):
             self._show()
 
     def close(self) -> None:
+        if self._shown:  # the last word is the last state, not the state of the last sign
+            self._show()
         self._display.close()
 
     def _at(self, title: str, done: int, total: int, unit: str) -> None:
@@ -116,6 +117,7 @@ class Watch(Silent):
     def _show(self) -> None:
         self._display.show(self._title, self._done, self._total, self._unit, self._fit_notes)
         self._next_sign = time.perf_counter() + self._display.interval
+        self._shown = True
 
 
 class Bar:

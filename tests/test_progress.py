@@ -1,0 +1,154 @@
+"""Progress: silent for small fits, one line in a terminal, plain lines in a pipe, and cheap."""
+
+import io
+import re
+
+import pytest
+
+from cosmeans import progress
+from cosmeans.progress import Bar, Lines, Silent, Watch, watch
+from cosmeans.result import Iteration
+
+ITERATION = Iteration(0.51234, 0.1, 30, 4, 0, 1.25, 9, 0, 2.0)
+
+
+class Clock:
+    def __init__(self, monkeypatch):
+        self.now = 100.0
+        monkeypatch.setattr(progress.time, "perf_counter", lambda: self.now)
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    return Clock(monkeypatch)
+
+
+def run_epochs(observer, clock, epochs, seconds, batches=10, rows=10):
+    for epoch in range(1, epochs + 1):
+        observer.epoch(epoch, 100)
+        for _ in range(batches):
+            clock.now += seconds / batches
+            observer.batch(rows)
+        observer.iteration(ITERATION)
+
+
+def test_work_of_less_than_half_a_second_is_silent(clock):
+    for stream in (io.StringIO(), Terminal()):
+        with watch(100, file=stream) as observer:
+            observer.reading(100, 100)
+            observer.seeding(5, 5)
+            run_epochs(observer, clock, epochs=4, seconds=0.1)
+        assert stream.getvalue() == ""
+
+
+def test_many_short_epochs_are_shown_once_they_last_together(clock):
+    stream = io.StringIO()
+    with watch(100, file=stream) as observer:
+        run_epochs(observer, clock, epochs=8, seconds=0.1)
+
+    assert stream.getvalue().startswith("epoch 5 of at most 100: ")
+
+
+def test_a_pipe_gets_plain_lines_every_few_seconds(clock):
+    stream = io.StringIO()
+    with watch(100, file=stream) as observer:
+        run_epochs(observer, clock, epochs=10, seconds=2.0)
+
+    text = stream.getvalue()
+    lines = text.splitlines()
+    assert "\r" not in text
+    assert "\x1b" not in text
+    assert 3 <= len(lines) <= 2 + 20 / progress.LINE_INTERVAL
+    assert re.fullmatch(
+        r"epoch \d+ of at most 100: \d+ of 100 rows; similarity 0.5123, changed 30.0%, imbalance 1.25",
+        lines[-1],
+    )
+
+
+def test_a_terminal_gets_one_line_that_every_epoch_fills_again(clock):
+    stream = Terminal()
+    with watch(100, file=stream) as observer:
+        run_epochs(observer, clock, epochs=3, seconds=2.0)
+
+    text = stream.getvalue()
+    assert text.count("\n") == 1
+    assert all(f"epoch {number} of at most 100" in text for number in (1, 2, 3))
+    assert "similarity 0.5123, changed 30.0%, imbalance 1.25" in text
+
+
+def test_reading_and_seeding_have_their_own_totals(clock):
+    stream = io.StringIO()
+    with watch(file=stream) as observer:
+        clock.now += 1
+        observer.reading(400, 1000)
+        clock.now += 10
+        observer.seeding(3, 8)
+        clock.now += 10
+        observer.epoch(1, 5)
+        observer.batch(1000)
+        clock.now += 10
+        observer.epoch(6, 0)
+        observer.batch(500)
+        observer.batch(500)
+
+    assert stream.getvalue().splitlines() == [
+        "reading: 400 of 1,000 rows",
+        "first centroids: 3 of 8 centroids",
+        "epoch 1 of at most 5: 1,000 of 1,000 rows",
+        "final labels: 500 of 1,000 rows",
+        "final labels: 1,000 of 1,000 rows",
+    ]
+
+
+def test_rates_and_the_time_left_are_shown_when_asked_for(clock):
+    stream = io.StringIO()
+    with watch(1000, flops_per_row=2 * 10**9, file=stream) as observer:
+        run_epochs(observer, clock, epochs=2, seconds=6.0)
+
+    # 1000 rows in the 2 s that the iteration says; after two epochs 98 of 2 s are left
+    assert "500 rows/s, 1,000 GFLOP/s, at most 03:16 left" in stream.getvalue()
+
+
+def test_verbose_0_is_silent_and_can_be_stopped(clock):
+    stream = Terminal()
+    with watch(100, verbose=0, file=stream) as observer:
+        run_epochs(observer, clock, epochs=3, seconds=2.0)
+        assert observer.stop_requested is False
+        observer.stop_requested = True
+
+    assert type(observer) is Silent
+    assert stream.getvalue() == ""
+
+
+def test_a_batch_between_two_signs_does_not_touch_the_display(clock):
+    shown = []
+
+    class Display:
+        interval = 1.0
+
+        def show(self, *state):
+            shown.append(state)
+
+        def close(self):
+            shown.append("closed")
+
+    with Watch(Display(), 100_000) as observer:
+        observer.epoch(1, 1)
+        for _ in range(100_000):
+            clock.now += 1e-4  # ten seconds in all
+            observer.batch(1)
+
+    assert 10 <= len(shown) - 1 <= 11
+    assert shown[-1] == "closed"
+
+
+def test_the_place_decides_between_bars_and_lines(monkeypatch):
+    assert isinstance(watch(1, file=Terminal())._display, Bar)
+    assert isinstance(watch(1, file=io.StringIO())._display, Lines)
+    monkeypatch.setattr(progress, "in_notebook", lambda: True)
+    assert isinstance(watch(1, file=io.StringIO())._display, Bar)
