@@ -31,6 +31,11 @@ class RowSource(Protocol):
     total: int
     """V of rule 4: the sum of term(w, 2^s) over the rows kept."""
 
+    @property
+    def total_weight(self) -> float:
+        """The same in the caller's own weights: N where there are none."""
+        ...
+
     def batches(self) -> Iterator[Batch]:
         """Every row once, in order."""
         ...

@@ -55,7 +55,9 @@ def fit(
                 changed=changed,
                 settled=settled,
                 moved=moved,
-                **_sizes(sums.count),
+                imbalance=imbalance(sums.count),
+                largest=int(sums.count.max()),
+                empty=int((sums.count == 0).sum()),
                 seconds=time.perf_counter() - started,
             )
         )
@@ -73,6 +75,37 @@ def fit(
     return FitResult(centroids, state.labels, sums.count, final, history, stop)
 
 
+def score(
+    rows: RowSource, centroids: Tensor, backend: Backend, group: Group, observer: Observer
+) -> tuple[Tensor, float]:
+    """Labels (N,) int32 and mean similarity of rows under these centroids (rule 6), in one pass."""
+    state = _State.start(rows, centroids)
+    observer.epoch(1, 0)
+    sweep(rows, centroids, state, backend, observer, to_the_end=True)
+    sums = group.sum(state.sums)
+    return state.labels, float(sphere.similarity(sums.direction, centroids, rows.total))
+
+
+def predict(rows: RowSource, centroids: Tensor, backend: Backend, observer: Observer) -> Tensor:
+    """Labels (N,) int32 of rows under these centroids, in one pass."""
+    labels = _no_labels(rows, centroids)
+    prepared = backend.prepare(centroids)
+    observer.epoch(1, 0)
+    for batch in rows.batches():
+        labels[batch.span] = backend.assign(batch, prepared, labels[batch.span]).labels
+        observer.batch(len(batch))
+    return labels
+
+
+def own_scores(rows: RowSource, centroids: Tensor, labels: Tensor, backend: Backend) -> Tensor:
+    """Canonical score of every row with its own centroid, (N,) float64."""
+    return torch.cat([backend.scores(batch, centroids, labels[batch.span]) for batch in rows.batches()])
+
+
+def _no_labels(rows: RowSource, centroids: Tensor) -> Tensor:
+    return torch.full((rows.n_rows,), NO_LABEL, dtype=torch.int32, device=centroids.device)
+
+
 @dataclass(slots=True)
 class _State:
     """The labels of the last pass and the sums that belong to them."""
@@ -82,8 +115,9 @@ class _State:
 
     @classmethod
     def start(cls, rows: RowSource, centroids: Tensor) -> _State:
-        labels = torch.full((rows.n_rows,), NO_LABEL, dtype=torch.int32, device=centroids.device)
-        return cls(labels, ClusterSums.zeros(*centroids.shape, rows.scale, centroids.device))
+        n_clusters, n_features = centroids.shape
+        sums = ClusterSums.zeros(n_clusters, n_features, rows.scale, centroids.device)
+        return cls(_no_labels(rows, centroids), sums)
 
 
 def sweep(
@@ -109,11 +143,8 @@ def sweep(
     return changed, settled
 
 
-def _sizes(count: Tensor) -> dict[str, float | int]:
+def imbalance(count: Tensor) -> float:
+    """K * sum(size^2) / (sum size)^2: 1 when all clusters are of one size, K when one holds every row."""
     sizes = count.to(torch.float64)
     total = float(sizes.sum())
-    return {
-        "imbalance": len(sizes) * float((sizes * sizes).sum()) / (total * total),
-        "largest": int(count.max()),
-        "empty": int((count == 0).sum()),
-    }
+    return len(sizes) * float((sizes * sizes).sum()) / (total * total)

@@ -59,9 +59,7 @@ def save_model(folder: str | os.PathLike[str], state: ModelState, force: bool = 
     with new_folder(target, force) as temporary:
         tensors = {"centroids": state.centroids, "counts": state.counts}
         try:
-            save_file(
-                {name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary / TENSORS
-            )
+            save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary / TENSORS)
         except SafetensorError as error:
             raise WriteError(f"Can't write {target}: {error}. Check the disk's free space.") from error
         values = {
@@ -110,9 +108,7 @@ def _refuse_other_things(target: Path) -> None:
     if not os.path.lexists(target):
         return
     if target.is_symlink() or not target.is_dir():
-        raise OutputExistsError(
-            f"{target} is not a model folder, so it is not replaced. Choose another name."
-        )
+        raise OutputExistsError(f"{target} is not a model folder, so it is not replaced. Choose another name.")
     others = sorted({entry.name for entry in target.iterdir()} - {TENSORS, VALUES})
     if others:
         raise OutputExistsError(

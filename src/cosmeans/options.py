@@ -36,16 +36,29 @@ class FitOptions:
     epochs: int = option(100, at_least=1, help="most passes over the rows")
     n_init: int = option(1, at_least=1, help="number of starts; the run of highest similarity is kept")
     tol: float = option(
-        0.0, at_least=0.0, kind=float, help="stop when no centroid moves farther than this chord; 0: fixed point"
+        0.0,
+        at_least=0.0,
+        kind=float,
+        help="stop when no centroid moves farther than this chord; 0: fixed point",
     )
     random_state: Any = option(
-        None, none=True, kind=object, help="seed of every random choice; default: drawn and kept in the result"
+        None,
+        none=True,
+        kind=object,
+        help="seed of every random choice; default: drawn and kept in the result",
     )
     max_iter: int | None = option(None, at_least=1, none=True, help="another name for epochs")
-    verbose: int = option(1, at_least=0, help="0: silent, 1: progress bars for work that takes a while")
+    verbose: int = option(
+        1,
+        at_least=0,
+        help="0: silent, 1: progress bars for work that takes a while, 2: with rates and time left",
+    )
     warm_start: bool = option(True, kind=bool, help="a second fit goes on from the present centers")
     zero_rows: str = option(
-        "warn", kind=str, choices=("warn", "skip", "error"), help="rows of zeros: label -1 with or without a word"
+        "warn",
+        kind=str,
+        choices=("warn", "skip", "error"),
+        help="rows of zeros: label -1 with or without a word",
     )
     nonfinite: str = option(
         "error", kind=str, choices=("error", "skip"), help="rows with NaN or infinity: an error, or label -1"
@@ -57,7 +70,10 @@ class FitOptions:
         help="a cluster without rows moves to the worst-fitting row, keeps its centroid, or is an error",
     )
     backend: str = option(
-        "auto", kind=str, choices=("auto", "cpu", "reference"), help="what computes; the answer does not depend on it"
+        "auto",
+        kind=str,
+        choices=("auto", "cpu", "reference"),
+        help="what computes; the answer does not depend on it",
     )
 
     def __post_init__(self) -> None:

@@ -40,7 +40,13 @@ def worst_rows(rows: RowSource, backend: Backend, centroids: Tensor, labels: Ten
 
 
 def relocate(
-    updated: Tensor, lost: Tensor, rows: RowSource, backend: Backend, previous: Tensor, labels: Tensor, policy: str
+    updated: Tensor,
+    lost: Tensor,
+    rows: RowSource,
+    backend: Backend,
+    previous: Tensor,
+    labels: Tensor,
+    policy: str,
 ) -> tuple[Tensor, int]:
     """Centroids with the lost clusters moved, and how many were. The j-th lost cluster takes the j-th row."""
     places = lost.nonzero()[:, 0]

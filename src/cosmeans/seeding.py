@@ -5,7 +5,6 @@ Nothing here depends on the device, the batches or the order of a floating-point
 
 from __future__ import annotations
 
-import warnings
 from enum import IntEnum
 
 import numpy as np
@@ -15,7 +14,7 @@ from torch import Tensor
 from cosmeans import sphere
 from cosmeans.contracts import Backend, Observer, RowSource
 from cosmeans.data import Batch
-from cosmeans.errors import DistinctRowsWarning, InputError
+from cosmeans.errors import InputError
 
 _WORD = 1 << 64
 _SAMPLE_PER_CLUSTER = 256  # k-means++ reads all rows K times; beyond 256 rows a cluster it reads a sample
@@ -60,7 +59,7 @@ def random_rows(rows: RowSource, n_clusters: int, seed: int, run: int = 0) -> Te
     """K rows of different content, drawn in proportion to their weights: (K, D).
 
     Rows left out and contents taken already are passed over. After 32 K + 1000 draws the rest comes from row
-    order; with fewer than K distinct rows the first ones are repeated, with a warning.
+    order; with fewer than K distinct rows the first ones are repeated.
     """
     draws = _Draws(rows, rows.masses(), seed, Purpose.RANDOM, run)
     seeds = _DistinctRows(rows, n_clusters)
@@ -102,22 +101,16 @@ class _DistinctRows:
         found = len(self.taken)
         if found == 0:
             raise InputError("No row can be a first centroid: all are zero, skipped or of weight zero.")
-        if found < self.wanted:
-            warn_few_distinct(found, self.wanted)
         return torch.cat([self.taken[i % found] for i in range(self.wanted)])
 
 
-def warn_few_distinct(found: int, wanted: int) -> None:
-    warnings.warn(
-        f"n_clusters={wanted}, but the rows point in only {found} distinct directions: "
-        "some centroids are equal and share one cluster. Lower n_clusters.",
-        DistinctRowsWarning,
-        stacklevel=2,
-    )
-
-
 def plus_plus(
-    rows: RowSource, n_clusters: int, seed: int, backend: Backend, run: int = 0, observer: Observer | None = None
+    rows: RowSource,
+    n_clusters: int,
+    seed: int,
+    backend: Backend,
+    run: int = 0,
+    observer: Observer | None = None,
 ) -> Tensor:
     """k-means++ on the sphere: each next centroid is a row drawn in proportion to 1 - cos to the nearest so far.
 
@@ -139,7 +132,6 @@ def plus_plus(
             weights.append(_distance_masses(batch, nearest, rows.scale))
         prefix = torch.cumsum(torch.cat(weights), 0).cpu().numpy()
         if prefix[-1] == 0:
-            warn_few_distinct(j, n_clusters)
             return torch.cat([centroids[i % j] for i in range(n_clusters)])
         r = draw_below(int(prefix[-1]), seed, Purpose.PLUS_PLUS, j, run)
         index = int(np.searchsorted(prefix, r, side="right"))
@@ -161,9 +153,7 @@ def _sampled(rows: RowSource, n_clusters: int, seed: int, run: int) -> tuple[lis
     draws = _Draws(rows, masses, seed, Purpose.SAMPLE, run)
     drawn = (draws.row(counter) for counter in range(size))
     indices = torch.tensor([index for index in drawn if rows.kept(index)], dtype=torch.int64)
-    return [
-        Batch(i * 4096, rows.take(part)) for i, part in enumerate(indices.split(4096))
-    ], indices
+    return [Batch(i * 4096, rows.take(part)) for i, part in enumerate(indices.split(4096))], indices
 
 
 def _distance_masses(batch: Batch, best: Tensor, scale: int) -> Tensor:

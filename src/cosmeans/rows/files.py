@@ -116,9 +116,7 @@ def _pick(source: Path, names: list[str], key: str | None) -> str:
             raise OptionError(f"key={key!r}: no such array in {source}. It holds: {listed}.")
         return key
     if len(names) != 1:
-        raise OptionError(
-            f"{source} holds {len(names)} arrays; name one with key (--key). It holds: {listed}."
-        )
+        raise OptionError(f"{source} holds {len(names)} arrays; name one with key (--key). It holds: {listed}.")
     return names[0]
 
 

@@ -49,7 +49,7 @@ class MemoryRows:
         self.n_rows, self.n_features = rows.shape
         self.device = rows.device
         self.batch_size = batch_size or choose_batch_size(self.n_rows, self.n_features)
-        weights = prepare_weights(sample_weight, self.n_rows)
+        weights, self._exponent = prepare_weights(sample_weight, self.n_rows)
         self.scale = _checked_scale(total_weight(weights, self.n_rows))
         self.weights = None if weights is None else weights.to(self.device)
         self.norms: Tensor | None = None
@@ -81,6 +81,11 @@ class MemoryRows:
             return None
         unit = torch.full_like(self.weights, 2.0**self.scale).to(torch.int64)
         return sphere.term(self.weights, unit)
+
+    @property
+    def total_weight(self) -> float:
+        """Sum of the weights of the rows kept, as the caller gave them."""
+        return float(self.total) * 2.0 ** -(self.scale + self._exponent)
 
     def _total(self) -> int:
         masses = self.masses()

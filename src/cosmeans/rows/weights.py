@@ -11,13 +11,13 @@ from torch import Tensor
 from cosmeans.errors import InputError
 
 
-def prepare_weights(sample_weight: Any, n_rows: int) -> Tensor | None:
-    """Weights as (N,) float64, scaled by the power of two that brings the largest below 1 into [1, 2).
+def prepare_weights(sample_weight: Any, n_rows: int) -> tuple[Tensor | None, int]:
+    """Weights as (N,) float64, times 2^e, and e: weights all below 1 are scaled so that the largest lies in [1, 2).
 
     None and a single number weigh all rows alike.
     """
     if sample_weight is None:
-        return None
+        return None, 0
     if isinstance(sample_weight, Tensor):
         weights = sample_weight.detach().to("cpu", torch.float64)
     else:
@@ -26,8 +26,7 @@ def prepare_weights(sample_weight: Any, n_rows: int) -> Tensor | None:
         weights = weights.expand(n_rows).clone()
     if weights.shape != (n_rows,):
         raise InputError(
-            f"Sample weights have shape {tuple(weights.shape)}; {n_rows} rows need one weight each, "
-            f"shape ({n_rows},)."
+            f"Sample weights have shape {tuple(weights.shape)}; {n_rows} rows need one weight each, shape ({n_rows},)."
         )
     if not bool(torch.isfinite(weights).all()):
         raise InputError(
@@ -42,8 +41,8 @@ def prepare_weights(sample_weight: Any, n_rows: int) -> Tensor | None:
     largest = float(weights.max()) if n_rows else 0.0
     if largest == 0.0:
         raise InputError("Every sample weight is zero; at least one row needs a weight above zero.")
-    exponent = 1 - np.frexp(largest)[1] if largest < 1.0 else 0
-    return weights * 2.0**exponent
+    exponent = 1 - int(np.frexp(largest)[1]) if largest < 1.0 else 0
+    return weights * 2.0**exponent, exponent
 
 
 def total_weight(weights: Tensor | None, n_rows: int) -> int:

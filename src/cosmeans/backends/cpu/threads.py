@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -28,8 +29,6 @@ def spread(kernel: Callable[..., Any], *args: Any, size: int, smallest: int = _S
         return [kernel(*args, 0, size)]
     bounds = [size * i // shares for i in range(shares + 1)]
     pool = _pool(shares)
-    futures = [
-        pool.submit(kernel, *args, start, stop) for start, stop in zip(bounds[1:-1], bounds[2:], strict=True)
-    ]
+    futures = [pool.submit(kernel, *args, start, stop) for start, stop in pairwise(bounds[1:])]
     first = kernel(*args, bounds[0], bounds[1])
     return [first, *(future.result() for future in futures)]
