@@ -41,7 +41,7 @@ def plot_fit(history: History, counts: Any = None, path: str | os.PathLike[str] 
     n_panels = 2 if counts is None else 3
     grid = figure.add_gridspec(n_panels, 2, width_ratios=(3, 2))
     left = figure.add_subplot(grid[:, 0])
-    small = [figure.add_subplot(grid[row, 1]) for row in range(n_panels)]
+    small = [figure.add_subplot(grid[row, 1], sharex=left if row < 2 else None) for row in range(n_panels)]
     plot_history(history, left)
     _changed(small[0], history, counts)
     _imbalance(small[1], history)

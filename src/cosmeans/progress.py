@@ -67,7 +67,8 @@ class Watch(Silent):
         super().__init__()
         self._display = display
         self._n_rows, self._flops_per_row = n_rows, flops_per_row
-        self._title, self._unit, self._fit_notes = "", "rows", ""
+        self._title, self._unit = "", "rows"
+        self._fit_notes = self._time_left = ""
         self._done = self._total = self._epochs_left = 0
         self._next_sign = time.perf_counter() + DELAY
         self._shown = False
@@ -99,13 +100,14 @@ class Watch(Silent):
         if self._flops_per_row and iteration.seconds > 0:
             rate = self._n_rows / iteration.seconds
             notes += [f"{rate:,.0f} rows/s", f"{rate * self._flops_per_row / 1e9:,.0f} GFLOP/s"]
-            notes += [f"at most {_clock(self._epochs_left * iteration.seconds)} left"]
+            self._time_left = f"at most {_clock(self._epochs_left * iteration.seconds)} left"
         self._fit_notes = ", ".join(notes)
         if time.perf_counter() >= self._next_sign:
             self._show()
 
     def close(self) -> None:
         if self._shown:  # the last word is the last state, not the state of the last sign
+            self._time_left = ""
             self._show()
         self._display.close()
 
@@ -115,7 +117,8 @@ class Watch(Silent):
             self._show()
 
     def _show(self) -> None:
-        self._display.show(self._title, self._done, self._total, self._unit, self._fit_notes)
+        notes = ", ".join(part for part in (self._fit_notes, self._time_left) if part)
+        self._display.show(self._title, self._done, self._total, self._unit, notes)
         self._next_sign = time.perf_counter() + self._display.interval
         self._shown = True
 

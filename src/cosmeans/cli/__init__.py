@@ -1,0 +1,46 @@
+"""The command line. Exit codes: 0 done; 1 failed, or interrupted and saved; 2 wrong usage or bad input."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import Any
+
+import typer
+
+from cosmeans.cli.commands import app
+from cosmeans.errors import (
+    CosmeansError,
+    CosmeansWarning,
+    FileError,
+    InputError,
+    InputTypeError,
+    OptionError,
+    WriteError,
+)
+
+__all__ = ["app", "run"]
+
+_WRONG_INPUT = (OptionError, InputError, InputTypeError, FileError)
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run one command (default: of this process) and return its exit code. Errors of ours show no traceback."""
+    with warnings.catch_warnings():
+        plain = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *rest: Any) -> None:
+            if issubclass(category, CosmeansWarning):
+                sys.stderr.write(f"Warning: {message}\n")
+            else:
+                plain(message, category, *rest)
+
+        warnings.showwarning = show  # type: ignore[assignment]
+        try:
+            code = typer.main.get_command(app).main(arguments, prog_name="cosmeans", standalone_mode=True)
+        except SystemExit as end:
+            return end.code if isinstance(end.code, int) else 1
+        except CosmeansError as error:
+            sys.stderr.write(f"Error: {error}\n")
+            return 2 if isinstance(error, _WRONG_INPUT) and not isinstance(error, WriteError) else 1
+        return code if isinstance(code, int) else 0

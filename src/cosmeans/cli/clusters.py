@@ -1,0 +1,61 @@
+"""Clusters for readers: size, mean similarity and the texts that stand for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from rich.markup import escape
+from rich.table import Table
+
+from cosmeans.estimator import KMeans
+
+TEXTS_PER_CLUSTER = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """label, number of rows, mean cosine with the centroid, and the closest rows, best first."""
+
+    label: int
+    size: int
+    similarity: float
+    closest: list[int]
+
+
+def describe(kmeans: KMeans) -> list[Cluster]:
+    """Clusters with rows, largest first (lowest label at a tie)."""
+    labels, similarity = np.asarray(kmeans.labels_), np.asarray(kmeans.similarity_)
+    # by cluster, then best first, then by row; rows without a label (-1) come first and are skipped
+    order = np.lexsort((np.arange(len(labels)), -similarity, labels))
+    starts = np.searchsorted(labels[order], np.arange(kmeans.n_clusters + 1))
+    clusters = []
+    for label, (start, end) in enumerate(pairwise(starts)):
+        rows = order[start:end]
+        if len(rows):
+            mean = float(similarity[rows].mean())
+            clusters.append(Cluster(label, len(rows), mean, rows[:TEXTS_PER_CLUSTER].tolist()))
+    return sorted(clusters, key=lambda cluster: (-cluster.size, cluster.label))
+
+
+def table(clusters: list[Cluster], texts: list[str], n_shown: int = 20, n_texts: int = 3) -> Table:
+    """The largest clusters, each with its closest texts, cut to the width of the screen."""
+    title = f"The {n_shown} largest of {len(clusters)} clusters" if len(clusters) > n_shown else None
+    grid = Table(title=title, title_justify="left", show_lines=True)
+    for name in ("cluster", "rows", "similarity"):
+        grid.add_column(name, justify="right", no_wrap=True, min_width=len(name))
+    grid.add_column("closest texts", no_wrap=True, overflow="ellipsis")
+    for cluster in clusters[:n_shown]:
+        closest = "\n".join(escape(texts[row]) for row in cluster.closest[:n_texts])
+        grid.add_row(str(cluster.label), f"{cluster.size:,}", f"{cluster.similarity:.3f}", closest)
+    return grid
+
+
+def markdown(clusters: list[Cluster], texts: list[str]) -> str:
+    """All clusters with their closest texts."""
+    parts = ["# Clusters, largest first\n"]
+    for cluster in clusters:
+        parts.append(f"\n## Cluster {cluster.label}: {cluster.size:,} rows, similarity {cluster.similarity:.3f}\n\n")
+        parts += [f"- {texts[row]}\n" for row in cluster.closest]
+    return "".join(parts)

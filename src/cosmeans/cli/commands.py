@@ -1,0 +1,214 @@
+"""The commands: read, fit, write, tell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from torch import Tensor
+
+from cosmeans import __version__
+from cosmeans.atomic import refuse_existing
+from cosmeans.cli import demo as demos
+from cosmeans.cli import flags, inspect
+from cosmeans.cli.interrupt import stop_on_interrupt
+from cosmeans.cli.outputs import check_label_path, find_model, output_folder, read_texts, write_fit, write_labels
+from cosmeans.cli.tell import say, show_clusters, tell_fit, tell_json
+from cosmeans.errors import OptionError
+from cosmeans.estimator import KMeans
+from cosmeans.model_file import is_model
+from cosmeans.options import FitOptions
+from cosmeans.plot import plot_fit
+from cosmeans.progress import watch
+from cosmeans.result import StopReason
+from cosmeans.rows.files import open_file
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Spherical k-means for embeddings: one exact answer on every machine, fast.",
+)
+_DEFAULT: dict[str, Any] = FitOptions.defaults()
+_MAKES_THE_START = ("n_clusters", "init", "n_init", "random_state")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"cosmeans {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="say the version")
+    ] = False,
+) -> None:
+    """Spherical k-means for embeddings: one exact answer on every machine, fast."""
+
+
+@app.command()
+def fit(
+    context: typer.Context,
+    embeddings: flags.Embeddings,
+    n_clusters: flags.NClusters = None,
+    epochs: flags.Epochs = _DEFAULT["epochs"],
+    init: flags.Init = "random",
+    n_init: flags.NInit = _DEFAULT["n_init"],
+    tol: flags.Tol = _DEFAULT["tol"],
+    random_state: flags.RandomState = 0,
+    batch_size: flags.BatchSize = _DEFAULT["batch_size"],
+    zero_rows: flags.ZeroRows = _DEFAULT["zero_rows"],
+    nonfinite: flags.Nonfinite = _DEFAULT["nonfinite"],
+    empty_clusters: flags.EmptyClusters = _DEFAULT["empty_clusters"],
+    backend: flags.Backend = _DEFAULT["backend"],
+    weights: flags.Weights = None,
+    key: flags.Key = None,
+    texts: flags.Texts = None,
+    go_on_from: Annotated[
+        Path | None, typer.Option("--from", help="go on from this saved model", metavar="MODEL")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="folder of the results; default: cosmeans-NAME for NAME.npy", metavar="DIR"),
+    ] = None,
+    force: flags.Force = False,
+    quiet: flags.Quiet = False,
+    as_json: flags.Json = False,
+) -> None:
+    """Cluster embeddings; write model, labels, history and plot into a folder."""
+    given = {name for name in context.params if _was_given(context, name)}
+    values = {name: value for name, value in context.params.items() if name in KMeans().get_params()}
+    kmeans = _new_kmeans(values) if go_on_from is None else _old_kmeans(go_on_from, values, given)
+    folder = out or Path(f"cosmeans-{embeddings.stem}")
+    with output_folder(folder, force):
+        rows = open_file(embeddings, key)
+        sample_weight = None if weights is None else open_file(weights, n_dims=1)
+        lines = None if texts is None else read_texts(texts, len(rows))
+        run_fit(kmeans, rows, quiet, sample_weight)
+        files = write_fit(kmeans, folder, force)
+        if lines is not None:
+            files["clusters"] = show_clusters(kmeans, lines, folder, force, silent=quiet or as_json)
+    tell_fit(kmeans, rows, files, as_json=as_json, quiet=quiet)
+    _exit_if_interrupted(kmeans)
+
+
+@app.command()
+def predict(
+    model: flags.Model,
+    embeddings: flags.Embeddings,
+    key: flags.Key = None,
+    out: Annotated[Path, typer.Option("--out", help="labels, .npy or .parquet", metavar="FILE")] = Path("labels.npy"),
+    force: flags.Force = False,
+    quiet: flags.Quiet = False,
+    as_json: flags.Json = False,
+) -> None:
+    """Label embeddings by a saved model."""
+    check_label_path(out)
+    refuse_existing(out, force)
+    kmeans = KMeans.load(find_model(model))
+    kmeans.verbose = 0 if quiet else 1
+    rows = open_file(embeddings, key)
+    labels = np.asarray(kmeans.predict(rows))
+    write_labels(out, labels, None, force)
+    left_out = int((labels < 0).sum())
+    if as_json:
+        tell_json({"rows": len(labels), "left_out": left_out, "labels": str(out)})
+    elif not quiet:
+        say(f"{len(labels):,} labels ({left_out:,} rows left out) lie in {out}")
+
+
+@app.command()
+def info(
+    path: Annotated[Path, typer.Argument(help="a model folder or a file of embeddings", show_default=False)],
+    key: flags.Key = None,
+    as_json: flags.Json = False,
+) -> None:
+    """What a model or a file of embeddings holds."""
+    model = find_model(path)
+    facts = inspect.model_facts(model) if is_model(model) or path.is_dir() else inspect.row_facts(path, key)
+    tell_json(facts) if as_json else inspect.show(facts)
+
+
+@app.command()
+def plot(
+    model: flags.Model,
+    out: Annotated[Path, typer.Option("--out", help="picture to write", metavar="FILE")] = Path("convergence.png"),
+    force: flags.Force = False,
+) -> None:
+    """Draw the convergence and the cluster sizes of a saved model."""
+    if out.suffix != ".png":
+        raise OptionError(f"--out {out}: pictures are written as .png. Change the suffix.")
+    refuse_existing(out, force)
+    kmeans = KMeans.load(find_model(model))
+    plot_fit(kmeans.history_, counts=kmeans.counts_, path=out)
+    say(f"The plot lies in {out}")
+
+
+@app.command()
+def demo(
+    tutorial: Annotated[
+        bool, typer.Option("--tutorial", help="random unit vectors of the tutorial's size instead of real texts")
+    ] = False,
+    rows: Annotated[int, typer.Option("--rows", help="rows of --tutorial", min=1)] = demos.TUTORIAL_ROWS,
+    n_clusters: Annotated[
+        int | None,
+        typer.Option("--clusters", "--n-clusters", "-k", help="default: 60, with --tutorial 1000", metavar="K"),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", help="default: 100, with --tutorial 10")] = None,
+    batch_size: flags.BatchSize = None,
+    out: Annotated[Path, typer.Option("--out", help="folder of the results", metavar="DIR")] = Path("demo-output"),
+    force: flags.Force = False,
+    quiet: flags.Quiet = False,
+) -> None:
+    """Cluster 6,000 dictionary entries by meaning; or repeat the tutorial at its full size."""
+    kmeans = demos.tutorial_kmeans() if tutorial else demos.texts_kmeans()
+    chosen = {"n_clusters": n_clusters, "epochs": epochs, "batch_size": batch_size}
+    kmeans.set_params(**{name: value for name, value in chosen.items() if value is not None})
+    with output_folder(out, force):
+        vectors, lines = (demos.random_unit_rows(rows, quiet), None) if tutorial else demos.sample()
+        run_fit(kmeans, vectors, quiet)
+        files = write_fit(kmeans, out, force)
+        if lines is not None:
+            files["clusters"] = show_clusters(kmeans, lines, out, force, silent=quiet)
+    if isinstance(vectors, Tensor) and not quiet:
+        demos.tell_speed_and_memory(kmeans, vectors)
+    tell_fit(kmeans, vectors, files, as_json=False, quiet=quiet)
+    _exit_if_interrupted(kmeans)
+
+
+def run_fit(kmeans: KMeans, rows: Any, quiet: bool, sample_weight: Any = None) -> None:
+    """Fit with progress on stderr; the first Ctrl-C ends it cleanly."""
+    observer = watch(len(rows), flops_per_row=2 * kmeans.n_clusters * rows.shape[1], verbose=int(not quiet))
+    kmeans.verbose = int(not quiet)
+    kmeans._observer = observer
+    with stop_on_interrupt(observer):
+        kmeans.fit(rows, sample_weight=sample_weight)
+
+
+def _new_kmeans(values: dict[str, Any]) -> KMeans:
+    if values["n_clusters"] is None:
+        raise OptionError("The number of clusters is missing: pass -k K, or --from MODEL to go on from a model.")
+    return KMeans(**values)
+
+
+def _old_kmeans(model: Path, values: dict[str, Any], given: set[str]) -> KMeans:
+    """A saved model with the options that were given now; it keeps its number of clusters and its seed."""
+    if clash := [name for name in _MAKES_THE_START if name in given]:
+        flag = "--" + clash[0].replace("_", "-")
+        raise OptionError(f"--from goes on from the centroids of {model}, so {flag} has no meaning. Leave one away.")
+    changed = {name: value for name, value in values.items() if name in given}
+    return KMeans.load(find_model(model)).set_params(warm_start=True, max_iter=None, **changed)
+
+
+def _was_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name not in ("DEFAULT", "DEFAULT_MAP")
+
+
+def _exit_if_interrupted(kmeans: KMeans) -> None:
+    if kmeans.stop_reason_ is StopReason.INTERRUPTED:
+        raise typer.Exit(1)

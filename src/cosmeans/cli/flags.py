@@ -1,0 +1,46 @@
+"""The flags, each declared once; their help is the help of FitOptions."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cosmeans.options import FitOptions
+
+
+def _fit_option(name: str, *flags: str, metavar: str | None = None) -> Any:
+    """A flag that explains itself by FitOptions; which also checks the value, like a call from Python."""
+    spec = next(spec for spec in fields(FitOptions) if spec.name == name)
+    choices = "|".join(spec.metadata["choices"]) or metavar
+    return typer.Option(*flags, help=FitOptions.help(name), metavar=choices)
+
+
+NClusters = Annotated[int | None, _fit_option("n_clusters", "--n-clusters", "-k", metavar="K")]
+BatchSize = Annotated[int | None, _fit_option("batch_size", "--batch-size", metavar="ROWS")]
+Epochs = Annotated[int, _fit_option("epochs", "--epochs")]
+Init = Annotated[str, typer.Option("--init", help="how the first centroids are chosen", metavar="random|k-means++")]
+NInit = Annotated[int, _fit_option("n_init", "--n-init")]
+Tol = Annotated[float, _fit_option("tol", "--tol")]
+RandomState = Annotated[
+    int,
+    typer.Option("--random-state", "--seed", help="seed of every random choice; the same seed gives the same answer"),
+]
+ZeroRows = Annotated[str, _fit_option("zero_rows", "--zero-rows")]
+Nonfinite = Annotated[str, _fit_option("nonfinite", "--nonfinite")]
+EmptyClusters = Annotated[str, _fit_option("empty_clusters", "--empty-clusters")]
+Backend = Annotated[str, _fit_option("backend", "--backend")]
+
+Embeddings = Annotated[Path, typer.Argument(help="rows: .npy, .npz, .pt, .pth or .safetensors", show_default=False)]
+Model = Annotated[Path, typer.Argument(help="a model folder, or the folder that fit wrote", show_default=False)]
+Key = Annotated[str | None, typer.Option("--key", help="which array, if the file holds several", metavar="NAME")]
+Weights = Annotated[Path | None, typer.Option("--weights", help="a file with one weight per row", metavar="FILE")]
+Texts = Annotated[
+    Path | None,
+    typer.Option("--texts", help="one text per row (.txt or .txt.gz): clusters are shown by them", metavar="FILE"),
+]
+Force = Annotated[bool, typer.Option("--force", help="replace outputs that exist")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress and no summary")]
+Json = Annotated[bool, typer.Option("--json", help="one JSON object on stdout, and nothing else there")]

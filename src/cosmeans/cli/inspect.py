@@ -1,0 +1,67 @@
+"""Facts about a model or a file of embeddings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from cosmeans import sphere
+from cosmeans.inputs import from_numpy
+from cosmeans.model_file import load_model
+from cosmeans.rows.files import open_file
+
+_BATCH_VALUES = 1 << 22
+
+
+def model_facts(folder: Path) -> dict[str, Any]:
+    """Shape, sizes, seed and outcome of a saved model."""
+    state = load_model(folder)
+    counts = state.counts
+    return {
+        "model": str(folder),
+        "clusters": state.centroids.shape[0],
+        "features": state.centroids.shape[1],
+        "rows": int(counts.sum()),
+        "smallest cluster": int(counts.min()),
+        "largest cluster": int(counts.max()),
+        "similarity": state.similarity,
+        "epochs": len(state.history),
+        "stop reason": state.stop_reason.value,
+        "seed": state.seed,
+        "cosmeans": state.library,
+    }
+
+
+def row_facts(path: Path, key: str | None) -> dict[str, Any]:
+    """Shape and dtype of the rows, and how many are of unit length, zero, or hold NaN or infinity."""
+    rows = open_file(path, key)
+    tensor = from_numpy(rows) if isinstance(rows, np.ndarray) else rows
+    unit = zero = bad = 0
+    for batch in tensor.split(max(1, _BATCH_VALUES // max(1, tensor.shape[1]))):
+        squared = sphere.squared_norms(batch)
+        unit += int(((squared - 1.0).abs() <= sphere.UNIT_TOLERANCE).sum())
+        zero += int((squared == 0).sum())
+        bad += int((~torch.isfinite(squared)).sum())
+    return {
+        "embeddings": str(path),
+        "rows": tensor.shape[0],
+        "features": tensor.shape[1],
+        "dtype": str(tensor.dtype).removeprefix("torch."),
+        "bytes": tensor.numel() * tensor.element_size(),
+        "unit length": unit,
+        "zero rows": zero,
+        "rows with NaN or infinity": bad,
+    }
+
+
+def show(facts: dict[str, Any]) -> None:
+    """The facts as a table on stdout."""
+    grid = Table(show_header=False, box=None)
+    for name, value in facts.items():
+        grid.add_row(name, f"{value:,}" if isinstance(value, int) and name != "seed" else str(value))
+    Console().print(grid, markup=False)

@@ -1,0 +1,122 @@
+"""What the commands write: each file whole or not at all."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cosmeans.atomic import new_file, refuse_existing
+from cosmeans.errors import FileError, InputError, OptionError, WriteError
+from cosmeans.estimator import KMeans
+from cosmeans.model_file import is_model
+from cosmeans.plot import plot_fit
+
+LABEL_SUFFIXES = (".npy", ".parquet")
+
+
+@contextmanager
+def output_folder(folder: Path, force: bool) -> Iterator[None]:
+    """Make the folder before the work, so that a path that can't be written fails at once.
+
+    Raises OutputExistsError if it exists and force is False. If the work fails, an empty new folder goes again.
+    """
+    refuse_existing(folder, force)
+    existed = folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(f"Can't make the folder {folder}: {error.strerror}. Choose another with --out.") from error
+    if not os.access(folder, os.W_OK):
+        raise WriteError(f"Can't write into {folder}: permission denied. Choose another with --out.")
+    try:
+        yield
+    except BaseException:
+        if not existed:
+            with suppress(OSError):  # not empty: something was saved, and stays
+                folder.rmdir()
+        raise
+
+
+def write_fit(kmeans: KMeans, folder: Path, force: bool) -> dict[str, str]:
+    """Model, labels, history and plot of a fit; returns what lies where."""
+    labels, similarity = np.asarray(kmeans.labels_), np.asarray(kmeans.similarity_)
+    files = {
+        name: folder / file
+        for name, file in {
+            "model": "model",
+            "labels": "labels.npy",
+            "table": "labels.parquet",
+            "history": "history.json",
+            "plot": "convergence.png",
+        }.items()
+    }
+    kmeans.save(files["model"], force=force)
+    write_labels(files["labels"], labels, None, force)
+    write_labels(files["table"], labels, similarity, force)
+    write_text(files["history"], json.dumps(history_record(kmeans), indent=1) + "\n", force)
+    plot_fit(kmeans.history_, counts=kmeans.counts_, path=files["plot"])
+    return {name: str(path) for name, path in files.items()}
+
+
+def history_record(kmeans: KMeans) -> dict[str, Any]:
+    """Seed, options' outcome and every epoch: what repeats a run and tells how it went."""
+    return {
+        "seed": kmeans.random_state_,
+        "stop_reason": kmeans.stop_reason_.value,
+        "iterations": kmeans.history_.to_json(),
+    }
+
+
+def write_labels(path: Path, labels: np.ndarray, similarity: np.ndarray | None, force: bool) -> None:
+    """Labels as .npy (N,) int64, or as .parquet with columns row, label and, where given, similarity."""
+    check_label_path(path)
+    with new_file(path, force) as temporary:
+        if path.suffix == ".npy":
+            with temporary.open("wb") as file:
+                np.save(file, labels)
+            return
+        import pyarrow
+        from pyarrow import parquet
+
+        columns = {"row": np.arange(len(labels)), "label": labels}
+        if similarity is not None:
+            columns["similarity"] = similarity
+        parquet.write_table(pyarrow.table(columns), temporary)
+
+
+def check_label_path(path: Path) -> None:
+    """Raise OptionError unless labels can be written in the kind that the suffix names."""
+    if path.suffix not in LABEL_SUFFIXES:
+        raise OptionError(f"--out {path}: labels are written as {' or '.join(LABEL_SUFFIXES)}. Change the suffix.")
+
+
+def write_text(path: Path, text: str, force: bool) -> None:
+    with new_file(path, force) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def read_texts(path: Path, n_rows: int) -> list[str]:
+    """One text a line, plain or gzip; as many as there are rows."""
+    try:
+        raw = path.read_bytes()
+        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
+    except FileNotFoundError as error:
+        raise FileError(f"No such file: {path}.") from error
+    except (OSError, EOFError, ValueError) as error:
+        raise FileError(f"{path} can't be read as text ({error}). Needed: UTF-8 lines, plain or .gz.") from error
+    texts = text.removesuffix("\n").split("\n")
+    if len(texts) != n_rows:
+        raise InputError(f"{path} has {len(texts)} lines, the embeddings have {n_rows} rows; needed: one text a row.")
+    return texts
+
+
+def find_model(path: Path) -> Path:
+    """The model folder at a path: the path itself, or `model` in the folder that `fit` wrote."""
+    return path / "model" if not is_model(path) and is_model(path / "model") else path
