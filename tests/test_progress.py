@@ -108,10 +108,11 @@ def test_reading_and_seeding_have_their_own_totals(clock):
 def test_rates_and_the_time_left_are_shown_when_asked_for(clock):
     stream = io.StringIO()
     with watch(1000, flops_per_row=2 * 10**9, file=stream) as observer:
-        run_epochs(observer, clock, epochs=2, seconds=6.0)
+        run_epochs(observer, clock, epochs=3, seconds=6.0)
 
     # 1000 rows in the 2 s that the iteration says; after two epochs 98 of 2 s are left
     assert "500 rows/s, 1,000 GFLOP/s, at most 03:16 left" in stream.getvalue()
+    assert stream.getvalue().endswith("1,000 GFLOP/s\n")
 
 
 def test_verbose_0_is_silent_and_can_be_stopped(clock):

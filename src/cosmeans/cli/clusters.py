@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from cosmeans.estimator import KMeans
 
@@ -45,9 +45,10 @@ def table(clusters: list[Cluster], texts: list[str], n_shown: int = 20, n_texts:
     grid = Table(title=title, title_justify="left", show_lines=True)
     for name in ("cluster", "rows", "similarity"):
         grid.add_column(name, justify="right", no_wrap=True, min_width=len(name))
-    grid.add_column("closest texts", no_wrap=True, overflow="ellipsis")
+    grid.add_column("closest texts")
     for cluster in clusters[:n_shown]:
-        closest = "\n".join(escape(texts[row]) for row in cluster.closest[:n_texts])
+        # the text itself must not wrap, the column must: rich narrows only columns that do
+        closest = Text("\n".join(texts[row] for row in cluster.closest[:n_texts]), no_wrap=True, overflow="ellipsis")
         grid.add_row(str(cluster.label), f"{cluster.size:,}", f"{cluster.similarity:.3f}", closest)
     return grid
 
