@@ -1,0 +1,36 @@
+# make demo | test | check | bench. Needs make and Python 3.11 or newer; everything else goes into .venv.
+# Another Python: make PYTHON=python3.12
+# The small CPU build of torch on Linux: make PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+PYTHON ?= python3
+PIP_ARGS ?=
+BIN := .venv/bin
+READY := .venv/ready
+
+.PHONY: demo test check bench
+.DEFAULT_GOAL := test
+
+demo: $(READY)
+	$(BIN)/cosmeans demo --force
+
+test: check
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-fail-under=90
+
+check: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# the two variables slow NumPy's products down where they are set
+bench: $(READY)
+	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python benchmarks/run.py
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Needed is Python 3.11 or newer, but '$(PYTHON)' is older or missing. Name one: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || { \
+	  echo "'$(PYTHON)' comes without venv or pip. On Debian and Ubuntu: apt install python3-venv python3-pip" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt --group dev -e ".[cli]"
+	@touch $@
