@@ -2,40 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
-import warnings
 from importlib import import_module
 from typing import Any, Self
 
-import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
-from sklearn.utils import Tags, check_random_state
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from cosmeans import __version__, lloyd, seeding
+from cosmeans import fitted, lloyd
 from cosmeans.backends.cpu import CpuBackend
 from cosmeans.backends.reference import ReferenceBackend
-from cosmeans.contracts import Backend, Observer, RowSource
-from cosmeans.errors import (
-    ArgumentOrderWarning,
-    BackendUnavailableError,
-    DistinctRowsWarning,
-    OptionError,
-    TooFewRowsError,
-)
+from cosmeans.contracts import Backend, Observer
+from cosmeans.errors import BackendUnavailableError, InputError
 from cosmeans.group import Alone
-from cosmeans.inputs import Kind, read_centroids, read_rows
-from cosmeans.model_file import ModelState, load_model, save_model
+from cosmeans.inputs import Kind, check_features, check_size, keep_features, read_centroids, read_rows
+from cosmeans.model_file import load_model, save_model
 from cosmeans.options import FitOptions
 from cosmeans.progress import Silent, watch
-from cosmeans.result import FitResult, History, StopReason
+from cosmeans.result import History
 from cosmeans.rows.memory import MemoryRows
-
-_SMALL_BATCH = 1 << 16  # a batch_size up to this may have been meant as a number of clusters
+from cosmeans.start import FirstCentroids, best_run, draw_seed, given_centroids, start_key
 
 
 class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
@@ -116,25 +106,27 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         Raises OptionError, InputError, InputTypeError or FileError before any work is done.
         """
         options = self._options()
-        self._check_init()
-        tensor, kind = read_rows(self, X, reset=True)
-        self._check_size(tensor, options)
-        observer = self._watch(tensor.shape)
-        with observer:
-            backend = choose_backend(options.backend, tensor)
+        tensor, kind = read_rows(X)
+        check_size(tensor.shape, options)
+        given = given_centroids(self.init, (options.n_clusters, tensor.shape[1]), tensor.device)
+        key = start_key(options.n_clusters, tensor.shape[1], self.init, given, self.random_state)
+        present = self._present_centroids(key, tensor, options)
+        seed = draw_seed(self.random_state) if present is None else self.random_state_
+        backend = choose_backend(options.backend, tensor)
+        with self._watch(tensor.shape) as observer:
             rows = self._open(tensor, backend, observer, sample_weight)
-            start = self._present_start(kind, options)
-            if start is None:
-                seed, result = self._fit_anew(rows, X, options, backend, observer)
+            rows.need_weight()
+            if present is None:
+                first = FirstCentroids(self.init, given, kind.out(tensor), seed, options)
+                result = best_run(first, rows, backend, observer)
                 history = result.history
             else:
-                seed, centroids = start
-                self._say(f"going on from the present {len(centroids)} centers (warm_start=True)")
-                result = lloyd.fit(rows, centroids, options, backend, Alone(), observer)
+                result = lloyd.fit(rows, present, options, backend, Alone(), observer)
                 history = History([*self.history_, *result.history])
             own = lloyd.own_scores(rows, result.centroids, result.labels, backend)
-        self._keep(result, history, own, rows.total_weight, seed, kind)
-        self._started_from_ = self._start_key()
+        keep_features(self, X, tensor)
+        self._started_from_ = key
+        fitted.keep(self, result, history, own, rows.total_weight, seed, kind)
         return self
 
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
@@ -143,8 +135,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
 
     def reset(self) -> Self:
         """Forget the fit: the next one starts anew."""
-        for name in [name for name in vars(self) if name.endswith("_")]:
-            delattr(self, name)
+        fitted.forget(self)
         return self
 
     # ------------------------------------------------------------- new rows
@@ -160,11 +151,15 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         """Cosine of every row with every centroid, (N, K) float32: higher is nearer. 0 for rows left out."""
         rows, kind, backend, _ = self._open_fitted(X)
         centroids = self._centroids()
-        return kind.out(torch.cat([backend.cosines(batch, centroids) for batch in rows.batches()]))
+        cosines = torch.empty((rows.n_rows, len(centroids)), dtype=torch.float32, device=centroids.device)
+        for batch in rows.batches():
+            cosines[batch.span] = backend.cosines(batch, centroids)
+        return kind.out(cosines)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Weighted mean cosine of the rows with their nearest centroids: higher is better."""
         rows, _, backend, observer = self._open_fitted(X, sample_weight)
+        rows.need_weight()
         with observer:
             return lloyd.score(rows, self._centroids(), backend, Alone(), observer)[1]
 
@@ -177,17 +172,10 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
 
     @centers.setter
     def centers(self, values: Any) -> None:
-        shape = tuple(np.shape(values))
-        if len(shape) != 2:
-            raise OptionError(f"centers have shape {shape}; needed is (n_clusters, D), here ({self.n_clusters}, D).")
-        kind = Kind(isinstance(values, Tensor), values.device if isinstance(values, Tensor) else torch.device("cpu"))
-        centroids = read_centroids(values, (self.n_clusters, shape[1]), "centers", kind.device)
-        self.reset()
-        self.cluster_centers_ = kind.out(centroids)
-        self.n_features_in_ = shape[1]
-        self.history_ = History()
-        self.random_state_ = self._draw_seed()
-        self._started_from_ = self._start_key()
+        options = self._options()
+        device = values.device if isinstance(values, Tensor) else torch.device("cpu")
+        centroids = read_centroids(values, (options.n_clusters, None), "centers", device)
+        fitted.keep_centers(self, centroids, draw_seed(self.random_state), Kind(isinstance(values, Tensor), device))
 
     @property
     def similarities(self) -> list[float]:
@@ -196,7 +184,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
         """Draw the convergence (needs matplotlib); with a path, write it there. Returns the figure."""
-        check_is_fitted(self)
+        check_is_fitted(self, "counts_")
         return import_module("cosmeans.plot").plot_fit(self.history_, counts=self.counts_, path=path)
 
     # ----------------------------------------------------------------- files
@@ -204,33 +192,20 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     def save(self, folder: str | os.PathLike[str], force: bool = False) -> None:
         """Write the model into a folder (safetensors and JSON, docs/format.md). Overwrites only with force."""
         check_is_fitted(self, "counts_")
-        options = {**self.get_params(), "random_state": self.random_state_, "init": _init_name(self.init)}
-        state = ModelState(
-            centroids=self._centroids(),
-            counts=torch.as_tensor(self.counts_).cpu(),
-            options=options,
-            history=self.history_,
-            seed=self.random_state_,
-            stop_reason=self.stop_reason_,
-            similarity=self._similarity_,
-            library=__version__,
-        )
-        save_model(folder, state, force)
+        save_model(folder, fitted.to_state(self), force)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Self:
-        """Read a saved model. It predicts the same bits, and `fit` goes on from it."""
+        """Read a saved model. It predicts the same bits, and `fit` goes on from it.
+
+        What belongs to the rows of its fit (labels_, similarity_, inertia_) was not saved.
+        """
         state = load_model(folder)
         known = set(cls().get_params())
         kmeans = cls(**{name: value for name, value in state.options.items() if name in known})
-        kmeans.n_clusters, kmeans.n_features_in_ = state.centroids.shape
-        kmeans.cluster_centers_ = state.centroids.numpy()
-        kmeans.counts_ = state.counts.numpy()
-        kmeans.history_, kmeans.n_iter_ = state.history, len(state.history)
-        kmeans.random_state_, kmeans.stop_reason_ = state.seed, state.stop_reason
-        kmeans.n_distinct_ = _n_distinct(state.centroids)
-        kmeans._similarity_ = state.similarity
-        kmeans._started_from_ = kmeans._start_key()
+        fitted.from_state(kmeans, state)
+        k, d = state.centroids.shape
+        kmeans._started_from_ = start_key(k, d, kmeans.init, None, kmeans.random_state)
         return kmeans
 
     # --------------------------------------------------------------- private
@@ -238,25 +213,6 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     def _options(self) -> FitOptions:
         names = FitOptions.defaults()
         return FitOptions(**{name: value for name, value in self.get_params().items() if name in names})
-
-    def _check_init(self) -> None:
-        if isinstance(self.init, str) and self.init not in ("random", "k-means++"):
-            raise OptionError(f'init must be "random", "k-means++", an array (K, D) or a callable; got {self.init!r}.')
-
-    def _check_size(self, tensor: Tensor, options: FitOptions) -> None:
-        n, d = tensor.shape
-        k, batch = options.n_clusters, options.batch_size
-        if n < k:
-            raise TooFewRowsError(
-                f"n_clusters={k} needs at least {k} rows, got n_samples={n}. Lower n_clusters or pass more rows."
-            )
-        if k == d and batch is not None and batch < min(n, _SMALL_BATCH):
-            warnings.warn(
-                f"n_clusters={k} equals the number of features: KMeans takes (n_clusters, batch_size, epochs), "
-                f"and D is read from the rows. If {batch} clusters are meant, write KMeans({batch}).",
-                ArgumentOrderWarning,
-                stacklevel=3,
-            )
 
     def _open(self, tensor: Tensor, backend: Backend, observer: Observer, sample_weight: Any = None) -> MemoryRows:
         return MemoryRows(
@@ -272,81 +228,34 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     def _open_fitted(self, X: Any, sample_weight: Any = None) -> tuple[MemoryRows, Kind, Backend, Silent]:
         check_is_fitted(self, "cluster_centers_")
         options = self._options()
-        tensor, kind = read_rows(self, X, reset=False)
+        tensor, kind = read_rows(X)
+        check_features(self, X, tensor)
         observer = self._watch(tensor.shape)
         backend = choose_backend(options.backend, tensor)
         return self._open(tensor, backend, observer, sample_weight), kind, backend, observer
 
-    def _fit_anew(
-        self, rows: MemoryRows, X: Any, options: FitOptions, backend: Backend, observer: Observer
-    ) -> tuple[int, FitResult]:
-        """The best of n_init runs, the first at a tie; given centroids are one run."""
-        seed = self._draw_seed()
-        best: FitResult | None = None
-        for run in range(options.n_init if isinstance(self.init, str) else 1):
-            centroids = self._first_centroids(rows, X, seed, run, backend, observer)
-            result = lloyd.fit(rows, centroids, options, backend, Alone(), observer)
-            if best is None or result.similarity > best.similarity:
-                best = result
-            if result.stop_reason is StopReason.INTERRUPTED:
-                break
-        assert best is not None  # n_init >= 1
-        return seed, best
-
-    def _first_centroids(
-        self, rows: RowSource, X: Any, seed: int, run: int, backend: Backend, observer: Observer
-    ) -> Tensor:
-        k = self.n_clusters
-        if isinstance(self.init, str):
-            if self.init == "random":
-                return seeding.random_rows(rows, k, seed, run)
-            return seeding.plus_plus(rows, k, seed, backend, run, observer)
-        values = self.init
-        if callable(values):
-            values = values(X, k, random_state=np.random.RandomState(seed % 2**32))
-        return read_centroids(values, (k, rows.n_features), "init", rows.device)
-
-    def _draw_seed(self) -> int:
-        return int(check_random_state(self.random_state).randint(0, 2**63 - 1, dtype=np.int64))
-
-    def _start_key(self) -> tuple[Any, ...]:
-        return (self.n_clusters, self.n_features_in_, _content(self.init), _content(self.random_state))
-
-    def _present_start(self, kind: Kind, options: FitOptions) -> tuple[int, Tensor] | None:
-        """Seed and centroids to go on from; None: start anew."""
-        if not options.warm_start or getattr(self, "_started_from_", None) != self._start_key():
+    def _present_centroids(self, key: tuple[Any, ...], rows: Tensor, options: FitOptions) -> Tensor | None:
+        """Centroids to go on from: those that were set, or with warm_start those of a like fit. None: start anew."""
+        if getattr(self, "_centers_set_", False):
+            shape, needed = tuple(self.centers.shape), (options.n_clusters, rows.shape[1])
+            if shape != needed:
+                raise InputError(
+                    f"centers were set with shape {shape}; n_clusters and the rows need {needed}. "
+                    "Set centers that fit, or call reset() to start anew."
+                )
+        elif not options.warm_start or getattr(self, "_started_from_", None) != key:
             return None
-        return self.random_state_, self._centroids().to(kind.device)
+        else:
+            self._say(f"going on from the present {options.n_clusters} centers (warm_start=True)")
+        return self._centroids().to(rows.device)
 
     def _centroids(self) -> Tensor:
         return torch.as_tensor(self.cluster_centers_, dtype=torch.float32).cpu().contiguous()
 
-    def _keep(
-        self, result: FitResult, history: History, own: Tensor, total_weight: float, seed: int, kind: Kind
-    ) -> None:
-        self.cluster_centers_ = kind.out(result.centroids)
-        self.labels_ = kind.out(result.labels.to(torch.int64))
-        self.similarity_ = kind.out(own)
-        self.counts_ = kind.out(result.counts)
-        self.n_distinct_ = _n_distinct(result.centroids)
-        self.inertia_ = max(0.0, 2.0 * total_weight * (1.0 - result.similarity))
-        self.n_iter_ = len(result.history)
-        self.history_ = history
-        self.random_state_ = seed
-        self.stop_reason_ = result.stop_reason
-        self._similarity_ = result.similarity
-        if self.n_distinct_ < self.n_clusters:
-            warnings.warn(
-                f"n_clusters={self.n_clusters}, but only {self.n_distinct_} centroids are distinct: the rows point in "
-                "too few different directions. Lower n_clusters.",
-                DistinctRowsWarning,
-                stacklevel=3,
-            )
-
     @property
     def _n_features_out(self) -> int:
         """What scikit-learn names the columns of `transform` by."""
-        return self.n_clusters
+        return len(self.cluster_centers_)
 
     def _watch(self, shape: torch.Size) -> Silent:
         """Whoever shows progress: what the command line set, or bars by `verbose`."""
@@ -370,22 +279,3 @@ def choose_backend(name: str, rows: Tensor) -> Backend:
             f"The rows lie on {rows.device}; this version computes on the CPU only. Pass x.cpu()."
         )
     return ReferenceBackend() if name == "reference" else CpuBackend()
-
-
-def _n_distinct(centroids: Tensor) -> int:
-    return len(torch.unique(centroids, dim=0))
-
-
-def _content(value: Any) -> Any:
-    """Something that is equal exactly if a parameter still means the same."""
-    if value is None or isinstance(value, str | int | np.integer):
-        return value
-    if callable(value) or isinstance(value, np.random.RandomState):
-        return f"{type(value).__name__} {id(value)}"
-    array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
-    return hashlib.sha256(repr((array.shape, array.dtype)).encode() + array.tobytes()).hexdigest()
-
-
-def _init_name(init: Any) -> str:
-    """Given first centroids are not saved: the model's own centroids stand for them."""
-    return init if isinstance(init, str) else "random"

@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_array, validate_data
 from torch import Tensor
 
 from cosmeans import sphere
-from cosmeans.errors import InputError, InputTypeError
+from cosmeans.errors import ArgumentOrderWarning, InputError, InputTypeError, TooFewRowsError
+from cosmeans.options import FitOptions
 from cosmeans.rows.files import open_file
 
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+_SMALL_BATCH = 1 << 16  # a batch_size up to this may have been meant as a number of clusters
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +33,11 @@ class Kind:
         return values.to(self.device) if self.tensor else values.cpu().numpy()
 
 
-def read_rows(estimator: BaseEstimator, X: Any, *, reset: bool) -> tuple[Tensor, Kind]:
+def read_rows(X: Any) -> tuple[Tensor, Kind]:
     """Rows (N, D) of a floating type, uncopied where that is possible, and the kind to answer in.
 
     Takes torch tensors, NumPy arrays and memory maps, lists, data frames, anything with `__dlpack__`, and paths
-    of files. `reset`: a fit, which sets `n_features_in_`; else D must be what the fit saw.
+    of files.
     """
     if isinstance(X, str | os.PathLike):
         X = open_file(X)
@@ -43,10 +45,39 @@ def read_rows(estimator: BaseEstimator, X: Any, *, reset: bool) -> tuple[Tensor,
         X = torch.from_dlpack(X)
     if isinstance(X, Tensor):
         rows = checked_tensor(X)
-        _check_features(estimator, rows.shape[1], reset)
         return rows, Kind(tensor=True, device=rows.device)
-    array = _checked_array(estimator, X, reset)
-    return from_numpy(array), Kind(tensor=False, device=torch.device("cpu"))
+    return from_numpy(_checked_array(X)), Kind(tensor=False, device=torch.device("cpu"))
+
+
+def check_size(shape: torch.Size, options: FitOptions) -> None:
+    """At least one row per cluster; a hint where the arguments look like another library's."""
+    (n, d), k, batch = shape, options.n_clusters, options.batch_size
+    if n < k:
+        raise TooFewRowsError(
+            f"n_clusters={k} needs at least {k} rows, got n_samples={n}. Lower n_clusters or pass more rows."
+        )
+    if k == d and batch is not None and batch < min(n, _SMALL_BATCH):
+        warnings.warn(
+            f"n_clusters={k} equals the number of features: KMeans takes (n_clusters, batch_size, epochs), "
+            f"and D is read from the rows. If {batch} clusters are meant, write KMeans({batch}).",
+            ArgumentOrderWarning,
+            stacklevel=3,
+        )
+
+
+def keep_features(estimator: BaseEstimator, X: Any, rows: Tensor) -> None:
+    """Remember how many features a fit saw, and their names where X has names."""
+    validate_data(estimator, _with_names(X, rows), reset=True, skip_check_array=True)
+
+
+def check_features(estimator: Any, X: Any, rows: Tensor) -> None:
+    """Rows must have as many features as those of the fit, and the same names where both have names."""
+    if rows.shape[1] != estimator.n_features_in_:
+        raise InputError(
+            f"X has {rows.shape[1]} features, but {type(estimator).__name__} is expecting "
+            f"{estimator.n_features_in_} features as input. Pass rows of the same embedding as in fit."
+        )
+    validate_data(estimator, _with_names(X, rows), reset=False, skip_check_array=True)
 
 
 def checked_tensor(X: Tensor) -> Tensor:
@@ -79,17 +110,18 @@ def from_numpy(array: np.ndarray) -> Tensor:
         return torch.from_numpy(array)
 
 
-def read_centroids(values: Any, shape: tuple[int, int], name: str, device: torch.device) -> Tensor:
-    """Centroids given by the user: (K, D), scaled to unit length by rule 1."""
+def read_centroids(values: Any, shape: tuple[int, int | None], name: str, device: torch.device) -> Tensor:
+    """Centroids given by the user, scaled to unit length by rule 1. shape (K, D); D None: any."""
     if isinstance(values, Tensor):
         if values.device != device:
             raise InputError(f"{name} lies on {values.device}, the rows on {device}. Put both on one device.")
         centroids = values.detach().to(torch.float32)
     else:
         centroids = torch.from_numpy(np.array(values, dtype=np.float32)).to(device)
-    if tuple(centroids.shape) != shape:
+    needed = shape if shape[1] is not None or centroids.ndim != 2 else (shape[0], centroids.shape[1])
+    if tuple(centroids.shape) != needed:
         raise InputError(
-            f"{name} has shape {tuple(centroids.shape)}; n_clusters and the rows need {shape}. "
+            f"{name} has shape {tuple(centroids.shape)}; n_clusters and the rows need {_shape(shape)}. "
             "Pass one centroid per cluster, with as many features as the rows."
         )
     squared = sphere.squared_norms(centroids)
@@ -99,28 +131,23 @@ def read_centroids(values: Any, shape: tuple[int, int], name: str, device: torch
     return sphere.unit_rows(centroids, sphere.divisors(squared))
 
 
-def _checked_array(estimator: BaseEstimator, X: Any, reset: bool) -> np.ndarray:
+def _checked_array(X: Any) -> np.ndarray:
     dtype = getattr(X, "dtype", None)
     if dtype == np.bool_:
         raise InputTypeError("Rows are boolean; needed are real numbers. Use x.astype(np.float32).")
     if isinstance(dtype, np.dtype) and dtype.kind == "c":
         raise InputError("Complex data not supported: rows are complex; needed are real numbers.")
-    return validate_data(
-        estimator,
+    return check_array(
         X,
-        reset=reset,
         dtype=[np.float32, np.float64, np.float16],
         ensure_all_finite=False,  # the inspection of rows finds NaN and infinity, and names the row
+        estimator="KMeans",
     )
 
 
-def _check_features(estimator: Any, n_features: int, reset: bool) -> None:
-    if reset:
-        estimator.n_features_in_ = n_features
-        if hasattr(estimator, "feature_names_in_"):
-            del estimator.feature_names_in_
-    elif n_features != estimator.n_features_in_:
-        raise InputError(
-            f"X has {n_features} features, but {type(estimator).__name__} is expecting "
-            f"{estimator.n_features_in_} features as input. Pass rows of the same embedding as in fit."
-        )
+def _with_names(X: Any, rows: Tensor) -> Any:
+    return X if hasattr(X, "columns") or hasattr(X, "__dataframe__") else rows
+
+
+def _shape(shape: tuple[int, int | None]) -> str:
+    return f"({shape[0]}, {'D' if shape[1] is None else shape[1]})"

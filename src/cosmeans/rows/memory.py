@@ -87,6 +87,14 @@ class MemoryRows:
         """Sum of the weights of the rows kept, as the caller gave them."""
         return float(self.total) * 2.0 ** -(self.scale + self._exponent)
 
+    def need_weight(self) -> None:
+        """Raise InputError if no row takes part."""
+        if self.total == 0:
+            raise InputError(
+                f"None of the {self.n_rows} rows can be clustered: each is zero, skipped or of weight zero. "
+                "At least one row needs a direction and a weight above zero."
+            )
+
     def _total(self) -> int:
         masses = self.masses()
         if masses is None:

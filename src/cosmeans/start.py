@@ -1,0 +1,110 @@
+"""Where a fit starts: its seed, its first centroids, and what must be unchanged for a fit to go on."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils import check_random_state
+from torch import Tensor
+
+from cosmeans import lloyd, seeding
+from cosmeans.contracts import Backend, Observer, RowSource
+from cosmeans.errors import OptionError
+from cosmeans.group import Alone
+from cosmeans.inputs import read_centroids
+from cosmeans.options import FitOptions
+from cosmeans.result import FitResult, StopReason
+
+_FIRST_DRAWN = 2**32  # NumPy's own seeds lie below, drawn ones from here on: each integer has one meaning
+_BEHIND_DRAWN = 2**63
+
+
+def draw_seed(random_state: Any) -> int:
+    """The seed of one fit, in [2^32, 2^63).
+
+    An integer in that range is a seed that a fit has drawn (`random_state_`) and repeats that fit.
+    Raises OptionError for anything that is no integer, RandomState or None.
+    """
+    if isinstance(random_state, Integral) and _FIRST_DRAWN <= int(random_state) < _BEHIND_DRAWN:
+        return int(random_state)
+    try:
+        source = check_random_state(random_state)
+    except ValueError as error:
+        raise OptionError(
+            f"random_state must be an integer from 0 to 2^63 - 1, a numpy.random.RandomState or None; "
+            f"got {random_state!r}."
+        ) from error
+    seed = 0
+    while seed < _FIRST_DRAWN:
+        seed = int(source.randint(0, _BEHIND_DRAWN - 1, dtype=np.int64))
+    return seed
+
+
+def given_centroids(init: Any, shape: tuple[int, int], device: torch.device) -> Tensor | None:
+    """First centroids that `init` holds, checked; None where they are still to be found."""
+    if isinstance(init, str):
+        if init not in ("random", "k-means++"):
+            raise OptionError(f'init must be "random", "k-means++", an array (K, D) or a callable; got {init!r}.')
+        return None
+    if callable(init):
+        return None
+    return read_centroids(init, shape, "init", device)
+
+
+@dataclass(frozen=True, slots=True)
+class FirstCentroids:
+    """How the runs of a fit find their first centroids.
+
+    given  (K, D) where `init` holds them; X is what a callable `init` gets
+    """
+
+    init: Any
+    given: Tensor | None
+    X: Any
+    seed: int
+    options: FitOptions
+
+    @property
+    def n_runs(self) -> int:
+        return self.options.n_init if self.given is None else 1
+
+    def of_run(self, run: int, rows: RowSource, backend: Backend, observer: Observer) -> Tensor:
+        """(K, D). A callable is called with X, K and a RandomState of its own."""
+        k = self.options.n_clusters
+        if self.given is not None:
+            return self.given
+        if callable(self.init):
+            values = self.init(self.X, k, random_state=np.random.RandomState((self.seed + run) % 2**32))
+            return read_centroids(values, (k, rows.n_features), "init(X, n_clusters, random_state)", rows.device)
+        if self.init == "random":
+            return seeding.random_rows(rows, k, self.seed, run)
+        return seeding.plus_plus(rows, k, self.seed, backend, run, observer)
+
+
+def best_run(first: FirstCentroids, rows: RowSource, backend: Backend, observer: Observer) -> FitResult:
+    """The run of highest similarity, the first at a tie. An interrupted run is the last."""
+    best: FitResult | None = None
+    for run in range(first.n_runs):
+        centroids = first.of_run(run, rows, backend, observer)
+        result = lloyd.fit(rows, centroids, first.options, backend, Alone(), observer)
+        if best is None or result.similarity > best.similarity:
+            best = result
+        if result.stop_reason is StopReason.INTERRUPTED:
+            break
+    assert best is not None  # n_init >= 1
+    return best
+
+
+def start_key(n_clusters: int, n_features: int, init: Any, given: Tensor | None, random_state: Any) -> tuple[Any, ...]:
+    """What a fit started from. A second fit goes on only if this is equal.
+
+    Arrays count by content, callables and RandomStates by identity (which pickling keeps).
+    """
+    if given is not None:
+        init = hashlib.sha256(given.cpu().numpy().tobytes()).hexdigest()
+    return (n_clusters, n_features, init, random_state)
