@@ -13,7 +13,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from cosmeans import fitted, lloyd
+from cosmeans import __version__, fitted, lloyd
 from cosmeans.backends.cpu import CpuBackend
 from cosmeans.backends.reference import ReferenceBackend
 from cosmeans.contracts import Backend, Observer
@@ -192,7 +192,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     def save(self, folder: str | os.PathLike[str], force: bool = False) -> None:
         """Write the model into a folder (safetensors and JSON, docs/format.md). Overwrites only with force."""
         check_is_fitted(self, "counts_")
-        save_model(folder, fitted.to_state(self), force)
+        save_model(folder, fitted.to_state(self, __version__), force)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Self:

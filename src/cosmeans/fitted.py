@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cosmeans import __version__
 from cosmeans.errors import DistinctRowsWarning
 from cosmeans.inputs import Kind
 from cosmeans.model_file import ModelState
@@ -56,8 +55,11 @@ def forget(kmeans: Any) -> None:
         delattr(kmeans, name)
 
 
-def to_state(kmeans: Any) -> ModelState:
-    """What a model folder holds. Given first centroids are not saved: the model's own stand for them."""
+def to_state(kmeans: Any, library: str) -> ModelState:
+    """What a model folder holds; library: the version that writes it.
+
+    Given first centroids are not saved: the model's own stand for them.
+    """
     random_state, init = kmeans.random_state, kmeans.init
     options = {
         **kmeans.get_params(),
@@ -72,7 +74,7 @@ def to_state(kmeans: Any) -> ModelState:
         seed=kmeans.random_state_,
         stop_reason=kmeans.stop_reason_,
         similarity=kmeans._similarity_,
-        library=__version__,
+        library=library,
     )
 
 
