@@ -26,6 +26,7 @@ class Purpose(IntEnum):
     RANDOM = 1
     PLUS_PLUS = 2
     SAMPLE = 3
+    SUBSET = 4
 
 
 def draw_below(bound: int, seed: int, purpose: Purpose, counter: int, run: int) -> int:
@@ -36,6 +37,15 @@ def draw_below(bound: int, seed: int, purpose: Purpose, counter: int, run: int) 
         product = int(generator.random_raw()) * bound
         if product % _WORD >= uneven:
             return product >> 64
+
+
+def subset(n_rows: int, size: int, seed: int, run: int = 0) -> np.ndarray:
+    """`size` row indices, ascending, each at most once: those of the smallest Philox words, ties by index.
+
+    Nested: a larger size holds the rows of a smaller one.
+    """
+    words = np.random.Philox(key=(seed, int(Purpose.SUBSET)), counter=(0, run, 0, 0)).random_raw(n_rows)
+    return np.sort(np.argsort(words, kind="stable")[:size])
 
 
 class _Draws:
