@@ -18,6 +18,7 @@ from torch import Tensor
 
 from cosmeans.data import Assignment, Batch, ClusterSums
 from cosmeans.result import Iteration
+from cosmeans.sphere import Outcome
 
 
 class RowSource(Protocol):
@@ -58,6 +59,8 @@ class Backend(Protocol):
 
     name: str
     device: torch.device
+    lookahead: int
+    """Epochs that may be queued before the figures of an earlier one are read: 0, or 1 where reading waits."""
 
     def squared_norms(self, rows: Tensor) -> Tensor:
         """`sphere.squared_norms`, (B,) float64."""
@@ -77,6 +80,12 @@ class Backend(Protocol):
 
     def accumulate(self, batch: Batch, before: Tensor, after: Tensor, into: ClusterSums) -> int | Tensor:
         """Move the rows whose label changed from sum to sum; returns how many those were."""
+        ...
+
+    def update(
+        self, sums: ClusterSums, previous: Tensor, total: int, changed: int | Tensor, settled: int | Tensor
+    ) -> Outcome:
+        """`sphere.outcome`: the centroids that follow these sums, and the figures of the epoch."""
         ...
 
     def scores(self, batch: Batch, centroids: Tensor, labels: Tensor) -> Tensor:

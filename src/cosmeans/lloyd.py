@@ -6,7 +6,8 @@ Source: Lloyd 1982; Dhillon & Modha 2001 for the sphere. No device, file or rank
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from cosmeans.data import NO_LABEL, ClusterSums
 from cosmeans.options import FitOptions
 from cosmeans.relocate import relocate
 from cosmeans.result import FitResult, History, Iteration, StopReason
+from cosmeans.sphere import Figures, Outcome
 
 
 def fit(
@@ -29,50 +31,102 @@ def fit(
 ) -> FitResult:
     """Iterate from these centroids until they stand still, or tol, or epochs; labels belong to what is returned.
 
-    A pure function of rows, centroids, epochs, tol and empty_clusters: everything else is speed.
+    A pure function of rows, centroids, epochs, tol and empty_clusters: everything else is speed. A backend that
+    looks ahead has the next epoch queued before the figures of this one are read; if they end the fit or move a
+    cluster, what ran ahead is dropped.
     """
     backend.begin(rows)
     state = _State.start(rows, centroids)
     history = History()
-    stop = StopReason.EPOCHS
-    for epoch in range(1, options.epochs + 1):
-        started = time.perf_counter()
-        observer.epoch(epoch, options.epochs)
-        changed, settled = sweep(rows, centroids, state, backend, observer)
-        if observer.stop_requested:
+    stop: StopReason | None = None
+    ahead: deque[_Epoch] = deque()
+    started = time.perf_counter()
+    while stop is None:
+        start = ahead[-1].outcome.update.centroids if ahead else centroids
+        while len(ahead) <= backend.lookahead and len(history) + len(ahead) < options.epochs:
+            observer.epoch(len(history) + len(ahead) + 1, options.epochs)
+            epoch = _launch(rows, start, state, backend, group, observer)
+            if epoch is None:
+                break
+            ahead.append(epoch)
+            start = epoch.outcome.update.centroids
+        if not ahead:
             stop = StopReason.INTERRUPTED
             break
-        sums = group.sum(state.sums)
-        update = sphere.update_centroids(sums.direction, centroids)
-        new, moved = relocate(
-            update.centroids, update.lost, rows, backend, centroids, state.labels, options.empty_clusters
-        )
-        squared_shift = float(sphere.squared_shift(new, centroids))
-        history.iterations.append(
-            Iteration(
-                similarity=float(sphere.similarity(sums.direction, centroids, rows.total)),
-                shift=squared_shift**0.5,
-                changed=changed,
-                settled=settled,
-                moved=moved,
-                imbalance=imbalance(sums.count),
-                largest=int(sums.count.max()),
-                empty=int((sums.count == 0).sum()),
-                seconds=time.perf_counter() - started,
-            )
-        )
+        epoch = ahead.popleft()
+        new, figures, moved = _finish(epoch, rows, state, options, backend, observer)
+        if moved:
+            ahead.clear()
+        seconds = time.perf_counter() - started
+        started += seconds
+        history.iterations.append(_iteration(figures, len(centroids), moved, seconds))
         observer.iteration(history.iterations[-1])
-        fixed = torch.equal(new, centroids)
-        centroids = new
-        if fixed or (options.tol > 0 and squared_shift <= options.tol**2):
-            stop = StopReason.FIXED_POINT if fixed else StopReason.TOLERANCE
-            break
-    if stop is not StopReason.FIXED_POINT:
+        stop = _stop_reason(figures, options, len(history))
+        # at a fixed point the labels at hand, under centroids of the same bits, are the last ones
+        standing = stop is StopReason.FIXED_POINT and state.under is not None
+        centroids = state.under if standing else new
+    if state.under is not centroids:
         observer.epoch(len(history) + 1, 0)
         sweep(rows, centroids, state, backend, observer, to_the_end=True)
     sums = group.sum(state.sums)
-    final = float(sphere.similarity(sums.direction, centroids, rows.total))
+    final = backend.update(sums, centroids, rows.total, 0, 0).read().similarity
     return FitResult(centroids, state.labels, sums.count, final, history, stop)
+
+
+@dataclass(frozen=True, slots=True)
+class _Epoch:
+    """An epoch on its way: the centroids its rows were assigned to, and what followed."""
+
+    before: Tensor
+    outcome: Outcome
+
+
+def _launch(
+    rows: RowSource, centroids: Tensor, state: _State, backend: Backend, group: Group, observer: Observer
+) -> _Epoch | None:
+    """One pass and the update after it; None if a stop was requested before its last batch."""
+    counts = sweep(rows, centroids, state, backend, observer)
+    if counts is None:
+        return None
+    return _Epoch(centroids, backend.update(group.sum(state.sums), centroids, rows.total, *counts))
+
+
+def _finish(
+    epoch: _Epoch, rows: RowSource, state: _State, options: FitOptions, backend: Backend, observer: Observer
+) -> tuple[Tensor, Figures, int]:
+    """The new centroids, with clusters without direction moved; the figures; and how many were moved."""
+    figures, update = epoch.outcome.read(), epoch.outcome.update
+    if not figures.lost or options.empty_clusters == "keep":
+        return update.centroids, figures, 0
+    if state.under is not epoch.before:  # an epoch ran ahead: back to the labels of this one
+        sweep(rows, epoch.before, state, backend, observer, to_the_end=True)
+    new, moved = relocate(
+        update.centroids, update.lost, rows, backend, epoch.before, state.labels, options.empty_clusters
+    )
+    shift = float(sphere.squared_shift(new, epoch.before))
+    return new, replace(figures, squared_shift=shift, moved=not torch.equal(new, epoch.before)), moved
+
+
+def _stop_reason(figures: Figures, options: FitOptions, epochs: int) -> StopReason | None:
+    if not figures.moved:
+        return StopReason.FIXED_POINT
+    if options.tol > 0 and figures.squared_shift <= options.tol**2:
+        return StopReason.TOLERANCE
+    return StopReason.EPOCHS if epochs == options.epochs else None
+
+
+def _iteration(figures: Figures, n_clusters: int, moved: int, seconds: float) -> Iteration:
+    return Iteration(
+        similarity=figures.similarity,
+        shift=figures.squared_shift**0.5,
+        changed=figures.changed,
+        settled=figures.settled,
+        moved=moved,
+        imbalance=imbalance(figures.squared_sizes, figures.assigned, n_clusters),
+        largest=figures.largest,
+        empty=figures.empty,
+        seconds=seconds,
+    )
 
 
 def score(
@@ -82,8 +136,8 @@ def score(
     state = _State.start(rows, centroids)
     observer.epoch(1, 0)
     sweep(rows, centroids, state, backend, observer, to_the_end=True)
-    sums = group.sum(state.sums)
-    return state.labels, float(sphere.similarity(sums.direction, centroids, rows.total))
+    outcome = backend.update(group.sum(state.sums), centroids, rows.total, 0, 0)
+    return state.labels, outcome.read().similarity
 
 
 def predict(rows: RowSource, centroids: Tensor, backend: Backend, observer: Observer) -> Tensor:
@@ -108,10 +162,11 @@ def _no_labels(rows: RowSource, centroids: Tensor) -> Tensor:
 
 @dataclass(slots=True)
 class _State:
-    """The labels of the last pass and the sums that belong to them."""
+    """The labels of the last pass, the centroids they belong to, and the sums that belong to them."""
 
     labels: Tensor
     sums: ClusterSums
+    under: Tensor | None = None
 
     @classmethod
     def start(cls, rows: RowSource, centroids: Tensor) -> _State:
@@ -127,24 +182,28 @@ def sweep(
     backend: Backend,
     observer: Observer,
     to_the_end: bool = False,
-) -> tuple[int, int]:
-    """One pass: assign every batch and move the rows that changed. Returns (changed, settled)."""
+) -> tuple[int | Tensor, int | Tensor] | None:
+    """One pass: assign every batch and move the rows that changed. Returns (changed, settled).
+
+    None: a stop was requested, and some batches keep the labels of the pass before.
+    """
     prepared = backend.prepare(centroids)
-    changed = settled = 0
+    changed: int | Tensor = 0
+    settled: int | Tensor = 0
+    state.under = None
     for batch in rows.batches():
         if observer.stop_requested and not to_the_end:
-            break
+            return None
         before = state.labels[batch.span]
         assignment = backend.assign(batch, prepared, before)
-        changed += int(backend.accumulate(batch, before, assignment.labels, state.sums))
-        settled += int(assignment.settled)
+        changed = changed + backend.accumulate(batch, before, assignment.labels, state.sums)
+        settled = settled + assignment.settled
         state.labels[batch.span] = assignment.labels
         observer.batch(len(batch))
+    state.under = centroids
     return changed, settled
 
 
-def imbalance(count: Tensor) -> float:
+def imbalance(squared_sizes: float, rows: int, n_clusters: int) -> float:
     """K * sum(size^2) / (sum size)^2: 1 when all clusters are of one size, K when one holds every row."""
-    sizes = count.to(torch.float64)
-    total = float(sizes.sum())
-    return len(sizes) * float((sizes * sizes).sum()) / (total * total)
+    return n_clusters * squared_sizes / (float(rows) * rows)

@@ -8,7 +8,8 @@ and only +, -, x, /, sqrt and comparisons decide.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -129,6 +130,65 @@ def squared_shift(new: Tensor, old: Tensor) -> Tensor:
     """Largest squared chord any centroid moved, a float64 scalar (rule 7)."""
     difference = (new - old).to(torch.float64)
     return tree_sum(difference * difference).amax()
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """The numbers of one epoch: integers exactly, similarity as eq. 7, before any cluster is moved.
+
+    assigned       rows with a label; squared_sizes: sum of size^2 over the clusters
+    lost           clusters without direction
+    moved          whether the bits of any centroid changed
+    """
+
+    similarity: float
+    squared_shift: float
+    squared_sizes: float
+    assigned: int
+    largest: int
+    empty: int
+    lost: int
+    moved: bool
+    changed: int
+    settled: int
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        return tuple(field.name for field in fields(cls))
+
+    @classmethod
+    def of(cls, numbers: list[float]) -> Figures:
+        """From float64 numbers in the order of the fields."""
+        return cls(*numbers[:3], *map(int, numbers[3:7]), bool(numbers[7]), *map(int, numbers[8:]))
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """An update, and a function that waits for its figures and returns them."""
+
+    update: Update
+    read: Callable[[], Figures]
+
+
+def outcome(
+    direction: Tensor, count: Tensor, previous: Tensor, total: int, changed: int, settled: int
+) -> Outcome:
+    """The update that follows these sums, with the figures of the epoch."""
+    update = update_centroids(direction, previous)
+    sizes = count.to(torch.float64)
+    figures = Figures(
+        similarity=float(similarity(direction, previous, total)),
+        squared_shift=float(squared_shift(update.centroids, previous)),
+        squared_sizes=float((sizes * sizes).sum()),
+        assigned=int(count.sum()),
+        largest=int(count.max()),
+        empty=int((count == 0).sum()),
+        lost=int(update.lost.sum()),
+        moved=not torch.equal(update.centroids, previous),
+        changed=int(changed),
+        settled=int(settled),
+    )
+    return Outcome(update, lambda: figures)
 
 
 def screen_error(n_features: int) -> float:

@@ -19,6 +19,7 @@ class ReferenceBackend:
     """Scores every row with every centroid canonically (DESIGN: sections 1 and 4 of docs/algorithm.md)."""
 
     name = "reference"
+    lookahead = 0
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
@@ -47,6 +48,11 @@ class ReferenceBackend:
             into.direction.index_add_(0, index, terms[labelled], alpha=sign)
             into.count.index_add_(0, index, torch.ones_like(index), alpha=sign)
         return len(changed)
+
+    def update(
+        self, sums: ClusterSums, previous: Tensor, total: int, changed: int | Tensor, settled: int | Tensor
+    ) -> sphere.Outcome:
+        return sphere.outcome(sums.direction, sums.count, previous, total, int(changed), int(settled))
 
     def scores(self, batch: Batch, centroids: Tensor, labels: Tensor) -> Tensor:
         own = centroids[labels.clamp_min(0).to(torch.int64)]

@@ -33,6 +33,7 @@ class CpuBackend:
     """Screens tiles of rows with a float32 product, proves most labels, settles the rest (docs/algorithm.md, 3)."""
 
     name = "cpu"
+    lookahead = 0
 
     def __init__(self) -> None:
         self.device = torch.device("cpu")
@@ -95,6 +96,11 @@ class CpuBackend:
         for labels, sign in ((old[changed], -1), (new[changed], 1)):
             count += sign * np.bincount(labels[labels >= 0], minlength=len(count))
         return len(changed)
+
+    def update(
+        self, sums: ClusterSums, previous: Tensor, total: int, changed: int | Tensor, settled: int | Tensor
+    ) -> sphere.Outcome:
+        return sphere.outcome(sums.direction, sums.count, previous, total, int(changed), int(settled))
 
     def scores(self, batch: Batch, centroids: Tensor, labels: Tensor) -> Tensor:
         out = torch.empty(len(batch), dtype=torch.float64)
