@@ -19,7 +19,7 @@ from cosmeans.backends.reference import ReferenceBackend
 from cosmeans.contracts import Backend, Observer
 from cosmeans.errors import BackendUnavailableError, InputError
 from cosmeans.group import Alone
-from cosmeans.inputs import Kind, check_features, check_size, keep_features, read_centroids, read_rows
+from cosmeans.inputs import Kind, check_device, check_features, check_size, keep_features, read_centroids, read_rows
 from cosmeans.model_file import load_model, save_model
 from cosmeans.options import FitOptions
 from cosmeans.progress import Silent, watch
@@ -215,6 +215,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         return FitOptions(**{name: value for name, value in self.get_params().items() if name in names})
 
     def _open(self, tensor: Tensor, backend: Backend, observer: Observer, sample_weight: Any = None) -> MemoryRows:
+        check_device(sample_weight, "sample_weight", tensor.device)
         return MemoryRows(
             tensor,
             squared_norms=backend.squared_norms,

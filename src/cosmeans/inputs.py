@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_array, validate_data
 from torch import Tensor
 
 from cosmeans import sphere
-from cosmeans.errors import ArgumentOrderWarning, InputError, InputTypeError, TooFewRowsError
+from cosmeans.errors import ArgumentOrderWarning, CosmeansError, InputError, InputTypeError, TooFewRowsError
 from cosmeans.options import FitOptions
 from cosmeans.rows.files import open_file
 
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+_NOT_REAL = (bool, np.bool_, str, bytes, complex, np.complexfloating)
 _SMALL_BATCH = 1 << 16  # a batch_size up to this may have been meant as a number of clusters
 
 
@@ -36,17 +39,30 @@ class Kind:
 def read_rows(X: Any) -> tuple[Tensor, Kind]:
     """Rows (N, D) of a floating type, uncopied where that is possible, and the kind to answer in.
 
-    Takes torch tensors, NumPy arrays and memory maps, lists, data frames, anything with `__dlpack__`, and paths
-    of files.
+    Takes torch tensors and lists of them, NumPy arrays and memory maps, lists, data frames, anything with
+    `__dlpack__` or `__array__`, and paths of files.
     """
     if isinstance(X, str | os.PathLike):
         X = open_file(X)
-    if not isinstance(X, Tensor | np.ndarray) and hasattr(X, "__dlpack__"):
-        X = torch.from_dlpack(X)
+    elif isinstance(X, list | tuple) and X and isinstance(X[0], Tensor):
+        X = _stacked(X)
+    elif not isinstance(X, np.ndarray) and hasattr(X, "__dlpack__"):
+        X = _through_dlpack(X)
     if isinstance(X, Tensor):
-        rows = checked_tensor(X)
-        return rows, Kind(tensor=True, device=rows.device)
-    return from_numpy(_checked_array(X)), Kind(tensor=False, device=torch.device("cpu"))
+        rows = checked_tensor(X, "Rows")
+        kind = Kind(tensor=True, device=rows.device)
+    else:
+        rows = from_numpy(checked_array(X, "Rows"))
+        kind = Kind(tensor=False, device=torch.device("cpu"))
+    if rows.ndim != 2:
+        raise InputError(
+            f"Rows must have two dimensions (N, D), got shape {tuple(rows.shape)}. Reshape your data: x[None, :] "
+            "for a single row, x.reshape(len(x), -1) for more than two dimensions."
+        )
+    for size, what in zip(rows.shape, ("sample", "feature"), strict=True):
+        if size == 0:
+            raise InputError(f"Rows have 0 {what}(s) (shape={tuple(rows.shape)}) while a minimum of 1 is required.")
+    return rows, kind
 
 
 def check_size(shape: torch.Size, options: FitOptions) -> None:
@@ -80,30 +96,51 @@ def check_features(estimator: Any, X: Any, rows: Tensor) -> None:
     validate_data(estimator, _with_names(X, rows), reset=False, skip_check_array=True)
 
 
-def checked_tensor(X: Tensor) -> Tensor:
-    """A strided, two-dimensional tensor of a floating type, without its gradient."""
-    if X.ndim != 2:
-        raise InputError(
-            f"Rows must be a 2-d tensor (N, D), got shape {tuple(X.shape)}. Reshape your data: x[None, :] for a "
-            "single row, x.flatten(1) for more than two dimensions."
-        )
-    if X.layout is not torch.strided:
-        raise InputTypeError(f"Rows must be a dense tensor, got layout {X.layout}. Use x.to_dense().")
-    if X.dtype not in _FLOATS:
+def checked_tensor(values: Tensor, name: str) -> Tensor:
+    """A dense tensor of a floating type, without its gradient."""
+    if values.layout is not torch.strided:
+        raise InputTypeError(f"{name} must be dense, got layout {values.layout}. Use x.to_dense().")
+    if values.dtype not in _FLOATS:
         raise InputTypeError(
-            f"Rows have dtype {X.dtype}; needed is float32, float16, bfloat16 or float64. Use x.float()."
+            f"{name} must have dtype float32, float16, bfloat16 or float64, got {values.dtype}. Use x.float()."
         )
-    if 0 in X.shape:
-        raise InputError(f"Rows have shape {tuple(X.shape)}; needed is at least one row and one feature.")
-    return X.detach()
+    return values.detach()
+
+
+def checked_array(values: Any, name: str) -> np.ndarray:
+    """An array of a floating type: as it is if it has one, else float32.
+
+    Integers and objects that are numbers are converted. Raises InputTypeError for everything else, InputError
+    for complex numbers and rows of different lengths.
+    """
+    if issparse(values):
+        raise InputTypeError(f"{name} must be dense, got a sparse {type(values).__name__}. Use x.toarray().")
+    try:
+        array = values if hasattr(values, "dtypes") else np.asarray(values)
+        _check_types(array, name)
+        return check_array(
+            array,
+            dtype=[np.float32, np.float64, np.float16],
+            ensure_all_finite=False,  # the inspection of rows finds NaN and infinity, and names the row
+            ensure_2d=False,
+            allow_nd=True,
+            ensure_min_samples=0,
+            ensure_min_features=0,
+        )
+    except CosmeansError:
+        raise
+    except ValueError as error:
+        raise InputError(f"{name} must be an array of real numbers: {error}") from error
+    except (TypeError, RuntimeError) as error:
+        raise InputTypeError(f"{name} must be an array of real numbers: {error}") from error
 
 
 def from_numpy(array: np.ndarray) -> Tensor:
     """A tensor over the same memory, read-only memory maps included (no row is ever written)."""
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
-    if any(stride < 0 for stride in array.strides):
-        array = array.copy()
+    if any(stride < 0 or stride % array.itemsize for stride in array.strides):
+        array = array.copy()  # torch knows neither
     with warnings.catch_warnings():
         # memory maps are read-only; torch warns that it can't forbid writing, and no row is ever written here
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
@@ -113,11 +150,11 @@ def from_numpy(array: np.ndarray) -> Tensor:
 def read_centroids(values: Any, shape: tuple[int, int | None], name: str, device: torch.device) -> Tensor:
     """Centroids given by the user, scaled to unit length by rule 1. shape (K, D); D None: any."""
     if isinstance(values, Tensor):
-        if values.device != device:
-            raise InputError(f"{name} lies on {values.device}, the rows on {device}. Put both on one device.")
-        centroids = values.detach().to(torch.float32)
+        check_device(values, name, device)
+        centroids = checked_tensor(values, name)
     else:
-        centroids = torch.from_numpy(np.array(values, dtype=np.float32)).to(device)
+        centroids = from_numpy(checked_array(values, name)).to(device)
+    centroids = centroids.to(torch.float32)
     needed = shape if shape[1] is not None or centroids.ndim != 2 else (shape[0], centroids.shape[1])
     if tuple(centroids.shape) != needed:
         raise InputError(
@@ -131,18 +168,47 @@ def read_centroids(values: Any, shape: tuple[int, int | None], name: str, device
     return sphere.unit_rows(centroids, sphere.divisors(squared))
 
 
-def _checked_array(X: Any) -> np.ndarray:
-    dtype = getattr(X, "dtype", None)
-    if dtype == np.bool_:
-        raise InputTypeError("Rows are boolean; needed are real numbers. Use x.astype(np.float32).")
-    if isinstance(dtype, np.dtype) and dtype.kind == "c":
-        raise InputError("Complex data not supported: rows are complex; needed are real numbers.")
-    return check_array(
-        X,
-        dtype=[np.float32, np.float64, np.float16],
-        ensure_all_finite=False,  # the inspection of rows finds NaN and infinity, and names the row
-        estimator="KMeans",
-    )
+def check_device(values: Any, name: str, device: torch.device) -> None:
+    """Tensors that belong to rows must lie where the rows lie; anything else is on the CPU and is sent there."""
+    if isinstance(values, Tensor) and values.device != device:
+        raise InputError(f"{name} lies on {values.device}, the rows on {device}. Put both on one device.")
+
+
+def _check_types(array: Any, name: str) -> None:
+    """Raise unless all is real numbers: what NumPy would convert in silence has no cosine."""
+    if hasattr(array, "dtypes"):
+        kinds = {str(dtype).lower() for dtype in array.dtypes}
+        boolean, is_complex = (any(word in kind for kind in kinds) for word in ("bool", "complex"))
+    else:
+        boolean, is_complex = array.dtype.kind == "b", array.dtype.kind == "c"
+    if boolean:
+        raise InputTypeError(f"{name} must be real numbers, got booleans. Use x.astype(np.float32).")
+    if is_complex:
+        raise InputError(f"Complex data not supported: {name} must be real numbers. Use x.real or abs(x).")
+    if hasattr(array, "dtypes"):
+        return
+    if array.dtype.kind not in "fiuO":
+        raise InputTypeError(f"{name} must be real numbers, got dtype {array.dtype}. Use x.astype(np.float32).")
+    if array.dtype.kind == "O":
+        for value in array.flat:
+            if isinstance(value, _NOT_REAL):
+                raise InputTypeError(f"{name} must be real numbers, got {value!r:.60} of type {type(value).__name__}.")
+
+
+def _stacked(X: Sequence[Any]) -> Tensor:
+    try:
+        return torch.stack(tuple(X))
+    except (RuntimeError, TypeError) as error:
+        raise InputError(f"Rows given as a list of tensors must be of one shape and on one device: {error}") from error
+
+
+def _through_dlpack(X: Any) -> Tensor:
+    try:
+        return torch.from_dlpack(X)
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:
+        raise InputTypeError(
+            f"Rows of type {type(X).__name__} can't be taken through DLPack: {error}. Pass a tensor or an array."
+        ) from error
 
 
 def _with_names(X: Any, rows: Tensor) -> Any:

@@ -17,11 +17,12 @@ def option(
     choices: tuple[str, ...] = (),
     none: bool = False,
     kind: type = int,
+    switch: bool = False,
 ) -> Any:
-    """A dataclass field that knows how to check and explain itself."""
+    """A dataclass field that knows how to check and explain itself. switch: a number that may be True or False."""
     return field(
         default=default,
-        metadata={"help": help, "at_least": at_least, "choices": choices, "none": none, "kind": kind},
+        metadata={"help": help, "at_least": at_least, "choices": choices, "none": none, "kind": kind, "switch": switch},
     )
 
 
@@ -51,6 +52,7 @@ class FitOptions:
     verbose: int = option(
         1,
         at_least=0,
+        switch=True,
         help="0: silent, 1: progress bars for work that takes a while, 2: with rates and time left",
     )
     warm_start: bool = option(True, kind=bool, help="a second fit goes on from the present centers")
@@ -80,6 +82,10 @@ class FitOptions:
         for spec in fields(self):
             check_option(spec.name, getattr(self, spec.name), dict(spec.metadata))
         if self.max_iter is not None:
+            if self.epochs not in (self.max_iter, FitOptions.defaults()["epochs"]):
+                raise OptionError(
+                    f"epochs={self.epochs} and max_iter={self.max_iter} are two names for one number. Pass one of them."
+                )
             object.__setattr__(self, "epochs", self.max_iter)
 
     @classmethod
@@ -106,6 +112,10 @@ def check_option(name: str, value: Any, rule: dict[str, Any]) -> None:
             raise OptionError(f"{name} must be one of {allowed}; got {value!r}.")
         return
     number = Integral if kind is int else Real
-    if isinstance(value, bool) or not isinstance(value, number) or not float(value) >= at_least:
+    if (
+        (isinstance(value, bool) and not rule["switch"])
+        or not isinstance(value, number)
+        or not float(value) >= at_least
+    ):
         noun = "an integer" if kind is int else "a number"
         raise OptionError(f"{name} must be {noun} of at least {at_least:g}; got {value!r}.")

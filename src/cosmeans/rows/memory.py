@@ -125,8 +125,8 @@ class MemoryRows:
                 zero.add(~nonzero, batch.start)
                 if nonfinite == "error" and bad.count:
                     raise InputError(
-                        f"Row {bad.first} contains NaN or infinity. Remove such rows, or pass "
-                        'nonfinite="skip" to give them label -1.'
+                        f"Row {bad.first} contains NaN or infinity (beyond float32's 3.4e38 is infinity). Remove such "
+                        'rows, or pass nonfinite="skip" to give them label -1.'
                     )
                 if self.keep is None:
                     self.keep = torch.ones(self.n_rows, dtype=torch.bool, device=self.device)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cosmeans.errors import InputError
+from cosmeans.errors import InputError, InputTypeError
 
 
 def prepare_weights(sample_weight: Any, n_rows: int) -> tuple[Tensor | None, int]:
@@ -18,10 +18,7 @@ def prepare_weights(sample_weight: Any, n_rows: int) -> tuple[Tensor | None, int
     """
     if sample_weight is None:
         return None, 0
-    if isinstance(sample_weight, Tensor):
-        weights = sample_weight.detach().to("cpu", torch.float64)
-    else:
-        weights = torch.from_numpy(np.array(sample_weight, dtype=np.float64))
+    weights = _as_float64(sample_weight)
     if weights.ndim == 0:
         weights = weights.expand(n_rows).clone()
     if weights.shape != (n_rows,):
@@ -42,7 +39,20 @@ def prepare_weights(sample_weight: Any, n_rows: int) -> tuple[Tensor | None, int
     if largest == 0.0:
         raise InputError("Every sample weight is zero; at least one row needs a weight above zero.")
     exponent = 1 - int(np.frexp(largest)[1]) if largest < 1.0 else 0
-    return weights * 2.0**exponent, exponent
+    return torch.from_numpy(np.ldexp(weights.numpy(), exponent)), exponent  # 2.0**exponent itself may overflow
+
+
+def _as_float64(sample_weight: Any) -> Tensor:
+    if isinstance(sample_weight, Tensor) and not sample_weight.is_complex():
+        return sample_weight.detach().to("cpu", torch.float64)
+    try:
+        array = np.asarray(sample_weight)
+        weights = array.astype(np.float64) if array.dtype.kind in "biufO" else None
+    except (TypeError, ValueError) as error:
+        raise InputTypeError(f"sample_weight must be real numbers, one per row: {error}") from error
+    if weights is None:
+        raise InputTypeError(f"sample_weight must be real numbers, got dtype {array.dtype}.")
+    return torch.from_numpy(weights)
 
 
 def total_weight(weights: Tensor | None, n_rows: int) -> int:
