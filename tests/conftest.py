@@ -1,0 +1,72 @@
+"""Fixtures for all tests, and the few helpers that open the package's seams for them."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+
+from cosmeans.backends.cpu import CpuBackend
+from cosmeans.backends.reference import ReferenceBackend
+from cosmeans.rows.memory import MemoryRows
+
+BACKENDS = {"reference": ReferenceBackend, "cpu": CpuBackend}
+
+
+@pytest.fixture(params=sorted(BACKENDS))
+def backend(request):
+    return BACKENDS[request.param]()
+
+
+@pytest.fixture
+def open_rows():
+    """open_rows(x, backend, weights=None, ...): rows in memory, as the estimator opens them."""
+
+    def opened(x, backend, weights=None, **options):
+        options = {"zero_rows": "skip", **options}
+        tensor = torch.from_numpy(np.ascontiguousarray(x))
+        return MemoryRows(tensor, squared_norms=backend.squared_norms, sample_weight=weights, **options)
+
+    return opened
+
+
+@pytest.fixture
+def poisoned(monkeypatch):
+    """Memory that is not written reads as NaN or as the least integer, never as a lucky zero."""
+
+    def poison(function):
+        def made(*args, **kwargs):
+            fresh = function(*args, **kwargs)
+            if isinstance(fresh, torch.Tensor):
+                kind = torch.finfo if fresh.is_floating_point() else torch.iinfo
+                fresh.fill_(torch.nan if fresh.is_floating_point() else kind(fresh.dtype).min)
+            elif fresh.dtype.kind in "fi":
+                fresh.fill(np.nan if fresh.dtype.kind == "f" else np.iinfo(fresh.dtype).min)
+            return fresh
+
+        return made
+
+    for module in (torch, np):
+        for name in ("empty", "empty_like"):
+            monkeypatch.setattr(module, name, poison(getattr(module, name)))
+
+
+@pytest.fixture
+def digest():
+    """digest(labels, centroids): one hash over int64 labels and float32 centroid bits."""
+
+    def hashed(labels, centroids):
+        content = np.asarray(labels, np.int64).tobytes() + np.asarray(centroids, np.float32).tobytes()
+        return hashlib.sha256(content).hexdigest()
+
+    return hashed
+
+
+@pytest.fixture
+def threads():
+    """threads(n) sets torch's thread count until the test ends."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
