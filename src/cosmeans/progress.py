@@ -44,6 +44,9 @@ class Silent:
 
     def iteration(self, iteration: Iteration) -> None: ...
 
+    def step(self, title: str, done: int, total: int, unit: str) -> None:
+        """So much of some other work than a fit is done."""
+
     def close(self) -> None: ...
 
 
@@ -71,6 +74,7 @@ class Watch(Silent):
         self._fit_notes = self._time_left = ""
         self._done = self._total = self._epochs_left = 0
         self._next_sign = time.perf_counter() + DELAY
+        self._step_started = 0.0
         self._shown = False
 
     def reading(self, rows: int, total: int) -> None:
@@ -104,6 +108,14 @@ class Watch(Silent):
         self._fit_notes = ", ".join(notes)
         if time.perf_counter() >= self._next_sign:
             self._show()
+
+    def step(self, title: str, done: int, total: int, unit: str) -> None:
+        now = time.perf_counter()
+        if title != self._title:
+            self._step_started = now
+        if done:
+            self._time_left = f"about {_clock((now - self._step_started) * (total - done) / done)} left"
+        self._at(title, done, total, unit)
 
     def close(self) -> None:
         if self._shown:  # the last word is the last state, not the state of the last sign
