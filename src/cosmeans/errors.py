@@ -17,7 +17,8 @@
     ├── ZeroRowsWarning
     ├── SkippedRowsWarning
     ├── DistinctRowsWarning                fewer distinct rows or centroids than n_clusters
-    └── ArgumentOrderWarning
+    ├── ArgumentOrderWarning
+    └── ClusterSplitWarning                a cluster too large to compare its rows at once
 
 Every message says what came, what is needed, and what to do.
 """
@@ -89,3 +90,7 @@ class DistinctRowsWarning(CosmeansWarning):
 
 class ArgumentOrderWarning(CosmeansWarning):
     """The arguments look as if they were meant in another order."""
+
+
+class ClusterSplitWarning(CosmeansWarning):
+    """Clusters too large to compare all their rows at once are compared in parts."""
