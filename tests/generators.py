@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 
 import numpy as np
+
 import truth
 
 

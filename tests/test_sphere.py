@@ -6,13 +6,13 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-import truth
-from generators import heavy_tailed, near_ties, normal, unit_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+import truth
 from cosmeans import sphere
+from generators import heavy_tailed, near_ties, normal, unit_rows
 
 DIMENSIONS = [1, 2, 3, 100, 384, 768, 1000, 4097]
 FLOATS = st.floats(-(2.0**127), 2.0**127, width=32)

@@ -1,12 +1,14 @@
 """Sums of every backend against Python integers: exact, in any order, in any steps."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
-import truth
-from generators import CASES, normal, unit_rows
 
+import truth
 from cosmeans.data import ClusterSums
+from generators import CASES, normal, unit_rows
 
 pytestmark = pytest.mark.usefixtures("poisoned")
 
@@ -18,7 +20,7 @@ def labels_of(values):
 def accumulated(rows, backend, steps, n_clusters):
     """Sums after the labels of steps[0], then steps[1], ...; each step moves what changed."""
     into = ClusterSums.zeros(n_clusters, rows.n_features, rows.scale, "cpu")
-    for before, after in zip(steps[:-1], steps[1:], strict=True):
+    for before, after in pairwise(steps):
         for batch in rows.batches():
             old, new = labels_of(before[batch.span]), labels_of(after[batch.span])
             assert int(backend.accumulate(batch, old, new, into)) == int((old != new).sum())

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
-import truth
-from generators import CASES, near_ties, normal, text_rows, unit_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import truth
 from cosmeans.backends.cpu import CpuBackend
 from cosmeans.rows.memory import MemoryRows
+from generators import CASES, near_ties, normal, text_rows, unit_rows
 
 pytestmark = pytest.mark.usefixtures("poisoned")
 
