@@ -46,7 +46,7 @@ def read_rows(X: Any) -> tuple[Tensor, Kind]:
         X = open_file(X)
     elif isinstance(X, list | tuple) and X and isinstance(X[0], Tensor):
         X = _stacked(X)
-    elif not isinstance(X, np.ndarray) and hasattr(X, "__dlpack__"):
+    elif not isinstance(X, Tensor | np.ndarray) and hasattr(X, "__dlpack__"):
         X = _through_dlpack(X)
     if isinstance(X, Tensor):
         rows = checked_tensor(X, "Rows")
