@@ -85,9 +85,7 @@ def test_a_failure_while_saving_leaves_the_older_model(saved, state, monkeypatch
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(atomic.os, step, full_disk)
-    with pytest.raises(
-        WriteError, match=r"No space left to write .*model; what was there before is untouched"
-    ):
+    with pytest.raises(WriteError, match=r"No space left to write .*model; what was there before is untouched"):
         save_model(saved, replace(state, seed=5), force=True)
     monkeypatch.undo()
 
@@ -138,9 +136,7 @@ def edit(saved, **changes):
 def test_a_newer_format_is_refused_with_the_way_out(saved):
     edit(saved, format_version=2, library="9.1")
 
-    with pytest.raises(
-        ModelFormatError, match=r"format 2 \(written by cosmeans 9.1\).*pip install --upgrade"
-    ):
+    with pytest.raises(ModelFormatError, match=r"format 2 \(written by cosmeans 9.1\).*pip install --upgrade"):
         load_model(saved)
 
 

@@ -37,10 +37,11 @@ def run(arguments: list[str] | None = None) -> int:
 
         warnings.showwarning = show  # type: ignore[assignment]
         try:
-            code = typer.main.get_command(app).main(arguments, prog_name="cosmeans", standalone_mode=True)
+            typer.main.get_command(app).main(arguments, prog_name="cosmeans", standalone_mode=True)
         except SystemExit as end:
-            return end.code if isinstance(end.code, int) else 1
+            # 130: interrupted where nothing could be saved, as some versions of typer tell it
+            return end.code if end.code in (0, 2) else 1
         except CosmeansError as error:
             sys.stderr.write(f"Error: {error}\n")
             return 2 if isinstance(error, _WRONG_INPUT) and not isinstance(error, WriteError) else 1
-        return code if isinstance(code, int) else 0
+        return 0

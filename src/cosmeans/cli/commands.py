@@ -185,8 +185,12 @@ def run_fit(kmeans: KMeans, rows: Any, quiet: bool, sample_weight: Any = None) -
     observer = watch(len(rows), flops_per_row=2 * kmeans.n_clusters * rows.shape[1], verbose=int(not quiet))
     kmeans.verbose = int(not quiet)
     kmeans._observer = observer
-    with stop_on_interrupt(observer):
-        kmeans.fit(rows, sample_weight=sample_weight)
+    try:
+        with stop_on_interrupt(observer):
+            kmeans.fit(rows, sample_weight=sample_weight)
+    except KeyboardInterrupt:
+        say("Interrupted before the first epoch: there is nothing to save.")
+        raise typer.Exit(1) from None
 
 
 def _new_kmeans(values: dict[str, Any]) -> KMeans:

@@ -27,11 +27,11 @@ def model_facts(folder: Path) -> dict[str, Any]:
         "clusters": state.centroids.shape[0],
         "features": state.centroids.shape[1],
         "rows": int(counts.sum()),
-        "smallest cluster": int(counts.min()),
-        "largest cluster": int(counts.max()),
+        "smallest_cluster": int(counts.min()),
+        "largest_cluster": int(counts.max()),
         "similarity": state.similarity,
         "epochs": len(state.history),
-        "stop reason": state.stop_reason.value,
+        "stop_reason": state.stop_reason.value,
         "seed": state.seed,
         "cosmeans": state.library,
     }
@@ -53,9 +53,9 @@ def row_facts(path: Path, key: str | None) -> dict[str, Any]:
         "features": tensor.shape[1],
         "dtype": str(tensor.dtype).removeprefix("torch."),
         "bytes": tensor.numel() * tensor.element_size(),
-        "unit length": unit,
-        "zero rows": zero,
-        "rows with NaN or infinity": bad,
+        "unit_rows": unit,
+        "zero_rows": zero,
+        "nonfinite_rows": bad,
     }
 
 
@@ -63,5 +63,5 @@ def show(facts: dict[str, Any]) -> None:
     """The facts as a table on stdout."""
     grid = Table(show_header=False, box=None)
     for name, value in facts.items():
-        grid.add_row(name, f"{value:,}" if isinstance(value, int) and name != "seed" else str(value))
+        grid.add_row(name.replace("_", " "), f"{value:,}" if isinstance(value, int) and name != "seed" else str(value))
     Console().print(grid, markup=False)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from cosmeans.progress import Silent
 
-_WORD = b"\nStopping: the labels of what was reached are finished and saved. Ctrl-C again leaves at once.\n"
+_WORD = b"\nStopping; what was reached will be saved. Ctrl-C again leaves at once.\n"
 
 
 @contextmanager

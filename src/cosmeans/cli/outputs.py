@@ -33,9 +33,9 @@ def output_folder(folder: Path, force: bool) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise WriteError(f"Can't make the folder {folder}: {error.strerror}. Choose another with --out.") from error
-    if not os.access(folder, os.W_OK):
-        raise WriteError(f"Can't write into {folder}: permission denied. Choose another with --out.")
     try:
+        if not os.access(folder, os.W_OK):
+            raise WriteError(f"Can't write into {folder}: permission denied. Choose another with --out.")
         yield
     except BaseException:
         if not existed:

@@ -56,7 +56,8 @@ def tell_fit(kmeans: KMeans, rows: Any, files: dict[str, str], *, as_json: bool,
     elif not quiet:
         say(
             f"{record['rows']:,} rows x {record['features']} in {record['clusters']:,} clusters: "
-            f"mean similarity {record['similarity']:.4f} after {record['epochs']} epochs. "
+            f"mean similarity {record['similarity']:.4f} after {record['epochs']} "
+            f"epoch{'s' * (record['epochs'] != 1)}. "
             f"{kmeans.stop_reason_.advice}"
         )
         for name, path in files.items():

@@ -1,0 +1,462 @@
+"""The command line from outside: files, streams, exit codes, Ctrl-C."""
+
+import errno
+import inspect
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import fields
+
+import numpy as np
+import pandas
+import pytest
+import torch
+import typer
+from typer.main import get_command
+
+from cosmeans import KMeans, __main__, atomic
+from cosmeans.cli import app, run
+from cosmeans.cli.demo import peak_bytes, random_unit_rows, sample
+from cosmeans.options import FitOptions
+
+OUTPUTS = ["convergence.png", "history.json", "labels.npy", "labels.parquet", "model"]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty working folder with rows.npy: 300 x 8 around four directions."""
+    rng = np.random.default_rng(0)
+    rows = np.repeat(np.eye(8)[:4], 75, axis=0) * 3 + rng.standard_normal((300, 8))
+    np.save(tmp_path / "rows.npy", rows.astype(np.float32))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def out(capsys):
+    """Run a command here; gives exit code, stdout, stderr."""
+
+    def call(line):
+        code = run(line.split())
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def process(line, **options):
+    command = [sys.executable, "-m", "cosmeans", *line.split()]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def test_fit_writes_what_the_estimator_finds(folder, out):
+    code, stdout, stderr = out("fit rows.npy -k 4 --out result")
+
+    kmeans = KMeans(4, random_state=0, verbose=0).fit(np.load("rows.npy"))
+    assert (code, stdout) == (0, "")
+    assert "300 rows x 8 in 4 clusters" in stderr
+    assert sorted(os.listdir("result")) == OUTPUTS
+    assert np.array_equal(np.load("result/labels.npy"), kmeans.labels_)
+    table = pandas.read_parquet("result/labels.parquet")
+    assert table["row"].tolist() == list(range(300))
+    assert np.array_equal(table["label"], kmeans.labels_)
+    assert np.array_equal(table["similarity"], kmeans.similarity_)
+    history = json.loads((folder / "result/history.json").read_text())
+    assert [epoch["similarity"] for epoch in history["iterations"]] == kmeans.similarities
+    assert history["seed"] == kmeans.random_state_
+    assert KMeans.load("result/model").cluster_centers_.tobytes() == kmeans.cluster_centers_.tobytes()
+
+
+def test_json_is_one_object_on_stdout(folder):
+    running = process("fit rows.npy -k 4 --json --out result", cwd=folder)
+    stdout, stderr = running.communicate()
+
+    record = json.loads(stdout)
+    assert running.returncode == 0
+    assert stdout.count("\n") == 1
+    assert "Traceback" not in stderr
+    assert (record["rows"], record["features"], record["clusters"]) == (300, 8, 4)
+    assert record["files"]["labels"] == "result/labels.npy"
+    own = pandas.read_parquet(folder / "result/labels.parquet")["similarity"].mean()
+    assert record["similarity"] == pytest.approx(own, abs=1e-6)
+
+
+def test_quiet_says_nothing(folder, out):
+    assert out("fit rows.npy -k 4 --quiet") == (0, "", "")
+    assert sorted(os.listdir("cosmeans-rows")) == OUTPUTS
+    assert out("predict cosmeans-rows rows.npy --quiet") == (0, "", "")
+
+
+def test_every_flag_reaches_the_fit(folder, out):
+    flags = "--epochs 3 --init k-means++ --n-init 2 --tol 0.5 --random-state 7 --batch-size 50 --zero-rows skip"
+    more = "--nonfinite skip --empty-clusters keep --backend reference --out result"
+
+    assert out(f"fit rows.npy -k 5 {flags} {more}")[0] == 0
+
+    kmeans = KMeans.load("result/model")
+    expected = {"n_clusters": 5, "epochs": 3, "init": "k-means++", "n_init": 2, "tol": 0.5, "batch_size": 50}
+    expected |= {"zero_rows": "skip", "nonfinite": "skip", "empty_clusters": "keep", "backend": "reference"}
+    assert {name: kmeans.get_params()[name] for name in expected} == expected
+    again = KMeans(5, 50, 3, init="k-means++", n_init=2, tol=0.5, random_state=7, verbose=0).fit(np.load("rows.npy"))
+    assert kmeans.random_state_ == again.random_state_
+    assert np.array_equal(np.load("result/labels.npy"), again.labels_)
+
+
+def test_weights_of_zero_and_one_equal_leaving_rows_out(folder, out):
+    rows, weights = np.load("rows.npy"), np.tile([1.0, 1.0, 0.0], 100)
+    np.save("weights.npy", weights)
+
+    assert out("fit rows.npy -k 4 --weights weights.npy --out result")[0] == 0
+
+    kept = KMeans(4, random_state=0, verbose=0).fit(rows[weights > 0])
+    assert np.array_equal(np.load("result/labels.npy")[weights > 0], kept.labels_)
+
+
+def test_two_epochs_and_going_on_equal_five(folder, out):
+    assert out("fit rows.npy -k 6 --epochs 5 --out whole")[0] == 0
+    assert out("fit rows.npy -k 6 --epochs 2 --out part")[0] == 0
+    assert out("fit rows.npy --from part --epochs 3 --out rest")[0] == 0
+
+    whole, rest = KMeans.load("whole/model"), KMeans.load("rest/model")
+    assert rest.cluster_centers_.tobytes() == whole.cluster_centers_.tobytes()
+    assert rest.similarities == whole.similarities
+    code, _, stderr = out("fit rows.npy --from part -k 6 --out no")
+    assert (code, "so --n-clusters has no meaning" in stderr) == (2, True)
+
+
+def test_predict_repeats_the_labels_of_the_fit(folder, out):
+    out("fit rows.npy -k 4 --out result")
+
+    code, stdout, _ = out("predict result rows.npy --json")
+    assert (code, json.loads(stdout)) == (0, {"rows": 300, "left_out": 0, "labels": "labels.npy"})
+    assert np.array_equal(np.load("labels.npy"), np.load("result/labels.npy"))
+    assert out("predict result/model rows.npy --out new.parquet")[0] == 0
+    assert pandas.read_parquet("new.parquet")["label"].tolist() == np.load("labels.npy").tolist()
+
+
+def test_texts_stand_for_their_clusters(folder, out):
+    (folder / "texts.txt").write_text("".join(f"text {row} [b]\n" for row in range(300)))
+
+    code, stdout, _ = out("fit rows.npy -k 4 --texts texts.txt --out result")
+
+    table = pandas.read_parquet("result/labels.parquet")
+    nearest = table.loc[table.groupby("label")["similarity"].idxmax()]
+    written = (folder / "result/clusters.md").read_text()
+    assert code == 0
+    for row, label in zip(nearest["row"], nearest["label"], strict=True):
+        assert f"text {row} [b]" in stdout
+        section = written.split(f"## Cluster {label}: ")[1]
+        assert section.startswith(f"{(table['label'] == label).sum()} rows")
+        assert section.split("\n- ")[1] == f"text {row} [b]"
+
+
+def test_info_tells_what_a_model_and_a_file_hold(folder, out):
+    rows = np.eye(4, dtype=np.float16)[[0, 1, 2, 3, 0]]
+    rows[1], rows[2, 0], rows[3] = 0, np.nan, 2
+    np.save("few.npy", rows)
+    out("fit rows.npy -k 4 --out result")
+
+    facts = json.loads(out("info few.npy --json")[1])
+    model = json.loads(out("info result --json")[1])
+
+    assert facts | {"embeddings": ""} == {
+        "embeddings": "",
+        "rows": 5,
+        "features": 4,
+        "dtype": "float16",
+        "bytes": 40,
+        "unit_rows": 2,
+        "zero_rows": 1,
+        "nonfinite_rows": 1,
+    }
+    assert (model["clusters"], model["features"], model["rows"]) == (4, 8, 300)
+    sizes = np.bincount(np.load("result/labels.npy"))
+    assert (model["smallest_cluster"], model["largest_cluster"]) == (sizes.min(), sizes.max())
+    assert "zero rows" in out("info few.npy")[1]
+
+
+def test_plot_draws_a_saved_model(folder, out):
+    out("fit rows.npy -k 4 --out result")
+
+    assert out("plot result")[0] == 0
+    assert (folder / "convergence.png").read_bytes().startswith(b"\x89PNG")
+    code, _, stderr = out("plot result")
+    assert (code, "exists already" in stderr) == (2, True)
+    assert out("plot result --out plot.gif")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [
+        ("fit rows.npy", "number of clusters is missing"),
+        ("fit rows.npy -k 0", "n_clusters must be an integer of at least 1; got 0"),
+        ("fit rows.npy -k 301", "n_clusters=301 needs at least 301 rows"),
+        ("fit rows.npy -k 4 --init best", "init must be"),
+        ("fit rows.npy -k 4 --zero-rows no", "zero_rows must be one of"),
+        ("fit rows.npy -k 4 --epochs many", "--epochs"),
+        ("fit rows.npy -k 4 --colour red", "--colour"),
+        ("fit none.npy -k 4", "No such file: none.npy"),
+        ("fit rows.csv -k 4", "unknown kind (.csv)"),
+        ("fit cut.npy -k 4", "cut.npy is truncated or damaged"),
+        ("fit nan.npy -k 4", "Row 7 contains NaN or infinity"),
+        ("fit rows.npy -k 4 --texts short.txt", "short.txt has 2 lines, the embeddings have 300 rows"),
+        ("fit rows.npy -k 4 --texts none.txt", "No such file: none.txt"),
+        ("fit rows.npy -k 4 --weights rows.npy", "needed: 1 dimension"),
+        ("predict rows.npy rows.npy", "No model at rows.npy"),
+        ("predict nowhere rows.npy", "No model at nowhere"),
+        ("predict nowhere rows.npy --out labels.csv", "labels are written as .npy or .parquet"),
+        ("fly", "fly"),
+    ],
+)
+def test_bad_input_gets_one_clear_error_and_exit_code_2(folder, out, line, word):
+    rows = np.load("rows.npy")
+    (folder / "cut.npy").write_bytes((folder / "rows.npy").read_bytes()[:5000])
+    rows[7, 1] = np.nan
+    np.save("nan.npy", rows)
+    (folder / "short.txt").write_text("one\ntwo\n")
+    before = sorted(os.listdir())
+
+    code, stdout, stderr = out(line)
+
+    assert code == 2
+    assert stdout == ""
+    assert word in stderr
+    assert "Traceback" not in stderr
+    assert sorted(os.listdir()) == before
+
+
+def test_predict_refuses_rows_of_another_width(folder, out):
+    out("fit rows.npy -k 4 --out result")
+    np.save("wide.npy", np.ones((3, 9), np.float32))
+
+    code, _, stderr = out("predict result wide.npy")
+
+    assert (code, "9 features" in stderr) == (2, True)
+
+
+def test_nothing_is_overwritten_without_force(folder, out, monkeypatch):
+    out("fit rows.npy -k 4 --out result")
+    (folder / "result" / "mine.txt").write_text("mine")
+    labels = (folder / "result/labels.npy").read_bytes()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(KMeans, "fit", lambda *_, **__: pytest.fail("the folder is checked before the work"))
+        code, _, stderr = out("fit rows.npy -k 3 --out result")
+    assert (code, "result exists already" in stderr) == (2, True)
+    assert (folder / "result/labels.npy").read_bytes() == labels
+
+    assert out("fit rows.npy -k 3 --out result --force")[0] == 0
+    assert np.load("result/labels.npy").max() == 2
+    assert KMeans.load("result/model").n_clusters == 3
+    assert (folder / "result" / "mine.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("survives", [0, 1, 2])
+def test_no_space_left_is_told_and_keeps_what_was_there(folder, out, monkeypatch, survives):
+    out("fit rows.npy -k 4 --out result")
+    before = {path.name: path.read_bytes() for path in (folder / "result").iterdir() if path.is_file()}
+    flush, calls = atomic.flush, []
+
+    def full_disk(path):
+        calls.append(path)
+        if len(calls) > 5 * survives:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        flush(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(atomic, "flush", full_disk)
+        code, _, stderr = out("fit rows.npy -k 3 --out result --force")
+
+    assert code == 1
+    assert "No space left to write" in stderr
+    assert not [name for name in os.listdir("result") if name.startswith(".")]
+    assert KMeans.load(folder / "result/model").n_clusters in (3, 4)
+    if not survives:
+        after = {path.name: path.read_bytes() for path in (folder / "result").iterdir() if path.is_file()}
+        assert after == before
+
+
+def test_a_failed_fit_leaves_no_folder(folder, out):
+    np.save("zero.npy", np.zeros((10, 3), np.float32))
+
+    assert out("fit zero.npy -k 4 --zero-rows error --out result")[0] == 2
+    assert not (folder / "result").exists()
+
+
+@pytest.mark.filterwarnings("default")
+def test_zero_rows_are_a_plain_warning(folder, out):
+    rows = np.load("rows.npy")
+    rows[5] = 0
+    np.save("some.npy", rows)
+
+    code, stdout, stderr = out("fit some.npy -k 4 --json")
+
+    assert code == 0
+    assert "Warning: 1 of 300 rows are zero (the first is row 5)" in stderr
+    assert ".py" not in stderr
+    assert json.loads(stdout)["left_out"] == 1
+
+
+def wait_for(text, stream):
+    """Read stderr up to a line that holds the text."""
+    for line in stream:
+        if text in line:
+            return
+    pytest.fail(f"{text!r} never came")
+
+
+def start_long_fit(folder, options):
+    """A fit of random rows, which would take minutes, in one of its first epochs."""
+    rng = np.random.default_rng(0)
+    np.save(folder / "long.npy", rng.standard_normal((40_000, 32)).astype(np.float32))
+    running = process(f"fit long.npy -k 300 --epochs 100000 --out result --json {options}", cwd=folder)
+    wait_for(" of at most 100000", running.stderr)
+    return running
+
+
+def test_the_first_interrupt_saves_what_was_reached(folder):
+    running = start_long_fit(folder, "--batch-size 500")
+    running.send_signal(signal.SIGINT)
+    stdout, stderr = running.communicate(timeout=60)
+
+    record = json.loads(stdout)
+    assert running.returncode == 1
+    assert "Stopping; what was reached will be saved" in stderr
+    assert record["stop_reason"] == "interrupted"
+    assert sorted(os.listdir(folder / "result")) == OUTPUTS
+    kmeans = KMeans.load(folder / "result/model").set_params(verbose=0)
+    assert len(kmeans.similarities) == record["epochs"]
+    labels = np.load(folder / "result/labels.npy")
+    assert np.array_equal(kmeans.predict(np.load(folder / "long.npy")), labels)
+
+
+def test_the_second_interrupt_leaves_at_once(folder):
+    # the reference backend is slow: finishing the labels takes it far longer than the second signal
+    running = start_long_fit(folder, "--batch-size 40000 --backend reference")
+    running.send_signal(signal.SIGINT)
+    wait_for("Ctrl-C again leaves at once", running.stderr)
+    running.send_signal(signal.SIGINT)
+    running.communicate(timeout=60)
+
+    assert running.returncode == -signal.SIGINT
+    assert not [path for path in (folder / "result").rglob("*") if path.is_file()]
+
+
+def test_an_interrupt_before_the_first_epoch_has_nothing_to_save(folder, out, monkeypatch):
+    def fit(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(KMeans, "fit", fit)
+    code, stdout, stderr = out("fit rows.npy -k 4 --out result")
+
+    assert (code, stdout) == (1, "")
+    assert "there is nothing to save" in stderr
+    assert not (folder / "result").exists()
+
+
+def test_the_demo_shows_real_texts(tmp_path):
+    running = process("demo --epochs 4", cwd=tmp_path)
+    stdout, stderr = running.communicate(timeout=200)
+
+    rows, texts = sample()
+    labels = np.load(tmp_path / "demo-output/labels.npy")
+    best = pandas.read_parquet(tmp_path / "demo-output/labels.parquet").sort_values("similarity").iloc[-1]
+    written = (tmp_path / "demo-output/clusters.md").read_text()
+    assert running.returncode == 0
+    assert rows.shape == (len(texts), 384)
+    assert len(labels) == len(texts) == 6000
+    assert set(labels) == set(range(60))
+    assert f"- {texts[int(best['row'])]}\n" in written
+    assert "closest texts" in stdout
+    assert "demo-output/convergence.png" in stderr
+
+
+def test_the_tutorial_demo_tells_rates_and_memory(tmp_path, monkeypatch, out):
+    monkeypatch.chdir(tmp_path)
+
+    code, _, stderr = out("demo --tutorial --rows 3000 --clusters 20 --epochs 2")
+
+    assert code == 0
+    assert "rows/s" in stderr
+    assert "GFLOP/s over 2 epochs" in stderr
+    assert "peak memory" in stderr
+    assert KMeans.load("demo-output/model").cluster_centers_.shape == (20, 768)
+
+
+def test_tutorial_rows_are_random_unit_vectors():
+    rows = random_unit_rows(5000, quiet=True)
+
+    lengths = (rows.double() ** 2).sum(dim=1)
+    assert float((lengths - 1).abs().max()) < 2**-20
+    assert len(torch.unique(rows, dim=0)) == 5000
+    # independent directions in 768 dimensions: the mean of 5000 has a length of about 1 / sqrt(5000)
+    assert float(rows.double().mean(dim=0).norm()) < 2 / 5000**0.5
+
+
+def test_peak_memory_grows_with_what_is_held():
+    before = peak_bytes()
+    held = np.ones((1 << 28) + before, np.uint8)
+
+    assert peak_bytes() >= held.nbytes
+
+
+def test_signature_options_and_flags_agree():
+    signature = inspect.signature(KMeans).parameters
+    options = {spec.name: spec for spec in fields(FitOptions)}
+    flags = {parameter.name: parameter for parameter in get_command(app).commands["fit"].params}
+    elsewhere = {"max_iter", "verbose", "warm_start"}  # --epochs, --quiet, --from
+
+    assert set(signature) - {"init"} == set(options)
+    assert set(signature) - elsewhere <= set(flags)
+    for name in set(signature) - elsewhere - {"n_clusters", "random_state"}:
+        assert flags[name].default == signature[name].default, name
+    for name in set(options) - elsewhere - {"random_state"}:
+        assert flags[name].help == FitOptions.help(name)
+        assert options[name].default == signature[name].default
+    assert flags["random_state"].default == 0
+
+
+def test_without_the_extra_packages_the_way_to_them_is_told(monkeypatch, capsys):
+    monkeypatch.setattr(__main__, "find_spec", lambda name: None if name == "typer" else "there")
+
+    with pytest.raises(SystemExit) as end:
+        __main__.main()
+
+    assert end.value.code == 2
+    assert 'needs typer. Install what is missing with: pip install "cosmeans[cli]"' in capsys.readouterr().err
+
+
+def test_the_command_says_its_version(out):
+    code, stdout, _ = out("--version")
+
+    assert code == 0
+    assert stdout.startswith("cosmeans ")
+
+
+def test_an_unwritable_place_fails_before_the_work(folder, out, monkeypatch):
+    (folder / "file").write_text("")
+    code, _, stderr = out("fit rows.npy -k 4 --out file/result")
+    assert (code, "Can't make the folder" in stderr) == (1, True)
+
+    monkeypatch.setattr(os, "access", lambda _, mode: mode != os.W_OK)  # tests may run as root, who may write anywhere
+    code, _, stderr = out("fit rows.npy -k 4 --out result")
+    assert (code, "permission denied" in stderr) == (1, True)
+    assert not (folder / "result").exists()
+
+
+def test_a_damaged_model_is_told(folder, out):
+    out("fit rows.npy -k 4 --out result")
+    shutil.copytree("result/model", "copy")
+    (folder / "copy/model.safetensors").write_bytes(b"")
+
+    code, _, stderr = out("predict copy rows.npy")
+
+    assert (code, "is damaged" in stderr) == (2, True)
+
+
+def test_typer_gets_no_traceback_of_its_own():
+    assert isinstance(app, typer.Typer)
+    assert app.pretty_exceptions_enable is False
