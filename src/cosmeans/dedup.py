@@ -1,0 +1,196 @@
+"""Semantic de-duplication: within each cluster, rows closer than a threshold to a row that is preferred go.
+
+Source: Abbas et al. 2023, SemDeDup. Clusters make it cheap; duplicates that lie in different clusters stay.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cosmeans import seeding, sphere
+from cosmeans.assigned import Assigned, assign_rows
+from cosmeans.contracts import Backend, RowSource
+from cosmeans.data import Batch
+from cosmeans.errors import ClusterSplitWarning, DistinctRowsWarning, OptionError
+from cosmeans.estimator import KMeans
+from cosmeans.progress import watch
+
+_KEEP = ("closest", "farthest")
+_BLOCK, _TILE = 1024, 4096  # rows compared at once: with as many of those before them
+_MOST_PARTS = 64  # of one split; parts still too large are split again
+_SPLIT_EPOCHS = 20
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicates:
+    """Which rows to keep, and why the others go.
+
+    kept      (n,) int64, ascending: the keep list. Rows without a label (zero, skipped) are kept
+    removed   (r,) int64, ascending
+    original  (r,) int64: for each removed row, the most preferred row of its cluster that it is a duplicate of. That
+              row may itself be removed, as a duplicate of a third
+    cosines   (r,) float64: canonical score of each removed row with its original, at least the threshold
+    splits    cluster to number of parts, for clusters that were too large: rows of different parts were not compared
+    """
+
+    kept: Any
+    removed: Any
+    original: Any
+    cosines: Any
+    splits: dict[int, int] = field(default_factory=dict)
+
+
+def deduplicate(
+    model: KMeans,
+    rows: Any,
+    threshold: float = 0.95,
+    *,
+    keep: str = "closest",
+    max_cluster_size: int = 16_384,
+    random_state: int = 0,
+) -> Duplicates:
+    """Remove every row whose cosine with a preferred row of its cluster is at least the threshold.
+
+    keep              "closest" or "farthest": which rows are preferred, by their cosine with the centroid; the lowest
+                      row at a tie
+    max_cluster_size  bound on memory and time: larger clusters are split by k-means (seed `random_state`) and compared
+                      part by part. A ClusterSplitWarning says so before the work starts
+
+    Every decision is by the canonical score: the same rows on every machine. Rows of equal content may have a cosine
+    of 1 - 1e-6 (rule 1's tolerance), so the threshold for exact copies is 0.99999.
+    Raises OptionError, and what `KMeans.predict` raises.
+    """
+    _check_options(threshold, keep, max_cluster_size)
+    assigned = assign_rows(model, rows)
+    groups, splits = _plan(assigned, max_cluster_size, random_state)
+    if splits:
+        warnings.warn(_told(splits, assigned.sizes(), max_cluster_size), ClusterSplitWarning, stacklevel=2)
+    labels, scores = assigned.host()
+    original = np.full(len(labels), -1, np.int64)
+    cosines = np.zeros(len(labels))
+    preference = -scores if keep == "closest" else scores
+    done, total = 0, sum(len(group) ** 2 for group in groups)
+    with watch(verbose=model.verbose) as observer:
+        for group in groups:
+            ordered = group[np.lexsort((group, preference[group]))]
+            found, cosine = _compare(assigned.rows, assigned.backend, ordered, threshold)
+            hit = found >= 0
+            original[ordered[hit]] = ordered[found[hit]]
+            cosines[ordered[hit]] = cosine[hit]
+            done += len(group) ** 2
+            observer.step("comparing rows within clusters", done, total, "pairs")
+    removed = np.flatnonzero(original >= 0)
+    kept, original, cosines = np.flatnonzero(original < 0), original[removed], cosines[removed]
+    out = [assigned.kind.out(torch.from_numpy(part)) for part in (kept, removed, original, cosines)]
+    return Duplicates(out[0], out[1], out[2], out[3], splits)
+
+
+def _plan(assigned: Assigned, limit: int, seed: int) -> tuple[list[np.ndarray], dict[int, int]]:
+    """Row indices to be compared with one another, and the clusters that had to be split."""
+    labels = assigned.host()[0]
+    order = np.argsort(labels, kind="stable")
+    starts = np.searchsorted(labels[order], np.arange(len(assigned.centroids) + 1))
+    groups: list[np.ndarray] = []
+    splits: dict[int, int] = {}
+    for cluster, members in enumerate(np.split(order, starts)[1:-1]):
+        parts = list(_split(assigned.rows, members, limit, seed))
+        if len(parts) > 1:
+            splits[cluster] = len(parts)
+        groups += [part for part in parts if len(part) > 1]
+    return groups, splits
+
+
+def _split(rows: RowSource, members: np.ndarray, limit: int, seed: int) -> Iterator[np.ndarray]:
+    """Parts of at most `limit` rows that lie together; in row order where rows can't be told apart."""
+    if len(members) <= limit:
+        yield members
+        return
+    n_parts = min(_MOST_PARTS, math.ceil(1.5 * len(members) / limit))
+    sample = members[seeding.subset(len(members), 256 * n_parts, seed)]
+    kmeans = KMeans(n_parts, epochs=_SPLIT_EPOCHS, random_state=seed, verbose=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DistinctRowsWarning)  # rows that coincide are what this is about
+        kmeans.fit(rows.take(torch.from_numpy(sample)))
+    chunks = (torch.from_numpy(chunk) for chunk in np.array_split(members, math.ceil(len(members) / _TILE)))
+    labels = np.concatenate([kmeans.predict(rows.take(chunk)).cpu().numpy() for chunk in chunks])
+    parts = [members[labels == part] for part in np.unique(labels)]
+    if len(parts) == 1:
+        yield from (members[start : start + limit] for start in range(0, len(members), limit))
+        return
+    for part in parts:
+        yield from _split(rows, part, limit, seed)
+
+
+def _compare(rows: RowSource, backend: Backend, ordered: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+    """For each row of one group, most preferred first: the first row before it within the threshold, or -1.
+
+    Also their canonical score. A row found is not looked at again, and only tiles of cosines are ever held.
+    """
+    unit = rows.take(torch.from_numpy(ordered))
+    found = np.full(len(ordered), -1, np.int64)
+    for start in range(0, len(ordered), _BLOCK):
+        stop = min(start + _BLOCK, len(ordered))
+        left = np.arange(start, stop)
+        for first in range(0, stop, _TILE):
+            before = np.arange(first, min(first + _TILE, stop))
+            near = _near(unit, left, before, backend, threshold) & (before[None, :] < left[:, None])
+            hit = near.any(axis=1)
+            found[left[hit]] = before[near[hit].argmax(axis=1)]
+            left = left[~hit]
+            if len(left) == 0:
+                break
+    cosines = np.zeros(len(ordered))
+    for part in np.array_split(np.flatnonzero(found >= 0), math.ceil(len(ordered) / _TILE)):
+        cosines[part] = _pairs(unit, part, found[part])
+    return found, cosines
+
+
+def _near(unit: Tensor, left: np.ndarray, before: np.ndarray, backend: Backend, threshold: float) -> np.ndarray:
+    """Whether the canonical score of each pair reaches the threshold, (left, before) bool.
+
+    Rounding keeps order, so float32 cosines decide unless they equal the rounded threshold; those are settled.
+    """
+    block = Batch(0, unit[torch.from_numpy(left).to(unit.device)])
+    cosines = backend.cosines(block, unit[int(before[0]) : int(before[-1]) + 1]).cpu().numpy()
+    rounded = np.float32(threshold)
+    near: np.ndarray = cosines > rounded
+    i, j = np.nonzero(cosines == rounded)
+    for part in np.array_split(np.arange(len(i)), math.ceil(len(i) / _TILE) or 1):
+        near[i[part], j[part]] = _pairs(unit, left[i[part]], before[j[part]]) >= threshold
+    return near
+
+
+def _pairs(unit: Tensor, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Canonical score of each pair."""
+    first, second = (unit[torch.from_numpy(index).to(unit.device)] for index in (left, right))
+    return sphere.scores(first, second).cpu().numpy()
+
+
+def _told(splits: dict[int, int], sizes: np.ndarray, limit: int) -> str:
+    listed = [
+        f"cluster {cluster}: {sizes[cluster]:,} rows in {n} parts" for cluster, n in list(splits.items())[:_SHOWN]
+    ]
+    more = f" and {len(splits) - _SHOWN} more" if len(splits) > _SHOWN else ""
+    return (
+        f"{len(splits)} clusters have more than max_cluster_size={limit} rows and are compared in parts "
+        f"({'; '.join(listed)}{more}): duplicates in different parts stay. Raise max_cluster_size or fit more clusters."
+    )
+
+
+def _check_options(threshold: float, keep: str, max_cluster_size: int) -> None:
+    if isinstance(threshold, bool) or not isinstance(threshold, Real) or not -1.0 <= threshold <= 1.0:
+        raise OptionError(f"threshold is a cosine between -1 and 1, got {threshold!r}. Near-copies: about 0.95.")
+    if keep not in _KEEP:
+        raise OptionError(f'keep must be "closest" or "farthest", got {keep!r}.')
+    if isinstance(max_cluster_size, bool) or not isinstance(max_cluster_size, Integral) or max_cluster_size < 2:
+        raise OptionError(f"max_cluster_size must be an integer of at least 2, got {max_cluster_size!r}.")

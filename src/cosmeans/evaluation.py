@@ -1,0 +1,182 @@
+"""How good a clustering is: in itself, and against classes that are known."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn import config_context
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, silhouette_score
+from sklearn.metrics.cluster import contingency_matrix
+from torch import Tensor
+
+from cosmeans import seeding
+from cosmeans.assigned import Assigned, assign_rows, tiles
+from cosmeans.data import Batch
+from cosmeans.errors import InputError, OptionError
+from cosmeans.estimator import KMeans
+
+_WORKING_MEMORY = 64  # MiB that scikit-learn may hold distances of the sample in
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Measures of one clustering. None where a measure has no meaning: fewer than two clusters, no classes given.
+
+    n_rows              rows that have a label; left_out: rows that have none (zero, skipped)
+    similarity          mean cosine of the rows with their centroids, -1 to 1, higher is better
+    silhouette          simplified: (b - a) / max(a, b) with a, b the cosine distances to the own and to the nearest
+                        other centroid, mean over all rows, 0 to 1, higher is better; alone in its cluster: 0
+    sampled_silhouette  the full one (mean distances to rows, Rousseeuw 1987) over a sample, -1 to 1
+    davies_bouldin      mean over clusters of the worst (scatter + scatter) / distance, as chords; lower is better
+    sizes               (K,) int64: rows of each cluster; empty: clusters without a row
+    imbalance           K sum(size^2) / (sum size)^2: 1 when all sizes are equal, K when one cluster holds all
+    gini                of the sizes: 0 when all are equal, towards 1 when few clusters hold everything
+    nmi, ari, purity    against the classes: normalised mutual information, adjusted Rand index, share of rows whose
+                        class is the commonest of their cluster
+    """
+
+    n_rows: int
+    left_out: int
+    similarity: float
+    silhouette: float | None
+    sampled_silhouette: float | None
+    davies_bouldin: float | None
+    sizes: np.ndarray
+    imbalance: float
+    gini: float
+    empty: int
+    nmi: float | None = None
+    ari: float | None = None
+    purity: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain JSON values."""
+        return asdict(self) | {"sizes": self.sizes.tolist()}
+
+
+def evaluate(
+    model: KMeans, rows: Any, classes: Any = None, *, sample_size: int = 5000, random_state: int = 0
+) -> Evaluation:
+    """Measure a fitted model on rows, the ones it was fitted to or others.
+
+    rows         anything that `KMeans.fit` takes
+    classes      (N,) known classes: integers or text; None: nmi, ari and purity are None
+    sample_size  rows of the sampled silhouette, drawn by `random_state`; its time grows with the square, its memory
+                 does not
+
+    Everything but `sampled_silhouette` has the same bits on every machine.
+    Raises InputError if classes are not one per row, and what `KMeans.predict` raises.
+    """
+    if sample_size < 2:
+        raise OptionError(f"sample_size={sample_size}: the silhouette of a sample needs at least 2 rows.")
+    assigned = assign_rows(model, rows)
+    given = None if classes is None else _checked_classes(classes, assigned.rows.n_rows)
+    labels, sizes = assigned.host()[0], assigned.sizes()
+    kept = labels >= 0
+    if not kept.any():
+        raise InputError(f"None of the {len(labels)} rows has a direction, so there is nothing to measure.")
+    return Evaluation(
+        n_rows=int(kept.sum()),
+        left_out=int((~kept).sum()),
+        similarity=assigned.similarity,
+        silhouette=simplified_silhouette(assigned),
+        sampled_silhouette=_sampled_silhouette(assigned, sample_size, random_state),
+        davies_bouldin=davies_bouldin(assigned),
+        sizes=sizes,
+        imbalance=len(sizes) * float((sizes**2).sum()) / float(sizes.sum()) ** 2,
+        gini=gini(sizes),
+        empty=int((sizes == 0).sum()),
+        **({} if given is None else against_classes(labels[kept], given[kept])),
+    )
+
+
+def simplified_silhouette(assigned: Assigned) -> float | None:
+    """Mean of (b - a) / max(a, b) over the rows; None with fewer than two clusters that have rows.
+
+    Source: Hruschka et al. 2006. From cosines that are canonical, added exactly: the same bits everywhere.
+    """
+    sizes = torch.from_numpy(assigned.sizes()).to(assigned.labels.device)
+    if int((sizes > 0).sum()) < 2:
+        return None
+    values = []
+    for batch in tiles(assigned.rows, len(assigned.centroids)):
+        labels = assigned.labels[batch.span].to(torch.int64)
+        kept = labels >= 0
+        cosines_BK = assigned.backend.cosines(batch, assigned.centroids)[kept].to(torch.float64)
+        own = labels[kept][:, None]
+        a = (1.0 - cosines_BK.gather(1, own)[:, 0]).clamp_min(0.0)
+        cosines_BK[:, sizes == 0] = -torch.inf
+        cosines_BK.scatter_(1, own, -torch.inf)
+        b = (1.0 - cosines_BK.amax(dim=1)).clamp_min(0.0)
+        # b = 0: the row lies on two centroids, and belongs to neither more than to the other
+        silhouette = torch.where(b > 0, (b - a) / torch.where(b > 0, b, torch.ones_like(b)), torch.zeros_like(b))
+        values.append(torch.where(sizes[own[:, 0]] > 1, silhouette, torch.zeros_like(b)))
+    joined = torch.cat(values)
+    return math.fsum(joined.tolist()) / len(joined)
+
+
+def davies_bouldin(assigned: Assigned) -> float | None:
+    """Davies & Bouldin 1979 with centroids on the sphere and chords as distances; None below two clusters."""
+    labels, scores = assigned.host()
+    sizes = assigned.sizes()
+    present = np.flatnonzero(sizes)
+    if len(present) < 2:
+        return None
+    chords = np.sqrt(np.maximum(0.0, 2.0 - 2.0 * scores))
+    kept = labels >= 0
+    scatter = np.bincount(labels[kept], weights=chords[kept], minlength=len(sizes))[present] / sizes[present]
+    centroids = assigned.centroids[torch.from_numpy(present).to(assigned.centroids.device)]
+    worst: list[float] = []
+    for start in range(0, len(present), _BLOCK):
+        block = Batch(start, centroids[start : start + _BLOCK])
+        cosines = assigned.backend.cosines(block, centroids).cpu().numpy().astype(np.float64)
+        between = np.sqrt(np.maximum(0.0, 2.0 - 2.0 * cosines))
+        own = np.arange(len(block))
+        between[own, start + own] = np.inf
+        both = scatter[start : start + _BLOCK, None] + scatter[None, :]
+        # two centroids closer than float32 can tell: as bad as it gets, unless both clusters are points
+        ratio = np.divide(both, between, out=np.where(both > 0, np.inf, 0.0), where=between > 0)
+        worst += ratio.max(axis=1).tolist()
+    return math.fsum(worst) / len(worst)
+
+
+_BLOCK = 1024  # centroids compared with all others at once
+
+
+def gini(sizes: np.ndarray) -> float:
+    """Gini coefficient of cluster sizes: sum over ascending sizes of (2i - K - 1) size / (K sum size)."""
+    n_clusters = len(sizes)
+    ranks = 2 * np.arange(1, n_clusters + 1) - n_clusters - 1
+    return float((ranks * np.sort(sizes)).sum()) / float(n_clusters * sizes.sum())
+
+
+def against_classes(labels: np.ndarray, classes: np.ndarray) -> dict[str, float]:
+    """nmi, ari and purity of labels (N,) against classes (N,)."""
+    table = contingency_matrix(classes, labels, sparse=True)
+    return {
+        "nmi": float(normalized_mutual_info_score(classes, labels)),
+        "ari": float(adjusted_rand_score(classes, labels)),
+        "purity": float(table.max(axis=0).sum()) / len(labels),
+    }
+
+
+def _sampled_silhouette(assigned: Assigned, size: int, seed: int) -> float | None:
+    chosen = seeding.subset(assigned.rows.n_rows, size, seed)
+    labels = assigned.host()[0][chosen]
+    chosen, labels = chosen[labels >= 0], labels[labels >= 0]
+    if not 2 <= len(np.unique(labels)) < len(labels):
+        return None
+    rows = assigned.rows.take(torch.from_numpy(chosen)).cpu().to(torch.float64).numpy()
+    with config_context(working_memory=_WORKING_MEMORY):
+        return float(silhouette_score(rows, labels, metric="cosine"))
+
+
+def _checked_classes(classes: Any, n_rows: int) -> np.ndarray:
+    values = classes.cpu().numpy() if isinstance(classes, Tensor) else np.asarray(classes)
+    if values.shape != (n_rows,):
+        raise InputError(f"classes have shape {values.shape}; {n_rows} rows need one class each, shape ({n_rows},).")
+    return np.unique(values, return_inverse=True)[1]

@@ -1,0 +1,184 @@
+"""The same ids tomorrow: which cluster of a new model is which of an old one, what moved, and clusters put in order."""
+
+from __future__ import annotations
+
+import copy
+import os
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from cosmeans.assigned import assign_rows
+from cosmeans.errors import InputError, OptionError
+from cosmeans.estimator import KMeans
+from cosmeans.result import History
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A one-to-one match of clusters, the one whose cosines add up to most.
+
+    new_of_old  (K_old,) int64: the cluster of the new model that goes on, -1 if none does
+    old_of_new  (K_new,) int64: the other way round
+    cosines     (K_old,) float32: of the two centroids; 0 where nothing goes on
+    """
+
+    new_of_old: np.ndarray
+    old_of_new: np.ndarray
+    cosines: np.ndarray
+
+    @property
+    def ids(self) -> np.ndarray:
+        """(K_new,) int64: the id of each new cluster: that of its old one, else K_old and up."""
+        unmatched = self.old_of_new < 0
+        return np.where(unmatched, len(self.new_of_old) + np.cumsum(unmatched) - 1, self.old_of_new)
+
+    def relabel(self, labels: Any) -> Any:
+        """Labels by the new model with the ids of the old one; -1 stays. NumPy or torch, as they came."""
+        if isinstance(labels, Tensor):
+            return torch.from_numpy(self.relabel(labels.cpu().numpy())).to(labels.device)
+        given = np.asarray(labels)
+        return np.where(given < 0, given, self.ids[given])
+
+
+def match(old: KMeans, new: KMeans) -> Match:
+    """Match the clusters of two fitted models by the cosines of their centroids.
+
+    The models may have different K; then the surplus stays alone. Holds K_old x K_new cosines; takes seconds for
+    thousands of clusters. Source: Kuhn 1955, by scipy.optimize.linear_sum_assignment.
+    Raises InputError if the models are of different D.
+    """
+    for model in (old, new):
+        check_is_fitted(model, "cluster_centers_")
+    if old.n_features_in_ != new.n_features_in_:
+        raise InputError(
+            f"The models have {old.n_features_in_} and {new.n_features_in_} features; only models of one embedding "
+            "can be matched. Fit both to rows of the same kind."
+        )
+    cosines = old.transform(torch.as_tensor(new.centers)).cpu().numpy().T
+    matched_old, matched_new = linear_sum_assignment(cosines.astype(np.float64), maximize=True)
+    new_of_old, old_of_new = np.full(len(cosines), -1), np.full(cosines.shape[1], -1)
+    new_of_old[matched_old], old_of_new[matched_new] = matched_new, matched_old
+    similar = np.zeros(len(cosines), np.float32)
+    similar[matched_old] = cosines[matched_old, matched_new]
+    return Match(new_of_old, old_of_new, similar)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One cluster, by its id. cosine: of its centroids, None if it is new or gone.
+
+    before, after   rows in the old and in the new model
+    stayed          rows in both; left = before - stayed, came = after - stayed
+    """
+
+    id: int
+    before: int
+    after: int
+    stayed: int
+    cosine: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Moves:
+    """What happened to rows between two models, in the ids of the old one (`Match.ids`).
+
+    n_rows    rows that have a label in both; stayed: those whose cluster is still the same
+    clusters  every id, by id
+    flows     (F, 3) int64: from, to, rows; every pair of different ids between which rows moved, most rows first
+    """
+
+    n_rows: int
+    stayed: int
+    clusters: list[Change]
+    flows: np.ndarray
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain JSON values."""
+        return asdict(self) | {"flows": self.flows.tolist()}
+
+    def plot(self, path: str | os.PathLike[str] | None = None, n_clusters: int = 12) -> Any:
+        """Draw the flows between the largest clusters (needs matplotlib); with a path, write a PNG there."""
+        return import_module("cosmeans.pictures").plot_moves(self, path=path, n_clusters=n_clusters)
+
+
+def moved(old: KMeans, new: KMeans, rows: Any, matched: Match | None = None) -> Moves:
+    """Compare where two models put the same rows. matched: a match made before; default: `match(old, new)`."""
+    matched = match(old, new) if matched is None else matched
+    before = assign_rows(old, rows).host()[0]
+    after = matched.relabel(assign_rows(new, rows).host()[0])
+    both = (before >= 0) & (after >= 0)
+    before, after = before[both], after[both]
+    n_ids = max(len(matched.new_of_old), int(matched.ids.max()) + 1)
+    pairs, counts = np.unique(before * n_ids + after, return_counts=True)
+    source, target = pairs // n_ids, pairs % n_ids
+    same = source == target
+    stayed = np.zeros(n_ids, np.int64)
+    stayed[source[same]] = counts[same]
+    flows = np.stack([source, target, counts], axis=1)[~same]
+    order = np.lexsort((flows[:, 1], flows[:, 0], -flows[:, 2]))
+    sizes = [np.bincount(labels, minlength=n_ids).tolist() for labels in (before, after)]
+    goes_on = matched.new_of_old >= 0
+    cosines = [float(c) if m else None for c, m in zip(matched.cosines, goes_on, strict=True)]
+    cosines += [None] * (n_ids - len(cosines))
+    changes = [Change(*values) for values in zip(range(n_ids), *sizes, stayed.tolist(), cosines, strict=True)]
+    return Moves(len(before), int(stayed.sum()), changes, flows[order])
+
+
+def reorder(model: KMeans, order: Any = "size", rows: Any = None) -> KMeans:
+    """A copy of a fitted model with its clusters in another order; the model itself stays as it is.
+
+    order  "size": most rows first, the lower label at a tie; a `Match` of an old model with this one: the ids of the
+           old one; or (K,) integers: the present label of each new cluster
+    rows   the rows of the fit: labels_ and similarity_ are made anew. Without them the copy predicts but holds no
+           labels, like a loaded model
+
+    Rows that lie exactly between two centroids take the lower label, so labels are assigned, not renamed.
+    Raises OptionError for an order that is no permutation, or a Match whose ids have gaps.
+    """
+    check_is_fitted(model, "counts_")
+    permutation = torch.from_numpy(_permutation(model, order))
+    ordered = copy.copy(model)
+    for name in {"labels_", "similarity_", "inertia_"} & set(vars(ordered)):
+        delattr(ordered, name)
+    ordered.cluster_centers_ = model.cluster_centers_[_index(model.cluster_centers_, permutation)]
+    ordered.counts_ = model.counts_[_index(model.counts_, permutation)]
+    ordered.history_ = History(list(model.history_))
+    if rows is not None:
+        assigned = assign_rows(ordered, rows)
+        ordered.labels_ = assigned.kind.out(assigned.labels.to(torch.int64))
+        ordered.similarity_ = assigned.kind.out(assigned.scores)
+        ordered.counts_ = assigned.kind.out(torch.from_numpy(assigned.sizes()))
+    return ordered
+
+
+def _permutation(model: KMeans, order: Any) -> np.ndarray:
+    counts = torch.as_tensor(model.counts_).cpu().numpy()
+    n_clusters = len(counts)
+    if isinstance(order, Match):
+        if len(order.old_of_new) != n_clusters or len(order.new_of_old) > n_clusters:
+            raise OptionError(
+                f"This match is of {len(order.new_of_old)} old with {len(order.old_of_new)} new clusters and the model "
+                f"has {n_clusters}: its ids would have gaps. Use Match.relabel on the labels instead."
+            )
+        return np.argsort(order.ids, kind="stable")
+    if isinstance(order, str):
+        if order != "size":
+            raise OptionError(f'order must be "size", a Match or (K,) integers; got {order!r}.')
+        return np.argsort(-counts, kind="stable")
+    given = np.asarray(order)
+    if given.shape != (n_clusters,) or not np.array_equal(np.sort(given), np.arange(n_clusters)):
+        raise OptionError(
+            f"order must name each of the {n_clusters} clusters once; got an array of shape {given.shape}."
+        )
+    return given.astype(np.int64)
+
+
+def _index(values: Any, permutation: Tensor) -> Any:
+    return permutation.to(values.device) if isinstance(values, Tensor) else permutation.numpy()

@@ -1,0 +1,152 @@
+"""What people do with clusters: the clusters of a row, the rows that stand for a cluster, the rows that fit nowhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cosmeans.assigned import assign_rows, tiles
+from cosmeans.contracts import Backend
+from cosmeans.data import NO_LABEL, Batch
+from cosmeans.errors import OptionError
+from cosmeans.estimator import KMeans
+
+
+@dataclass(frozen=True, slots=True)
+class Top:
+    """The best clusters of every row, best first, the lowest label at a tie; -1 and 0 for rows left out.
+
+    labels   (N, m) int64
+    cosines  (N, m) float64: canonical scores
+    """
+
+    labels: Any
+    cosines: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Outliers:
+    """The rows that fit their clusters worst, worst first, the lowest row at a tie.
+
+    rows       (n,) int64; cosines (n,) float64: canonical score of each with its centroid
+    threshold  what the cosines lie below
+    """
+
+    rows: Any
+    cosines: Any
+    threshold: float
+
+
+@dataclass(frozen=True, slots=True)
+class Exemplars:
+    """The rows closest to each centroid, best first, the lowest row at a tie; -1 and 0 where a cluster has fewer.
+
+    rows     (K, m) int64
+    cosines  (K, m) float64: canonical scores
+    """
+
+    rows: Any
+    cosines: Any
+
+
+def top(model: KMeans, rows: Any, m: int = 3) -> Top:
+    """The m best clusters of every row with their cosines: exact, the same bits on every machine.
+
+    The first column is what `predict` gives. Memory does not grow with N x K.
+    """
+    _check_count("m", m)
+    source, kind, backend, _ = model._open_fitted(rows)
+    centroids = model._centroids().to(source.device)
+    if m > len(centroids):
+        raise OptionError(f"m={m}, but the model has {len(centroids)} clusters. Lower m.")
+    labels = torch.empty((source.n_rows, m), dtype=torch.int64, device=source.device)
+    cosines = torch.empty((source.n_rows, m), dtype=torch.float64, device=source.device)
+    for batch in tiles(source, len(centroids)):
+        labels[batch.span], cosines[batch.span] = _best(batch, centroids, m, backend)
+    return Top(kind.out(labels), kind.out(cosines))
+
+
+def _best(batch: Batch, centroids: Tensor, m: int, backend: Backend) -> tuple[Tensor, Tensor]:
+    """Labels and canonical scores (B, m).
+
+    Rounding keeps order, so float32 cosines name every candidate: m of them, or more where they tie at rank m.
+    """
+    labels = torch.full((len(batch), m), NO_LABEL, dtype=torch.int64, device=batch.rows.device)
+    scores = torch.zeros((len(batch), m), dtype=torch.float64, device=batch.rows.device)
+    cosines_BK = backend.cosines(batch, centroids)
+    candidate_BK = cosines_BK >= cosines_BK.topk(m, dim=1).values[:, -1:]
+    count = candidate_BK.sum(dim=1)
+    if batch.keep is not None:
+        count[~batch.keep] = 0
+    for width in torch.unique(count[count > 0]).tolist():
+        chosen = (count == width).nonzero()[:, 0]
+        part = Batch(batch.start, batch.rows[chosen], None if batch.norms is None else batch.norms[chosen])
+        columns = candidate_BK[chosen].nonzero()[:, 1].reshape(-1, width)
+        exact = torch.stack([backend.scores(part, centroids, column) for column in columns.unbind(dim=1)], dim=1)
+        # columns ascend, and a stable sort keeps them so at ties
+        order = torch.sort(exact, dim=1, descending=True, stable=True).indices[:, :m]
+        labels[chosen], scores[chosen] = columns.gather(1, order), exact.gather(1, order)
+    return labels, scores
+
+
+def outliers(model: KMeans, rows: Any, *, quantile: float | None = None, threshold: float | None = None) -> Outliers:
+    """Rows that fit their own cluster worst: a share of all rows, or all below a cosine.
+
+    quantile   share of the rows that have a label, 0 to 1, rounded down to whole rows; default 0.01
+    threshold  instead: every row whose cosine with its centroid is below this
+    """
+    share = _checked_share(quantile, threshold)
+    assigned = assign_rows(model, rows)
+    labels, scores = assigned.host()
+    order = np.lexsort((np.arange(len(scores)), scores))
+    order = order[labels[order] >= 0]
+    if threshold is None:
+        count = int(share * len(order))
+        limit = float(scores[order[count]]) if count < len(order) else float("inf")
+    else:
+        count, limit = int((scores[order] < threshold).sum()), float(threshold)
+    chosen = order[:count]
+    return Outliers(_out(assigned.kind, chosen), _out(assigned.kind, scores[chosen]), limit)
+
+
+def exemplars(model: KMeans, rows: Any, m: int = 10) -> Exemplars:
+    """The m rows closest to each centroid, among the rows of its cluster: what the cluster is about."""
+    _check_count("m", m)
+    assigned = assign_rows(model, rows)
+    labels, scores = assigned.host()
+    order = np.lexsort((np.arange(len(scores)), -scores, labels))
+    order = order[labels[order] >= 0]
+    ordered = labels[order]
+    rank = np.arange(len(order)) - np.searchsorted(ordered, ordered)
+    chosen = rank < m
+    found = np.full((len(assigned.centroids), m), -1, np.int64)
+    cosines = np.zeros(found.shape)
+    found[ordered[chosen], rank[chosen]] = order[chosen]
+    cosines[ordered[chosen], rank[chosen]] = scores[order[chosen]]
+    return Exemplars(_out(assigned.kind, found), _out(assigned.kind, cosines))
+
+
+def _out(kind: Any, values: np.ndarray) -> Any:
+    return kind.out(torch.from_numpy(values))
+
+
+def _checked_share(quantile: float | None, threshold: float | None) -> float:
+    if quantile is not None and threshold is not None:
+        raise OptionError(f"Both quantile={quantile} and threshold={threshold} were given; choose one.")
+    for name, value in (("quantile", quantile), ("threshold", threshold)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, Real) or value != value):
+            raise OptionError(f"{name} must be a number, got {value!r}.")
+    share = 0.01 if quantile is None else float(quantile)
+    if not 0.0 <= share <= 1.0:
+        raise OptionError(f"quantile={quantile} is a share of the rows and must lie between 0 and 1.")
+    return share
+
+
+def _check_count(name: str, value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        raise OptionError(f"{name} must be an integer of at least 1, got {value!r}.")
