@@ -221,6 +221,6 @@ def plus_plus_start(x, n_clusters, seed, weights=None, run=0):
             for w, d, k in zip(weights, distance, keep, strict=True)
         ]
         if sum(masses) == 0:
-            return np.array([chosen[j % len(chosen)] for j in range(n_clusters)])
+            return random_start(x, n_clusters, seed, weights, run)
         chosen.append(rows[pick(masses, draw(sum(masses), seed, 2, len(chosen), run))])
     return np.array(chosen)

@@ -126,26 +126,23 @@ def plus_plus(
 
     1 - cos is half the squared chord, so this is the D^2 rule of Arthur & Vassilvitskii 2007. The masses are
     integers, rint((1 - cos) 2^(s-1)), and 0 where 1 - cos < 2^-20. Where the total weight exceeds 256 K, it
-    runs on a sample of 256 K rows drawn with their weights.
+    runs on a sample of 256 K rows drawn with their weights. Where no row it reads lies apart from the centroids
+    so far, the start is that of `random_rows`.
     """
-    batches, masses = _sampled(rows, n_clusters, seed, run)
+    centroids = [random_rows(rows, 1, seed, run)]
+    batches, indices = _sampled(rows, n_clusters, seed, run)
     best = [torch.full((len(batch),), -2.0, dtype=torch.float64, device=rows.device) for batch in batches]
-    first = _Draws(rows, rows.masses(), seed, Purpose.RANDOM, run)
-    counter = 0
-    while not rows.kept(index := first.row(counter)):
-        counter += 1
-    centroids = [rows.take(torch.tensor([index]))]
     for j in range(1, n_clusters):
-        weights = []
+        parts = [torch.zeros(1, dtype=torch.int64, device=rows.device)]
         for batch, nearest in zip(batches, best, strict=True):
             backend.improve(batch, centroids[-1][0], nearest)
-            weights.append(_distance_masses(batch, nearest, rows.scale))
-        prefix = torch.cumsum(torch.cat(weights), 0).cpu().numpy()
+            parts.append(_distance_masses(batch, nearest, rows.scale))
+        prefix = torch.cumsum(torch.cat(parts), 0).cpu().numpy()
         if prefix[-1] == 0:
-            return torch.cat([centroids[i % j] for i in range(n_clusters)])
+            return random_rows(rows, n_clusters, seed, run)
         r = draw_below(int(prefix[-1]), seed, Purpose.PLUS_PLUS, j, run)
-        index = int(np.searchsorted(prefix, r, side="right"))
-        centroids.append(rows.take(masses[index : index + 1]))
+        index = int(np.searchsorted(prefix[1:], r, side="right"))
+        centroids.append(rows.take(indices[index : index + 1]))
         if observer is not None:
             observer.seeding(j + 1, n_clusters)
             if observer.stop_requested:

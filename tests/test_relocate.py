@@ -1,0 +1,103 @@
+"""Clusters without direction: where they move, bit by bit, in any order of rows."""
+
+import numpy as np
+import pytest
+import torch
+
+import truth
+from cosmeans.errors import EmptyClusterError
+from cosmeans.relocate import relocate, worst_rows
+from generators import normal, unit_rows
+
+
+def found_by(x, centroids, wanted, backend, open_rows, weights=None, batch_size=None):
+    """Worst rows by the package, and by the definition."""
+    rows = open_rows(x, backend, weights, batch_size=batch_size)
+    units, keep = truth.unit(x)
+    labels = truth.labels(units, centroids, keep)
+    all_scores = truth.scores(units, centroids)
+    eligible = keep if weights is None else keep & (np.asarray(weights) > 0)
+    expected = truth.worst(units, all_scores[np.arange(len(x)), labels], eligible, wanted)
+    labels = torch.from_numpy(labels.astype(np.int32))
+    return worst_rows(rows, backend, torch.from_numpy(centroids), labels, wanted).numpy(), expected
+
+
+@pytest.mark.parametrize("wanted", [1, 2, 7, 60])
+def test_the_worst_rows_are_those_of_the_definition(wanted, backend, open_rows):
+    x = normal(300, 11)
+    x[[0, 17]] = 0.0
+    found, expected = found_by(x, unit_rows(5, 11, 1), wanted, backend, open_rows, batch_size=64)
+    assert found.tobytes() == expected.tobytes()
+
+
+def test_rows_of_weight_zero_are_no_targets(backend, open_rows):
+    x, centroids = unit_rows(100, 6), unit_rows(3, 6, 1)
+    weights = (np.arange(100) % 2).astype(float)
+    found, expected = found_by(x, centroids, 60, backend, open_rows, weights)
+    assert len(found) == 50
+    assert found.tobytes() == expected.tobytes()
+
+
+def mirror_images():
+    """Rows whose scores with the only centroid are equal in groups: content must decide, not place."""
+    x = np.abs(normal(40, 4))
+    x = np.concatenate([x, x * [1, -1, 1, 1], x * [1, 1, -1, 1], x * [1, -1, -1, 1], x]).astype(np.float32)
+    return x, np.array([[1.0, 0, 0, 0]], np.float32)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_mirror_images_are_ordered_by_content(seed, backend, open_rows):
+    x, centroids = mirror_images()
+    order = np.random.default_rng(seed).permutation(len(x))
+    here, expected = found_by(x, centroids, 10, backend, open_rows)
+    there, _ = found_by(x[order], centroids, 10, backend, open_rows, batch_size=13)
+    assert here.tobytes() == expected.tobytes() == there.tobytes()
+
+
+def test_ties_by_place_would_be_noticed():
+    x, centroids = mirror_images()
+    units = truth.unit(x)[0]
+    own = truth.scores(units, centroids)[:, 0]
+    orders = [np.random.default_rng(seed).permutation(len(x)) for seed in range(2)]
+    one, other = (units[order][np.argsort(own[order], kind="stable")[:10]] for order in orders)
+    assert one.tobytes() != other.tobytes()
+
+
+def test_each_content_is_taken_once_and_rows_that_fit_never(backend, open_rows):
+    centroids = np.eye(3, dtype=np.float32)[:2]
+    x = np.array([[1, 0, 0], [1, 0, 1], [1, 0, 1], [0, 1, 0], [1, 1e-4, 0], [2, 0, 2]], np.float32)
+    found, expected = found_by(x, centroids, 5, backend, open_rows)
+    assert len(found) == 1
+    assert found.tobytes() == expected.tobytes()
+
+
+def moved(policy, backend, open_rows, lost=(1, 3)):
+    x, centroids = unit_rows(50, 5), unit_rows(4, 5, 1)
+    labels = torch.from_numpy(truth.labels(x, centroids).astype(np.int32))
+    is_lost = torch.zeros(4, dtype=torch.bool)
+    is_lost[list(lost)] = True
+    updated, previous = torch.from_numpy(unit_rows(4, 5, 2)), torch.from_numpy(centroids)
+    return updated, *relocate(updated, is_lost, open_rows(x, backend), backend, previous, labels, policy)
+
+
+def test_several_lost_clusters_take_the_worst_rows_in_turn(backend, open_rows):
+    updated, centroids, count = moved("move", backend, open_rows)
+    x, previous = unit_rows(50, 5), unit_rows(4, 5, 1)
+    own = truth.scores(x, previous).max(axis=1)
+    assert count == 2
+    assert torch.equal(centroids[[0, 2]], updated[[0, 2]])
+    assert centroids[[1, 3]].numpy().tobytes() == x[np.argsort(own)[:2]].tobytes()
+
+
+def test_they_stay_or_are_an_error_when_told_so(backend, open_rows):
+    updated, centroids, count = moved("keep", backend, open_rows)
+    assert count == 0
+    assert torch.equal(centroids, updated)
+    with pytest.raises(EmptyClusterError, match=r"2 clusters have no direction \(the first is cluster 1\)"):
+        moved("error", backend, open_rows)
+
+
+def test_nothing_lost_moves_nothing(backend, open_rows):
+    updated, centroids, count = moved("error", backend, open_rows, lost=())
+    assert count == 0
+    assert torch.equal(centroids, updated)
