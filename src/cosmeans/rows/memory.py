@@ -17,10 +17,13 @@ from cosmeans.rows.weights import prepare_weights, total_weight
 
 _BATCH_BYTES = 64 << 20  # a float32 copy of one batch; larger batches gain nothing
 _MEMORY_SHARE = 64  # and at most this part of the memory that is free
+_DEVICE_ROWS = 1 << 25  # a GPU makes no float32 copy: its working memory is some 60 bytes a row
 
 
-def choose_batch_size(n_rows: int, n_features: int) -> int:
+def choose_batch_size(n_rows: int, n_features: int, device: torch.device | str = "cpu") -> int:
     """Rows per batch such that a float32 copy of one stays small beside the free memory."""
+    if torch.device(device).type != "cpu":
+        return min(n_rows, _DEVICE_ROWS)
     budget = min(_BATCH_BYTES, psutil.virtual_memory().available // _MEMORY_SHARE)
     return max(1, min(n_rows, max(1024, budget // (4 * n_features))))
 
@@ -48,7 +51,7 @@ class MemoryRows:
         self.rows = rows
         self.n_rows, self.n_features = rows.shape
         self.device = rows.device
-        self.batch_size = batch_size or choose_batch_size(self.n_rows, self.n_features)
+        self.batch_size = batch_size or choose_batch_size(self.n_rows, self.n_features, self.device)
         weights, self._exponent = prepare_weights(sample_weight, self.n_rows)
         self.scale = _checked_scale(total_weight(weights, self.n_rows))
         self.weights = None if weights is None else weights.to(self.device)
