@@ -110,8 +110,8 @@ def test_rates_and_the_time_left_are_shown_when_asked_for(clock):
     with watch(1000, flops_per_row=2 * 10**9, file=stream) as observer:
         run_epochs(observer, clock, epochs=3, seconds=6.0)
 
-    # 1000 rows in the 2 s that the iteration says; after two epochs 98 of 2 s are left
-    assert "500 rows/s, 1,000 GFLOP/s, at most 03:16 left" in stream.getvalue()
+    # 1000 rows in the 2 s that the iteration says; after two epochs 98 of 2 s and the labels are left
+    assert "500 rows/s, 1,000 GFLOP/s, at most 03:18 left" in stream.getvalue()
     assert stream.getvalue().endswith("1,000 GFLOP/s\n")
 
 

@@ -72,7 +72,7 @@ class Watch(Silent):
         self._n_rows, self._flops_per_row = n_rows, flops_per_row
         self._title, self._unit = "", "rows"
         self._fit_notes = self._time_left = ""
-        self._done = self._total = self._epochs_left = 0
+        self._done = self._total = self._passes_left = 0
         self._next_sign = time.perf_counter() + DELAY
         self._step_started = 0.0
         self._shown = False
@@ -87,7 +87,10 @@ class Watch(Silent):
     def epoch(self, number: int, of: int) -> None:
         self._title = f"epoch {number} of at most {of}" if of else "final labels"
         self._unit, self._total, self._done = "rows", self._n_rows, 0
-        self._epochs_left = of - number if of else 0
+        # the last assignment is a pass too
+        self._passes_left = of - number + 1
+        if not of:
+            self._time_left = ""
 
     def batch(self, rows: int) -> None:
         self._done += rows
@@ -104,7 +107,7 @@ class Watch(Silent):
         if self._flops_per_row and iteration.seconds > 0:
             rate = self._n_rows / iteration.seconds
             notes += [f"{rate:,.0f} rows/s", f"{rate * self._flops_per_row / 1e9:,.0f} GFLOP/s"]
-            self._time_left = f"at most {_clock(self._epochs_left * iteration.seconds)} left"
+            self._time_left = f"at most {_clock(self._passes_left * iteration.seconds)} left"
         self._fit_notes = ", ".join(notes)
         if time.perf_counter() >= self._next_sign:
             self._show()

@@ -48,7 +48,7 @@ def random_unit_rows(n_rows: int, quiet: bool) -> Tensor:
             chunk.normal_(generator=generator)
             normalize(chunk, out=chunk)
             done += len(chunk)
-            observer.reading(done, n_rows)
+            observer.step("random rows", done, n_rows, "rows")
     return rows
 
 
