@@ -1,0 +1,155 @@
+"""The portable screen: fp16 products, a running top two per row, and the certificate (docs/gpu.md).
+
+Meaning: `backends/reference.py`, `ReferenceBackend.assign`. `hopper.cu` is the same screen for one chip.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from cosmeans.backends.gpu.centroids import Quantised
+from cosmeans.backends.gpu.tiles import Tile
+
+
+@dataclass(frozen=True, slots=True)
+class Doubtful:
+    """Rows whose label the screen can't prove: index (capacity,) int32, best screened score, and their number."""
+
+    rows: Tensor
+    scores: Tensor
+    count: Tensor
+
+
+@triton.jit
+def certified_gap(residual, bounds_ptr, accumulation, grid):
+    """2 E of the certificate, rounded up: a larger gap proves the label. -1 residuals (rows not kept) give any.
+
+    bounds  max ||c - cq||, max ||c||, max ||cq|| over all centroids, rounded up
+    """
+    rho, longest, longest_half = tl.load(bounds_ptr), tl.load(bounds_ptr + 1), tl.load(bounds_ptr + 2)
+    row_half = 1.0 + 2.0**-19 + residual
+    error = residual * longest + row_half * (rho + accumulation * longest_half) + grid + 2.0**-45
+    return 2.0 * error * (1.0 + 2.0**-18)
+
+
+@triton.jit
+def _top_two(scores, column, best, second, winner):
+    """The running top two with one more tile of scores (TILE_N, TILE_K)."""
+    top = tl.max(scores, axis=1)
+    first = tl.min(tl.where(scores == top[:, None], column[None, :], 0x7FFFFFFF), axis=1)
+    rest = tl.max(tl.where(column[None, :] == first[:, None], float("-inf"), scores), axis=1)
+    second = tl.maximum(tl.maximum(second, rest), tl.minimum(best, top))
+    winner = tl.where(top > best, first, winner)
+    return tl.maximum(best, top), second, winner
+
+
+@triton.jit(do_not_specialize=["start", "n_rows"])
+def _screen(
+    halves_ptr,
+    residuals_ptr,
+    centroids_ptr,
+    original_ptr,
+    n_columns_ptr,
+    bounds_ptr,
+    labels_ptr,
+    list_ptr,
+    list_scores_ptr,
+    list_count_ptr,
+    start,
+    n_rows,
+    width,
+    accumulation,
+    TILE_N: tl.constexpr,
+    TILE_K: tl.constexpr,
+):
+    row = tl.program_id(0).to(tl.int64) * TILE_N + tl.arange(0, TILE_N)
+    inside = row < n_rows
+    depth = tl.arange(0, 64)
+    n_columns = tl.load(n_columns_ptr)
+    best = tl.full((TILE_N,), float("-inf"), tl.float32)
+    second = tl.full((TILE_N,), float("-inf"), tl.float32)
+    winner = tl.zeros((TILE_N,), tl.int32)
+    rows_ptr = halves_ptr + (start + row)[:, None] * width + depth[None, :]
+    for first in range(0, n_columns, TILE_K):
+        column = first + tl.arange(0, TILE_K)
+        columns_ptr = centroids_ptr + column.to(tl.int64)[None, :] * width + depth[:, None]
+        scores = tl.zeros((TILE_N, TILE_K), tl.float32)
+        for step in range(0, width, 64):
+            a = tl.load(rows_ptr + step, mask=inside[:, None], other=0.0)
+            b = tl.load(columns_ptr + step, mask=(column < n_columns)[None, :], other=0.0)
+            scores = tl.dot(a, b, scores)
+        scores = tl.where((column < n_columns)[None, :], scores, float("-inf"))
+        best, second, winner = _top_two(scores, column, best, second, winner)
+    residual = tl.load(residuals_ptr + start + row, mask=inside, other=-1.0)
+    kept = residual >= 0.0
+    label = tl.load(original_ptr + winner, mask=inside, other=0)
+    tl.store(labels_ptr + row, tl.where(kept, label, -1), mask=inside)
+    certain = best - second > certified_gap(residual, bounds_ptr, accumulation, 0.0)
+    doubtful = inside & kept & (certain == 0)
+    number = doubtful.to(tl.int32)
+    total = tl.sum(number)
+    if total > 0:
+        at = tl.atomic_add(list_count_ptr, total) + tl.cumsum(number, axis=0) - 1
+        tl.store(list_ptr + at, row.to(tl.int32), mask=doubtful)
+        tl.store(list_scores_ptr + at, best, mask=doubtful)
+
+
+def screen(
+    halves: Tensor,
+    residuals: Tensor,
+    start: int,
+    centroids: Quantised,
+    labels: Tensor,
+    doubtful: Doubtful,
+    accumulation: float,
+    tile: Tile,
+) -> None:
+    """Label rows start .. start + len(labels) of the fp16 copy; rows without proof go to the list.
+
+    Labels of listed rows are preliminary. `doubtful.count` must be zero before.
+    """
+    n_rows = len(labels)
+    _screen[(triton.cdiv(n_rows, tile.rows),)](
+        halves,
+        residuals,
+        centroids.halves,
+        centroids.original,
+        centroids.n_columns,
+        centroids.bounds,
+        labels,
+        doubtful.rows,
+        doubtful.scores,
+        doubtful.count,
+        start,
+        n_rows,
+        centroids.width,
+        accumulation,
+        TILE_N=tile.rows,
+        TILE_K=tile.columns,
+        num_warps=tile.warps,
+        num_stages=tile.stages,
+    )
+
+
+def accumulation_error(n_features: int, device: torch.device) -> float:
+    """acc of the certificate, relative to ||xq|| ||cq||: how far fp16 products drift in this device's adders.
+
+    Products are exact; a block of L of them and the accumulator is aligned to the largest exponent, cut to F
+    fractional bits, then to float32. Source: Fasi et al. 2021; Khattak & Mikaitis 2025; docs/gpu.md.
+    """
+    if device.type != "cuda":  # the interpreter adds in IEEE float32
+        return n_features * 2.0**-24 * 1.005
+    major, minor = (0, 0) if torch.version.hip else torch.cuda.get_device_capability(device)
+    block, bits = _ADDERS.get((major, minor), _ADDERS.get((major, -1), (0, 0)))
+    if not block:  # an unknown adder: four times the IEEE bound
+        return 4.0 * n_features * 2.0**-24
+    return 1.005 * -(-n_features // block) * ((block + 1) * 2.0**-bits + 2.0**-23)
+
+
+# L and F by compute capability; -1 stands for every minor number
+_ADDERS = {(7, 0): (4, 23), (7, 5): (8, 24), (8, -1): (8, 24), (9, 0): (16, 25), (10, 0): (16, 25)}

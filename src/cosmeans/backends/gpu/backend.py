@@ -1,0 +1,230 @@
+"""Assign, accumulate and update on a GPU; `backends/reference.py` is the meaning of every function here.
+
+Nothing here waits for the device: lists have their lengths in device memory, and the figures of an epoch are
+copied out behind it and read one epoch later.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cosmeans import sphere
+from cosmeans.backends.gpu import hopper, scores
+from cosmeans.backends.gpu.accumulate import MoveSpace, accumulate
+from cosmeans.backends.gpu.assign import accumulation_error, screen
+from cosmeans.backends.gpu.centroids import CentroidSpace, Quantised, UpdateSpace
+from cosmeans.backends.gpu.rows import quantise_rows, squared_norms, width_of
+from cosmeans.backends.gpu.settle import SettleSpace, settle
+from cosmeans.backends.gpu.tiles import Tile, tile_for
+from cosmeans.contracts import RowSource
+from cosmeans.data import Assignment, Batch, ClusterSums
+from cosmeans.errors import BackendUnavailableError
+
+_PAIRS_PER_ROW = 2  # room for candidates; rows beyond it are compared with every centroid
+_LEAST_PAIRS = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Halves:
+    """The fp16 copy of consecutive rows: flat values, and ||x - xq|| of each row (-1: not kept)."""
+
+    values: Tensor
+    residuals: Tensor
+
+    @classmethod
+    def empty(cls, n_rows: int, n_features: int, device: torch.device) -> Halves:
+        places = -(-n_rows // 128) * 128 * width_of(n_features)
+        return cls(
+            torch.empty(places, dtype=torch.float16, device=device),
+            torch.empty(n_rows, dtype=torch.float32, device=device),
+        )
+
+
+class GpuBackend:
+    """Screens in fp16, proves most labels, settles the rest; sums in int64."""
+
+    name = "gpu"
+    lookahead = 1
+
+    def __init__(self, device: torch.device | str = "cuda", screen: str = "auto") -> None:
+        """screen: "portable", "hopper", or "auto": the fastest that runs here."""
+        self.device = torch.device(device)
+        self._wanted = screen
+        self._hopper: bool | None = None  # known with the number of clusters
+        self._chip, shared, self._programs = describe(self.device)
+        self._tile: Tile = tile_for(self._chip, shared)
+        self._rows: RowSource | None = None
+        self._resident: Halves | None = None
+        self._seen = 0
+        self._numbers: dict[tuple[float, torch.dtype], Tensor] = {}
+        self._spaces: dict[str, tuple[tuple[int, ...], object]] = {}
+
+    def squared_norms(self, rows: Tensor) -> Tensor:
+        return squared_norms(_dense(rows))
+
+    def begin(self, rows: RowSource) -> None:
+        """Make the fp16 copy of all rows, once per source."""
+        self._seen = 0
+        if rows is self._rows:
+            return
+        self._rows = rows
+        self._resident = None
+
+    def prepare(self, centroids: Tensor) -> Quantised:
+        k, d = centroids.shape
+        if self._hopper is None:
+            self._hopper = self._choose_screen(k)
+        if self._rows is not None and self._resident is None:
+            self._resident = Halves.empty(self._rows.n_rows, d, self.device)
+            for batch in self._rows.batches():
+                self._quantise(batch, self._resident, batch.start)
+        tile = hopper.column_tile(k) if self._hopper else 0
+        space = self._space("centroids", (k, d), lambda: CentroidSpace(k, d, tile, self.device))
+        return space.quantise(centroids)
+
+    def _choose_screen(self, n_clusters: int) -> bool:
+        """Whether the Hopper screen runs; without it on a Hopper GPU one line says why."""
+        if self._wanted == "portable":
+            return False
+        reason = hopper.why_not(self.device)
+        if reason is None and n_clusters > hopper.MOST_CLUSTERS:
+            reason = f"it takes at most {hopper.MOST_CLUSTERS} clusters"
+        if reason is None:
+            try:
+                hopper.build(n_clusters, self.device)
+            except BackendUnavailableError as error:
+                reason = str(error)
+        if reason is not None and self._wanted == "hopper":
+            raise BackendUnavailableError(f"The Hopper screen can't run on {self.device}: {reason}.")
+        if reason is not None and self._chip == "sm_90":
+            sys.stderr.write(f"cosmeans: the portable screen runs in place of the Hopper one: {reason}\n")
+        return reason is None
+
+    def assign(self, batch: Batch, prepared: Quantised, before: Tensor) -> Assignment:
+        labels, halves, start, acc = self.screen(batch, prepared)
+        space = self._settle_space(len(batch))
+        settle(
+            space,
+            *(halves.values, halves.residuals, start, _dense_batch(batch), prepared, labels),
+            accumulation=acc,
+            grid=hopper.GRID if self._hopper else 0.0,
+            programs=self._programs,
+        )
+        return Assignment(labels, space.doubtful.count)
+
+    def screen(self, batch: Batch, prepared: Quantised) -> tuple[Tensor, Halves, int, float]:
+        """Preliminary labels, with the rows that lack proof listed; and what settling needs to know."""
+        n, d = batch.rows.shape
+        space = self._settle_space(n)
+        labels = self._space("labels", (n,), lambda: torch.empty(n, dtype=torch.int32, device=self.device))
+        halves, start = self._halves(batch)
+        acc = accumulation_error(d, self.device)
+        space.counters.zero_()
+        task = (halves.values, halves.residuals, start, prepared, labels, space.doubtful, acc)
+        if self._hopper:
+            hopper.screen(*task, self._programs)
+        else:
+            screen(*task, self._tile)
+        return labels, halves, start, acc
+
+    def accumulate(self, batch: Batch, before: Tensor, after: Tensor, into: ClusterSums) -> Tensor:
+        space = self._space("moves", (len(batch),), lambda: MoveSpace(len(batch), self.device))
+        first_time = batch.start >= self._seen
+        self._seen = max(self._seen, batch.start + len(batch))
+        accumulate(_dense_batch(batch), before, after, into, space, self._programs, first_time)
+        return space.count
+
+    def update(
+        self, sums: ClusterSums, previous: Tensor, total: int, changed: int | Tensor, settled: int | Tensor
+    ) -> sphere.Outcome:
+        k, d = previous.shape
+        space = self._space("update", (k,), lambda: UpdateSpace(k, self.device))
+        updated, lost = torch.empty_like(previous), torch.empty(k, dtype=torch.bool, device=self.device)
+        figures = torch.empty(len(sphere.Figures.names()), dtype=torch.float64, device=self.device)
+        space.update(
+            *(sums.direction, sums.count, previous, self._number(float(total), torch.float64)),
+            *(self._number(changed, torch.int32), self._number(settled, torch.int32)),
+            *(updated, lost, figures),
+        )
+        return sphere.Outcome(sphere.Update(updated, lost), read_behind(figures))
+
+    def scores(self, batch: Batch, centroids: Tensor, labels: Tensor) -> Tensor:
+        return scores.own_scores(_dense_batch(batch), centroids, labels)
+
+    def cosines(self, batch: Batch, centroids: Tensor) -> Tensor:
+        return scores.cosines(batch, centroids)
+
+    def improve(self, batch: Batch, centroid: Tensor, best: Tensor) -> None:
+        scores.improve(_dense_batch(batch), centroid, best)
+
+    def _halves(self, batch: Batch) -> tuple[Halves, int]:
+        """The fp16 copy that holds the batch, and where in it the batch starts."""
+        if self._resident is not None:
+            return self._resident, batch.start
+        n, d = batch.rows.shape
+        halves = self._space("halves", (n, d), lambda: Halves.empty(n, d, self.device))
+        self._quantise(batch, halves, 0)
+        return halves, 0
+
+    def _quantise(self, batch: Batch, into: Halves, start: int) -> None:
+        rows = _dense(batch.rows)
+        quantise_rows(rows, batch.norms, batch.keep, start, into.values, into.residuals, bool(self._hopper))
+
+    def _settle_space(self, n: int) -> SettleSpace:
+        room = max(_LEAST_PAIRS, _PAIRS_PER_ROW * n)
+        return self._space("settle", (n,), lambda: SettleSpace(n, room, self.device))
+
+    def _space(self, name: str, shape: tuple[int, ...], make: Callable[[], object]):  # type: ignore[no-untyped-def]
+        """Working memory by name, made anew only when its shape changes."""
+        if self._spaces.get(name, ((), None))[0] != shape:
+            self._spaces[name] = (shape, make())
+        return self._spaces[name][1]
+
+    def _number(self, value: float | Tensor, dtype: torch.dtype) -> Tensor:
+        """A number as device memory; each is sent once, since sending waits."""
+        if isinstance(value, Tensor):
+            return value
+        if (value, dtype) not in self._numbers:
+            self._numbers[value, dtype] = torch.tensor([value], dtype=dtype, device=self.device)
+        return self._numbers[value, dtype]
+
+
+def describe(device: torch.device) -> tuple[str, int, int]:
+    """The chip's name in the table of tiles, its shared memory per block in bytes, and its multiprocessors."""
+    if device.type != "cuda":
+        return "interpreter", 0, 4
+    found = torch.cuda.get_device_properties(device)
+    shared = getattr(found, "shared_memory_per_block_optin", 49152)
+    return f"sm_{found.major}{found.minor}", shared, found.multi_processor_count
+
+
+def read_behind(figures: Tensor) -> Callable[[], sphere.Figures]:
+    """Copy the figures out behind the work already queued; the function waits for that copy alone."""
+    if figures.device.type != "cuda":
+        return lambda: sphere.Figures.of(figures.tolist())
+    host = torch.empty(figures.shape, dtype=figures.dtype, pin_memory=True)
+    host.copy_(figures, non_blocking=True)
+    arrived = torch.cuda.Event()
+    arrived.record()
+
+    def read() -> sphere.Figures:
+        arrived.synchronize()
+        return sphere.Figures.of(host.tolist())
+
+    return read
+
+
+def _dense(rows: Tensor) -> Tensor:
+    """Rows whose entries lie side by side, as kernels read them."""
+    return rows if rows.stride(1) == 1 else rows.contiguous()
+
+
+def _dense_batch(batch: Batch) -> Batch:
+    if batch.rows.stride(1) == 1:
+        return batch
+    return Batch(batch.start, batch.rows.contiguous(), batch.norms, batch.keep, batch.weights)

@@ -1,0 +1,102 @@
+"""What every kernel shares: unit rows, the tree of eq. 1 and the fixed point of rule 4, bit by bit as in `sphere`.
+
+A program of one warp holds one row: then the upper levels of the tree never leave its registers.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+SMALLEST_NORMAL = tl.constexpr(2.0**-126)
+UNIT_TOLERANCE = tl.constexpr(2.0**-20)
+# 1.5 * 2^52: adding it rounds |x| < 2^51 to an integer, ties to even, and leaves that integer in the low bits
+ROUNDER = tl.constexpr(1.5 * 2.0**52)
+ROUNDER_BITS = tl.constexpr(0x4338000000000000)
+
+
+def padded(n: int) -> int:
+    """P of rule 2: the smallest power of two that is at least n."""
+    return triton.next_power_of_2(n)
+
+
+def warps(size: int) -> int:
+    """Warps for a program that holds one row of this padded size: 32 entries a thread at most."""
+    return max(1, min(16, size // 1024))
+
+
+@triton.jit
+def tree_sum(terms, P: tl.constexpr):
+    """Sum of P terms: halves are added to one another until one term is left (eq. 1)."""
+    for level in tl.static_range(20):
+        if P >> (level + 1) > 0:
+            terms = tl.sum(tl.reshape(terms, (2, P >> (level + 1))), axis=0)
+    return tl.sum(terms)
+
+
+@triton.jit
+def clean(values):
+    """float32 with entries below 2^-126, and -0.0, as +0.0: the first half of rule 1."""
+    values = values.to(tl.float32)
+    return tl.where(tl.abs(values) < SMALLEST_NORMAL, 0.0, values)
+
+
+@triton.jit
+def unit(values, norm):
+    """The second half of rule 1; norm is a float64 scalar."""
+    return clean((values.to(tl.float64) / norm).to(tl.float32))
+
+
+@triton.jit
+def load_unit(rows_ptr, norms_ptr, row, stride, n_features, P: tl.constexpr, HAS_NORMS: tl.constexpr):
+    """One unit row, (P,) float32, zero beyond D; row is int64."""
+    feature = tl.arange(0, P)
+    values = clean(tl.load(rows_ptr + row * stride + feature, mask=feature < n_features, other=0.0))
+    if HAS_NORMS:
+        values = unit(values, tl.load(norms_ptr + row))
+    return values
+
+
+@triton.jit
+def divisor(squared):
+    """What rule 1 divides by: the length, or 1 within the tolerance, for zero rows and for bad rows."""
+    usable = (squared > 0) & (squared < float("inf"))
+    near_unit = tl.abs(squared - 1.0) <= UNIT_TOLERANCE
+    return tl.where(usable & (near_unit == 0), tl.sqrt(tl.where(usable, squared, 1.0)), 1.0)
+
+
+@triton.jit
+def fixed_point(values, power):
+    """q = rint(x 2^s), int64. x 2^s is exact, so one fused addition rounds once; power is 2^s in float64."""
+    shifted = values.to(tl.float64) * power + ROUNDER
+    return shifted.to(tl.int64, bitcast=True) - ROUNDER_BITS
+
+
+@triton.jit
+def term(q, weight):
+    """What a row of this weight adds (eq. 5). Launch with enable_fp_fusion=False."""
+    whole = tl.floor(weight)
+    fraction = (weight - whole) * q.to(tl.float64) + ROUNDER
+    return whole.to(tl.int64) * q + (fraction.to(tl.int64, bitcast=True) - ROUNDER_BITS)
+
+
+@triton.jit
+def ordered(score):
+    """float64 as int64 of the same order (score is never -0.0: rule 3 adds 0.0)."""
+    bits = score.to(tl.int64, bitcast=True)
+    return bits ^ ((bits >> 63) & 0x7FFFFFFFFFFFFFFF)
+
+
+@triton.jit
+def place(row, feature, width, tile, SWIZZLED: tl.constexpr):
+    """Where entry (row, feature) of an fp16 copy lies; row is int64.
+
+    Row-major, or SWIZZLED: tiles of `tile` rows by 64 features, each in the 128-byte swizzle: the 16-byte chunk c
+    of row r lies at place c xor (r mod 8), which is how Hopper's products read it.
+    """
+    if SWIZZLED:
+        chunk = ((feature % 64) // 8) ^ (row % 8)
+        start = ((row // tile) * (width // 64) + feature // 64) * (tile * 64)
+        return start + (row % tile) * 64 + chunk * 8 + feature % 8
+    else:
+        return row * width + feature

@@ -1,0 +1,264 @@
+"""Kernels over centroids: what the screen needs of them, and the update with the figures of an epoch.
+
+Meaning: `sphere.update`; equal centroids are screened once (docs/gpu.md, section 2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from cosmeans.backends.gpu.canonical import divisor, padded, place, tree_sum, unit, warps
+from cosmeans.backends.gpu.rows import width_of
+
+_SCAN = tl.constexpr(1024)
+
+
+@dataclass(frozen=True, slots=True)
+class Quantised:
+    """Centroids as the screen reads them. Equal centroids are one column, that of the first of them.
+
+    centroids  (K, D) float32
+    halves     flat float16, `canonical.place` says what lies where
+    original   (K,) int32: the centroid of each column; n_columns (1,) int32 of them count
+    bounds     (3,) float32: max ||c - cq||, max ||c||, max ||cq||, rounded up
+    width      D rounded up to a multiple of 64; tile: centroids of one swizzled tile, 0: row-major
+    """
+
+    centroids: Tensor
+    halves: Tensor
+    original: Tensor
+    n_columns: Tensor
+    bounds: Tensor
+    width: int
+    tile: int
+
+
+class CentroidSpace:
+    """Memory for the centroids of a pass; made once per fit."""
+
+    def __init__(self, n_clusters: int, n_features: int, tile: int, device: torch.device) -> None:
+        rows = -(-n_clusters // 256) * 256
+        self.tile, self.width = tile, width_of(n_features)
+        # zeros once: places that no centroid fills are read as centroids of score 0 and masked
+        self.halves = torch.zeros(rows * self.width, dtype=torch.float16, device=device)
+        self.hashes = torch.empty(n_clusters, dtype=torch.int64, device=device)
+        self.norms = torch.empty((3, n_clusters), dtype=torch.float32, device=device)
+        self.is_first = torch.empty(n_clusters, dtype=torch.int32, device=device)
+        self.original = torch.empty(n_clusters, dtype=torch.int32, device=device)
+        self.n_columns = torch.empty(1, dtype=torch.int32, device=device)
+        self.bounds = torch.empty(3, dtype=torch.float32, device=device)
+
+    def quantise(self, centroids: Tensor) -> Quantised:
+        """Write the fp16 copy of the distinct centroids, its bounds, and which centroid each column is."""
+        k, d = centroids.shape
+        size = padded(max(d, self.width))
+        shape = {"P": size, "num_warps": warps(size)}
+        _fingerprint[(k,)](centroids, self.hashes, self.norms, k, d, **shape)
+        _first_of_equals[(k,)](centroids, self.hashes, self.is_first, d, **shape)
+        _columns[(1,)](self.is_first, self.original, self.n_columns, self.norms, self.bounds, k, num_warps=4)
+        _write_columns[(k,)](
+            *(centroids, self.original, self.n_columns, self.halves, d, self.width, self.tile),
+            SWIZZLED=self.tile > 0,
+            **shape,
+        )
+        return Quantised(centroids, self.halves, self.original, self.n_columns, self.bounds, self.width, self.tile)
+
+
+@triton.jit
+def _length(values, n_features):
+    """Rounded up: see `rows._quantise_rows`."""
+    return tl.sqrt(tl.sum(values * values)) * (1.0 + (n_features + 8) * 2.0**-22)
+
+
+@triton.jit(do_not_specialize=["n_clusters"])
+def _fingerprint(centroids_ptr, hashes_ptr, norms_ptr, n_clusters, n_features, P: tl.constexpr):
+    """A hash of the bits of each centroid, and the lengths that the bounds are made of."""
+    k = tl.program_id(0).to(tl.int64)
+    feature = tl.arange(0, P)
+    values = tl.load(centroids_ptr + k * n_features + feature, mask=feature < n_features, other=0.0)
+    bits = values.to(tl.int32, bitcast=True).to(tl.int64)
+    mixed = (bits + 0x632BE5AB) * (2 * feature.to(tl.int64) + 0x9E3779B1)
+    mixed = (mixed ^ (mixed >> 29)) * 0x5851F42D4C957F2D
+    tl.store(hashes_ptr + k, tl.sum(mixed))
+    half = values.to(tl.float16).to(tl.float32)
+    tl.store(norms_ptr + k, _length(values - half, n_features))
+    tl.store(norms_ptr + n_clusters + k, _length(values, n_features))
+    tl.store(norms_ptr + 2 * n_clusters + k, _length(half, n_features))
+
+
+@triton.jit
+def _first_of_equals(centroids_ptr, hashes_ptr, is_first_ptr, n_features, P: tl.constexpr):
+    """1 where no earlier centroid has the same bits. An earlier one with the same hash is compared in full."""
+    k = tl.program_id(0)
+    own = tl.load(hashes_ptr + k)
+    twin = k
+    for start in range(0, k, _SCAN):
+        other = start + tl.arange(0, _SCAN)
+        hashes = tl.load(hashes_ptr + other, mask=other < k, other=0)
+        twin = tl.minimum(twin, tl.min(tl.where((hashes == own) & (other < k), other, k)))
+    feature = tl.arange(0, P)
+    mask = feature < n_features
+    ours = tl.load(centroids_ptr + k.to(tl.int64) * n_features + feature, mask=mask, other=0.0)
+    theirs = tl.load(centroids_ptr + twin.to(tl.int64) * n_features + feature, mask=mask, other=0.0)
+    differing = tl.sum((ours != theirs).to(tl.int32))
+    tl.store(is_first_ptr + k, ((twin == k) | (differing > 0)).to(tl.int32))
+
+
+@triton.jit(do_not_specialize=["n_clusters"])
+def _columns(is_first_ptr, original_ptr, n_columns_ptr, norms_ptr, bounds_ptr, n_clusters):
+    """One program: the distinct centroids in order, and the maxima of the lengths."""
+    found = 0
+    rho, longest, longest_half = 0.0, 0.0, 0.0
+    for start in range(0, n_clusters, _SCAN):
+        k = start + tl.arange(0, _SCAN)
+        inside = k < n_clusters
+        first = tl.load(is_first_ptr + k, mask=inside, other=0)
+        at = found + tl.cumsum(first, axis=0) - 1
+        tl.store(original_ptr + at, k, mask=first > 0)
+        found += tl.sum(first)
+        rho = tl.maximum(rho, tl.max(tl.load(norms_ptr + k, mask=inside, other=0.0)))
+        longest = tl.maximum(longest, tl.max(tl.load(norms_ptr + n_clusters + k, mask=inside, other=0.0)))
+        halves = tl.load(norms_ptr + 2 * n_clusters + k, mask=inside, other=0.0)
+        longest_half = tl.maximum(longest_half, tl.max(halves))
+    tl.store(n_columns_ptr, found)
+    tl.store(bounds_ptr, rho)
+    tl.store(bounds_ptr + 1, longest)
+    tl.store(bounds_ptr + 2, longest_half)
+
+
+@triton.jit
+def _write_columns(
+    centroids_ptr,
+    original_ptr,
+    n_columns_ptr,
+    halves_ptr,
+    n_features,
+    width,
+    tile,
+    P: tl.constexpr,
+    SWIZZLED: tl.constexpr,
+):
+    column = tl.program_id(0)
+    if column < tl.load(n_columns_ptr):
+        feature = tl.arange(0, P)
+        k = tl.load(original_ptr + column).to(tl.int64)
+        values = tl.load(centroids_ptr + k * n_features + feature, mask=feature < n_features, other=0.0)
+        target = halves_ptr + place(column.to(tl.int64), feature, width, tile, SWIZZLED)
+        tl.store(target, values.to(tl.float16), mask=feature < width)
+
+
+@triton.jit
+def _update(
+    direction_ptr, previous_ptr, updated_ptr, lost_ptr, own_ptr, chords_ptr, moved_ptr, n_features, P: tl.constexpr
+):
+    """Rule 5 for one cluster; `own` is its term of the similarity, `chords` its squared movement."""
+    k = tl.program_id(0).to(tl.int64)
+    feature = tl.arange(0, P)
+    mask = feature < n_features
+    direction = tl.load(direction_ptr + k * n_features + feature, mask=mask, other=0)
+    previous = tl.load(previous_ptr + k * n_features + feature, mask=mask, other=0.0)
+    sums = direction.to(tl.float64).to(tl.float32)
+    wide = sums.to(tl.float64)
+    norm = divisor(tree_sum(wide * wide, P))
+    lost = tl.sum((direction != 0).to(tl.int32)) == 0
+    updated = tl.where(lost, previous, unit(sums, norm))
+    tl.store(updated_ptr + k * n_features + feature, updated, mask=mask)
+    tl.store(lost_ptr + k, lost)
+    tl.store(own_ptr + k, tree_sum(wide * previous.to(tl.float64), P))
+    difference = (updated - previous).to(tl.float64)
+    tl.store(chords_ptr + k, tree_sum(difference * difference, P))
+    tl.store(moved_ptr + k, tl.sum((updated != previous).to(tl.int32)))
+
+
+_FOLD = tl.constexpr(2048)
+
+
+@triton.jit(do_not_specialize=["n_clusters", "half"])
+def _figures(
+    own_ptr,
+    chords_ptr,
+    moved_ptr,
+    lost_ptr,
+    count_ptr,
+    total_ptr,
+    changed_ptr,
+    settled_ptr,
+    out_ptr,
+    n_clusters,
+    half,
+):
+    """One program: the figures of an epoch, in the order of `sphere.Figures`. Folds `own` in place (eq. 1)."""
+    lane = tl.arange(0, _FOLD)
+    while half >= _FOLD:
+        for start in range(0, half, _FOLD):
+            k = start + lane
+            partner = tl.load(own_ptr + half + k, mask=half + k < n_clusters, other=0.0)
+            tl.store(own_ptr + k, tl.load(own_ptr + k) + partner)
+        tl.debug_barrier()
+        half = half // 2
+    own = tree_sum(tl.load(own_ptr + lane, mask=lane < n_clusters, other=0.0), _FOLD)
+    zero = tl.full((), 0.0, tl.float64)
+    chord, squares, rows, largest, empty, lost, moved = zero, zero, zero, zero, 0, 0, 0
+    for start in range(0, n_clusters, _FOLD):
+        k = start + lane
+        inside = k < n_clusters
+        chord = tl.maximum(chord, tl.max(tl.load(chords_ptr + k, mask=inside, other=0.0)))
+        count = tl.load(count_ptr + k, mask=inside, other=0).to(tl.float64)
+        squares += tl.sum(count * count)
+        rows += tl.sum(count)
+        largest = tl.maximum(largest, tl.max(count))
+        empty += tl.sum((inside & (count == 0)).to(tl.int32))
+        lost += tl.sum(tl.load(lost_ptr + k, mask=inside, other=0).to(tl.int32))
+        moved += tl.sum(tl.load(moved_ptr + k, mask=inside, other=0))
+    tl.store(out_ptr, own / tl.load(total_ptr))
+    tl.store(out_ptr + 1, chord)
+    tl.store(out_ptr + 2, squares)
+    tl.store(out_ptr + 3, rows)
+    tl.store(out_ptr + 4, largest)
+    tl.store(out_ptr + 5, empty.to(tl.float64))
+    tl.store(out_ptr + 6, lost.to(tl.float64))
+    tl.store(out_ptr + 7, (moved > 0).to(tl.float64))
+    tl.store(out_ptr + 8, tl.load(changed_ptr).to(tl.float64))
+    tl.store(out_ptr + 9, tl.load(settled_ptr).to(tl.float64))
+
+
+class UpdateSpace:
+    """Memory for the update; made once per fit."""
+
+    def __init__(self, n_clusters: int, device: torch.device) -> None:
+        self.own = torch.empty(n_clusters, dtype=torch.float64, device=device)
+        self.chords = torch.empty_like(self.own)
+        self.moved = torch.empty(n_clusters, dtype=torch.int32, device=device)
+
+    def update(
+        self,
+        direction: Tensor,
+        count: Tensor,
+        previous: Tensor,
+        total: Tensor,
+        changed: Tensor,
+        settled: Tensor,
+        updated: Tensor,
+        lost: Tensor,
+        figures: Tensor,
+    ) -> None:
+        """Rule 5 into `updated` (K, D) and `lost` (K,), and the figures of the epoch into `figures`.
+
+        total (1,) float64; changed and settled (1,) int32 or int64
+        """
+        k, d = previous.shape
+        size = padded(d)
+        _update[(k,)](
+            *(direction, previous, updated, lost, self.own, self.chords, self.moved, d),
+            P=size,
+            num_warps=warps(size),
+        )
+        _figures[(1,)](
+            *(self.own, self.chords, self.moved, lost, count, total, changed, settled, figures, k, padded(k) // 2),
+            num_warps=8,
+        )

@@ -1,0 +1,90 @@
+"""Canonical scores: of rows with their own centroid, with one more centroid, and with all of them."""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from cosmeans import sphere
+from cosmeans.backends.gpu.canonical import load_unit, padded, tree_sum, warps
+from cosmeans.data import Batch
+
+_PRODUCTS = 1 << 26  # entries of a float64 product held at once: 512 MB
+
+
+@triton.jit
+def _own_scores(
+    rows_ptr,
+    norms_ptr,
+    centroids_ptr,
+    labels_ptr,
+    out_ptr,
+    stride,
+    n_features,
+    P: tl.constexpr,
+    HAS_NORMS: tl.constexpr,
+    RAISE: tl.constexpr,
+):
+    """The score with the centroid of the label; with RAISE: the larger of `out` and the score with centroid 0."""
+    row = tl.program_id(0).to(tl.int64)
+    feature = tl.arange(0, P)
+    label = 0
+    if not RAISE:
+        label = tl.load(labels_ptr + row)
+    k = tl.maximum(label, 0).to(tl.int64)
+    values = load_unit(rows_ptr, norms_ptr, row, stride, n_features, P, HAS_NORMS)
+    centroid = tl.load(centroids_ptr + k * n_features + feature, mask=feature < n_features, other=0.0)
+    score = tree_sum(values.to(tl.float64) * centroid.to(tl.float64), P) + 0.0
+    if RAISE:
+        score = tl.maximum(score, tl.load(out_ptr + row))
+    else:
+        score = tl.where(label >= 0, score, 0.0)
+    tl.store(out_ptr + row, score)
+
+
+def _launch(batch: Batch, centroids: Tensor, labels: Tensor, out: Tensor, *, raising: bool) -> None:
+    rows, size = batch.rows, padded(batch.rows.shape[1])
+    norms = rows if batch.norms is None else batch.norms
+    _own_scores[(len(batch),)](
+        *(rows, norms, centroids, labels, out, rows.stride(0), rows.shape[1]),
+        P=size,
+        HAS_NORMS=batch.norms is not None,
+        RAISE=raising,
+        num_warps=warps(size),
+    )
+
+
+def own_scores(batch: Batch, centroids: Tensor, labels: Tensor) -> Tensor:
+    """(B,) float64; 0 for label -1."""
+    out = torch.empty(len(batch), dtype=torch.float64, device=batch.rows.device)
+    _launch(batch, centroids, labels, out, raising=False)
+    return out
+
+
+def improve(batch: Batch, centroid: Tensor, best: Tensor) -> None:
+    """Raise best (B,) to the score with this centroid (D,) where that is larger."""
+    _launch(batch, centroid, best, best, raising=True)
+
+
+def cosines(batch: Batch, centroids: Tensor) -> Tensor:
+    """(B, K) float32: a float64 product, and the canonical score where its error could change the rounding."""
+    out = torch.empty((len(batch), len(centroids)), dtype=torch.float32, device=batch.rows.device)
+    wide = centroids.to(torch.float64)
+    step = max(1, _PRODUCTS // max(wide.shape))
+    for start in range(0, len(batch), step):
+        span = slice(start, start + step)
+        unit = sphere.unit_rows(batch.rows[span], None if batch.norms is None else batch.norms[span])
+        products = unit.to(torch.float64) @ wide.T
+        error = unit.shape[1] * 2.0**-52
+        low, high = (products - error).to(torch.float32), (products + error).to(torch.float32)
+        out[span] = low
+        # -0.0 == 0.0: a product near zero is always one of these, so its sign is settled too
+        row, k = ((low != high) | (products.abs() <= error)).nonzero(as_tuple=True)
+        for part in range(0, len(row), step):
+            r, c = row[part : part + step], k[part : part + step]
+            out[start + r, c] = sphere.scores(unit[r], centroids[c]).to(torch.float32)
+    if batch.keep is not None:
+        out[~batch.keep] = 0.0
+    return out

@@ -1,0 +1,36 @@
+"""Tiles of the portable screen, as data: what was measured, where, and a default for every other device.
+
+`record` names the line of benchmarks/results/ that justifies a row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """Rows and centroids of one program's product, its warps, and the depth of its pipeline."""
+
+    rows: int
+    columns: int
+    warps: int
+    stages: int
+    record: str
+
+
+TILES: dict[str, Tile] = {
+    "interpreter": Tile(rows=64, columns=64, warps=4, stages=1, record="correctness only"),
+    "sm_90": Tile(rows=128, columns=128, warps=8, stages=3, record="not measured yet"),
+    "sm_80": Tile(rows=128, columns=128, warps=8, stages=3, record="not measured"),
+}
+
+
+def tile_for(device: str, shared_memory: int) -> Tile:
+    """The row of the table, or the largest square-ish tile whose two stages fit the device's shared memory."""
+    if device in TILES:
+        return TILES[device]
+    for rows, columns, warps in ((128, 128, 8), (128, 64, 4), (64, 64, 4), (32, 32, 4)):
+        if 2 * (rows + columns) * 64 * 2 <= shared_memory:
+            return Tile(rows, columns, warps, 2, "computed from the shared memory")
+    return Tile(16, 16, 4, 1, "the smallest product there is")
