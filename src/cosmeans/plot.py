@@ -23,7 +23,7 @@ _LOG_FROM = 20.0  # sizes that differ by this factor are drawn on a logarithmic 
 
 def plot_history(history: History | Sequence[float], ax: Axes | None = None) -> Axes:
     """Mean similarity of every epoch, from a History or from `KMeans.similarities`; on `ax`, or on a new figure."""
-    axes = _new_figure((6.4, 4.0), shown=True).subplots() if ax is None else ax
+    axes = new_figure((6.4, 4.0), shown=True).subplots() if ax is None else ax
     values = history.similarities if isinstance(history, History) else list(history)
     _line(axes, values, _BLUE)
     axes.set_title("Mean cosine of the rows with their centroids", loc="left", fontsize=10)
@@ -37,7 +37,7 @@ def plot_fit(history: History, counts: Any = None, path: str | os.PathLike[str] 
 
     With `path` it is also written there as PNG, whole or not at all; an older picture is replaced.
     """
-    figure = _new_figure((10.0, 5.6), shown=path is None)
+    figure = new_figure((10.0, 5.6), shown=path is None)
     n_panels = 2 if counts is None else 3
     grid = figure.add_gridspec(n_panels, 2, width_ratios=(3, 2))
     left = figure.add_subplot(grid[:, 0])
@@ -53,7 +53,7 @@ def plot_fit(history: History, counts: Any = None, path: str | os.PathLike[str] 
     return figure
 
 
-def _new_figure(size: tuple[float, float], shown: bool) -> Figure:
+def new_figure(size: tuple[float, float], shown: bool) -> Figure:
     """A figure that pyplot shows where someone may call `show`; notebooks and files need no pyplot."""
     try:
         from matplotlib import pyplot

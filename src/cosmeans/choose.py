@@ -1,0 +1,261 @@
+"""How many clusters: a range of K on a sample, with several seeds, measured, drawn, and a suggestion that says why."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.metrics import adjusted_rand_score
+from torch import Tensor
+
+from cosmeans import seeding, sphere
+from cosmeans.assigned import assign_rows
+from cosmeans.atomic import new_file
+from cosmeans.errors import FileError, InputError, OptionError, TooFewRowsError
+from cosmeans.estimator import KMeans
+from cosmeans.evaluation import simplified_silhouette
+from cosmeans.inputs import read_rows
+from cosmeans.progress import watch
+
+_GROWTH = 2.0**0.5  # of the K tried by default: two steps double it
+_LARGEST_DEFAULT = 256
+_SETUP = "setup.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One fit. seconds: its wall time; the rest as in `Evaluation`."""
+
+    n_clusters: int
+    seed: int
+    similarity: float
+    silhouette: float
+    epochs: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """All runs of one K: means over the seeds.
+
+    spread     of the silhouette over the seeds, largest less smallest
+    stability  mean adjusted Rand index of the labels of each two seeds: 1, the same clusters whatever the seed; about
+               0, as if by chance. None with one seed
+    """
+
+    n_clusters: int
+    similarity: float
+    silhouette: float
+    spread: float
+    stability: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A curve over K and a suggestion.
+
+    n_clusters  the K suggested; reason: why, in a sentence
+    points      one per K, ascending
+    runs        every fit
+    n_rows      rows of the sample that were clustered
+    """
+
+    n_clusters: int
+    reason: str
+    points: list[Point]
+    runs: list[Run]
+    n_rows: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain JSON values."""
+        return asdict(self)
+
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
+        """Draw the curve (needs matplotlib); with a path, write a PNG there. Returns the figure."""
+        return import_module("cosmeans.pictures").plot_choice(self, path=path)
+
+
+def choose_k(
+    X: Any,
+    ks: Iterable[int] | None = None,
+    *,
+    n_seeds: int = 3,
+    sample_size: int = 20_000,
+    epochs: int = 50,
+    init: str = "k-means++",
+    random_state: int = 0,
+    folder: str | os.PathLike[str] | None = None,
+    verbose: int = 1,
+) -> Choice:
+    """Cluster a sample of the rows with every K and seed, and suggest a K.
+
+    X            anything that `KMeans.fit` takes
+    ks           the K to try, each at least 2; default: 2, 3, 4, 6, 8, 11, ... up to 256 or a tenth of the sample
+    sample_size  rows drawn by `random_state`, the same on every machine
+    epochs       most epochs of each fit; init: as for KMeans
+    folder       where every finished run is kept: the same call goes on after an interruption, and one with more ks
+                 or seeds does only what is new
+
+    The suggestion has the same bits on every machine. It compares mean silhouettes: no measure knows what the clusters
+    are for, so look at the curve, and at clusters.
+    Raises OptionError, TooFewRowsError, or FileError if the folder belongs to other rows or options.
+    """
+    sample = _sample(X, sample_size, random_state)
+    tried = _checked_ks(ks, len(sample))
+    if n_seeds < 1:
+        raise OptionError(f"n_seeds must be at least 1, got {n_seeds}.")
+    options = {"epochs": epochs, "init": init}
+    store = None if folder is None else _Store(Path(folder), sample, options)
+    jobs = [(seed, k) for seed in range(random_state, random_state + n_seeds) for k in tried]
+    runs, labels = [], {}
+    done, total = 0, sum(k for _, k in jobs)
+    with watch(verbose=verbose) as observer:
+        for seed, k in jobs:
+            found = store.read(k, seed) if store else None
+            if found is None:
+                found = _run(sample, k, seed, options)
+                if store:
+                    store.write(*found)
+            runs.append(found[0])
+            labels[k, seed] = found[1]
+            done += k
+            observer.step("trying numbers of clusters", done, total, "clusters")
+    points = [_point([run for run in runs if run.n_clusters == k], labels) for k in tried]
+    best, reason = suggest(points)
+    return Choice(best, reason, points, runs, len(sample))
+
+
+def suggest(points: list[Point]) -> tuple[int, str]:
+    """The most stable K among those whose silhouette is as good as the best: within the spread between seeds.
+
+    The smallest at a tie; with one seed the best itself.
+    """
+    best = max(points, key=lambda point: (point.silhouette, -point.n_clusters))
+    tolerance = best.spread
+    good = [point for point in points if point.silhouette >= best.silhouette - tolerance]
+    chosen = max(good, key=lambda point: (point.stability or 0.0, point.silhouette, -point.n_clusters))
+    reason = f"K = {chosen.n_clusters}: "
+    if chosen is best:
+        reason += f"the highest mean silhouette, {best.silhouette:.3f}"
+    else:
+        reason += (
+            f"silhouette {chosen.silhouette:.3f}, which seeds can't tell from the highest ({best.silhouette:.3f} at "
+            f"K = {best.n_clusters}), and the most stable of the {len(good)} such K"
+        )
+    if chosen.stability is not None:
+        reason += f"; different seeds agree on the clusters with an adjusted Rand index of {chosen.stability:.2f}"
+    return chosen.n_clusters, reason + "." + _caution(points, best, chosen)
+
+
+def _caution(points: list[Point], best: Point, chosen: Point) -> str:
+    caution = ""
+    if len(points) > 1 and best is points[-1]:
+        caution += " The silhouette is highest at the end of the range: try larger K."
+    elif len(points) > 1 and best is points[0]:
+        caution += " The silhouette is highest at the start of the range: the rows form few broad groups, or none."
+    if chosen.stability is not None and chosen.stability < 0.5:
+        caution += (
+            " Seeds disagree more than they agree, so the rows have no sharp groups of this size: choose K by use."
+        )
+    return caution
+
+
+def _sample(X: Any, size: int, seed: int) -> Tensor:
+    """Rows of the sample, (n, D) float32, without those that have no direction."""
+    rows, _ = read_rows(X)
+    index = torch.from_numpy(seeding.subset(len(rows), size, seed))
+    sample = rows[index.to(rows.device)].to(torch.float32)
+    squared = sphere.squared_norms(sample)
+    bad = (~torch.isfinite(squared)).nonzero()[:, 0]
+    if len(bad):
+        raise InputError(f"Row {int(index[int(bad[0])])} contains NaN or infinity. Remove such rows.")
+    return sample[squared > 0]
+
+
+def _checked_ks(ks: Iterable[int] | None, n_rows: int) -> list[int]:
+    if ks is None:
+        largest = min(_LARGEST_DEFAULT, n_rows // 10)
+        steps = range(2 + int(2 * math.log2(max(2, largest))))
+        tried = sorted({round(2 * _GROWTH**step) for step in steps if round(2 * _GROWTH**step) <= largest})
+    else:
+        tried = sorted({int(k) for k in ks})
+    if not tried or tried[0] < 2:
+        raise OptionError(f"ks must name numbers of clusters of at least 2; got {tried}, with {n_rows} rows.")
+    if tried[-1] > n_rows:
+        raise TooFewRowsError(
+            f"K = {tried[-1]} needs at least as many rows, the sample has {n_rows}. Raise sample_size."
+        )
+    return tried
+
+
+def _run(sample: Tensor, k: int, seed: int, options: dict[str, Any]) -> tuple[Run, np.ndarray]:
+    started = time.perf_counter()
+    kmeans = KMeans(k, **options, random_state=seed, verbose=0).fit(sample)
+    seconds = time.perf_counter() - started
+    assigned = assign_rows(kmeans, sample)
+    silhouette = simplified_silhouette(assigned)
+    run = Run(k, seed, assigned.similarity, 0.0 if silhouette is None else silhouette, kmeans.n_iter_, seconds)
+    return run, assigned.host()[0].astype(np.int32)
+
+
+def _point(runs: list[Run], labels: dict[tuple[int, int], np.ndarray]) -> Point:
+    k = runs[0].n_clusters
+    silhouettes = [run.silhouette for run in runs]
+    pairs = list(combinations([labels[k, run.seed] for run in runs], 2))
+    agreement = [float(adjusted_rand_score(first, second)) for first, second in pairs]
+    return Point(
+        n_clusters=k,
+        similarity=math.fsum(run.similarity for run in runs) / len(runs),
+        silhouette=math.fsum(silhouettes) / len(runs),
+        spread=max(silhouettes) - min(silhouettes),
+        stability=math.fsum(agreement) / len(agreement) if agreement else None,
+    )
+
+
+class _Store:
+    """Finished runs in a folder: one file each, whole or not there, beside a note of what they are runs of."""
+
+    def __init__(self, folder: Path, sample: Tensor, options: dict[str, Any]) -> None:
+        self.folder = folder
+        content = sample.cpu().contiguous().numpy()
+        digest = hashlib.sha256(repr(content.shape).encode() + content.tobytes()).hexdigest()
+        setup = {"sample": digest, **options}
+        note = folder / _SETUP
+        if not note.exists():
+            with new_file(note) as temporary:
+                temporary.write_text(json.dumps(setup, indent=1) + "\n", encoding="utf-8")
+            return
+        try:
+            known = json.loads(note.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise FileError(f"Can't read {note} ({error}). Choose another folder, or remove it.") from error
+        if known != setup:
+            raise FileError(f"{folder} holds runs on other rows or with other options. Choose another folder.")
+
+    def read(self, k: int, seed: int) -> tuple[Run, np.ndarray] | None:
+        path = self._path(k, seed)
+        if not path.exists():
+            return None
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                return Run(**json.loads(str(archive["run"]))), archive["labels"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise FileError(f"{path} is damaged ({error}). Remove it, and this run is done again.") from error
+
+    def write(self, run: Run, labels: np.ndarray) -> None:
+        with new_file(self._path(run.n_clusters, run.seed)) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, run=np.array(json.dumps(asdict(run))), labels=labels)
+
+    def _path(self, k: int, seed: int) -> Path:
+        return self.folder / f"k{k}-seed{seed}.npz"

@@ -1,0 +1,149 @@
+"""Pictures of a choice of K, and of what moved between two models. Needs matplotlib."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cosmeans.atomic import new_file
+from cosmeans.choose import Choice
+from cosmeans.matching import Moves
+from cosmeans.plot import new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Path = str | os.PathLike[str]
+
+# Okabe & Ito 2008: told apart by colour-blind readers too
+_BLUE, _VERMILION, _GREEN, _GREY = "#0072B2", "#D55E00", "#009E73", "#6e6e6e"
+_GAP = 0.012  # between two bars, of the whole height
+_BEND = np.linspace(0.0, 1.0, 50)
+
+
+def plot_choice(choice: Choice, path: Path | None = None) -> Figure:
+    """Silhouette with its spread over the seeds, stability and similarity over K; the suggestion is marked."""
+    figure = new_figure((8.0, 6.4), shown=path is None)
+    panels = figure.subplots(3, 1, sharex=True, height_ratios=(3, 2, 2))
+    ks = np.array([point.n_clusters for point in choice.points])
+    silhouette = np.array([point.silhouette for point in choice.points])
+    for axes, values, color, title in (
+        (panels[0], silhouette, _BLUE, "Silhouette, mean over seeds (points: each seed)"),
+        (panels[1], [point.stability for point in choice.points], _VERMILION, "Stability: adjusted Rand between seeds"),
+        (panels[2], [point.similarity for point in choice.points], _GREEN, "Mean cosine of rows with their centroids"),
+    ):
+        axes.plot(ks, np.array(values, dtype=float), color=color, marker="o", markersize=3.5, linewidth=1.6)
+        axes.axvline(choice.n_clusters, color="black", linewidth=0.9, linestyle="--")
+        axes.set_title(title, loc="left", fontsize=10)
+        _plain(axes)
+    runs = [(run.n_clusters, run.silhouette) for run in choice.runs]
+    panels[0].scatter(*zip(*runs, strict=True), s=7, color=_BLUE, alpha=0.35, linewidths=0)
+    panels[0].annotate(
+        f"K = {choice.n_clusters}",
+        (choice.n_clusters, 0.03),
+        xycoords=panels[0].get_xaxis_transform(),
+        xytext=(5, 0),
+        textcoords="offset points",
+        fontsize=9,
+    )
+    panels[2].set_xscale("log")
+    panels[2].set_xticks(ks, labels=_thinned(ks))
+    panels[2].minorticks_off()
+    panels[2].set_xlabel("number of clusters K")
+    _write(figure, path)
+    return figure
+
+
+def plot_moves(moves: Moves, path: Path | None = None, n_clusters: int = 12) -> Figure:
+    """Rows of the largest clusters before (left) and after (right), and the flows between them.
+
+    Rows that stayed are grey, rows that moved are coloured by where they came from; the rest is one bar.
+    """
+    from matplotlib import colormaps
+
+    figure = new_figure((8.0, 7.0), shown=path is None)
+    axes = figure.subplots()
+    flows, names = _condensed(moves, n_clusters)
+    left, right = flows.sum(axis=1), flows.sum(axis=0)
+    bottoms = [_stacked(sizes) for sizes in (left, right)]
+    colors = colormaps["cividis"](np.linspace(0.05, 0.9, len(names)))
+    used_left, used_right = bottoms[0].copy(), bottoms[1].copy()
+    total = max(1, int(flows.sum()))
+    for i in range(len(names)):
+        for j in range(len(names)):
+            share = flows[i, j] / total
+            if share:
+                color = _GREY if i == j and names[i] != "others" else colors[i]
+                _band(axes, used_left[i], used_right[j], share, color, 0.35 if i == j else 0.8)
+                used_left[i] += share
+                used_right[j] += share
+    for x, sizes, bottom, align in ((0.0, left, bottoms[0], "right"), (1.0, right, bottoms[1], "left")):
+        axes.bar([x] * len(names), sizes / total, width=0.03, bottom=bottom, color="#333333")
+        for name, size, start in zip(names, sizes, bottom, strict=True):
+            if size:
+                away = -0.03 if align == "right" else 0.03
+                axes.text(x + away, start + size / total / 2, f"{name}: {size:,}", ha=align, va="center", fontsize=8)
+    stayed = moves.stayed / moves.n_rows if moves.n_rows else 0.0
+    axes.set_title(
+        f"{moves.stayed:,} of {moves.n_rows:,} rows stayed ({stayed:.1%}); the others came from", fontsize=10
+    )
+    axes.set_xlim(-0.3, 1.3)
+    axes.axis("off")
+    _write(figure, path)
+    return figure
+
+
+def _condensed(moves: Moves, n_clusters: int) -> tuple[np.ndarray, list[str]]:
+    """Rows from (i) to (j), the n largest clusters and all others as one; with their names."""
+    by_size = sorted(moves.clusters, key=lambda change: (-max(change.before, change.after), change.id))
+    place = {change.id: rank for rank, change in enumerate(by_size[:n_clusters])}
+    rest = len(place)
+    flows = np.zeros((rest + 1, rest + 1), np.int64)
+    for change in moves.clusters:
+        at = place.get(change.id, rest)
+        flows[at, at] += change.stayed
+    for source, target, rows in moves.flows.tolist():
+        flows[place.get(source, rest), place.get(target, rest)] += rows
+    names = [f"cluster {change.id}" for change in by_size[:n_clusters]]
+    if len(moves.clusters) > rest:
+        return flows, [*names, "others"]
+    return flows[:-1, :-1], names
+
+
+def _stacked(sizes: np.ndarray) -> np.ndarray:
+    """Where each bar begins: the first on top, with gaps."""
+    shares = sizes / max(1, sizes.sum()) + _GAP
+    return 1.0 - np.cumsum(shares)
+
+
+def _band(axes: Axes, left: float, right: float, share: float, color: Any, alpha: float) -> None:
+    way = 3 * _BEND**2 - 2 * _BEND**3
+    low = left + (right - left) * way
+    axes.fill_between(0.015 + 0.97 * _BEND, low, low + share, color=color, alpha=alpha, linewidth=0)
+
+
+def _thinned(ks: np.ndarray) -> list[str]:
+    """Names of the ticks that don't run into one another."""
+    names: list[str] = []
+    last = 0.0
+    span = np.log(ks[-1] / ks[0]) or 1.0
+    for k in ks:
+        far = not last or np.log(k / last) / span > 0.035
+        names.append(str(k) if far else "")
+        last = float(k) if far else last
+    return names
+
+
+def _plain(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", linewidth=0.5, alpha=0.4)
+    axes.set_axisbelow(True)
+
+
+def _write(figure: Figure, path: Path | None) -> None:
+    if path is not None:
+        with new_file(path, force=True) as temporary:
+            figure.savefig(temporary, format="png", dpi=150)
