@@ -30,6 +30,7 @@ from cosmeans.progress import watch
 
 _GROWTH = 2.0**0.5  # of the K tried by default: two steps double it
 _LARGEST_DEFAULT = 256
+_ALIKE = 0.01  # silhouettes this close are not told apart: new rows would change them as much
 _SETUP = "setup.json"
 
 
@@ -47,8 +48,9 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """All runs of one K: means over the seeds.
+    """All runs of one K.
 
+    similarity, silhouette  of the run with the highest similarity, the one that n_init would keep
     spread     of the silhouette over the seeds, largest less smallest
     stability  mean adjusted Rand index of the labels of each two seeds: 1, the same clusters whatever the seed; about
                0, as if by chance. None with one seed
@@ -107,7 +109,7 @@ def choose_k(
     folder       where every finished run is kept: the same call goes on after an interruption, and one with more ks
                  or seeds does only what is new
 
-    The suggestion has the same bits on every machine. It compares mean silhouettes: no measure knows what the clusters
+    The suggestion has the same bits on every machine. It compares silhouettes: no measure knows what the clusters
     are for, so look at the curve, and at clusters.
     Raises OptionError, TooFewRowsError, or FileError if the folder belongs to other rows or options.
     """
@@ -137,20 +139,19 @@ def choose_k(
 
 
 def suggest(points: list[Point]) -> tuple[int, str]:
-    """The most stable K among those whose silhouette is as good as the best: within the spread between seeds.
+    """The most stable K among those whose silhouette is within 0.01 of the highest.
 
-    The smallest at a tie; with one seed the best itself.
+    At a tie the higher silhouette, then the smaller K; with one seed that alone decides.
     """
     best = max(points, key=lambda point: (point.silhouette, -point.n_clusters))
-    tolerance = best.spread
-    good = [point for point in points if point.silhouette >= best.silhouette - tolerance]
+    good = [point for point in points if point.silhouette >= best.silhouette - _ALIKE]
     chosen = max(good, key=lambda point: (point.stability or 0.0, point.silhouette, -point.n_clusters))
     reason = f"K = {chosen.n_clusters}: "
     if chosen is best:
-        reason += f"the highest mean silhouette, {best.silhouette:.3f}"
+        reason += f"the highest silhouette, {best.silhouette:.3f}"
     else:
         reason += (
-            f"silhouette {chosen.silhouette:.3f}, which seeds can't tell from the highest ({best.silhouette:.3f} at "
+            f"silhouette {chosen.silhouette:.3f}, within {_ALIKE} of the highest ({best.silhouette:.3f} at "
             f"K = {best.n_clusters}), and the most stable of the {len(good)} such K"
         )
     if chosen.stability is not None:
@@ -211,13 +212,14 @@ def _run(sample: Tensor, k: int, seed: int, options: dict[str, Any]) -> tuple[Ru
 
 def _point(runs: list[Run], labels: dict[tuple[int, int], np.ndarray]) -> Point:
     k = runs[0].n_clusters
+    best = max(runs, key=lambda run: run.similarity)
     silhouettes = [run.silhouette for run in runs]
     pairs = list(combinations([labels[k, run.seed] for run in runs], 2))
     agreement = [float(adjusted_rand_score(first, second)) for first, second in pairs]
     return Point(
         n_clusters=k,
-        similarity=math.fsum(run.similarity for run in runs) / len(runs),
-        silhouette=math.fsum(silhouettes) / len(runs),
+        similarity=best.similarity,
+        silhouette=best.silhouette,
         spread=max(silhouettes) - min(silhouettes),
         stability=math.fsum(agreement) / len(agreement) if agreement else None,
     )

@@ -31,7 +31,7 @@ def plot_choice(choice: Choice, path: Path | None = None) -> Figure:
     ks = np.array([point.n_clusters for point in choice.points])
     silhouette = np.array([point.silhouette for point in choice.points])
     for axes, values, color, title in (
-        (panels[0], silhouette, _BLUE, "Silhouette, mean over seeds (points: each seed)"),
+        (panels[0], silhouette, _BLUE, "Silhouette of the best run (points: every seed)"),
         (panels[1], [point.stability for point in choice.points], _VERMILION, "Stability: adjusted Rand between seeds"),
         (panels[2], [point.similarity for point in choice.points], _GREEN, "Mean cosine of rows with their centroids"),
     ):
