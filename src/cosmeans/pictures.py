@@ -60,7 +60,8 @@ def plot_choice(choice: Choice, path: Path | None = None) -> Figure:
 def plot_moves(moves: Moves, path: Path | None = None, n_clusters: int = 12) -> Figure:
     """Rows of the largest clusters before (left) and after (right), and the flows between them.
 
-    Rows that stayed are grey, rows that moved are coloured by where they came from; the rest is one bar.
+    Rows that stayed are grey, rows that moved are coloured by where they came from. All other clusters are one
+    bar, within which grey rows may have moved.
     """
     from matplotlib import colormaps
 
@@ -72,11 +73,12 @@ def plot_moves(moves: Moves, path: Path | None = None, n_clusters: int = 12) -> 
     colors = colormaps["cividis"](np.linspace(0.05, 0.9, len(names)))
     used_left, used_right = bottoms[0].copy(), bottoms[1].copy()
     total = max(1, int(flows.sum()))
-    for i in range(len(names)):
-        for j in range(len(names)):
+    # bars fill from below, so the lowest go first: fewer bands cross
+    for i in reversed(range(len(names))):
+        for j in reversed(range(len(names))):
             share = flows[i, j] / total
             if share:
-                color = _GREY if i == j and names[i] != "others" else colors[i]
+                color = _GREY if i == j else colors[i]
                 _band(axes, used_left[i], used_right[j], share, color, 0.35 if i == j else 0.8)
                 used_left[i] += share
                 used_right[j] += share
@@ -88,7 +90,7 @@ def plot_moves(moves: Moves, path: Path | None = None, n_clusters: int = 12) -> 
                 axes.text(x + away, start + size / total / 2, f"{name}: {size:,}", ha=align, va="center", fontsize=8)
     stayed = moves.stayed / moves.n_rows if moves.n_rows else 0.0
     axes.set_title(
-        f"{moves.stayed:,} of {moves.n_rows:,} rows stayed ({stayed:.1%}); the others came from", fontsize=10
+        f"{moves.stayed:,} of {moves.n_rows:,} rows stayed ({stayed:.1%}, grey); others: by what they left", fontsize=10
     )
     axes.set_xlim(-0.3, 1.3)
     axes.axis("off")

@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 
+from cosmeans.cli import tasks
 from cosmeans.cli.commands import app
 from cosmeans.errors import (
     CosmeansError,
@@ -20,6 +21,8 @@ from cosmeans.errors import (
 )
 
 __all__ = ["app", "run"]
+
+app.add_typer(tasks.app)
 
 _WRONG_INPUT = (OptionError, InputError, InputTypeError, FileError)
 

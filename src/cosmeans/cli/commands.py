@@ -15,6 +15,7 @@ from cosmeans.cli import demo as demos
 from cosmeans.cli import flags, inspect
 from cosmeans.cli.interrupt import stop_on_interrupt
 from cosmeans.cli.outputs import check_label_path, find_model, output_folder, read_texts, write_fit, write_labels
+from cosmeans.cli.tasks import predict_stream
 from cosmeans.cli.tell import say, show_clusters, tell_fit, tell_json
 from cosmeans.errors import OptionError
 from cosmeans.estimator import KMeans
@@ -99,14 +100,21 @@ def fit(
 @app.command()
 def predict(
     model: flags.Model,
-    embeddings: flags.Embeddings,
+    embeddings: Annotated[
+        Path, typer.Argument(help="rows: .npy, .npz, .pt, .pth, .safetensors; or - to answer stdin", show_default=False)
+    ],
     key: flags.Key = None,
     out: Annotated[Path, typer.Option("--out", help="labels, .npy or .parquet", metavar="FILE")] = Path("labels.npy"),
+    arrow: Annotated[bool, typer.Option("--arrow", help="with -: Arrow IPC streams instead of JSON lines")] = False,
+    field: Annotated[str, typer.Option("--field", help="with -: field or column of the embedding")] = "embedding",
     force: flags.Force = False,
     quiet: flags.Quiet = False,
     as_json: flags.Json = False,
 ) -> None:
-    """Label embeddings by a saved model."""
+    """Label embeddings by a saved model; with - as they arrive on stdin, answered on stdout."""
+    if embeddings == Path("-"):
+        predict_stream(model, arrow, field)
+        return
     check_label_path(out)
     refuse_existing(out, force)
     kmeans = KMeans.load(find_model(model))

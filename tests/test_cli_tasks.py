@@ -1,0 +1,169 @@
+"""The commands that come after the labels: the same answers as from Python, in files and on the screen."""
+
+import io
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas
+import pyarrow
+import pytest
+from pyarrow import ipc
+
+from cosmeans import KMeans
+from cosmeans.cli import run
+from cosmeans.dedup import deduplicate
+from cosmeans.evaluation import evaluate
+from cosmeans.matching import match, moved
+from cosmeans.use import exemplars, outliers
+
+
+@pytest.fixture
+def case(tmp_path, monkeypatch):
+    """A working folder with rows.npy (200 x 8), texts, classes and two models; gives rows and models."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    middles = np.repeat(np.eye(8)[:4], 50, axis=0)
+    rows = (middles * 3 + rng.standard_normal((200, 8))).astype(np.float32)
+    rows[11] = rows[10]
+    np.save("rows.npy", rows)
+    texts = [f"text {i}" for i in range(200)]
+    (tmp_path / "texts.txt").write_text("\n".join(texts) + "\n")
+    (tmp_path / "classes.txt").write_text("\n".join("abcd"[i // 50] for i in range(200)) + "\n")
+    models = [KMeans(k, random_state=0, verbose=0).fit(rows) for k in (4, 5)]
+    for name, model in zip(("old", "new"), models, strict=True):
+        model.save(name)
+    return rows, *models
+
+
+@pytest.fixture
+def out(capsys):
+    """Run a command here; gives exit code, stdout, stderr."""
+
+    def call(line):
+        code = run(line.split())
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def test_choose_k_suggests_draws_and_goes_on(case, out, tmp_path):
+    code, stdout, _ = out("choose-k rows.npy --ks 2,4,8 --seeds 2 --json --out chosen")
+
+    choice = json.loads(stdout)
+    assert (code, choice["n_clusters"]) == (0, 4)
+    assert (tmp_path / "chosen" / "curve.png").exists()
+    assert len(list((tmp_path / "chosen" / "runs").glob("k*.npz"))) == 6
+    code, stdout, stderr = out("choose-k rows.npy --ks 2,4,8 --seeds 2 --out chosen")
+    assert code == 0
+    assert "silhouette" in stdout
+    assert choice["reason"] in stderr
+
+
+def test_evaluate_tells_what_python_tells(case, out):
+    rows, model, _ = case
+    code, stdout, _ = out("evaluate old rows.npy --classes classes.txt --json")
+
+    assert code == 0
+    assert json.loads(stdout) == evaluate(model, rows, np.arange(200) // 50).to_json()
+    code, stdout, _ = out("evaluate old rows.npy")
+    assert "davies bouldin" in stdout
+    assert "purity" not in stdout
+
+
+def test_outliers_and_exemplars_are_written_with_their_texts(case, out):
+    rows, model, _ = case
+    assert out("outliers old rows.npy --quantile 0.1 --texts texts.txt")[0] == 0
+    code, stdout, _ = out("exemplars old rows.npy -m 3 --texts texts.txt --out best.csv")
+
+    worst, best = pandas.read_parquet("outliers.parquet"), pandas.read_csv("best.csv")
+    assert worst["row"].tolist() == outliers(model, rows, quantile=0.1).rows.tolist()
+    assert worst["text"].tolist() == [f"text {row}" for row in worst["row"]]
+    assert best["row"].tolist() == exemplars(model, rows, 3).rows.ravel().tolist()
+    assert best["cluster"].tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+    assert code == 0
+    assert "text " in stdout
+
+
+def test_dedup_writes_the_keep_list_and_why(case, out):
+    rows, model, _ = case
+
+    code, stdout, _ = out("dedup old rows.npy --threshold 0.99 --texts texts.txt --removed gone.csv")
+
+    found = deduplicate(model, rows, 0.99)
+    gone = pandas.read_csv("gone.csv")
+    assert code == 0
+    assert np.load("keep.npy").tolist() == found.kept.tolist()
+    assert gone["removed"].tolist() == found.removed.tolist()
+    assert gone["kept text"].tolist() == [f"text {row}" for row in found.original]
+    assert 11 in found.removed
+    assert "text 11" in stdout
+
+
+def test_match_says_what_became_of_each_cluster_and_draws_what_moved(case, out, tmp_path):
+    rows, old, new = case
+
+    code, stdout, _ = out("match old new --embeddings rows.npy --plot moves.png --out match.json --json")
+
+    record = json.loads(stdout)
+    assert code == 0
+    assert record["new_of_old"] == match(old, new).new_of_old.tolist()
+    assert record["moves"] == json.loads(json.dumps(moved(old, new, rows).to_json()))
+    assert json.loads((tmp_path / "match.json").read_text()) == record
+    assert (tmp_path / "moves.png").exists()
+    assert "rows stayed" in out("match old new --embeddings rows.npy")[1]
+
+
+def piped(arguments, data):
+    command = [sys.executable, "-m", "cosmeans", *arguments.split()]
+    return subprocess.run(command, input=data, capture_output=True, timeout=120, check=False)
+
+
+def test_predict_answers_a_stream(case):
+    rows, model, _ = case
+    lines = b"\n".join(json.dumps({"id": i, "v": row.tolist()}).encode() for i, row in enumerate(rows[:20]))
+
+    done = piped("predict old - --field v", lines)
+
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert [answer["label"] for answer in answers] == model.labels_[:20].tolist()
+    assert [answer["id"] for answer in answers] == list(range(20))
+
+
+def test_predict_answers_an_arrow_stream_and_names_a_wrong_line(case):
+    rows, model, _ = case
+    table, sink = pyarrow.table({"embedding": rows.tolist()}), io.BytesIO()
+    with ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+
+    done = piped("predict old - --arrow", sink.getvalue())
+    wrong = piped("predict old -", b"[1, 2]\n")
+
+    assert ipc.open_stream(done.stdout).read_all()["label"].to_pylist() == model.labels_.tolist()
+    assert wrong.returncode == 2
+    assert (
+        wrong.stderr
+        == b"Error: Line 1: the embedding has shape (2,). Send 8 numbers, as many as the model has features.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("choose-k rows.npy --ks 2,x", "--ks 2,x: needed are integers"),
+        ("outliers old rows.npy --out worst.txt", "tables are written as .parquet, .csv, .npy"),
+        ("outliers old rows.npy --out texts.npy --quantile 2", "must lie between 0 and 1"),
+        ("exemplars old rows.npy --out rows.npy", "rows.npy exists already"),
+        ("match old new --plot moves.png", "name them with --embeddings"),
+        ("dedup nothing rows.npy", "No model at nothing"),
+        ("evaluate old rows.npy --classes nothing.txt", "No such file: nothing.txt"),
+    ],
+)
+def test_what_can_not_be_is_told_with_exit_code_2(case, out, line, message):
+    code, stdout, stderr = out(line)
+
+    assert (code, stdout) == (2, "")
+    assert message in stderr
