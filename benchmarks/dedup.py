@@ -1,0 +1,96 @@
+"""What de-duplication within clusters finds of what a brute force over all pairs finds.
+
+    python benchmarks/dedup.py EMBEDDINGS.npy [--clusters 100 300 1000] [--threshold 0.95 0.9 0.8]
+
+The brute force is plain NumPy: all pairs in float64, block by block. Prints a table and appends one JSON line per
+row of it to a file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+
+from cosmeans import KMeans
+from cosmeans.dedup import deduplicate
+
+BLOCK = 1024
+
+
+def near_pairs(rows: np.ndarray, threshold: float) -> np.ndarray:
+    """(P, 2) every pair i < j with a cosine of at least the threshold."""
+    unit = rows.astype(np.float64)
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    found = []
+    for start in range(0, len(unit), BLOCK):
+        cosines = unit[start : start + BLOCK] @ unit[start:].T
+        i, j = np.nonzero(cosines >= threshold)
+        found.append(np.stack([i + start, j + start], axis=1)[i < j])
+    return np.concatenate(found)
+
+
+def removed_by_all_pairs(pairs: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Rows that are near some row closer to its centroid (the lower row at a tie), whatever the clusters."""
+    i, j = pairs.T
+    i_stays = (scores[i] > scores[j]) | ((scores[i] == scores[j]) & (i < j))
+    return np.unique(np.where(i_stays, j, i))
+
+
+def compare(rows: np.ndarray, pairs: dict[float, np.ndarray], n_clusters: int) -> list[dict[str, float]]:
+    started = time.perf_counter()
+    model = KMeans(n_clusters, epochs=25, random_state=0, verbose=0).fit(rows)
+    fit_seconds = time.perf_counter() - started
+    records = []
+    for threshold, (i, j) in ((threshold, found.T) for threshold, found in pairs.items()):
+        started = time.perf_counter()
+        found = deduplicate(model, rows, threshold)
+        seconds = time.perf_counter() - started
+        everything = removed_by_all_pairs(np.stack([i, j], axis=1), model.similarity_)
+        together = model.labels_[i] == model.labels_[j]
+        records.append(
+            {
+                "rows": len(rows),
+                "clusters": n_clusters,
+                "threshold": threshold,
+                "pairs": len(i),
+                "pairs found": round(float(together.mean()), 4),
+                "removed by all pairs": len(everything),
+                "removed": len(found.removed),
+                "removed found": round(len(np.intersect1d(found.removed, everything)) / max(1, len(everything)), 4),
+                "fit s": round(fit_seconds, 2),
+                "dedup s": round(seconds, 2),
+            }
+        )
+    return records
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("embeddings", type=Path)
+    parser.add_argument("--clusters", type=int, nargs="+", default=[100, 300, 1000])
+    parser.add_argument("--threshold", type=float, nargs="+", default=[0.95, 0.9, 0.8])
+    parser.add_argument("--out", type=Path, help="append the records here, as JSON lines")
+    arguments = parser.parse_args()
+
+    rows = np.load(arguments.embeddings)
+    started = time.perf_counter()
+    lowest = near_pairs(rows, min(arguments.threshold))
+    unit = rows.astype(np.float64)
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    cosines = np.einsum("ij,ij->i", unit[lowest[:, 0]], unit[lowest[:, 1]])
+    pairs = {threshold: lowest[cosines >= threshold] for threshold in arguments.threshold}
+    print(f"all pairs of {len(rows):,} rows: {time.perf_counter() - started:.1f} s")
+    for n_clusters in arguments.clusters:
+        for record in compare(rows, pairs, n_clusters):
+            print("  ".join(f"{name} {value}" for name, value in record.items()), flush=True)
+            if arguments.out:
+                with arguments.out.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(record) + "\n")
+
+
+if __name__ == "__main__":
+    main()
