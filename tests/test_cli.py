@@ -19,7 +19,8 @@ from typer.main import get_command
 
 from cosmeans import KMeans, __main__, atomic
 from cosmeans.cli import app, run
-from cosmeans.cli.demo import peak_bytes, random_unit_rows, sample
+from cosmeans.cli.demo import peak_bytes, random_unit_rows
+from cosmeans.demo_data import sample
 from cosmeans.options import FitOptions
 
 OUTPUTS = ["convergence.png", "history.json", "labels.npy", "labels.parquet", "model"]

@@ -1,14 +1,30 @@
 """Spherical k-means for embeddings: one exact answer on every machine, fast."""
 
-from importlib.metadata import PackageNotFoundError, version
-
-try:
-    __version__ = version("cosmeans")
-except PackageNotFoundError:  # run from a source tree that was not installed
-    __version__ = "0+source"
-
+from cosmeans.choose import choose_k
+from cosmeans.dedup import deduplicate
 from cosmeans.errors import CosmeansError, CosmeansWarning
 from cosmeans.estimator import KMeans
+from cosmeans.evaluation import evaluate
+from cosmeans.matching import match, moved, reorder
 from cosmeans.result import History, Iteration, StopReason
+from cosmeans.use import exemplars, outliers, top
+from cosmeans.version import __version__
 
-__all__ = ["CosmeansError", "CosmeansWarning", "History", "Iteration", "KMeans", "StopReason", "__version__"]
+__all__ = [
+    "CosmeansError",
+    "CosmeansWarning",
+    "History",
+    "Iteration",
+    "KMeans",
+    "StopReason",
+    "__version__",
+    "choose_k",
+    "deduplicate",
+    "evaluate",
+    "exemplars",
+    "match",
+    "moved",
+    "outliers",
+    "reorder",
+    "top",
+]

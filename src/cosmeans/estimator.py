@@ -13,7 +13,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from cosmeans import __version__, fitted, lloyd
+from cosmeans import fitted, lloyd
 from cosmeans.backends.cpu import CpuBackend
 from cosmeans.backends.reference import ReferenceBackend
 from cosmeans.contracts import Backend, Observer
@@ -26,6 +26,7 @@ from cosmeans.progress import Silent, watch
 from cosmeans.result import History
 from cosmeans.rows.memory import MemoryRows
 from cosmeans.start import FirstCentroids, best_run, draw_seed, given_centroids, start_key
+from cosmeans.version import __version__
 
 
 class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):

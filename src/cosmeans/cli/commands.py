@@ -9,7 +9,7 @@ import numpy as np
 import typer
 from torch import Tensor
 
-from cosmeans import __version__
+from cosmeans import __version__, demo_data
 from cosmeans.atomic import refuse_existing
 from cosmeans.cli import demo as demos
 from cosmeans.cli import flags, inspect
@@ -177,7 +177,7 @@ def demo(
     chosen = {"n_clusters": n_clusters, "epochs": epochs, "batch_size": batch_size}
     kmeans.set_params(**{name: value for name, value in chosen.items() if value is not None})
     with output_folder(out, force):
-        vectors, lines = (demos.random_unit_rows(rows, quiet), None) if tutorial else demos.sample()
+        vectors, lines = (demos.random_unit_rows(rows, quiet), None) if tutorial else demo_data.sample()
         run_fit(kmeans, vectors, quiet)
         files = write_fit(kmeans, out, force)
         if lines is not None:

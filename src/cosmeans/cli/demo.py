@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import sys
-from importlib.resources import as_file, files
 
-import numpy as np
 import psutil
 import torch
 from torch import Tensor
@@ -27,15 +24,6 @@ def texts_kmeans() -> KMeans:
 
 def tutorial_kmeans() -> KMeans:
     return KMeans(1000, None, 10, random_state=SEED)
-
-
-def sample() -> tuple[np.ndarray, list[str]]:
-    """Rows (N, 384) float16 and their texts."""
-    folder = files("cosmeans") / "demo_data"
-    with as_file(folder / "rows.npy") as path:
-        rows = np.load(path)
-    texts = gzip.decompress((folder / "texts.txt.gz").read_bytes()).decode("utf-8")
-    return rows, texts.splitlines()
 
 
 def random_unit_rows(n_rows: int, quiet: bool) -> Tensor:
