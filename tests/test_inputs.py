@@ -90,14 +90,8 @@ def test_rows_of_any_kind_give_the_same_bits(kind, tmp_path):
 
     out = torch.Tensor if kind in TENSORS else np.ndarray
     rows = KINDS[kind](tmp_path)
-    answers = [
-        kmeans.labels_,
-        kmeans.cluster_centers_,
-        kmeans.similarity_,
-        kmeans.predict(rows),
-        kmeans.transform(rows),
-    ]
-    assert all(isinstance(answer, out) for answer in answers)
+    answers = [kmeans.labels_, kmeans.cluster_centers_, kmeans.predict(rows), kmeans.transform(rows)]
+    assert all(isinstance(answer, out) for answer in [*answers, kmeans.similarity_, kmeans.counts_])
     assert np.asarray(kmeans.cluster_centers_).tobytes() == EXPECTED.cluster_centers_.tobytes()
     assert np.array_equal(kmeans.labels_, EXPECTED.labels_)
     assert np.asarray(answers[0]).dtype == np.asarray(answers[2]).dtype == np.int64
@@ -187,7 +181,7 @@ for part in rows.split(4096):
     part.normal_(generator=generator)
     part /= part.norm(dim=1, keepdim=True)
 before = peak()
-kmeans = KMeans(100, epochs=3, random_state=0, verbose=0).fit(rows if kind == "torch" else rows.numpy())
+kmeans = KMeans(32, epochs=2, random_state=0, verbose=0).fit(rows if kind == "torch" else rows.numpy())
 kmeans.predict(rows)
 print((peak() - before) / (4 * n * d))
 """
@@ -196,7 +190,7 @@ print((peak() - before) / (4 * n * d))
 @pytest.mark.parametrize("kind", ["torch", "numpy"])
 def test_a_fit_needs_at_most_a_quarter_of_the_rows_beside_them(kind):
     done = subprocess.run(
-        [sys.executable, "-c", MEASURE, "300000", "128", kind], capture_output=True, text=True, check=True
+        [sys.executable, "-c", MEASURE, "500000", "128", kind], capture_output=True, text=True, check=True
     )
 
     assert float(done.stdout) <= 0.25
