@@ -25,9 +25,6 @@ from cosmeans.contracts import RowSource
 from cosmeans.data import Assignment, Batch, ClusterSums
 from cosmeans.errors import BackendUnavailableError
 
-_PAIRS_PER_ROW = 2  # room for candidates; rows beyond it are compared with every centroid
-_LEAST_PAIRS = 1 << 16
-
 
 @dataclass(frozen=True, slots=True)
 class Halves:
@@ -60,7 +57,6 @@ class GpuBackend:
         self._tile: Tile = tile_for(self._chip, shared)
         self._rows: RowSource | None = None
         self._resident: Halves | None = None
-        self._seen = 0
         self._numbers: dict[tuple[float, torch.dtype], Tensor] = {}
         self._spaces: dict[str, tuple[tuple[int, ...], object]] = {}
 
@@ -69,7 +65,6 @@ class GpuBackend:
 
     def begin(self, rows: RowSource) -> None:
         """Make the fp16 copy of all rows, once per source."""
-        self._seen = 0
         if rows is self._rows:
             return
         self._rows = rows
@@ -124,7 +119,7 @@ class GpuBackend:
         labels = self._space("labels", (n,), lambda: torch.empty(n, dtype=torch.int32, device=self.device))
         halves, start = self._halves(batch)
         acc = accumulation_error(d, self.device)
-        space.counters.zero_()
+        space.doubtful.count.zero_()
         task = (halves.values, halves.residuals, start, prepared, labels, space.doubtful, acc)
         if self._hopper:
             hopper.screen(*task, self._programs)
@@ -133,11 +128,10 @@ class GpuBackend:
         return labels, halves, start, acc
 
     def accumulate(self, batch: Batch, before: Tensor, after: Tensor, into: ClusterSums) -> Tensor:
-        space = self._space("moves", (len(batch),), lambda: MoveSpace(len(batch), self.device))
-        first_time = batch.start >= self._seen
-        self._seen = max(self._seen, batch.start + len(batch))
-        accumulate(_dense_batch(batch), before, after, into, space, self._programs, first_time)
-        return space.count
+        shape = (len(batch), len(into.count))
+        space = self._space("moves", shape, lambda: MoveSpace(*shape, self.device))
+        accumulate(_dense_batch(batch), before, after, into, space, self._programs)
+        return space.n_changed
 
     def update(
         self, sums: ClusterSums, previous: Tensor, total: int, changed: int | Tensor, settled: int | Tensor
@@ -176,8 +170,7 @@ class GpuBackend:
         quantise_rows(rows, batch.norms, batch.keep, start, into.values, into.residuals, bool(self._hopper))
 
     def _settle_space(self, n: int) -> SettleSpace:
-        room = max(_LEAST_PAIRS, _PAIRS_PER_ROW * n)
-        return self._space("settle", (n,), lambda: SettleSpace(n, room, self.device))
+        return self._space("settle", (n,), lambda: SettleSpace(n, self.device))
 
     def _space(self, name: str, shape: tuple[int, ...], make: Callable[[], object]):  # type: ignore[no-untyped-def]
         """Working memory by name, made anew only when its shape changes."""

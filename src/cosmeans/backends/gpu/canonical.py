@@ -81,13 +81,6 @@ def term(q, weight):
 
 
 @triton.jit
-def ordered(score):
-    """float64 as int64 of the same order (score is never -0.0: rule 3 adds 0.0)."""
-    bits = score.to(tl.int64, bitcast=True)
-    return bits ^ ((bits >> 63) & 0x7FFFFFFFFFFFFFFF)
-
-
-@triton.jit
 def place(row, feature, width, tile, SWIZZLED: tl.constexpr):
     """Where entry (row, feature) of an fp16 copy lies; row is int64.
 

@@ -175,7 +175,7 @@ def _update(
     tl.store(moved_ptr + k, tl.sum((updated != previous).to(tl.int32)))
 
 
-_FOLD = tl.constexpr(2048)
+_FOLD = tl.constexpr(512)
 
 
 @triton.jit(do_not_specialize=["n_clusters", "half"])

@@ -52,21 +52,36 @@ __device__ __forceinline__ void merge(Top& top, int best, int second) {
     top.best = max(top.best, best);
 }
 
+// The top two of a row's sums in this thread, CHUNK columns at a time.
 template <bool MASKED>
 __device__ __forceinline__ void rank(const float (&sums)[COLUMNS / 2], int row, int tile, int n_columns, int shift,
                                      Top& top) {
-    int best = LOWEST, second = LOWEST;
+    constexpr int CHUNK = 32;
     int column = tile * COLUMNS + 2 * (threadIdx.x % 4);
 #pragma unroll
-    for (int i = 0; i < COLUMNS / 4; ++i) {
-        // 2^9 <= s + 768 < 2^10: the addition rounds s to a multiple of 2^-14. `shift` is 2^16, unknown to the
-        // compiler, so that this stays one multiply-add, off the unit that the maxima keep busy
-        int key = __float_as_int(sums[4 * (i / 2) + 2 * row + i % 2] + 768.0f) * shift + i;
-        if (MASKED && column + 8 * (i / 2) + i % 2 >= n_columns) key = LOWEST;
-        second = max(second, min(best, key));
-        best = max(best, key);
+    for (int start = 0; start < COLUMNS / 4; start += CHUNK) {
+        int keys[CHUNK], best = LOWEST;
+        u32 behind = 0;
+#pragma unroll
+        for (int i = 0; i < CHUNK; ++i) {
+            int place = start + i;
+            if (place >= COLUMNS / 4) break;
+            // 2^9 <= s + 768 < 2^10: the addition rounds s to a multiple of 2^-14. `shift` is 2^16, unknown to the
+            // compiler, so that this stays one multiply-add, off the unit that the maxima keep busy
+            float sum = sums[4 * (place / 2) + 2 * row + place % 2];
+            keys[i] = __float_as_int(sum + 768.0f) * shift + place;
+            if (MASKED && column + 8 * (place / 2) + place % 2 >= n_columns) keys[i] = LOWEST + place;
+            if (i % 2) best = max(max(best, keys[i - 1]), keys[i]);
+        }
+        // keys differ, so as unsigned numbers key - best is 0 for the best alone, and largest for the second
+#pragma unroll
+        for (int i = 0; i < CHUNK; ++i) {
+            if (start + i >= COLUMNS / 4) break;
+            behind = max(behind, static_cast<u32>(keys[i]) - static_cast<u32>(best));
+        }
+        int second = static_cast<int>(static_cast<u32>(best) + behind);
+        merge(top, best + tile * 64, second + tile * 64);
     }
-    merge(top, best + tile * 64, second + tile * 64);
 }
 
 // What a row's four threads have found, joined: score and column of the best, score of the second.

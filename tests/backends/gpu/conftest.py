@@ -1,0 +1,28 @@
+"""The kernels run in Triton's interpreter here; outputs are poisoned, so a place left unwritten shows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+# read when the kernels are first imported
+os.environ["TRITON_INTERPRET"] = "1"
+pytest.importorskip("triton", reason="the GPU kernels are written in Triton")
+
+_POISON = {torch.float16: float("nan"), torch.float32: float("nan"), torch.float64: float("nan"), torch.bool: True}
+
+
+@pytest.fixture(autouse=True)
+def poisoned(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """torch.empty gives the worst there is: NaN, or the smallest integer."""
+    empty, empty_like = torch.empty, torch.empty_like
+
+    def spoil(out: torch.Tensor) -> torch.Tensor:
+        return out.fill_(_POISON[out.dtype] if out.dtype in _POISON else torch.iinfo(out.dtype).min)
+
+    monkeypatch.setattr(torch, "empty", lambda *a, **k: spoil(empty(*a, **k)))
+    monkeypatch.setattr(torch, "empty_like", lambda *a, **k: spoil(empty_like(*a, **k)))
+    yield

@@ -1,0 +1,136 @@
+"""The portable kernels, in the interpreter, against the float64 reference: the same bits, everywhere."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from cosmeans import lloyd, sphere
+from cosmeans.backends.gpu import assign
+from cosmeans.backends.gpu.backend import GpuBackend
+from cosmeans.backends.reference import ReferenceBackend
+from cosmeans.data import Batch, ClusterSums
+from cosmeans.group import Alone
+from cosmeans.options import FitOptions
+from cosmeans.progress import Silent
+from cosmeans.result import FitResult
+from cosmeans.rows.memory import MemoryRows
+
+SHAPES = [(1, 1, 1), (63, 17, 5), (130, 70, 33), (67, 130, 140)]  # N, D, K: odd, so every mask is used
+
+
+def directions(n: int, d: int, seed: int = 0) -> Tensor:
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
+
+
+def a_batch(n: int, d: int, dtype: torch.dtype = torch.float32, *, weighted: bool = False) -> Batch:
+    rows = (3.0 * directions(n, d)).to(dtype)
+    weights = 1.0 + directions(n, 1, 7)[:, 0].abs().double() if weighted else None
+    return Batch(0, rows, sphere.divisors(sphere.squared_norms(rows)), None, weights)
+
+
+def labels_of(backend: GpuBackend | ReferenceBackend, batch: Batch, centroids: Tensor) -> Tensor:
+    before = torch.full((len(batch),), -1, dtype=torch.int32)
+    return backend.assign(batch, backend.prepare(centroids), before).labels.clone()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize(("n", "d", "k"), SHAPES)
+def test_labels_are_those_of_the_reference(n: int, d: int, k: int, dtype: torch.dtype) -> None:
+    batch, centroids = a_batch(n, d, dtype), sphere.normalise(directions(k, d, 1))
+
+    assert torch.equal(labels_of(GpuBackend("cpu"), batch, centroids), labels_of(ReferenceBackend(), batch, centroids))
+
+
+@pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
+@pytest.mark.parametrize(("n", "d", "k"), SHAPES)
+def test_sums_and_counts_are_those_of_the_reference(n: int, d: int, k: int, weighted: bool) -> None:
+    batch = a_batch(n, d, weighted=weighted)
+    generator = torch.Generator().manual_seed(2)
+    labels = [torch.randint(-1, k, (n,), dtype=torch.int32, generator=generator) for _ in range(3)]
+    found, expected = (ClusterSums.zeros(k, d, 35, "cpu") for _ in range(2))
+    gpu, reference = GpuBackend("cpu"), ReferenceBackend()
+
+    for before, after in zip([torch.full_like(labels[0], -1), *labels], labels, strict=False):
+        changed = gpu.accumulate(batch, before, after, found)
+
+        assert int(changed) == reference.accumulate(batch, before, after, expected)
+        assert torch.equal(found.direction, expected.direction)
+        assert torch.equal(found.count, expected.count)
+
+
+@pytest.mark.parametrize(("k", "d"), [(1, 1), (5, 17), (33, 70), (600, 3)])
+def test_update_and_figures_are_those_of_the_reference(k: int, d: int) -> None:
+    previous = sphere.normalise(directions(k, d))
+    direction = (directions(k, d, 1).double() * 2.0**38).to(torch.int64)
+    direction[k // 2] = 0
+    sums = ClusterSums(direction, torch.arange(k), 35)
+
+    found = GpuBackend("cpu").update(sums, previous, 12345 << 35, 3, 4)
+    expected = ReferenceBackend().update(sums, previous, 12345 << 35, 3, 4)
+
+    assert torch.equal(found.update.centroids, expected.update.centroids)
+    assert torch.equal(found.update.lost, expected.update.lost)
+    assert found.read() == expected.read()
+
+
+@pytest.mark.parametrize(("n", "d", "k"), SHAPES[:3])
+def test_scores_cosines_and_norms_are_those_of_the_reference(n: int, d: int, k: int) -> None:
+    batch, centroids = a_batch(n, d), sphere.normalise(directions(k, d, 1))
+    gpu, reference = GpuBackend("cpu"), ReferenceBackend()
+    labels = torch.randint(-1, k, (n,), dtype=torch.int32)
+    raised, expected = (torch.full((n,), -0.1, dtype=torch.float64) for _ in range(2))
+    gpu.improve(batch, centroids[0], raised)
+    reference.improve(batch, centroids[0], expected)
+
+    assert torch.equal(gpu.squared_norms(batch.rows), reference.squared_norms(batch.rows))
+    assert torch.equal(gpu.scores(batch, centroids, labels), reference.scores(batch, centroids, labels))
+    assert torch.equal(gpu.cosines(batch, centroids), reference.cosines(batch, centroids))
+    assert torch.equal(raised, expected)
+
+
+def near_ties() -> tuple[Batch, Tensor]:
+    """64 centroids within 1e-4 of one another, some of them equal, and rows that can't tell them apart in fp16."""
+    one = directions(1, 40)
+    centroids = sphere.normalise(one / one.norm() + 1e-5 * directions(64, 40, 1))
+    centroids[9] = centroids[8]
+    return a_batch(40, 40), centroids
+
+
+def test_near_ties_and_equal_centroids_get_canonical_labels() -> None:
+    batch, centroids = near_ties()
+
+    assert torch.equal(labels_of(GpuBackend("cpu"), batch, centroids), labels_of(ReferenceBackend(), batch, centroids))
+
+
+def test_a_bound_a_hundred_times_too_small_lets_wrong_labels_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch, centroids = near_ties()
+    monkeypatch.setattr(assign, "SLACK", assign.tl.constexpr(0.01))
+
+    wrong = labels_of(GpuBackend("cpu"), batch, centroids) != labels_of(ReferenceBackend(), batch, centroids)
+
+    assert int(wrong.sum()) > 0
+
+
+def fit(x: Tensor, centroids: Tensor, backend: GpuBackend | ReferenceBackend, **options: object) -> FitResult:
+    rows = MemoryRows(x, squared_norms=backend.squared_norms, batch_size=90)
+    settings = FitOptions(n_clusters=len(centroids), **{"epochs": 4, **options})  # type: ignore[arg-type]
+    return lloyd.fit(rows, centroids, settings, backend, Alone(), Silent())
+
+
+@pytest.mark.parametrize("case", ["plain", "duplicates", "keep", "tol"])
+def test_a_whole_fit_is_that_of_the_reference(case: str) -> None:
+    x = directions(200, 20)
+    if case in ("duplicates", "keep"):  # clusters without rows, which move or stay
+        x = torch.cat([x[:6]] * 16)
+    centroids = sphere.normalise(x[:9].clone())
+    options = {"keep": {"empty_clusters": "keep"}, "tol": {"tol": 0.3}}.get(case, {})
+
+    found, expected = (fit(x, centroids, b, **options) for b in (GpuBackend("cpu"), ReferenceBackend()))
+
+    assert torch.equal(found.labels, expected.labels)
+    assert torch.equal(found.centroids, expected.centroids)
+    assert found.history.similarities == expected.history.similarities
+    assert found.stop_reason is expected.stop_reason
+    assert [i.moved for i in found.history] == [i.moved for i in expected.history]
