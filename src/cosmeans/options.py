@@ -6,6 +6,8 @@ from dataclasses import MISSING, dataclass, field, fields
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
+
 from cosmeans.errors import OptionError
 
 
@@ -103,8 +105,8 @@ def check_option(name: str, value: Any, rule: dict[str, Any]) -> None:
     if (value is None and rule["none"]) or kind is object:
         return
     if kind is bool:
-        if not isinstance(value, bool | int) or value not in (0, 1):
-            raise OptionError(f"{name} must be True or False, got {value!r}.")
+        if not isinstance(value, bool | int | np.bool_) or value not in (0, 1):
+            raise OptionError(f"{name} must be True or False; got {value!r}.")
         return
     if kind is str:
         if value not in rule["choices"]:

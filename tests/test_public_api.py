@@ -1,0 +1,71 @@
+"""What the package promises by name, and what importing it costs."""
+
+import inspect
+import subprocess
+import sys
+import typing
+
+import pytest
+
+import cosmeans
+from cosmeans import KMeans, errors
+
+PROMISED = {
+    *("fit", "predict", "transform", "score", "fit_predict", "fit_transform", "reset", "plot", "save", "load"),
+    *("centers", "similarities", "get_params", "set_params", "set_output", "get_feature_names_out"),
+}
+
+
+def own_functions(cls):
+    """Public methods and properties that cls itself defines."""
+    for name, member in vars(cls).items():
+        function = getattr(member, "fget", None) or getattr(member, "__func__", member)
+        if inspect.isfunction(function) and not name.startswith("_"):
+            yield name, function
+
+
+def test_all_is_sorted_and_whole():
+    assert cosmeans.__all__ == sorted(cosmeans.__all__)
+    assert all(hasattr(cosmeans, name) for name in cosmeans.__all__)
+    assert {"KMeans", "History", "StopReason", "CosmeansError", "CosmeansWarning", "__version__"} <= {*cosmeans.__all__}
+
+
+def test_kmeans_has_what_is_promised():
+    assert set(dir(KMeans)) >= PROMISED
+
+
+def test_every_public_function_says_what_it_gives_and_takes():
+    for name, function in own_functions(KMeans):
+        assert inspect.getdoc(function), name
+        hints = typing.get_type_hints(function)
+        needed = {*inspect.signature(function).parameters, "return"} - {"self", "cls"}
+        assert needed <= set(hints), name
+
+
+def test_fitted_attributes_are_documented():
+    kmeans = KMeans(2, random_state=0, verbose=0).fit([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+
+    public = {name for name in vars(kmeans) if name.endswith("_") and not name.startswith("_")}
+    assert {name for name in public if name not in KMeans.__doc__} == set()
+
+
+@pytest.mark.parametrize(
+    "name", [n for n, c in vars(errors).items() if inspect.isclass(c) and issubclass(c, Exception)]
+)
+def test_every_error_is_in_the_tree_and_drawn_there(name):
+    cls = getattr(errors, name)
+
+    assert issubclass(cls, cosmeans.CosmeansError | cosmeans.CosmeansWarning)
+    assert name in errors.__doc__
+    assert inspect.getdoc(cls)
+
+
+def test_import_loads_no_drawing_no_command_line_and_no_gpu():
+    code = (
+        "import sys, torch, sklearn.base; before = set(sys.modules); import cosmeans;"
+        "print(*{'matplotlib', 'typer', 'triton', 'cuda', 'pandas', 'pyarrow'} & (set(sys.modules) - before))"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.split() == []
