@@ -1,4 +1,4 @@
-# make demo | test | check | bench. Needs make and Python 3.11 or newer; everything else goes into .venv.
+# make demo | test | check | bench | docs. Needs make and Python 3.11 or newer; everything else goes into .venv.
 # Another Python: make PYTHON=python3.12
 # The small CPU build of torch on Linux: make PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
 PYTHON ?= python3
@@ -6,7 +6,7 @@ PIP_ARGS ?=
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test check bench
+.PHONY: demo test check bench docs
 .DEFAULT_GOAL := test
 
 demo: $(READY)
@@ -24,6 +24,15 @@ check: $(READY)
 # the two variables slow NumPy's products down where they are set
 bench: $(READY)
 	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python benchmarks/run.py
+
+# the pages and the reference, from the docstrings, into build/docs
+docs: .venv/ready-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "Open build/docs/index.html"
+
+.venv/ready-docs: $(READY)
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --group docs
+	@touch $@
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

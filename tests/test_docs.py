@@ -1,0 +1,60 @@
+"""The code of the task pages and the examples run as they are printed."""
+
+import pkgutil
+import re
+import runpy
+import shlex
+from pathlib import Path
+
+import pytest
+from matplotlib import pyplot
+
+import cosmeans
+from cosmeans.cli import run
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted((ROOT / "docs" / "tasks").glob("*.md"))
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+BLOCK = re.compile(r"^```(python|console)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_code_of_a_page_runs_from_top_to_bottom(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": page.stem}
+    kinds = set()
+
+    for kind, code in BLOCK.findall(page.read_text(encoding="utf-8")):
+        kinds.add(kind)
+        if kind == "python":
+            exec(compile(code, str(page), "exec"), names)
+        else:
+            for line in code.splitlines():
+                assert run(shlex.split(line)[1:]) == 0, line
+
+    assert kinds == {"python", "console"}
+    pyplot.close("all")
+
+
+@pytest.mark.parametrize("script", EXAMPLES, ids=lambda script: script.stem)
+def test_an_example_runs_and_is_short(script, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    runpy.run_path(str(script), run_name="__main__")
+
+    assert len(capsys.readouterr().out.splitlines()) >= 3
+    assert len(script.read_text(encoding="utf-8").splitlines()) < 60
+
+
+def test_the_reference_names_everything_public():
+    pages = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "api").glob("*.md"))
+    listed = {entry.rsplit(".", 1)[-1] for entry in re.findall(r"^::: (cosmeans\S*)$", pages, re.MULTILINE)}
+
+    errors = {"CosmeansError", "CosmeansWarning"}  # listed with all others of their module
+    assert set(cosmeans.__all__) - {"__version__"} - errors <= listed
+    assert all(pkgutil.resolve_name(entry) for entry in re.findall(r"^::: (cosmeans\S*)$", pages, re.MULTILINE))
+
+
+def test_every_page_and_example_is_found():
+    assert [page.stem for page in PAGES] == ["choosing-k", "comparing", "dedup", "topics"]
+    assert {"quickstart", "topics", "dedup", "compare"} <= {script.stem for script in EXAMPLES}
