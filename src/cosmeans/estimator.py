@@ -43,7 +43,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     init : "random", "k-means++", array (K, D) or callable(X, n_clusters, random_state).
     n_init : int. Number of starts; the run of highest similarity is kept, the first at a tie.
     tol : float. Stop when no centroid moves farther than this (chord length, 0 to 2); 0: at the fixed point.
-    random_state : int, RandomState or None. None draws a seed, kept in `random_state_`; passed back, it repeats the fit.
+    random_state : int, RandomState or None. None draws a seed, kept in `random_state_`; given back, it repeats the fit.
     max_iter : int or None. Another name for epochs.
     verbose : int. 0: silent, 1: progress bars for work that takes a while, 2: with rows/s, GFLOP/s, time left.
     warm_start : bool. A second `fit` goes on from the present centers, unless K, D, init or random_state changed.
@@ -187,6 +187,10 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         """Draw the convergence (needs matplotlib); with a path, write it there. Returns the figure."""
         check_is_fitted(self, "counts_")
         return import_module("cosmeans.plot").plot_fit(self.history_, counts=self.counts_, path=path)
+
+    def report(self, X: Any, path: str | os.PathLike[str], **options: Any) -> Any:
+        """Write a page on the clusters of rows X, with their texts: `cosmeans.report.write_report`, docs/report.md."""
+        return import_module("cosmeans.report").write_report(self, X, path, **options)
 
     # ----------------------------------------------------------------- files
 
