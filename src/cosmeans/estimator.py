@@ -14,12 +14,11 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from cosmeans import fitted, lloyd
-from cosmeans.backends.cpu import CpuBackend
-from cosmeans.backends.reference import ReferenceBackend
 from cosmeans.contracts import Backend, Observer
-from cosmeans.errors import BackendUnavailableError, InputError
+from cosmeans.errors import InputError
 from cosmeans.group import Alone
 from cosmeans.inputs import Kind, check_device, check_features, check_size, keep_features, read_centroids, read_rows
+from cosmeans.machine import choose_backend
 from cosmeans.model_file import load_model, save_model
 from cosmeans.options import FitOptions
 from cosmeans.progress import Silent, watch
@@ -50,7 +49,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     zero_rows : "warn", "skip" or "error". Zero rows have no direction and get label -1.
     nonfinite : "error" or "skip". Rows with NaN or infinity.
     empty_clusters : "move", "keep" or "error". A cluster without direction moves to the worst-fitting row.
-    backend : "auto", "cpu" or "reference". Speed only.
+    backend : "auto", "cpu", "gpu" or "reference". Speed only.
+    device : "auto", "cpu", "cuda" or "cuda:1". Where to compute; "auto" takes a GPU with room for the rows.
 
     Attributes
     ----------
@@ -82,6 +82,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         nonfinite: str = "error",
         empty_clusters: str = "move",
         backend: str = "auto",
+        device: str = "auto",
     ) -> None:
         self.n_clusters = n_clusters
         self.batch_size = batch_size
@@ -97,6 +98,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         self.nonfinite = nonfinite
         self.empty_clusters = empty_clusters
         self.backend = backend
+        self.device = device
 
     # ------------------------------------------------------------------ fit
 
@@ -109,11 +111,14 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         options = self._options()
         tensor, kind = read_rows(X)
         check_size(tensor.shape, options)
-        given = given_centroids(self.init, (options.n_clusters, tensor.shape[1]), tensor.device)
+        backend = choose_backend(options, tensor, self._say)
+        check_device(sample_weight, "sample_weight", tensor.device)
+        check_device(self.init, "init", tensor.device)
+        tensor = tensor.to(backend.device)
+        given = given_centroids(_sent(self.init, tensor), (options.n_clusters, tensor.shape[1]), tensor.device)
         key = start_key(options.n_clusters, tensor.shape[1], self.init, given, self.random_state)
         present = self._present_centroids(key, tensor, options)
         seed = draw_seed(self.random_state) if present is None else self.random_state_
-        backend = choose_backend(options.backend, tensor)
         with self._watch(tensor.shape) as observer:
             rows = self._open(tensor, backend, observer, sample_weight)
             rows.need_weight()
@@ -145,13 +150,13 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         """Label of every row, (N,) int64; -1 for rows left out. Does not depend on the other rows or the batch."""
         rows, kind, backend, observer = self._open_fitted(X)
         with observer:
-            labels = lloyd.predict(rows, self._centroids(), backend, observer)
+            labels = lloyd.predict(rows, self._centroids().to(rows.device), backend, observer)
         return kind.out(labels.to(torch.int64))
 
     def transform(self, X: Any) -> Any:
         """Cosine of every row with every centroid, (N, K) float32: higher is nearer. 0 for rows left out."""
         rows, kind, backend, _ = self._open_fitted(X)
-        centroids = self._centroids()
+        centroids = self._centroids().to(rows.device)
         cosines = torch.empty((rows.n_rows, len(centroids)), dtype=torch.float32, device=centroids.device)
         for batch in rows.batches():
             cosines[batch.span] = backend.cosines(batch, centroids)
@@ -162,7 +167,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         rows, _, backend, observer = self._open_fitted(X, sample_weight)
         rows.need_weight()
         with observer:
-            return lloyd.score(rows, self._centroids(), backend, Alone(), observer)[1]
+            return lloyd.score(rows, self._centroids().to(rows.device), backend, Alone(), observer)[1]
 
     # ---------------------------------------------------- the tutorial's names
 
@@ -207,7 +212,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         """
         state = load_model(folder)
         known = set(cls().get_params())
-        kmeans = cls(**{name: value for name, value in state.options.items() if name in known})
+        kmeans = cls(**{name: value for name, value in state.options.items() if name in known - {"device"}})
         fitted.from_state(kmeans, state)
         k, d = state.centroids.shape
         kmeans._started_from_ = start_key(k, d, kmeans.init, None, kmeans.random_state)
@@ -220,7 +225,6 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         return FitOptions(**{name: value for name, value in self.get_params().items() if name in names})
 
     def _open(self, tensor: Tensor, backend: Backend, observer: Observer, sample_weight: Any = None) -> MemoryRows:
-        check_device(sample_weight, "sample_weight", tensor.device)
         return MemoryRows(
             tensor,
             squared_norms=backend.squared_norms,
@@ -237,8 +241,9 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         tensor, kind = read_rows(X)
         check_features(self, X, tensor)
         observer = self._watch(tensor.shape)
-        backend = choose_backend(options.backend, tensor)
-        return self._open(tensor, backend, observer, sample_weight), kind, backend, observer
+        backend = choose_backend(options, tensor, self._say)
+        check_device(sample_weight, "sample_weight", tensor.device)
+        return self._open(tensor.to(backend.device), backend, observer, sample_weight), kind, backend, observer
 
     def _present_centroids(self, key: tuple[Any, ...], rows: Tensor, options: FitOptions) -> Tensor | None:
         """Centroids to go on from: those that were set, or with warm_start those of a like fit. None: start anew."""
@@ -278,10 +283,6 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         return tags
 
 
-def choose_backend(name: str, rows: Tensor) -> Backend:
-    """The backend asked for, or the fastest that can run on these rows."""
-    if rows.device.type != "cpu":
-        raise BackendUnavailableError(
-            f"The rows lie on {rows.device}; this version computes on the CPU only. Pass x.cpu()."
-        )
-    return ReferenceBackend() if name == "reference" else CpuBackend()
+def _sent(init: Any, rows: Tensor) -> Any:
+    """First centroids as a tensor where the rows are; anything else as it is."""
+    return init.to(rows.device) if isinstance(init, Tensor) else init

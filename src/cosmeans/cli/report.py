@@ -1,0 +1,54 @@
+"""The command `report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cosmeans.atomic import refuse_existing
+from cosmeans.cli import flags
+from cosmeans.cli.outputs import find_model, read_texts
+from cosmeans.cli.tell import say, tell_json
+from cosmeans.estimator import KMeans
+from cosmeans.report import check_options, write_report
+from cosmeans.rows.files import open_file
+
+app = typer.Typer()
+
+
+@app.command()
+def report(
+    model: flags.Model,
+    embeddings: flags.Embeddings,
+    key: flags.Key = None,
+    texts: flags.Texts = None,
+    images: Annotated[
+        Path | None, typer.Option("--images", help="one path of a picture per row (.txt or .txt.gz)", metavar="FILE")
+    ] = None,
+    title: Annotated[str, typer.Option("--title", help="heading of the page")] = "Clusters",
+    n_examples: Annotated[int, typer.Option("--examples", help="closest and worst-fitting rows per cluster")] = 5,
+    sample: Annotated[int, typer.Option("--sample", help="rows on the map, 0 for none")] = 2500,
+    projection: Annotated[str, typer.Option("--projection", help="how the map is made", metavar="pca|umap")] = "pca",
+    out: Annotated[Path, typer.Option("--out", help="page to write", metavar="FILE")] = Path("report.html"),
+    force: flags.Force = False,
+    quiet: flags.Quiet = False,
+    as_json: flags.Json = False,
+) -> None:
+    """Write a page on the clusters of a model: one HTML file that opens without a network."""
+    refuse_existing(out, force)
+    check_options(n_examples, sample, projection)
+    kmeans = KMeans.load(find_model(model))
+    kmeans.verbose = 0 if quiet else 1
+    rows = open_file(embeddings, key)
+    lines = None if texts is None else read_texts(texts, len(rows))
+    paths = None if images is None else read_texts(images, len(rows))
+    write_report(
+        kmeans, rows, out, texts=lines, images=paths, title=title, n_examples=n_examples, sample=sample,
+        projection=projection, force=force,
+    )  # fmt: skip
+    if as_json:
+        tell_json({"report": str(out), "rows": len(rows), "bytes": out.stat().st_size})
+    elif not quiet:
+        say(f"The report lies in {out}")

@@ -1,0 +1,130 @@
+"""What stands for a row on the page: its text, its picture or its number, within a budget of bytes."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import re
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+from cosmeans.errors import InputError, OptionError
+
+TEXT_LENGTH = 240
+_SPACE = re.compile(r"\s+")
+_FEW_CLUSTERS = 250  # so many have room for larger pictures
+_LARGE, _SMALL = 96, 64  # pixels of the longer side
+
+
+def check_texts(values: Sequence[str] | None, n_rows: int, name: str) -> list[str] | None:
+    """Texts or paths as a list, one a row. Raises InputError for another length or another kind."""
+    if values is None:
+        return None
+    listed = list(values)
+    if len(listed) != n_rows:
+        raise InputError(f"{name} has {len(listed):,} entries, the rows are {n_rows:,}; needed: one a row.")
+    for index, value in enumerate(listed):
+        if not isinstance(value, str | os.PathLike):
+            raise InputError(f"{name}[{index}] is {value!r}; needed is a str. Pass '' where there is none.")
+    return [os.fspath(value) for value in listed]
+
+
+def check_images(paths: list[str] | None) -> None:
+    """Raise OptionError if pictures are asked for and Pillow is missing."""
+    if paths is not None and find_spec("PIL") is None:
+        raise OptionError('images need Pillow, which is missing. Install it with: pip install "cosmeans[report]".')
+
+
+def clean(text: str, length: int = TEXT_LENGTH) -> str:
+    """One line of at most `length` characters that UTF-8 can hold."""
+    line = _SPACE.sub(" ", text[: 4 * length]).strip().encode("utf-8", "replace").decode("utf-8")
+    return line if len(line) <= length else line[: length - 1].rstrip() + "…"
+
+
+@dataclass(slots=True)
+class Examples:
+    """Rows that the page shows, each once: `index` gives the place of a row, the lists its content.
+
+    unreadable  paths of pictures that could not be read
+    """
+
+    texts: list[str] | None
+    images: list[str] | None
+    side: int
+    rows: list[int] = field(default_factory=list)
+    shown: list[str] = field(default_factory=list)
+    pictures: list[str | None] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+    index: dict[int, int] = field(default_factory=dict)
+    bytes: int = 0
+
+    def add(self, rows: np.ndarray) -> None:
+        """Take in rows; those already there are not taken twice."""
+        new = [int(row) for row in rows if row >= 0 and int(row) not in self.index]
+        pictures = _thumbnails([self.images[row] for row in new], self.side) if self.images is not None else None
+        for position, row in enumerate(new):
+            self.index[row] = len(self.rows)
+            self.rows.append(row)
+            text = self.caption(row)
+            self.shown.append(text)
+            self.bytes += len(text.encode()) + 30
+            if pictures is not None and self.images is not None:
+                self.pictures.append(pictures[position])
+                self.bytes += len(pictures[position] or "")
+                if pictures[position] is None:
+                    self.unreadable.append(self.images[row])
+
+    def caption(self, row: int, length: int = TEXT_LENGTH) -> str:
+        """The text of a row; without one the name of its picture; else nothing."""
+        if self.texts is not None:
+            return clean(self.texts[row], length)
+        return "" if self.images is None else clean(os.path.basename(self.images[row]), length)
+
+
+def gather(
+    best: np.ndarray, worst: np.ndarray, texts: list[str] | None, images: list[str] | None, budget: int
+) -> tuple[Examples, int, int]:
+    """Examples for every cluster, rank by rank, until the budget of bytes is spent.
+
+    best, worst (K, m) rows, -1 where there is none. Returns the examples and how many ranks of each fitted.
+    """
+    found = Examples(texts, images, _LARGE if len(best) <= _FEW_CLUSTERS else _SMALL)
+    fitted = {"best": 0, "worst": 0}
+    for rank in range(best.shape[1]):
+        for name, rows in (("best", best), ("worst", worst)):
+            before = found.bytes
+            found.add(rows[:, rank])
+            fitted[name] = rank + 1
+            if found.bytes + (found.bytes - before) > budget:  # the next round costs about what this one did
+                return found, fitted["best"], fitted["worst"]
+    return found, fitted["best"], fitted["worst"]
+
+
+def _thumbnails(paths: list[str], side: int) -> list[str | None]:
+    picture: Callable[[str], str | None] = lambda path: thumbnail(path, side)  # noqa: E731
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(picture, paths))
+
+
+def thumbnail(path: str, side: int) -> str | None:
+    """A picture as a small data URI, or None if it can't be read as one."""
+    from PIL import Image, ImageOps
+
+    unreadable: tuple[Any, ...] = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+    try:
+        with Image.open(path) as image:
+            image.draft("RGB", (2 * side, 2 * side))  # a large JPEG is read at a fraction of its size
+            small = ImageOps.exif_transpose(image).convert("RGBA")
+            small.thumbnail((side, side))
+    except unreadable:
+        return None
+    buffer = io.BytesIO()
+    opaque = small.getchannel("A").getextrema() == (255, 255)
+    (small.convert("RGB") if opaque else small).save(buffer, "WEBP", quality=60)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -1,0 +1,78 @@
+"""The page: template, style, script and data in one file, which may load nothing and run nothing else."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from importlib.resources import files
+from typing import Any
+
+import torch
+
+from cosmeans import __version__
+from cosmeans.estimator import KMeans
+from cosmeans.report import charts, content
+from cosmeans.report.examples import clean
+from cosmeans.report.findings import findings
+from cosmeans.report.study import Asked, Study
+
+_LONGEST_TITLE = 120
+
+
+def render(found: Study, asked: Asked, kmeans: KMeans, title: str) -> bytes:
+    """The page in UTF-8."""
+    from jinja2 import Environment, StrictUndefined
+
+    script, style = _text("page.js"), _text("page.css")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    page = environment.from_string(_text("page.html.j2")).render(
+        **_facts(found, asked, kmeans),
+        title=clean(title, _LONGEST_TITLE),
+        data=script_safe(content.page_data(found)),
+        script=script,
+        style=style,
+        script_hash=_digest(script),
+        box={
+            "width": charts.WIDTH,
+            "height": charts.HEIGHT,
+            "left": charts.LEFT,
+            "right": charts.WIDTH - charts.RIGHT,
+            "top": charts.TOP,
+            "floor": charts.HEIGHT - charts.BOTTOM,
+        },
+        version=__version__,
+    )
+    return page.encode("utf-8")
+
+
+def script_safe(data: Any) -> str:
+    """JSON that no text in it can end: within a script element only a "<" could."""
+    return json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _facts(found: Study, asked: Asked, kmeans: KMeans) -> dict[str, Any]:
+    """What the template says in words, tables and charts."""
+    history, stop = kmeans.history_, kmeans.stop_reason_
+    fitted = torch.as_tensor(kmeans.counts_).cpu().numpy()
+    similarity = found.placed.similarity[found.placed.kept]
+    return {
+        "figures": content.figures(found.placed, found.clusters, history, stop, kmeans.n_features_in_),
+        "findings": findings(found.placed, found.clusters, found.flags, history, stop, fitted),
+        "convergence": charts.convergence(history, int(fitted.sum())) if len(history) else [],
+        "distributions": [charts.sizes(found.clusters.size), charts.histogram(similarity, found.flags.odd_below)],
+        "epochs": content.epoch_table(history),
+        "found": found,
+        "asked": asked,
+        "n_clusters": len(found.clusters.size),
+        "seed": kmeans.random_state_,
+        "init": kmeans.init if isinstance(kmeans.init, str) else "given",
+    }
+
+
+def _text(name: str) -> str:
+    return (files("cosmeans.report") / name).read_text(encoding="utf-8")
+
+
+def _digest(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")

@@ -1,0 +1,77 @@
+"""`write_report`: one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from sklearn.utils.validation import check_is_fitted
+
+from cosmeans.atomic import new_file, refuse_existing
+from cosmeans.errors import OptionError
+from cosmeans.estimator import KMeans
+from cosmeans.report.examples import check_images, check_texts
+from cosmeans.report.plane import check_projection
+from cosmeans.report.render import render
+from cosmeans.report.study import Asked, study
+
+MAX_EXAMPLES, MAX_SAMPLE = 50, 10_000
+
+
+def write_report(
+    model: KMeans | str | os.PathLike[str],
+    X: Any,
+    path: str | os.PathLike[str],
+    *,
+    texts: Sequence[str] | None = None,
+    images: Sequence[str] | None = None,
+    title: str = "Clusters",
+    n_examples: int = 5,
+    sample: int = 2500,
+    projection: str = "pca",
+    force: bool = False,
+) -> Path:
+    """Write a page on the clusters of these rows: one HTML file, which opens anywhere without a network.
+
+    model       a fitted KMeans, or the folder of a saved one
+    X           rows (N, D), as `KMeans.predict` takes them; they are placed in the model's clusters anew
+    texts       N texts: shown for the closest and the worst-fitting rows, and read for distinctive words
+    images      N paths of pictures: small ones are put into the page (needs Pillow)
+    n_examples  closest and worst-fitting rows per cluster, at most; fewer where the page would pass 10 MB
+    sample      rows on the map, 0 for no map
+    projection  of the map: "pca", or "umap" (needs umap-learn)
+    force       replace a file at `path`
+
+    The same model, rows and options give the same page. Memory beyond the rows: a few numbers per row, and cosines
+    in blocks. Returns the path. Raises OptionError, InputError or FileError before any work is done.
+    """
+    target = Path(path)
+    refuse_existing(target, force)
+    check_options(n_examples, sample, projection)
+    kmeans = model if isinstance(model, KMeans) else KMeans.load(model)
+    check_is_fitted(kmeans, "counts_")
+    rows, _, backend, observer = kmeans._open_fitted(X)
+    pictures = check_texts(images, rows.n_rows, "images")
+    check_images(pictures)
+    asked = Asked(check_texts(texts, rows.n_rows, "texts"), pictures, n_examples, sample, projection)
+    centroids = torch.as_tensor(kmeans.cluster_centers_).to(rows.device)
+    with observer:
+        found = study(rows, centroids, backend, observer, asked, kmeans.random_state_)
+    page = render(found, asked, kmeans, title)
+    with new_file(target, force) as temporary:
+        temporary.write_bytes(page)
+    return target
+
+
+def check_options(n_examples: int, sample: int, projection: str) -> None:
+    """Raise OptionError for what no report can be made with."""
+    if find_spec("jinja2") is None:
+        raise OptionError('A report needs jinja2, which is missing. Install it with: pip install "cosmeans[report]".')
+    for name, value, low, high in (("n_examples", n_examples, 1, MAX_EXAMPLES), ("sample", sample, 0, MAX_SAMPLE)):
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise OptionError(f"{name} must be an integer from {low} to {high:,}; got {value!r}.")
+    check_projection(projection)
