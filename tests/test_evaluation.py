@@ -49,10 +49,10 @@ def test_the_simplified_silhouette_compares_own_and_nearest_other_centroid(text)
 
 
 def test_a_row_alone_in_its_cluster_has_no_silhouette_and_empty_clusters_are_nobodys_neighbour():
-    """Rows at 0, 10 and 90 degrees; centroids at 5, 90 and, empty, at 180 degrees."""
+    """Rows at 0, 10 and 90 degrees; centroids at 5, 90 and, empty, at -20 degrees."""
     angles = np.radians([0.0, 10.0, 90.0])
     model = KMeans(3, verbose=0)
-    model.centers = np.array([[np.cos(a), np.sin(a)] for a in np.radians([5.0, 90.0, 180.0])])
+    model.centers = np.array([[np.cos(a), np.sin(a)] for a in np.radians([5.0, 90.0, -20.0])])
 
     measured = evaluate(model, np.stack([np.cos(angles), np.sin(angles)], axis=1))
 
