@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cosmeans import lloyd, sphere
+from cosmeans import KMeans, lloyd, sphere
 from cosmeans.backends.gpu.backend import GpuBackend
 from cosmeans.backends.reference import ReferenceBackend
 from cosmeans.contracts import Backend
@@ -174,6 +174,86 @@ def whole(n: int = 1_000_000, d: int = 768, k: int = 1000, epochs: int = 10) -> 
         record("fit", n=n, d=d, k=k, epochs=epochs, dtype=str(dtype), ms=wall(run), first_s=first, rows=shares)
 
 
+PEER_SHAPES = (
+    *((100_000, 128, 256), (100_000, 384, 1000), (1_000_000, 128, 256), (1_000_000, 128, 1000)),
+    *((1_000_000, 384, 256), (1_000_000, 384, 1000), (1_000_000, 128, 4096), (1_000_000, 384, 4096)),
+    *((4_000_000, 128, 1000), (100_000, 128, 16384), (100_000, 384, 16384)),
+    (1_000_000, 768, 1000),
+)
+
+
+def torch_loop(x: Tensor, centroids: Tensor, epochs: int) -> Tensor:
+    """Spherical k-means in a few lines of PyTorch, in the precision of x, in chunks of rows that fit."""
+    labels = torch.empty(len(x), dtype=torch.int64, device=x.device)
+    step = max(1, (1 << 30) // len(centroids))
+    for _ in range(epochs):
+        for start in range(0, len(x), step):
+            labels[start : start + step] = (x[start : start + step] @ centroids.T).argmax(dim=1)
+        sums = torch.zeros_like(centroids, dtype=torch.float32).index_add_(0, labels, x.float())
+        centroids = torch.nn.functional.normalize(sums, dim=1).to(x.dtype)
+    return labels
+
+
+def peers(epochs: int = 10) -> None:
+    """Whole fits of ten epochs beside flash-kmeans and a PyTorch loop, and eleven bare products by cuBLAS."""
+    from flash_kmeans import batch_kmeans_Cosine
+
+    for n, d, k in PEER_SHAPES:
+        x = unit_rows(n, d)
+        for dtype in (torch.float16, torch.float32):
+            rows = x.to(dtype)
+            c = sphere.normalise(rows[:k].clone())
+            started = time.perf_counter()
+            batch_kmeans_Cosine(rows[None], k, max_iters=2, init_centroids=c[None].to(dtype))
+            torch.cuda.synchronize()
+            first = time.perf_counter() - started
+            times = {name: wall(run, 5) for name, run in rivals(rows, c, epochs).items()}
+            times["cublas_eleven"] = 11 * bare_product(rows.half(), c.half())
+            times["ratio"] = times["flash"] / times["ours"]
+            record("peers", n=n, d=d, k=k, dtype=str(dtype), epochs=epochs, flash_first_s=first, **times)
+
+
+def rivals(rows: Tensor, c: Tensor, epochs: int) -> dict[str, Callable[[], Any]]:
+    """Whole fits from the same first centroids, each run once to be warm."""
+    from flash_kmeans import batch_kmeans_Cosine
+
+    first = c[None].to(rows.dtype)
+    runs = {
+        "ours": lambda: fit(rows, c, GpuBackend(), epochs),
+        "flash": lambda: batch_kmeans_Cosine(rows[None], len(c), epochs, tol=0.0, init_centroids=first),
+        "loop": lambda: torch_loop(rows, first[0], epochs),
+    }
+    for run in runs.values():
+        run()
+    return runs
+
+
+def bare_product(rows: Tensor, c: Tensor) -> float:
+    """Milliseconds of cuBLAS for all scores, written out in pieces that fit."""
+    piece = rows[: (1 << 30) // len(c)]
+    out = torch.empty(len(piece), len(c), dtype=torch.float16, device="cuda")
+    return burst({"": lambda: torch.mm(piece, c.T, out=out)})[""] * len(rows) / len(piece)
+
+
+def estimator() -> None:
+    """KMeans itself: the same bits on both devices from host rows, and the time of many small fits."""
+    rows = unit_rows(20_000, 96).cpu().numpy()
+    found = {}
+    for device in ("cpu", "cuda"):
+        kmeans = KMeans(64, None, 8, random_state=0, verbose=0, device=device).fit(rows)
+        parts = (kmeans.labels_, kmeans.cluster_centers_, kmeans.similarity_, kmeans.predict(rows[:99] + 0.01))
+        parts += (kmeans.transform(rows[:500]), np.array(kmeans.score(rows)))
+        found[device] = [hashlib.sha256(part.tobytes()).hexdigest()[:10] for part in parts]
+    print("same" if found["cpu"] == found["cuda"] else "DIFFERENT", "KMeans", found, flush=True)
+    x = unit_rows(32_000, 128)
+    c = x[:256].clone()
+    record("small fit", n=32_000, d=128, k=256, epochs=10, ms=wall(lambda: fit(x, c, GpuBackend(), 10)))
+    x = unit_rows(1_000_000, 768)
+    for init in ("random", x[:1000].clone()):
+        kmeans = KMeans(1000, None, 10, init=init, random_state=0, verbose=0, warm_start=False)
+        record("KMeans.fit", n=1_000_000, d=768, k=1000, init=str(init)[:6], ms=wall(lambda k=kmeans: k.fit(x), 3))
+
+
 def profile(n: int = 1_000_000, d: int = 768, k: int = 1000) -> None:
     """Where the time of a fit goes, kernel by kernel."""
     x = unit_rows(n, d)
@@ -190,7 +270,14 @@ def profile(n: int = 1_000_000, d: int = 768, k: int = 1000) -> None:
 
 def main() -> None:
     wanted = sys.argv[1:] or ["check", "screens", "fit", "profile"]
-    actions = {"check": check, "screens": screens, "fit": whole, "profile": profile}
+    actions = {
+        "check": check,
+        "screens": screens,
+        "fit": whole,
+        "profile": profile,
+        "peers": peers,
+        "estimator": estimator,
+    }
     for name in wanted:
         started = time.perf_counter()
         actions[name]()

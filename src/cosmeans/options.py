@@ -76,8 +76,11 @@ class FitOptions:
     backend: str = option(
         "auto",
         kind=str,
-        choices=("auto", "cpu", "reference"),
+        choices=("auto", "cpu", "gpu", "reference"),
         help="what computes; the answer does not depend on it",
+    )
+    device: str = option(
+        "auto", kind=str, help='where to compute: "auto", "cpu", "cuda", "cuda:1"; the answer does not depend on it'
     )
 
     def __post_init__(self) -> None:
@@ -109,7 +112,9 @@ def check_option(name: str, value: Any, rule: dict[str, Any]) -> None:
             raise OptionError(f"{name} must be True or False; got {value!r}.")
         return
     if kind is str:
-        if value not in rule["choices"]:
+        if not rule["choices"] and not isinstance(value, str):
+            raise OptionError(f"{name} must be a text; got {value!r}.")
+        if rule["choices"] and value not in rule["choices"]:
             allowed = ", ".join(repr(choice) for choice in rule["choices"])
             raise OptionError(f"{name} must be one of {allowed}; got {value!r}.")
         return

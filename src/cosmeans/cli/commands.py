@@ -66,6 +66,7 @@ def fit(
     nonfinite: flags.Nonfinite = _DEFAULT["nonfinite"],
     empty_clusters: flags.EmptyClusters = _DEFAULT["empty_clusters"],
     backend: flags.Backend = _DEFAULT["backend"],
+    device: flags.Device = _DEFAULT["device"],
     weights: flags.Weights = None,
     key: flags.Key = None,
     texts: flags.Texts = None,

@@ -32,6 +32,7 @@ ZeroRows = Annotated[str, _fit_option("zero_rows", "--zero-rows")]
 Nonfinite = Annotated[str, _fit_option("nonfinite", "--nonfinite")]
 EmptyClusters = Annotated[str, _fit_option("empty_clusters", "--empty-clusters")]
 Backend = Annotated[str, _fit_option("backend", "--backend")]
+Device = Annotated[str, _fit_option("device", "--device")]
 
 Embeddings = Annotated[Path, typer.Argument(help="rows: .npy, .npz, .pt, .pth or .safetensors", show_default=False)]
 Model = Annotated[Path, typer.Argument(help="a model folder, or the folder that fit wrote", show_default=False)]

@@ -43,8 +43,18 @@ def clean(values):
 
 @triton.jit
 def unit(values, norm):
-    """The second half of rule 1; norm is a float64 scalar."""
-    return clean((values.to(tl.float64) / norm).to(tl.float32))
+    """The second half of rule 1; norm is float64, a scalar or one for each row.
+
+    Multiplying by 1 / n is within 3 units of the last place of x / n, so both round to the same float32 unless
+    the 29 bits to be rounded off are that close to a half (or the result is subnormal): then all are divided.
+    """
+    wide = values.to(tl.float64)
+    quotient = wide * (1.0 / norm)
+    beyond = quotient.to(tl.int64, bitcast=True) & 0x1FFFFFFF
+    open_ = (tl.abs(beyond - 0x10000000) <= 8) | ((tl.abs(quotient) < 2.0**-124) & (quotient != 0.0))
+    if tl.max(open_.to(tl.int32)) > 0:
+        quotient = wide / norm
+    return clean(quotient.to(tl.float32))
 
 
 @triton.jit

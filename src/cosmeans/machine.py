@@ -1,0 +1,95 @@
+"""What computes a fit, and where: chosen from the options, the rows and what this machine has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+
+import torch
+from torch import Tensor
+
+from cosmeans.backends.cpu import CpuBackend
+from cosmeans.backends.reference import ReferenceBackend
+from cosmeans.contracts import Backend
+from cosmeans.errors import BackendUnavailableError, OptionError
+from cosmeans.options import FitOptions
+
+_SHARE = 0.4  # rows up to this part of the free device memory are sent there: their fp16 copy and the rest fit too
+
+
+def choose_backend(options: FitOptions, rows: Tensor, say: Callable[[str], None]) -> Backend:
+    """The backend and device asked for, or the fastest that can run on these rows. Rows go to `backend.device`.
+
+    Raises OptionError for a device that is no name of one, BackendUnavailableError with the reason if what was
+    asked for by name can't run here.
+    """
+    device = _device(options, rows, say)
+    if options.backend == "reference":
+        return ReferenceBackend(device)
+    if device.type == "cpu" and options.backend != "gpu":
+        return CpuBackend()
+    if options.backend == "cpu":
+        raise BackendUnavailableError(f'backend="cpu" can\'t run on {device}. Pass device="cpu" or backend="auto".')
+    return _gpu(device)
+
+
+def _device(options: FitOptions, rows: Tensor, say: Callable[[str], None]) -> torch.device:
+    """Where to compute; `auto` stays where the rows are, or takes a GPU that has room for them."""
+    if options.device == "auto":
+        if options.backend in ("cpu", "reference"):
+            return torch.device("cpu") if options.backend == "cpu" else rows.device
+        if rows.device.type not in ("cpu", "cuda"):
+            raise BackendUnavailableError(
+                f"The rows lie on {rows.device}, which this library can't compute on (it needs exact float64 and "
+                "int64). Pass x.cpu()."
+            )
+        if rows.device.type == "cuda":
+            return rows.device
+        if torch.cuda.is_available() and (options.backend == "gpu" or _has_room(rows)):
+            say(f"computing on {torch.cuda.get_device_name()}; the rows are sent there once")
+            return torch.device("cuda", torch.cuda.current_device())
+        if options.backend == "gpu":
+            return _found(torch.device("cuda"))
+        return torch.device("cpu")
+    try:
+        device = torch.device(options.device)
+    except RuntimeError as error:
+        raise OptionError(f'device must be "auto", "cpu", "cuda" or "cuda:1"; got {options.device!r}.') from error
+    return _found(device)
+
+
+def _found(device: torch.device) -> torch.device:
+    """The device with its index, if it is there."""
+    if device.type == "cpu":
+        return device
+    if device.type != "cuda":
+        raise BackendUnavailableError(
+            f'device="{device}" has no exact float64 arithmetic for this library. Pass device="cpu" or "auto".'
+        )
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    index = device.index if device.index is not None else 0
+    if index >= count:
+        raise BackendUnavailableError(
+            f'device="{device}" needs that GPU; torch sees {count or "none"}. Use device="cpu" or "auto".'
+        )
+    return torch.device("cuda", device.index if device.index is not None else torch.cuda.current_device())
+
+
+def _has_room(rows: Tensor) -> bool:
+    return rows.nbytes <= _SHARE * torch.cuda.mem_get_info()[0]
+
+
+def _gpu(device: torch.device) -> Backend:
+    if device.type != "cuda":
+        raise BackendUnavailableError(
+            f'backend="gpu" can\'t run on {device}. Pass device="cuda", or backend="cpu" or "auto".'
+        )
+    try:
+        module = import_module("cosmeans.backends.gpu.backend")
+    except ImportError as error:
+        raise BackendUnavailableError(
+            f"The rows lie on {device}, and the GPU backend needs Triton ({error}). pip install triton, or pass "
+            'device="cpu".'
+        ) from error
+    backend: Backend = module.GpuBackend(device)
+    return backend
