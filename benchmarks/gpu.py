@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from triton.runtime.errors import OutOfResources
 
 from cosmeans import KMeans, lloyd, sphere
 from cosmeans.backends.gpu.backend import GpuBackend
@@ -196,21 +197,16 @@ def torch_loop(x: Tensor, centroids: Tensor, epochs: int) -> Tensor:
 
 def peers(epochs: int = 10) -> None:
     """Whole fits of ten epochs beside flash-kmeans and a PyTorch loop, and eleven bare products by cuBLAS."""
-    from flash_kmeans import batch_kmeans_Cosine
-
     for n, d, k in PEER_SHAPES:
         x = unit_rows(n, d)
         for dtype in (torch.float16, torch.float32):
             rows = x.to(dtype)
             c = sphere.normalise(rows[:k].clone())
-            started = time.perf_counter()
-            batch_kmeans_Cosine(rows[None], k, max_iters=2, init_centroids=c[None].to(dtype))
-            torch.cuda.synchronize()
-            first = time.perf_counter() - started
             times = {name: wall(run, 5) for name, run in rivals(rows, c, epochs).items()}
             times["cublas_eleven"] = 11 * bare_product(rows.half(), c.half())
-            times["ratio"] = times["flash"] / times["ours"]
-            record("peers", n=n, d=d, k=k, dtype=str(dtype), epochs=epochs, flash_first_s=first, **times)
+            if "flash" in times:  # it runs out of shared memory at some shapes
+                times["ratio"] = times["flash"] / times["ours"]
+            record("peers", n=n, d=d, k=k, dtype=str(dtype), epochs=epochs, **times)
 
 
 def rivals(rows: Tensor, c: Tensor, epochs: int) -> dict[str, Callable[[], Any]]:
@@ -223,8 +219,12 @@ def rivals(rows: Tensor, c: Tensor, epochs: int) -> dict[str, Callable[[], Any]]
         "flash": lambda: batch_kmeans_Cosine(rows[None], len(c), epochs, tol=0.0, init_centroids=first),
         "loop": lambda: torch_loop(rows, first[0], epochs),
     }
-    for run in runs.values():
-        run()
+    for name, run in list(runs.items()):
+        try:
+            run()
+        except OutOfResources as error:
+            print(f"{name} fails: {error}", flush=True)
+            del runs[name]
     return runs
 
 
