@@ -73,14 +73,16 @@ def random_rows(rows: RowSource, n_clusters: int, seed: int, run: int = 0) -> Te
     """
     draws = _Draws(rows, rows.masses(), seed, Purpose.RANDOM, run)
     seeds = _DistinctRows(rows, n_clusters)
-    for counter in range(32 * n_clusters + 1000):
-        if seeds.full:
-            return seeds.centroids()
-        seeds.offer(draws.row(counter))
-    for index in range(rows.n_rows):
-        if seeds.full:
-            return seeds.centroids()
-        seeds.offer(index)
+    counter, last = 0, 32 * n_clusters + 1000
+    while seeds.missing and counter < last:
+        stop = min(last, counter + seeds.missing)
+        seeds.offer([draws.row(draw) for draw in range(counter, stop)])
+        counter = stop
+    index = 0
+    while seeds.missing and index < rows.n_rows:
+        stop = min(rows.n_rows, index + seeds.missing)
+        seeds.offer(list(range(index, stop)))
+        index = stop
     return seeds.centroids()
 
 
@@ -94,18 +96,19 @@ class _DistinctRows:
         self.taken: list[Tensor] = []
 
     @property
-    def full(self) -> bool:
-        return len(self.taken) >= self.wanted
+    def missing(self) -> int:
+        return self.wanted - len(self.taken)
 
-    def offer(self, index: int) -> None:
-        if self.full or index in self.asked or not self.rows.kept(index):
-            return
-        self.asked.add(index)
-        row = self.rows.take(torch.tensor([index]))
-        content = row.cpu().numpy().tobytes()
-        if content not in self.seen:
-            self.seen.add(content)
-            self.taken.append(row)
+    def offer(self, indices: list[int]) -> None:
+        """At most `missing` rows, in order; read together, since each reading may wait for a device."""
+        fresh = [i for i in dict.fromkeys(indices) if i not in self.asked and self.rows.kept(i)]
+        self.asked.update(fresh)
+        rows = self.rows.take(torch.tensor(fresh, dtype=torch.int64))
+        for at, values in enumerate(rows.cpu().numpy()):
+            content = values.tobytes()
+            if content not in self.seen:
+                self.seen.add(content)
+                self.taken.append(rows[at : at + 1])
 
     def centroids(self) -> Tensor:
         found = len(self.taken)

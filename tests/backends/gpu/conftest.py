@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -16,7 +15,7 @@ _POISON = {torch.float16: float("nan"), torch.float32: float("nan"), torch.float
 
 
 @pytest.fixture(autouse=True)
-def poisoned(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
     """torch.empty gives the worst there is: NaN, or the smallest integer."""
     empty, empty_like = torch.empty, torch.empty_like
 
@@ -25,4 +24,4 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     monkeypatch.setattr(torch, "empty", lambda *a, **k: spoil(empty(*a, **k)))
     monkeypatch.setattr(torch, "empty_like", lambda *a, **k: spoil(empty_like(*a, **k)))
-    yield
+    return

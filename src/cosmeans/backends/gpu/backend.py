@@ -136,7 +136,7 @@ class GpuBackend:
     def update(
         self, sums: ClusterSums, previous: Tensor, total: int, changed: int | Tensor, settled: int | Tensor
     ) -> sphere.Outcome:
-        k, d = previous.shape
+        k = len(previous)
         space = self._space("update", (k,), lambda: UpdateSpace(k, self.device))
         updated, lost = torch.empty_like(previous), torch.empty(k, dtype=torch.bool, device=self.device)
         figures = torch.empty(len(sphere.Figures.names()), dtype=torch.float64, device=self.device)

@@ -37,10 +37,9 @@ def _own_scores(
     values = load_unit(rows_ptr, norms_ptr, row, stride, n_features, P, HAS_NORMS)
     centroid = tl.load(centroids_ptr + k * n_features + feature, mask=feature < n_features, other=0.0)
     score = tree_sum(values.to(tl.float64) * centroid.to(tl.float64), P) + 0.0
+    score = tl.where(label >= 0, score, 0.0)
     if RAISE:
         score = tl.maximum(score, tl.load(out_ptr + row))
-    else:
-        score = tl.where(label >= 0, score, 0.0)
     tl.store(out_ptr + row, score)
 
 
