@@ -44,10 +44,14 @@ class Assignment:
 
     labels   (B,) int32; -1 for rows not kept
     settled  rows that the screen could not certify and canonical scores decided
+    dots     dot products computed, in any precision; None: not counted
+    strategy how the backend went about it, in words; "" where there is but one way
     """
 
     labels: Tensor
     settled: int | Tensor
+    dots: int | None = None
+    strategy: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,83 +2,51 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from cosmeans import sphere
 from cosmeans.backends.cpu import kernels
-from cosmeans.backends.cpu.gemm import Gemm, choose_gemm
+from cosmeans.backends.cpu.passes import Pass, Strategies
 from cosmeans.backends.cpu.threads import spread
+from cosmeans.backends.cpu.tiles import assign_blocks, float32_rows, unit_rows
 from cosmeans.contracts import RowSource
-from cosmeans.data import NO_LABEL, Assignment, Batch, ClusterSums
+from cosmeans.data import Assignment, Batch, ClusterSums
 
-_TILE_BYTES = 8 << 20  # float32 scores of one tile: stays in the shared cache between product and certificate
-_TILE_ROWS = 64  # fewer rows make the product slow, however many centroids
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """centroids (K, D); distinct (U, D): the first of each group of equals; index (U,): which those are."""
-
-    centroids: np.ndarray
-    distinct: np.ndarray
-    index: np.ndarray
-    gemm: Gemm
+_TILE_BYTES = 8 << 20  # float64 products held at once
+_TILE_ROWS = 64  # fewer rows make a product slow, however many centroids
 
 
 class CpuBackend:
-    """Screens tiles of rows with a float32 product, proves most labels, settles the rest (docs/algorithm.md, 3)."""
+    """Screens blocks of rows with cheap products, proves most labels, settles the rest (docs/algorithm.md, 3).
+
+    strategy      "auto" chooses before every pass from a sample; the other names force one (docs/cpu.md)
+    memory_limit  bytes that may be kept of the rows between passes; None: D + 20 a row, if half as much is free
+    """
 
     name = "cpu"
     lookahead = 0
 
-    def __init__(self) -> None:
+    def __init__(self, strategy: str = "auto", memory_limit: int | None = None) -> None:
         self.device = torch.device("cpu")
-        self._scratch = np.empty(0, np.float32)
-        self._gemm: dict[tuple[int, int], Gemm] = {}
+        self._strategies = Strategies(strategy, memory_limit)
 
     def squared_norms(self, rows: Tensor) -> Tensor:
         out = torch.empty(rows.shape[0], dtype=torch.float64)
-        spread(kernels.squared_norms, _float32(rows), out.numpy(), size=len(out))
+        spread(kernels.squared_norms, float32_rows(rows), out.numpy(), size=len(out))
         return out
 
     def begin(self, rows: RowSource) -> None:
-        """The plain screen keeps nothing between passes but its working memory."""
-        self._gemm.clear()
+        self._strategies.begin(rows)
 
-    def prepare(self, centroids: Tensor) -> Prepared:
-        wide = np.ascontiguousarray(centroids.numpy())
-        index = first_of_equals(wide)
-        distinct = wide if len(index) == len(wide) else wide[index]
-        return Prepared(wide, distinct, index.astype(np.int32), self._product(distinct))
+    def prepare(self, centroids: Tensor) -> Pass:
+        return self._strategies.next_pass(np.ascontiguousarray(centroids.numpy()))
 
-    def assign(self, batch: Batch, prepared: Prepared, before: Tensor) -> Assignment:
+    def assign(self, batch: Batch, prepared: Pass, before: Tensor) -> Assignment:
         labels = torch.empty(len(batch), dtype=torch.int32)
-        settled = 0
-        tile = max(_TILE_ROWS, _TILE_BYTES // (4 * len(prepared.distinct)))
-        for start in range(0, len(batch), tile):
-            span = slice(start, start + tile)
-            settled += self._assign_tile(batch, span, prepared, labels[span].numpy())
-        return Assignment(labels, settled)
-
-    def _assign_tile(self, batch: Batch, span: slice, prepared: Prepared, labels: np.ndarray) -> int:
-        rows = _unit(batch, span)
-        keep = _keep(batch, span)
-        if len(prepared.distinct) == 1:
-            labels[:] = np.where(keep, prepared.index[0], NO_LABEL)
-            return 0
-        screen = self._tile(len(rows), len(prepared.distinct))
-        prepared.gemm(rows, prepared.distinct, screen)
-        slack = 2.0 * sphere.screen_error(rows.shape[1]) * (1.0 + 2.0**-20)
-        counts = spread(
-            kernels.certify,
-            *(screen, rows, prepared.centroids, prepared.index, keep, slack, labels),
-            size=len(rows),
-        )
-        return int(sum(counts))
+        settled, dots = assign_blocks(batch, prepared, before.numpy(), labels.numpy())
+        return Assignment(labels, settled, dots, prepared.strategy)
 
     def accumulate(self, batch: Batch, before: Tensor, after: Tensor, into: ClusterSums) -> int:
         old, new = before.numpy(), after.numpy()
@@ -104,7 +72,7 @@ class CpuBackend:
 
     def scores(self, batch: Batch, centroids: Tensor, labels: Tensor) -> Tensor:
         out = torch.empty(len(batch), dtype=torch.float64)
-        rows = _unit(batch, slice(None))
+        rows = unit_rows(batch, slice(None))
         spread(kernels.own_scores, rows, centroids.numpy(), labels.numpy(), out.numpy(), size=len(out))
         return out
 
@@ -114,7 +82,7 @@ class CpuBackend:
         error = batch.rows.shape[1] * 2.0**-52
         tile = max(_TILE_ROWS, _TILE_BYTES // (8 * len(centroids)))
         for start in range(0, len(batch), tile):
-            rows = _unit(batch, slice(start, start + tile))
+            rows = unit_rows(batch, slice(start, start + tile))
             products = (torch.from_numpy(rows).to(torch.float64) @ wide.T).numpy()
             spread(
                 kernels.round_cosines,
@@ -126,53 +94,9 @@ class CpuBackend:
         return out
 
     def improve(self, batch: Batch, centroid: Tensor, best: Tensor) -> None:
-        rows = _unit(batch, slice(None))
+        rows = unit_rows(batch, slice(None))
         slack = sphere.screen_error(rows.shape[1])
         spread(kernels.improve, rows, centroid.numpy(), slack, best.numpy(), size=len(rows))
-
-    def _product(self, distinct: np.ndarray) -> Gemm:
-        """Chosen once per shape and fit: the check of its precision must be as fresh as the fit."""
-        if distinct.shape not in self._gemm:
-            self._gemm[distinct.shape] = choose_gemm(*distinct.shape)
-        return self._gemm[distinct.shape]
-
-    def _tile(self, rows: int, columns: int) -> np.ndarray:
-        """Scores of one tile, in memory that is used again."""
-        if self._scratch.size < rows * columns:
-            self._scratch = np.empty(rows * columns, np.float32)
-        return self._scratch[: rows * columns].reshape(rows, columns)
-
-
-def first_of_equals(centroids: np.ndarray) -> np.ndarray:
-    """Indices of the first of each group of bitwise equal centroids, ascending.
-
-    Copies can't win against the first (ties go to the lowest index), and would leave every one of their rows
-    uncertain.
-    """
-    content = np.ascontiguousarray(centroids).view(np.dtype((np.void, centroids.shape[1] * 4)))[:, 0]
-    return np.sort(np.unique(content, return_index=True)[1])
-
-
-def _float32(rows: Tensor) -> np.ndarray:
-    """float32 rows with unit stride along D; a view where they are that already."""
-    return rows.to(torch.float32).contiguous().numpy()
-
-
-def _unit(batch: Batch, span: slice) -> np.ndarray:
-    """Unit rows of a span (subnormal entries left in: only canonical scores see them, and they clean)."""
-    rows = _float32(batch.rows[span])
-    if batch.norms is None:
-        return rows
-    norms = batch.norms[span].numpy()
-    out = np.empty_like(rows)
-    spread(kernels.unit_rows, rows, norms, out, size=len(rows))
-    return out
-
-
-def _keep(batch: Batch, span: slice) -> np.ndarray:
-    if batch.keep is None:
-        return np.ones(len(batch.rows[span]), np.bool_)
-    return batch.keep[span].numpy()
 
 
 def _gathered(batch: Batch, changed: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -186,4 +110,4 @@ def _gathered(batch: Batch, changed: np.ndarray) -> tuple[np.ndarray, np.ndarray
     ones = np.ones(len(changed))
     norms = ones if batch.norms is None else pick(batch.norms).numpy()
     weights = ones if batch.weights is None else pick(batch.weights).numpy()
-    return _float32(pick(batch.rows)), norms, weights
+    return float32_rows(pick(batch.rows)), norms, weights

@@ -1,8 +1,8 @@
 """Compiled loops of the CPU backend (numba: instructions are chosen at run time, one wheel fits AVX2, AVX-512, NEON).
 
 Each kernel works on a range of rows, releases the GIL, and is called by `threads.spread`. Canonical arithmetic
-is compiled without fast-math: no contraction, no reordering (`sphere` is its meaning). Only `_row_maximum`,
-whose result does not depend on order, may be reordered.
+is compiled without fast-math: no contraction, no reordering (`sphere` is its meaning). Only `dot`, whose bound
+holds for any order, may be reordered.
 """
 
 from __future__ import annotations
@@ -65,64 +65,6 @@ def unit_rows(rows, norms, out, start, stop):
             out[i, d] = _clean(np.float32(np.float64(_clean(rows[i, d])) / n))
 
 
-@njit(nogil=True, cache=True, fastmath={"nnan", "nsz", "reassoc"})
-def _row_maximum(values):
-    """Largest value: the same in any order, so its loop may be vectorised."""
-    best = values[0]
-    for j in range(1, values.shape[0]):
-        best = max(best, values[j])
-    return best
-
-
-@njit(**_JIT)
-def _candidates(values, threshold):
-    """How many values reach the threshold, and the sum of their indices (the index, if it is one)."""
-    count = np.int32(0)
-    where = np.int32(0)
-    for j in range(values.shape[0]):
-        hit = np.int32(values[j] >= threshold)
-        count += hit
-        where += hit * np.int32(j)
-    return count, where
-
-
-@njit(**_JIT)
-def certify(screen, rows, centroids, index, keep, slack, labels, start, stop):
-    """Labels from float32 scores (B, U) with U distinct centroids; uncertain rows are settled canonically.
-
-    slack   2 E (1 + 2^-20): every centroid within it of the best is a candidate (eq. 9)
-    index   (U,) int32: which centroid, the first of its equals, each column is
-    Returns how many rows were settled.
-    """
-    terms = np.empty(rows.shape[1], np.float64)
-    settled = 0
-    for i in range(start, stop):
-        if not keep[i]:
-            labels[i] = -1
-            continue
-        best = np.float64(_row_maximum(screen[i]))
-        # one step down: rounding the threshold to float32 must not lose a candidate
-        threshold = np.nextafter(np.float32(best - slack), np.float32(-np.inf))
-        count, where = _candidates(screen[i], threshold)
-        if count != 1:
-            settled += 1
-            where = settle(screen[i], threshold, rows[i], centroids, index, terms)
-        labels[i] = index[where]
-    return settled
-
-
-@njit(**_JIT)
-def settle(screen_row, threshold, row, centroids, index, terms):
-    """Column of the largest canonical score among the candidates, the lowest at a tie."""
-    best, where = -np.inf, 0
-    for j in range(screen_row.shape[0]):
-        if not screen_row[j] < threshold:  # a NaN is a candidate
-            score = canonical_score(row, centroids[index[j]], terms)
-            if score > best:
-                best, where = score, j
-    return np.int32(where)
-
-
 @njit(**_JIT)
 def own_scores(rows, centroids, labels, out, start, stop):
     """Canonical score of each row with the centroid of its label; 0 for label -1."""
@@ -168,13 +110,13 @@ def improve(rows, centroid, slack, best, start, stop):
     """Raise best to the canonical score with one more centroid, where float32 can't exclude that it is larger."""
     terms = np.empty(rows.shape[1], np.float64)
     for i in range(start, stop):
-        if np.float64(_dot(rows[i], centroid)) + slack >= best[i]:
+        if np.float64(dot(rows[i], centroid)) + slack >= best[i]:
             score = canonical_score(rows[i], centroid, terms)
             best[i] = max(best[i], score)
 
 
 @njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
-def _dot(row, centroid):
+def dot(row, centroid):
     """float32 dot product in any order: its error is bounded by sphere.screen_error."""
     total = np.float32(0.0)
     for d in range(row.shape[0]):

@@ -1,4 +1,4 @@
-"""Row ranges over threads. torch's thread count is the one knob; kernels release the GIL.
+"""Work over threads. torch's thread count is the one knob; kernels release the GIL.
 
 Plain threads rather than numba's parallel loops: its portable threading layer aborts the process when two
 Python threads enter it at once, and users run fits side by side.
@@ -6,20 +6,19 @@ Python threads enter it at once, and users run fits side by side.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any
+from threading import Barrier, Lock
+from typing import Any, TypeVar
 
 import torch
 
 _SMALLEST_SHARE = 64  # rows; below this a thread costs more than it brings
-
-
-@lru_cache(maxsize=4)
-def _pool(workers: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(workers, thread_name_prefix="cosmeans")
+T = TypeVar("T")
+_making = Lock()
 
 
 def spread(kernel: Callable[..., Any], *args: Any, size: int, smallest: int = _SMALLEST_SHARE) -> list[Any]:
@@ -32,3 +31,52 @@ def spread(kernel: Callable[..., Any], *args: Any, size: int, smallest: int = _S
     futures = [pool.submit(kernel, *args, start, stop) for start, stop in pairwise(bounds[1:])]
     first = kernel(*args, bounds[0], bounds[1])
     return [first, *(future.result() for future in futures)]
+
+
+def each(work: Callable[[T], Any], items: Iterable[T]) -> list[Any]:
+    """work(item) for every item, shared out to threads in which torch uses one core each; in no order.
+
+    One thread multiplies while another looks at what it multiplied: no step waits for the memory alone.
+    """
+    remaining = iter(list(items))
+    taking = Lock()
+
+    def take_turns(_: int) -> list[Any]:
+        done = []
+        while True:
+            with taking:
+                item = next(remaining, None)
+            if item is None:
+                return done
+            done.append(work(item))
+
+    workers = torch.get_num_threads()
+    if workers == 1:
+        return take_turns(0)
+    return [result for part in _pool(workers).map(take_turns, range(workers)) for result in part]
+
+
+def _pool(workers: int) -> ThreadPoolExecutor:
+    with _making:
+        return _make_pool(workers)
+
+
+@lru_cache(maxsize=4)
+def _make_pool(workers: int) -> ThreadPoolExecutor:
+    """Threads in which torch uses one core. Setting it in a thread also sets what later threads start with, so
+    the caller's number is set again."""
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="cosmeans")
+    together = Barrier(workers)  # makes sure that every thread of the pool runs this once
+
+    def settle_down(_: int) -> None:
+        together.wait()
+        torch.get_num_threads()  # torch sets a thread up at the first question, which would undo what follows
+        torch.set_num_threads(1)
+
+    list(pool.map(settle_down, range(workers)))
+    torch.set_num_threads(workers)
+    return pool
+
+
+if hasattr(os, "register_at_fork"):  # threads don't survive a fork
+    os.register_at_fork(after_in_child=_make_pool.cache_clear)

@@ -1,0 +1,81 @@
+"""What a fit remembers of its rows from pass to pass: one bound each, and what of it is still worth.
+
+bound_i is at least t of row i with every centroid but its own. Between passes it grows by the way that a centroid
+moved. Where few centroids moved far, those are scored for all rows, and the rest moved so little that the bound
+still proves most labels ("split": docs/algorithm.md, eq. 11).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cosmeans.backends.cpu.decide import STEP
+
+# chords: u for rounding the difference of two entries, u for the length of a row
+_OUTWARD = 1.0 + 2.0**-18
+_FEWEST = 16  # columns; a narrower product costs the same
+_WORTH = 0.95  # a split that leaves more of the work than this is no gain
+
+
+class RowBounds:
+    """8 bytes a row: bound (N,) float32 and the label (N,) int32 whose centroid it leaves out."""
+
+    def __init__(self, n_rows: int) -> None:
+        self.bound = np.full(n_rows, np.inf, np.float32)
+        self.label = np.full(n_rows, -1, np.int32)
+        self.seen = 0
+        """Rows assigned since the present pass began; a pass that was broken off leaves nothing to go on from."""
+        self._centroids: np.ndarray | None = None
+        self._leading: np.ndarray = np.empty(0, np.int64)
+
+    def movement(self, centroids: np.ndarray, leading: np.ndarray) -> np.ndarray:
+        """How far each centroid has moved since the pass before, (K,) float64, rounded up; begins a new pass.
+
+        leading: the first of each group of equal centroids. The copies of before were never scored on their own:
+        they count as moved without limit, and so does everything if the pass before was not complete.
+        """
+        moved = np.full(len(centroids), np.inf)
+        if self._centroids is not None and self.seen == len(self.bound):
+            chords = (centroids[self._leading] - self._centroids[self._leading]).astype(np.float64)
+            moved[self._leading] = np.sqrt(np.einsum("ij,ij->i", chords, chords)) * _OUTWARD
+        self._centroids, self._leading, self.seen = centroids, leading, 0
+        return moved
+
+    def shift(self, way: float) -> None:
+        """g moved by this chord: every t may have grown by as much."""
+        if way > 0.0:
+            self.bound += np.nextafter(np.float32(way * _OUTWARD + STEP), np.float32(np.inf))
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The first `heavy` columns are scored for all rows; no centroid beyond them moved farther than `farthest`."""
+
+    heavy: int
+    farthest: float
+    left: float
+    """The part of all products that is expected to be left."""
+
+
+def choose_split(moved: np.ndarray, need: np.ndarray) -> Split:
+    """The split that leaves the least work for a sample of rows.
+
+    moved  (U,) float64, descending: how far each column moved
+    need   (S,) float64: how far centroids may have moved for the bound of each row to prove its label
+    """
+    total = len(moved)
+    everything = Split(total, 0.0, 1.0)
+    if len(need) == 0:
+        return everything
+    farthest = np.append(moved, 0.0)
+    failing = 1.0 - np.searchsorted(np.sort(need), farthest, side="right") / len(need)
+    failing = 1.0 - failing  # need <= farthest: the bound does not prove the label
+    heavy = np.arange(total + 1)
+    paid = np.where(heavy == 0, 0, np.minimum(total, np.maximum(heavy, _FEWEST)))
+    work = np.where(np.isfinite(farthest), (paid + failing * (total - paid)) / total, 1.0)
+    best = int(work.argmin())
+    if work[best] > _WORTH:
+        return everything
+    return Split(best, float(farthest[best]), float(work[best]))

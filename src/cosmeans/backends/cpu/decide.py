@@ -1,0 +1,201 @@
+"""Labels from screens: which centroids a row may still belong to, proved; the few left are settled.
+
+Everything here speaks of t = <x, c - g> for one vector g shared by all centroids: the largest t has the largest
+score, and c - g is shorter than c, which makes every bound tighter (docs/algorithm.md, eq. 9 to 11).
+
+A screen gives, for row i and column j, a value s_ij from which t_ij <= v_ij + slack_i follows, with
+v_ij = s_ij factor_j scale_i + bias_j + tail_i width_j. Columns are distinct centroids, those that moved most first.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from cosmeans.backends.cpu.kernels import canonical_score, dot
+
+_JIT = {"nogil": True, "cache": True, "error_model": "numpy"}
+_ORDERLESS = {"nogil": True, "cache": True, "error_model": "numpy", "fastmath": {"nnan", "nsz", "reassoc", "contract"}}
+CHUNK = 64  # columns whose largest v is kept: only chunks that reach the threshold are looked through
+DONE, LIGHT, FULL = 0, 1, 2
+# one step of a stored float32 bound, rounded outward (numerics: bounds kept over iterations)
+STEP = 2.0**-22
+
+
+@njit(**_JIT)
+def _above(value):
+    """A float32 that is not below this float64."""
+    return np.nextafter(np.float32(value), np.float32(np.inf))
+
+
+@njit(**_JIT)
+def scan(rows, keep, column, shifted, index, error, farthest, heavy, own, rest, bound, verdict, labels, start, stop):
+    """Own t of every row, and whether the bound kept from the pass before still proves its label.
+
+    column    (B,) int32: column of the row's present centroid, -1 if it has none
+    farthest  upper bound on how far any centroid beyond the first `heavy` columns has moved since
+    Writes own (B,) float64, rest (B,) float32: upper bound of t over those columns; verdict: LIGHT rows need the
+    heavy columns, FULL rows all, DONE rows none (their label and bound are written).
+    """
+    for i in range(start, stop):
+        if not keep[i]:
+            labels[i] = -1
+            verdict[i] = DONE
+            continue
+        j = column[i]
+        rest[i] = -np.inf
+        own[i] = -np.inf
+        verdict[i] = FULL
+        if j < 0:
+            continue
+        own[i] = np.float64(dot(rows[i], shifted[j]))
+        kept = np.float64(bound[i]) + farthest
+        if own[i] - error > kept + STEP:
+            rest[i] = _above(kept + STEP)
+            verdict[i] = LIGHT
+            if heavy == 0:
+                verdict[i] = DONE
+                labels[i] = index[j]
+                bound[i] = rest[i]
+
+
+@njit(**_ORDERLESS)
+def _largest(values, factor, bias, width, scale, tail, chunks):
+    """Largest v of every chunk of columns, into `chunks`; the largest of all."""
+    size = values.shape[0]
+    top = np.float32(-np.inf)
+    for c in range((size + CHUNK - 1) // CHUNK):
+        best = np.float32(-np.inf)
+        for j in range(c * CHUNK, min(size, c * CHUNK + CHUNK)):
+            best = max(best, np.float32(values[j]) * factor[j] * scale + (bias[j] + tail * width[j]))
+        chunks[c] = best
+        top = max(top, best)
+    return top
+
+
+@njit(**_JIT)
+def _upper(value, j, factor, bias, width, scale, tail):
+    return np.float64(np.float32(value) * factor[j] * scale + (bias[j] + tail * width[j]))
+
+
+@njit(**_JIT)
+def _highest_column(values, c, factor, bias, width, scale, tail):
+    """The column of largest v in chunk c."""
+    best, where = -np.inf, c * CHUNK
+    for j in range(c * CHUNK, min(values.shape[0], c * CHUNK + CHUNK)):
+        v = _upper(values[j], j, factor, bias, width, scale, tail)
+        if v > best:
+            best, where = v, j
+    return where
+
+
+@njit(**_JIT)
+def decide(
+    values, lowest, which, rows, column, own, rest, screen, shifted, centroids, index, error, labels, bound, start, stop
+):
+    """Labels and bounds of rows which[start:stop] from screened values (G, L).
+
+    lowest   what makes a value lose: written over the row's own column, whose t is known better
+    screen   factor, bias, width (U,) and scale, tail, slack (B,): see the top of this file
+    error    of a float32 t, from `dot`
+    Returns (rows settled canonically, float32 dot products computed).
+    """
+    factor, bias, width, scales, tails, slacks = screen
+    chunks = np.empty((values.shape[1] + CHUNK - 1) // CHUNK, np.float32)
+    columns = np.empty(values.shape[1] + 2, np.int32)
+    exact = np.empty(values.shape[1] + 2, np.float64)
+    terms = np.empty(rows.shape[1], np.float64)
+    settled = dots = 0
+    for g in range(start, stop):
+        i = which[g]
+        own_column = column[i]
+        scale, tail, slack = scales[i], tails[i], np.float64(slacks[i])
+        if 0 <= own_column < values.shape[1]:
+            values[g, own_column] = lowest
+        top = np.float64(_largest(values[g], factor, bias, width, scale, tail, chunks))
+        floor = own[i] - error
+        if top + slack < floor:
+            labels[i] = index[own_column]
+            bound[i] = max(rest[i], _above(top + slack))
+            continue
+        found, floor, others = _survivors(
+            values[g], factor, bias, width, scale, tail, slack, chunks, rows[i], shifted, own_column, own[i],
+            floor, error, columns, exact,
+        )  # fmt: skip
+        dots += found
+        winner, close = _best(columns, exact, found, error)
+        if close > 1:
+            settled += 1
+            winner = _settle(columns, exact, found, error, rows[i], centroids, index, terms)
+        second = others + slack
+        for n in range(found):
+            if columns[n] != winner:
+                second = max(second, exact[n] + error)
+        labels[i] = index[winner]
+        bound[i] = max(rest[i], _above(second))
+    return settled, dots
+
+
+@njit(**_JIT)
+def _survivors(
+    values, factor, bias, width, scale, tail, slack, chunks, row, shifted, own_column, own, floor, error, columns, exact
+):
+    """Columns that may hold the largest t, with their float32 t; the own one is first if there is one.
+
+    The column of the highest bound is tried first: it raises the floor that the others must reach.
+    Returns (how many, floor, largest v among the columns left out).
+    """
+    found = 0
+    if own_column >= 0:
+        columns[0], exact[0] = own_column, own
+        found = 1
+    first = _highest_column(values, np.argmax(chunks), factor, bias, width, scale, tail)
+    if first != own_column:
+        columns[found], exact[found] = first, np.float64(dot(row, shifted[first]))
+        floor = max(floor, exact[found] - error)
+        found += 1
+    others = -np.inf
+    for c in range(chunks.shape[0]):
+        if np.float64(chunks[c]) + slack < floor:
+            others = max(others, np.float64(chunks[c]))
+            continue
+        for j in range(c * CHUNK, min(values.shape[0], c * CHUNK + CHUNK)):
+            if j == first or j == own_column:
+                continue
+            v = _upper(values[j], j, factor, bias, width, scale, tail)
+            if v + slack < floor:
+                others = max(others, v)
+                continue
+            columns[found], exact[found] = j, np.float64(dot(row, shifted[j]))
+            floor = max(floor, exact[found] - error)
+            found += 1
+    return found, floor, others
+
+
+@njit(**_JIT)
+def _best(columns, exact, found, error):
+    """Column of the largest float32 t, and how many can't be told from it."""
+    where = 0
+    for n in range(1, found):
+        if exact[n] > exact[where]:
+            where = n
+    close = 0
+    for n in range(found):
+        close += not exact[n] < exact[where] - 2.0 * error
+    return columns[where], close
+
+
+@njit(**_JIT)
+def _settle(columns, exact, found, error, row, centroids, index, terms):
+    """Column of the largest canonical score among those close to the best; the lowest centroid at a tie."""
+    highest = -np.inf
+    for n in range(found):
+        highest = max(highest, exact[n])
+    best, winner = -np.inf, columns[0]
+    for n in range(found):
+        if not exact[n] < highest - 2.0 * error:
+            j = columns[n]
+            score = canonical_score(row, centroids[index[j]], terms)
+            if score > best or (score == best and index[j] < index[winner]):
+                best, winner = score, j
+    return winner

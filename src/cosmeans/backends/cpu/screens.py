@@ -1,0 +1,178 @@
+"""Screens: cheap products that bound every score of a row from above. `decide.py` says what is done with them.
+
+A screen encodes rows and columns (centroids less a vector g) and gives what bounds t = <x, c - g>:
+
+    t_ij <= s_ij factor_j scale_i + bias_j + tail_i width_j + slack_i          (docs/algorithm.md, eq. 10)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from cosmeans import sphere
+from cosmeans.backends.cpu import encode
+from cosmeans.backends.cpu.gemm import Gemm, choose_gemm, int8_gemm
+from cosmeans.backends.cpu.threads import spread
+
+# float32 arithmetic of eq. 10: at most 8 roundings, relative to the sizes of its terms; twice that
+_ARITHMETIC = 16 * sphere.UNIT_ROUNDOFF
+# canonical scores of two centroids, 2^-46 each
+CANONICAL = 2.0**-45
+
+
+def dot_error(n_features: int, longest: float) -> float:
+    """How far a float32 product of a unit row with fl(c - g), in any order, is from <x, c - g>.
+
+    (D + 1) u |x| |c - g|: D u for the product (Jeannerod & Rump 2013), u for rounding c - g.
+    """
+    return (n_features + 1) * sphere.UNIT_ROUNDOFF * longest * (1.0 + 2.0**-18) + CANONICAL
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Encoded centroids, U columns: codes (U, .), factor, bias, width (U,) float32; the rest bounds slack."""
+
+    codes: np.ndarray
+    factor: np.ndarray
+    bias: np.ndarray
+    width: np.ndarray
+    facts: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Codes:
+    """Encoded rows of one block: codes (B, .), scale, tail, slack (B,) float32."""
+
+    codes: np.ndarray
+    scale: np.ndarray
+    tail: np.ndarray
+    slack: np.ndarray
+
+
+class Screen(Protocol):
+    """One way of multiplying cheaply."""
+
+    name: str
+    dtype: type
+    lowest: Any
+    """A value below every product."""
+
+    def columns(self, shifted: np.ndarray) -> Columns:
+        """Encode fl(c - g), (U, D) float32."""
+        ...
+
+    def rows(self, rows: np.ndarray, start: int, columns: Columns) -> Codes:
+        """Encode unit rows (B, D) float32; start: index of the first in its source, -1 if it has none."""
+        ...
+
+    def multiply(self, codes: np.ndarray, columns: np.ndarray, out: np.ndarray) -> None:
+        """out = codes @ columns^T."""
+        ...
+
+
+class Float32Screen:
+    """The product itself: what can't be told apart afterwards is settled canonically."""
+
+    name = "float32"
+    dtype = np.float32
+    lowest = np.float32(-np.inf)
+
+    def __init__(self, n_clusters: int, n_features: int) -> None:
+        self.multiply: Gemm = choose_gemm(n_clusters, n_features)
+        self._ones = np.ones(0, np.float32)
+
+    def columns(self, shifted: np.ndarray) -> Columns:
+        size = len(shifted)
+        error = dot_error(shifted.shape[1], longest(shifted)) * (1.0 + 2.0**-20)
+        return Columns(shifted, np.ones(size, np.float32), *np.zeros((2, size), np.float32), np.float32(error))
+
+    def rows(self, rows: np.ndarray, start: int, columns: Columns) -> Codes:
+        size = len(rows)
+        slack = np.full(size, np.nextafter(columns.facts, np.float32(np.inf)), np.float32)
+        return Codes(rows, np.ones(size, np.float32), np.zeros(size, np.float32), slack)
+
+
+@dataclass(frozen=True, slots=True)
+class _Int8Facts:
+    """longest |c - g|, longest encoded column, largest |bias|: upper bounds."""
+
+    longest: float
+    encoded: float
+    bias: float
+
+
+class Int8Rows:
+    """8-bit copies of rows around a middle, D + 12 bytes a row, each made when it is first asked for."""
+
+    def __init__(self, n_rows: int, n_features: int) -> None:
+        self.codes = np.empty((n_rows, n_features), np.int8)
+        self.scale = np.zeros(n_rows, np.float32)  # 0: not made yet
+        self.length = np.empty(n_rows, np.float32)
+        self.residual = np.empty(n_rows, np.float32)
+
+    def block(self, rows: np.ndarray, middle: np.ndarray, span: slice) -> tuple[np.ndarray, ...]:
+        parts = (self.codes[span], self.scale[span], self.length[span], self.residual[span])
+        if not parts[1].all():
+            spread(encode.to_int8, rows, middle, *parts, size=len(rows))
+        return parts
+
+
+class Int8Screen:
+    """Integer products of 8-bit copies: exact, so only what the copies lost is bounded (Cauchy and Schwarz)."""
+
+    name = "int8"
+    dtype = np.int32
+    lowest = np.int32(-(2**31))
+
+    def __init__(self, middle: np.ndarray, n_rows: int, keep_codes: bool) -> None:
+        self.middle = middle
+        self.kept = Int8Rows(n_rows, len(middle)) if keep_codes else None
+
+    def columns(self, shifted: np.ndarray) -> Columns:
+        size, n_features = shifted.shape
+        codes = np.empty((size, n_features), np.int8)
+        scale, length, residual = np.empty((3, size), np.float32)
+        nothing = np.zeros(n_features, np.float32)
+        spread(encode.to_int8, shifted, nothing, codes, scale, length, residual, size=size)
+        bias = (shifted.astype(np.float64) @ self.middle.astype(np.float64)).astype(np.float32)
+        facts = _Int8Facts(longest(shifted), float(length.max()), float(np.abs(bias).max()))
+        return Columns(codes, scale, bias, residual, facts)
+
+    def rows(self, rows: np.ndarray, start: int, columns: Columns) -> Codes:
+        size = len(rows)
+        if self.kept is not None and start >= 0:
+            codes, scale, length, residual = self.kept.block(rows, self.middle, slice(start, start + size))
+        else:
+            codes = np.empty(rows.shape, np.int8)
+            scale, length, residual = np.empty((3, size), np.float32)
+            spread(encode.to_int8, rows, self.middle, codes, scale, length, residual, size=size)
+        facts = columns.facts
+        sizes = length * np.float64(facts.encoded + 1.0) + facts.bias
+        middle = facts.longest * 4 * sphere.UNIT_ROUNDOFF  # u |c - g| for rounding c - g, and <m, c - g> in float64
+        slack = residual * np.float64(facts.longest) * (1 + 2.0**-18) + sizes * _ARITHMETIC + middle + CANONICAL
+        return Codes(codes, scale, length, np.nextafter(slack.astype(np.float32), np.float32(np.inf)))
+
+    def multiply(self, codes: np.ndarray, columns: np.ndarray, out: np.ndarray) -> None:
+        int8_gemm(codes, columns, out)
+
+
+def longest(rows: np.ndarray) -> float:
+    """Upper bound on the length of every row."""
+    wide = rows.astype(np.float64)
+    return float(np.sqrt(np.einsum("ij,ij->i", wide, wide).max())) * (1.0 + 2.0**-20)
+
+
+def product(screen: Screen, codes: np.ndarray, columns: np.ndarray, scratch: np.ndarray) -> np.ndarray:
+    """codes (G, .) times columns (L, .), in memory that is used again."""
+    out = scratch[: len(codes) * len(columns)].view(screen.dtype).reshape(len(codes), len(columns))
+    screen.multiply(codes, columns, out)
+    return out
+
+
+def middle_of(sample: np.ndarray) -> np.ndarray:
+    """Mean of some unit rows, float32 (D,): a vector as good as any other, and shorter residuals if rows lean."""
+    return torch.from_numpy(sample).to(torch.float64).mean(0).to(torch.float32).numpy()

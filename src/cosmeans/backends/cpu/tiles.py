@@ -1,0 +1,130 @@
+"""One batch, block by block: bounds, then a screen for the rows they don't settle, then the decision."""
+
+from __future__ import annotations
+
+from threading import local
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cosmeans.backends.cpu import decide, kernels
+from cosmeans.backends.cpu.passes import Pass
+from cosmeans.backends.cpu.screens import Codes, Screen, product
+from cosmeans.backends.cpu.threads import each, spread
+from cosmeans.data import NO_LABEL, Batch
+
+_BLOCK_BYTES = 4 << 20  # float32 rows of one block
+_BLOCK_ROWS = (256, 4096)
+_TILE_BYTES = 2 << 20  # products of one tile: they stay in the cache until they are decided
+_TILE_ROWS = 128  # fewer rows make a product slow
+_SINGLE = 1024  # a batch up to this size is one block: sharing it out costs more than it brings
+_memory = local()
+
+
+def assign_blocks(batch: Batch, chosen: Pass, before: np.ndarray, labels: np.ndarray) -> tuple[int, int]:
+    """Labels (B,) int32 of a batch. Returns (rows settled canonically, dot products computed)."""
+    size = len(batch)
+    if len(chosen.index) == 1:
+        labels[:] = np.where(keep_of(batch, slice(None)), chosen.index[0], NO_LABEL)
+        chosen.remember(batch.span, labels)
+        return 0, 0
+    step = size if size <= _SINGLE else _block_rows(size, batch.rows.shape[1])
+    spans = [slice(start, min(size, start + step)) for start in range(0, size, step)]
+
+    def work(span: slice) -> tuple[int, int]:
+        return _assign_block(batch, span, chosen, before[span], labels[span])
+
+    counts = each(work, spans) if len(spans) > 1 else [work(spans[0])]
+    chosen.remember(batch.span, labels)
+    return sum(settled for settled, _ in counts), sum(dots for _, dots in counts)
+
+
+def _assign_block(batch: Batch, span: slice, chosen: Pass, before: np.ndarray, labels: np.ndarray) -> tuple[int, int]:
+    rows, keep = unit_rows(batch, span), keep_of(batch, span)
+    size = len(rows)
+    start = batch.start + span.start
+    bound = chosen.bounds(slice(start, start + size), before)
+    column = np.where(before >= 0, chosen.column[before], NO_LABEL).astype(np.int32)
+    own, rest, verdict = np.empty(size), np.empty(size, np.float32), np.empty(size, np.uint8)
+    spread(
+        decide.scan,
+        *(rows, keep, column, chosen.shifted, chosen.index, chosen.error),
+        *(chosen.split.farthest, chosen.split.heavy, own, rest, bound, verdict, labels),
+        size=size,
+    )
+    settled, dots = 0, size - int((column < 0).sum())
+    codes: Codes | None = None
+    for kind, width in ((decide.FULL, len(chosen.index)), (decide.LIGHT, chosen.split.heavy)):
+        which = np.flatnonzero(verdict == kind).astype(np.int32)
+        if len(which) == 0:
+            continue
+        if codes is None:
+            codes = chosen.screen.rows(rows, start, chosen.columns)
+        dots += len(which) * width
+        for part in _tiles(which, width):
+            values = _screened(chosen.screen, codes, part, size, chosen.columns.codes[:width])
+            encoded = (*chosen.factors(width), codes.scale, codes.tail, codes.slack)
+            for counts in spread(
+                decide.decide,
+                *(values, chosen.screen.lowest, part, rows, column, own, rest, encoded, chosen.shifted),
+                *(chosen.centroids, chosen.index, chosen.error, labels, bound),
+                size=len(part),
+            ):
+                settled += counts[0]
+                dots += counts[1]
+    return settled, dots
+
+
+def _screened(screen: Screen, codes: Codes, which: np.ndarray, size: int, columns: np.ndarray) -> np.ndarray:
+    """Products of some rows of a block with columns; rows that follow one another aren't copied."""
+    first, last = int(which[0]), int(which[-1])
+    if last - first + 1 == len(which):
+        chosen = codes.codes[first : last + 1]
+    else:
+        chosen = codes.codes[which]
+    return product(screen, chosen, columns, _scratch(len(which) * len(columns)))
+
+
+def _tiles(which: np.ndarray, width: int) -> list[np.ndarray]:
+    rows = max(_TILE_ROWS, _TILE_BYTES // (4 * width))
+    parts = max(1, round(len(which) / rows))
+    return np.array_split(which, parts)
+
+
+def _block_rows(size: int, n_features: int) -> int:
+    """Rows of a block: a few megabytes, and enough blocks to go round."""
+    fewest, most = _BLOCK_ROWS
+    rows = min(most, max(fewest, _BLOCK_BYTES // (4 * n_features)))
+    shares = -(-size // rows)
+    return -(-size // max(shares, min(2 * torch.get_num_threads(), size // fewest)))
+
+
+def _scratch(values: int) -> np.ndarray:
+    """Memory of this thread, used again and again: 4 bytes a value."""
+    if getattr(_memory, "values", np.empty(0)).size < values:
+        _memory.values = np.empty(values, np.float32)
+    held: np.ndarray = _memory.values
+    return held
+
+
+def float32_rows(rows: Tensor) -> np.ndarray:
+    """float32 rows with unit stride along D; a view where they are that already."""
+    return rows.to(torch.float32).contiguous().numpy()
+
+
+def unit_rows(batch: Batch, span: slice) -> np.ndarray:
+    """Unit rows of a span (subnormal entries left in: only canonical scores see them, and they clean)."""
+    rows = float32_rows(batch.rows[span])
+    if batch.norms is None:
+        return rows
+    norms = batch.norms[span].numpy()
+    out = np.empty_like(rows)
+    spread(kernels.unit_rows, rows, norms, out, size=len(rows))
+    return out
+
+
+def keep_of(batch: Batch, span: slice) -> np.ndarray:
+    if batch.keep is None:
+        return np.ones(len(batch.rows[span]), np.bool_)
+    return batch.keep[span].numpy()
