@@ -159,9 +159,9 @@ class Figures:
     @classmethod
     def of(cls, numbers: list[float]) -> Figures:
         """From float64 numbers in the order of the fields."""
-        real, whole = numbers[:3], [int(number) for number in numbers[3:]]
-        assigned, largest, empty, lost, moved, changed, settled = whole
-        return cls(*real, assigned, largest, empty, lost, bool(moved), changed, settled)
+        similarity, shift, sizes = numbers[:3]
+        assigned, largest, empty, lost, moved, changed, settled = map(int, numbers[3:])
+        return cls(similarity, shift, sizes, assigned, largest, empty, lost, bool(moved), changed, settled)
 
 
 @dataclass(frozen=True, slots=True)
