@@ -63,8 +63,7 @@ def fit(
         observer.iteration(history.iterations[-1])
         stop = _stop_reason(figures, options, len(history))
         # at a fixed point the labels at hand, under centroids of the same bits, are the last ones
-        standing = stop is StopReason.FIXED_POINT and state.under is not None
-        centroids = state.under if standing else new
+        centroids = state.under if stop is StopReason.FIXED_POINT and state.under is not None else new
     if state.under is not centroids:
         observer.epoch(len(history) + 1, 0)
         sweep(rows, centroids, state, backend, observer, to_the_end=True)

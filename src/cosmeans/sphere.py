@@ -159,7 +159,9 @@ class Figures:
     @classmethod
     def of(cls, numbers: list[float]) -> Figures:
         """From float64 numbers in the order of the fields."""
-        return cls(*numbers[:3], *map(int, numbers[3:7]), bool(numbers[7]), *map(int, numbers[8:]))
+        similarity, shift, sizes = numbers[:3]
+        assigned, largest, empty, lost, moved, changed, settled = map(int, numbers[3:])
+        return cls(similarity, shift, sizes, assigned, largest, empty, lost, bool(moved), changed, settled)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,9 +172,7 @@ class Outcome:
     read: Callable[[], Figures]
 
 
-def outcome(
-    direction: Tensor, count: Tensor, previous: Tensor, total: int, changed: int, settled: int
-) -> Outcome:
+def outcome(direction: Tensor, count: Tensor, previous: Tensor, total: int, changed: int, settled: int) -> Outcome:
     """The update that follows these sums, with the figures of the epoch."""
     update = update_centroids(direction, previous)
     sizes = count.to(torch.float64)
