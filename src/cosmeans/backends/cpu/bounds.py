@@ -40,7 +40,7 @@ class RowBounds:
         if self._centroids is not None and self.seen == len(self.bound):
             chords = (centroids[self._leading] - self._centroids[self._leading]).astype(np.float64)
             moved[self._leading] = np.sqrt(np.einsum("ij,ij->i", chords, chords)) * _OUTWARD
-        self._centroids, self._leading, self.seen = centroids, leading, 0
+        self._centroids, self._leading, self.seen = centroids.copy(), leading, 0
         return moved
 
     def shift(self, way: float) -> None:
@@ -70,8 +70,7 @@ def choose_split(moved: np.ndarray, need: np.ndarray) -> Split:
     if len(need) == 0:
         return everything
     farthest = np.append(moved, 0.0)
-    failing = 1.0 - np.searchsorted(np.sort(need), farthest, side="right") / len(need)
-    failing = 1.0 - failing  # need <= farthest: the bound does not prove the label
+    failing = np.searchsorted(np.sort(need), farthest, side="right") / len(need)  # need <= farthest: not proved
     heavy = np.arange(total + 1)
     paid = np.where(heavy == 0, 0, np.minimum(total, np.maximum(heavy, _FEWEST)))
     work = np.where(np.isfinite(farthest), (paid + failing * (total - paid)) / total, 1.0)

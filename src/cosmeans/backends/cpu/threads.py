@@ -19,10 +19,16 @@ import torch
 _SMALLEST_SHARE = 64  # rows; below this a thread costs more than it brings
 T = TypeVar("T")
 _making = Lock()
+_compiling = Lock()
 
 
 def spread(kernel: Callable[..., Any], *args: Any, size: int, smallest: int = _SMALLEST_SHARE) -> list[Any]:
-    """kernel(*args, start, stop) over [0, size) cut into one range per thread; what each returned."""
+    """kernel(*args, start, stop) over [0, size) cut into one range per thread; what each returned.
+
+    A kernel is compiled by its first call: on no rows, one thread at a time. Two at once have been seen to fail.
+    """
+    with _compiling:
+        kernel(*args, 0, 0)
     shares = max(1, min(torch.get_num_threads(), size // smallest))
     if shares == 1:
         return [kernel(*args, 0, size)]
