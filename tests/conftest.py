@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import sys
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
+from numba.core.dispatcher import Dispatcher
 
 from cosmeans.backends.cpu import CpuBackend
 from cosmeans.backends.reference import ReferenceBackend
@@ -48,9 +51,15 @@ def poisoned(monkeypatch):
 
         return made
 
-    for module in (torch, np):
-        for name in ("empty", "empty_like"):
-            monkeypatch.setattr(module, name, poison(getattr(module, name)))
+    names = ("empty", "empty_like")
+    for name in names:
+        monkeypatch.setattr(torch, name, poison(getattr(torch, name)))
+    numpy = ModuleType("numpy")
+    vars(numpy).update(vars(np), **{name: poison(getattr(np, name)) for name in names})
+    for module in [module for name, module in sys.modules.items() if name.startswith("cosmeans.")]:
+        compiled = any(isinstance(value, Dispatcher) for value in vars(module).values())
+        if vars(module).get("np") is np and not compiled:  # a compiler must find the real one
+            monkeypatch.setattr(module, "np", numpy)
 
 
 @pytest.fixture
