@@ -175,7 +175,7 @@ def peak():
 
 n, d, kind = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 generator = torch.Generator().manual_seed(0)
-KMeans(8, epochs=2, random_state=0, verbose=0).fit(torch.randn(3000, d, generator=generator))  # compiled, loaded
+KMeans(8, epochs=2, random_state=0, verbose=0).fit(torch.randn(9000, d, generator=generator))  # compiled, loaded
 rows = torch.empty(n, d)
 for part in rows.split(4096):
     part.normal_(generator=generator)

@@ -26,6 +26,8 @@ class RowSource(Protocol):
 
     n_rows: int
     n_features: int
+    n_bytes: int
+    """Size of the rows as they lie: what is kept beside them is measured by it."""
     device: torch.device
     scale: int
     """s of rule 4, from the total weight of all rows."""

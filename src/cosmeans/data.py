@@ -39,19 +39,36 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class Work:
+    """What labels cost a backend that counts it; batches add up.
+
+    dots      dot products of a row with a centroid that were computed, in any precision
+    skipped   those of all rows with all centroids that a bound made unnecessary
+    kept      bytes that the backend holds of the rows from pass to pass
+    strategy  how it went about this pass, in words
+    """
+
+    dots: int
+    skipped: int
+    kept: int
+    strategy: str
+
+    def __add__(self, other: Work) -> Work:
+        return Work(self.dots + other.dots, self.skipped + other.skipped, other.kept, other.strategy)
+
+
+@dataclass(frozen=True, slots=True)
 class Assignment:
     """The labels of one batch.
 
     labels   (B,) int32; -1 for rows not kept
     settled  rows that the screen could not certify and canonical scores decided
-    dots     dot products computed, in any precision; None: not counted
-    strategy how the backend went about it, in words; "" where there is but one way
+    work     None: not counted
     """
 
     labels: Tensor
     settled: int | Tensor
-    dots: int | None = None
-    strategy: str = ""
+    work: Work | None = None
 
 
 @dataclass(frozen=True, slots=True)

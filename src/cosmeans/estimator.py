@@ -50,6 +50,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     nonfinite : "error" or "skip". Rows with NaN or infinity.
     empty_clusters : "move", "keep" or "error". A cluster without direction moves to the worst-fitting row.
     backend : "auto", "cpu", "gpu" or "reference". Speed only.
+    strategy : "auto", "float32", "split" or "int8". How the CPU saves work (docs/cpu.md). Speed only.
+    memory_limit : int or None. Bytes the CPU may keep beside the rows to save work; None: an eighth of the rows.
     device : "auto", "cpu", "cuda" or "cuda:1". Where to compute; "auto" takes a GPU with room for the rows.
 
     Attributes
@@ -82,6 +84,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         nonfinite: str = "error",
         empty_clusters: str = "move",
         backend: str = "auto",
+        strategy: str = "auto",
+        memory_limit: int | None = None,
         device: str = "auto",
     ) -> None:
         self.n_clusters = n_clusters
@@ -98,6 +102,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         self.nonfinite = nonfinite
         self.empty_clusters = empty_clusters
         self.backend = backend
+        self.strategy = strategy
+        self.memory_limit = memory_limit
         self.device = device
 
     # ------------------------------------------------------------------ fit

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cosmeans import sphere
 from cosmeans.contracts import Backend, Group, Observer, RowSource
-from cosmeans.data import NO_LABEL, ClusterSums
+from cosmeans.data import NO_LABEL, ClusterSums, Work
 from cosmeans.options import FitOptions
 from cosmeans.relocate import relocate
 from cosmeans.result import FitResult, History, Iteration, StopReason
@@ -59,7 +59,7 @@ def fit(
             ahead.clear()
         seconds = time.perf_counter() - started
         started += seconds
-        history.iterations.append(_iteration(figures, len(centroids), moved, seconds))
+        history.iterations.append(_iteration(figures, epoch.work, len(centroids), moved, seconds))
         observer.iteration(history.iterations[-1])
         stop = _stop_reason(figures, options, len(history))
         # at a fixed point the labels at hand, under centroids of the same bits, are the last ones
@@ -74,10 +74,11 @@ def fit(
 
 @dataclass(frozen=True, slots=True)
 class _Epoch:
-    """An epoch on its way: the centroids its rows were assigned to, and what followed."""
+    """An epoch on its way: the centroids its rows were assigned to, what followed, and what it cost."""
 
     before: Tensor
     outcome: Outcome
+    work: Work | None
 
 
 def _launch(
@@ -87,7 +88,8 @@ def _launch(
     counts = sweep(rows, centroids, state, backend, observer)
     if counts is None:
         return None
-    return _Epoch(centroids, backend.update(group.sum(state.sums), centroids, rows.total, *counts))
+    outcome = backend.update(group.sum(state.sums), centroids, rows.total, counts.changed, counts.settled)
+    return _Epoch(centroids, outcome, counts.work)
 
 
 def _finish(
@@ -114,7 +116,7 @@ def _stop_reason(figures: Figures, options: FitOptions, epochs: int) -> StopReas
     return StopReason.EPOCHS if epochs == options.epochs else None
 
 
-def _iteration(figures: Figures, n_clusters: int, moved: int, seconds: float) -> Iteration:
+def _iteration(figures: Figures, work: Work | None, n_clusters: int, moved: int, seconds: float) -> Iteration:
     return Iteration(
         similarity=figures.similarity,
         shift=figures.squared_shift**0.5,
@@ -125,6 +127,10 @@ def _iteration(figures: Figures, n_clusters: int, moved: int, seconds: float) ->
         largest=figures.largest,
         empty=figures.empty,
         seconds=seconds,
+        strategy=work.strategy if work else "",
+        dots=work.dots if work else None,
+        skipped=work.skipped if work else None,
+        kept_bytes=work.kept if work else None,
     )
 
 
@@ -174,6 +180,19 @@ class _State:
         return cls(_no_labels(rows, centroids), sums)
 
 
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    """What a pass did: rows that changed, rows that were settled, and the work where it is counted."""
+
+    changed: int | Tensor = 0
+    settled: int | Tensor = 0
+    work: Work | None = None
+
+    def __add__(self, other: _Counts) -> _Counts:
+        work = other.work if self.work is None or other.work is None else self.work + other.work
+        return _Counts(self.changed + other.changed, self.settled + other.settled, work)
+
+
 def sweep(
     rows: RowSource,
     centroids: Tensor,
@@ -181,26 +200,25 @@ def sweep(
     backend: Backend,
     observer: Observer,
     to_the_end: bool = False,
-) -> tuple[int | Tensor, int | Tensor] | None:
-    """One pass: assign every batch and move the rows that changed. Returns (changed, settled).
+) -> _Counts | None:
+    """One pass: assign every batch and move the rows that changed.
 
     None: a stop was requested, and some batches keep the labels of the pass before.
     """
     prepared = backend.prepare(centroids)
-    changed: int | Tensor = 0
-    settled: int | Tensor = 0
+    counts = _Counts()
     state.under = None
     for batch in rows.batches():
         if observer.stop_requested and not to_the_end:
             return None
         before = state.labels[batch.span]
         assignment = backend.assign(batch, prepared, before)
-        changed = changed + backend.accumulate(batch, before, assignment.labels, state.sums)
-        settled = settled + assignment.settled
+        changed = backend.accumulate(batch, before, assignment.labels, state.sums)
+        counts = counts + _Counts(changed, assignment.settled, assignment.work)
         state.labels[batch.span] = assignment.labels
         observer.batch(len(batch))
     state.under = centroids
-    return changed, settled
+    return counts
 
 
 def imbalance(squared_sizes: float, rows: int, n_clusters: int) -> float:

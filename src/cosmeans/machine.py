@@ -27,7 +27,7 @@ def choose_backend(options: FitOptions, rows: Tensor, say: Callable[[str], None]
     if options.backend == "reference":
         return ReferenceBackend(device)
     if device.type == "cpu" and options.backend != "gpu":
-        return CpuBackend()
+        return CpuBackend(options.strategy, options.memory_limit)
     if options.backend == "cpu":
         raise BackendUnavailableError(f'backend="cpu" can\'t run on {device}. Pass device="cpu" or backend="auto".')
     return _gpu(device)

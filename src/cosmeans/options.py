@@ -79,6 +79,19 @@ class FitOptions:
         choices=("auto", "cpu", "gpu", "reference"),
         help="what computes; the answer does not depend on it",
     )
+    strategy: str = option(
+        "auto",
+        kind=str,
+        choices=("auto", "float32", "split", "int8"),
+        help="how the CPU finds labels: chosen before every pass, or one by name; the answer does not depend on it",
+    )
+    memory_limit: int | None = option(
+        None,
+        at_least=0,
+        none=True,
+        help="bytes that may be kept of the rows from pass to pass; default: an eighth of the rows, if twice as much is "
+        "free",
+    )
     device: str = option(
         "auto", kind=str, help='where to compute: "auto", "cpu", "cuda", "cuda:1"; the answer does not depend on it'
     )

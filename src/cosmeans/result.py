@@ -41,6 +41,10 @@ class Iteration:
     largest     rows in the largest cluster
     empty       clusters without a row
     seconds     wall time of the epoch
+    strategy    how the backend found the labels, in words; the labels do not depend on it
+    dots        dot products of rows with centroids that were computed, in any precision; None: not counted
+    skipped     dot products that a bound made unnecessary
+    kept_bytes  memory held of the rows from epoch to epoch, beside the rows
     """
 
     similarity: float
@@ -52,6 +56,10 @@ class Iteration:
     largest: int
     empty: int
     seconds: float
+    strategy: str = ""
+    dots: int | None = None
+    skipped: int | None = None
+    kept_bytes: int | None = None
 
 
 @dataclass(slots=True)

@@ -175,18 +175,32 @@ class Outcome:
 def outcome(direction: Tensor, count: Tensor, previous: Tensor, total: int, changed: int, settled: int) -> Outcome:
     """The update that follows these sums, with the figures of the epoch."""
     update = update_centroids(direction, previous)
+    mean, shift = similarity(direction, previous, total), squared_shift(update.centroids, previous)
+    return finished(update, previous, float(mean), float(shift), count, changed, settled)
+
+
+def finished(
+    update: Update,
+    previous: Tensor,
+    similarity: float,
+    squared_shift: float,
+    count: Tensor,
+    changed: int,
+    settled: int,
+) -> Outcome:
+    """An update whose figures are known, from wherever they were computed."""
     sizes = count.to(torch.float64)
     figures = Figures(
-        similarity=float(similarity(direction, previous, total)),
-        squared_shift=float(squared_shift(update.centroids, previous)),
+        similarity=similarity,
+        squared_shift=squared_shift,
         squared_sizes=float((sizes * sizes).sum()),
         assigned=int(count.sum()),
         largest=int(count.max()),
         empty=int((count == 0).sum()),
         lost=int(update.lost.sum()),
         moved=not torch.equal(update.centroids, previous),
-        changed=int(changed),
-        settled=int(settled),
+        changed=changed,
+        settled=settled,
     )
     return Outcome(update, lambda: figures)
 

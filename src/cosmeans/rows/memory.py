@@ -50,6 +50,7 @@ class MemoryRows:
     ) -> None:
         self.rows = rows
         self.n_rows, self.n_features = rows.shape
+        self.n_bytes = rows.nbytes
         self.device = rows.device
         self.batch_size = batch_size or choose_batch_size(self.n_rows, self.n_features, self.device)
         weights, self._exponent = prepare_weights(sample_weight, self.n_rows)

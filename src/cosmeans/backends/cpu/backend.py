@@ -22,7 +22,7 @@ class CpuBackend:
     """Screens blocks of rows with cheap products, proves most labels, settles the rest (docs/algorithm.md, 3).
 
     strategy      "auto" chooses before every pass from a sample; the other names force one (docs/cpu.md)
-    memory_limit  bytes that may be kept of the rows between passes; None: D + 20 a row, if half as much is free
+    memory_limit  bytes that may be kept of the rows between passes; None: an eighth of their size, if half is free
     """
 
     name = "cpu"
@@ -45,8 +45,8 @@ class CpuBackend:
 
     def assign(self, batch: Batch, prepared: Pass, before: Tensor) -> Assignment:
         labels = torch.empty(len(batch), dtype=torch.int32)
-        settled, dots = assign_blocks(batch, prepared, before.numpy(), labels.numpy())
-        return Assignment(labels, settled, dots, prepared.strategy)
+        settled, work = assign_blocks(batch, prepared, before.numpy(), labels.numpy())
+        return Assignment(labels, settled, work)
 
     def accumulate(self, batch: Batch, before: Tensor, after: Tensor, into: ClusterSums) -> int:
         old, new = before.numpy(), after.numpy()
@@ -68,7 +68,16 @@ class CpuBackend:
     def update(
         self, sums: ClusterSums, previous: Tensor, total: int, changed: int | Tensor, settled: int | Tensor
     ) -> sphere.Outcome:
-        return sphere.outcome(sums.direction, sums.count, previous, total, int(changed), int(settled))
+        centroids, lost = torch.empty_like(previous), torch.empty(len(previous), dtype=torch.bool)
+        own, shift = torch.empty((2, len(previous)), dtype=torch.float64)
+        spread(
+            kernels.update,
+            *(sums.direction.numpy(), previous.numpy(), centroids.numpy(), lost.numpy(), own.numpy(), shift.numpy()),
+            size=len(previous),
+        )
+        update = sphere.Update(centroids, lost)
+        similarity = float(sphere.tree_sum(own)) / float(total)
+        return sphere.finished(update, previous, similarity, float(shift.max()), sums.count, int(changed), int(settled))
 
     def scores(self, batch: Batch, centroids: Tensor, labels: Tensor) -> Tensor:
         out = torch.empty(len(batch), dtype=torch.float64)

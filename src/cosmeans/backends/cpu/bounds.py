@@ -12,15 +12,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from cosmeans.backends.cpu.decide import STEP
+from cosmeans.backends.cpu.screens import lengths
 
-# chords: u for rounding the difference of two entries, u for the length of a row
+# of a chord: the length of a row is up to 1 + 2^-20
 _OUTWARD = 1.0 + 2.0**-18
+ROW_BYTES = 8  # what is kept of a row
 _FEWEST = 16  # columns; a narrower product costs the same
 _WORTH = 0.95  # a split that leaves more of the work than this is no gain
 
 
 class RowBounds:
-    """8 bytes a row: bound (N,) float32 and the label (N,) int32 whose centroid it leaves out."""
+    """bound (N,) float32 and the label (N,) int32 whose centroid it leaves out."""
 
     def __init__(self, n_rows: int) -> None:
         self.bound = np.full(n_rows, np.inf, np.float32)
@@ -30,6 +32,10 @@ class RowBounds:
         self._centroids: np.ndarray | None = None
         self._leading: np.ndarray = np.empty(0, np.int64)
 
+    @property
+    def n_bytes(self) -> int:
+        return ROW_BYTES * len(self.bound)
+
     def movement(self, centroids: np.ndarray, leading: np.ndarray) -> np.ndarray:
         """How far each centroid has moved since the pass before, (K,) float64, rounded up; begins a new pass.
 
@@ -38,8 +44,7 @@ class RowBounds:
         """
         moved = np.full(len(centroids), np.inf)
         if self._centroids is not None and self.seen == len(self.bound):
-            chords = (centroids[self._leading] - self._centroids[self._leading]).astype(np.float64)
-            moved[self._leading] = np.sqrt(np.einsum("ij,ij->i", chords, chords)) * _OUTWARD
+            moved[self._leading] = lengths(centroids, self._centroids)[self._leading] * _OUTWARD
         self._centroids, self._leading, self.seen = centroids.copy(), leading, 0
         return moved
 

@@ -4,7 +4,8 @@ Everything here speaks of t = <x, c - g> for one vector g shared by all centroid
 score, and c - g is shorter than c, which makes every bound tighter (docs/algorithm.md, eq. 9 to 11).
 
 A screen gives, for row i and column j, a value s_ij from which t_ij <= v_ij + slack_i follows, with
-v_ij = s_ij factor_j scale_i + bias_j + tail_i width_j. Columns are distinct centroids, those that moved most first.
+v_ij = s_ij factor_j scale_i + bias_j + tail_i width_j, or v_ij = s_ij where factor is None. Columns are distinct
+centroids, those that moved most first.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from cosmeans.backends.cpu.kernels import canonical_score, dot
 
 _JIT = {"nogil": True, "cache": True, "error_model": "numpy"}
 _ORDERLESS = {"nogil": True, "cache": True, "error_model": "numpy", "fastmath": {"nnan", "nsz", "reassoc", "contract"}}
-CHUNK = 64  # columns whose largest v is kept: only chunks that reach the threshold are looked through
+LANES = 64  # lane l holds columns l, l + 64, ...: only lanes that reach the threshold are looked through
 DONE, LIGHT, FULL = 0, 1, 2
 # one step of a stored float32 bound, rounded outward (numerics: bounds kept over iterations)
 STEP = 2.0**-22
@@ -60,29 +61,36 @@ def scan(rows, keep, column, shifted, index, error, farthest, heavy, own, rest, 
 
 
 @njit(**_ORDERLESS)
-def _largest(values, factor, bias, width, scale, tail, chunks):
-    """Largest v of every chunk of columns, into `chunks`; the largest of all."""
-    size = values.shape[0]
+def _upper(value, j, factor, bias, width, scale, tail):
+    """v of one column; the branch is taken when this is compiled."""
+    if factor is None:
+        return np.float32(value)
+    return np.float32(value) * factor[j] * scale + (bias[j] + tail * width[j])
+
+
+@njit(**_ORDERLESS)
+def _fill_lanes(values, factor, bias, width, scale, tail, lanes):
+    """Largest v of every lane, and of all. Lanes rather than runs of columns: this loop is all vectors."""
+    for lane in range(LANES):
+        lanes[lane] = -np.inf
+    whole = values.shape[0] // LANES * LANES
+    for first in range(0, whole, LANES):
+        for lane in range(LANES):
+            j = first + lane
+            lanes[lane] = max(lanes[lane], _upper(values[j], j, factor, bias, width, scale, tail))
+    for j in range(whole, values.shape[0]):
+        lanes[j - whole] = max(lanes[j - whole], _upper(values[j], j, factor, bias, width, scale, tail))
     top = np.float32(-np.inf)
-    for c in range((size + CHUNK - 1) // CHUNK):
-        best = np.float32(-np.inf)
-        for j in range(c * CHUNK, min(size, c * CHUNK + CHUNK)):
-            best = max(best, np.float32(values[j]) * factor[j] * scale + (bias[j] + tail * width[j]))
-        chunks[c] = best
-        top = max(top, best)
+    for lane in range(LANES):
+        top = max(top, lanes[lane])
     return top
 
 
 @njit(**_JIT)
-def _upper(value, j, factor, bias, width, scale, tail):
-    return np.float64(np.float32(value) * factor[j] * scale + (bias[j] + tail * width[j]))
-
-
-@njit(**_JIT)
-def _highest_column(values, c, factor, bias, width, scale, tail):
-    """The column of largest v in chunk c."""
-    best, where = -np.inf, c * CHUNK
-    for j in range(c * CHUNK, min(values.shape[0], c * CHUNK + CHUNK)):
+def _highest_column(values, lane, factor, bias, width, scale, tail):
+    """The column of largest v in a lane."""
+    best, where = np.float32(-np.inf), lane
+    for j in range(lane, values.shape[0], LANES):
         v = _upper(values[j], j, factor, bias, width, scale, tail)
         if v > best:
             best, where = v, j
@@ -96,12 +104,12 @@ def decide(
     """Labels and bounds of rows which[start:stop] from screened values (G, L).
 
     lowest   what makes a value lose: written over the row's own column, whose t is known better
-    screen   factor, bias, width (U,) and scale, tail, slack (B,): see the top of this file
+    screen   factor, bias, width (U,) or three times None, and scale, tail, slack (B,): see the top of this file
     error    of a float32 t, from `dot`
     Returns (rows settled canonically, float32 dot products computed).
     """
     factor, bias, width, scales, tails, slacks = screen
-    chunks = np.empty((values.shape[1] + CHUNK - 1) // CHUNK, np.float32)
+    lanes = np.empty(LANES, np.float32)
     columns = np.empty(values.shape[1] + 2, np.int32)
     exact = np.empty(values.shape[1] + 2, np.float64)
     terms = np.empty(rows.shape[1], np.float64)
@@ -112,14 +120,14 @@ def decide(
         scale, tail, slack = scales[i], tails[i], np.float64(slacks[i])
         if 0 <= own_column < values.shape[1]:
             values[g, own_column] = lowest
-        top = np.float64(_largest(values[g], factor, bias, width, scale, tail, chunks))
+        top = np.float64(_fill_lanes(values[g], factor, bias, width, scale, tail, lanes))
         floor = own[i] - error
         if top + slack < floor:
             labels[i] = index[own_column]
             bound[i] = max(rest[i], _above(top + slack))
             continue
         found, floor, others = _survivors(
-            values[g], factor, bias, width, scale, tail, slack, chunks, rows[i], shifted, own_column, own[i],
+            values[g], factor, bias, width, scale, tail, slack, lanes, rows[i], shifted, own_column, own[i],
             floor, error, columns, exact,
         )  # fmt: skip
         dots += found
@@ -138,7 +146,7 @@ def decide(
 
 @njit(**_JIT)
 def _survivors(
-    values, factor, bias, width, scale, tail, slack, chunks, row, shifted, own_column, own, floor, error, columns, exact
+    values, factor, bias, width, scale, tail, slack, lanes, row, shifted, own_column, own, floor, error, columns, exact
 ):
     """Columns that may hold the largest t, with their float32 t; the own one is first if there is one.
 
@@ -149,20 +157,20 @@ def _survivors(
     if own_column >= 0:
         columns[0], exact[0] = own_column, own
         found = 1
-    first = _highest_column(values, np.argmax(chunks), factor, bias, width, scale, tail)
+    first = _highest_column(values, np.argmax(lanes), factor, bias, width, scale, tail)
     if first != own_column:
         columns[found], exact[found] = first, np.float64(dot(row, shifted[first]))
         floor = max(floor, exact[found] - error)
         found += 1
     others = -np.inf
-    for c in range(chunks.shape[0]):
-        if np.float64(chunks[c]) + slack < floor:
-            others = max(others, np.float64(chunks[c]))
+    for lane in range(min(LANES, values.shape[0])):
+        if np.float64(lanes[lane]) + slack < floor:
+            others = max(others, np.float64(lanes[lane]))
             continue
-        for j in range(c * CHUNK, min(values.shape[0], c * CHUNK + CHUNK)):
-            if j == first or j == own_column:
+        for j in range(lane, values.shape[0], LANES):
+            if j == first or j == own_column:  # noqa: SIM109  (tuples of two kinds of integers do not compile)
                 continue
-            v = _upper(values[j], j, factor, bias, width, scale, tail)
+            v = np.float64(_upper(values[j], j, factor, bias, width, scale, tail))
             if v + slack < floor:
                 others = max(others, v)
                 continue

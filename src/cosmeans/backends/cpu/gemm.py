@@ -47,8 +47,8 @@ def is_exact(gemm: Gemm, n_features: int) -> bool:
     return bool((out == rows).all())
 
 
-def choose_gemm(n_clusters: int, n_features: int) -> Gemm:
-    """The faster product for this shape among those that are float32 products now."""
+def choose_gemm(n_clusters: int, n_features: int, trial: bool = True) -> Gemm:
+    """The faster product for this shape among those that are float32 products now; without a trial, the first."""
     usable = [gemm for gemm in (torch_gemm, numpy_gemm) if is_exact(gemm, n_features)]
     if not usable:
         raise PrecisionError(
@@ -56,6 +56,8 @@ def choose_gemm(n_clusters: int, n_features: int) -> Gemm:
             "proved. Reset torch.set_float32_matmul_precision and torch.backends.mkldnn settings to their "
             'defaults, or use backend="reference".'
         )
+    if not trial:
+        return usable[0]
     ranking = _ranking(min(n_clusters, 1024), n_features, torch.get_num_threads())
     return next(gemm for gemm in ranking if gemm in usable)
 
@@ -76,21 +78,30 @@ def _ranking(n_clusters: int, n_features: int, threads: int) -> tuple[Gemm, ...]
 
 
 @lru_cache(maxsize=64)
-def int8_gain(n_clusters: int, n_features: int, threads: int) -> float:
-    """How many times faster than in float32 integers are multiplied here; 0 where they aren't, or not exactly.
-
-    Processors without integer products for this (VNNI, dot-product instructions) emulate them, slowly, and some
-    emulations saturate at 16 bits: the trial is made of the largest codes.
-    """
+def int8_is_exact(n_features: int) -> bool:
+    """Whether products of the largest codes come out: some emulations saturate at 16 bits."""
     if not hasattr(torch, "_int_mm"):
+        return False
+    rows = np.random.default_rng(0).choice(np.array([-127, 126, 127], np.int8), (64, n_features))
+    out = np.empty((len(rows), len(rows)), np.int32)
+    int8_gemm(rows, rows, out)
+    wide = rows.astype(np.float64)
+    return bool((out == wide @ wide.T).all())  # float64 holds these integers exactly
+
+
+@lru_cache(maxsize=64)
+def int8_gain(n_clusters: int, n_features: int, threads: int) -> float:
+    """How many times faster than in float32 integers are multiplied here, exactly; 0 where they aren't.
+
+    Processors without integer products (VNNI, dot-product instructions) emulate them, slowly.
+    """
+    if not int8_is_exact(n_features):
         return 0.0
     rng = np.random.default_rng(0)
     rows = rng.choice(np.array([-127, 126, 127], np.int8), (512, n_features))
     columns = rng.choice(np.array([-127, 127], np.int8), (min(n_clusters, 1024), n_features))
     out = np.empty((512, len(columns)), np.int32)
     int8_gemm(rows, columns, out)
-    if (out != rows.astype(np.int64) @ columns.astype(np.int64).T).any():
-        return 0.0
     wide, narrow = rows.astype(np.float32), columns.astype(np.float32)
     float32 = np.empty(out.shape, np.float32)
     gemm = _ranking(len(columns), n_features, threads)[0]

@@ -75,6 +75,18 @@ def own_scores(rows, centroids, labels, out, start, stop):
 
 
 @njit(**_JIT)
+def _fill_units(row, n, factor, units):
+    """q of rule 4 for a row of length n, or a part of it. x 2^s is exact in float32 too."""
+    if n == 1.0:
+        for d in range(row.shape[0]):
+            units[d] = np.int64(np.rint(_clean(row[d]) * np.float32(factor)))
+    else:
+        for d in range(row.shape[0]):
+            value = _clean(np.float32(np.float64(_clean(row[d])) / n))
+            units[d] = np.int64(np.rint(value * np.float32(factor)))
+
+
+@njit(**_JIT)
 def move(rows, norms, weights, changed, before, after, scale, direction, start, stop):
     """Take changed rows out of one sum and add them to another, for features start <= d < stop.
 
@@ -83,26 +95,64 @@ def move(rows, norms, weights, changed, before, after, scale, direction, start, 
     direction (K, D) int64. Threads share features, not rows: no two write the same entry.
     """
     factor = 2.0**scale
+    units = np.empty(stop - start, np.int64)
     for c in range(changed.shape[0]):
         old, new = before[changed[c]], after[changed[c]]
-        n, w = norms[c], weights[c]
-        whole = math.floor(w)
-        fraction = w - whole
-        times = np.int64(whole)
-        for d in range(start, stop):
-            value = np.float64(_clean(rows[c, d]))
-            if n != 1.0:
-                value = np.float64(np.float32(value / n))
-            q = np.rint(value * factor)
-            units = np.int64(q)
-            if fraction != 0.0:
-                units = times * units + np.int64(np.rint(fraction * q))
-            else:
-                units *= times
-            if old >= 0:
-                direction[old, d] -= units
-            if new >= 0:
-                direction[new, d] += units
+        _fill_units(rows[c, start:stop], norms[c], factor, units)
+        w = weights[c]
+        if w != 1.0:
+            whole = math.floor(w)
+            for d in range(stop - start):
+                units[d] = np.int64(whole) * units[d] + np.int64(np.rint((w - whole) * np.float64(units[d])))
+        if old >= 0:
+            total = direction[old, start:stop]
+            for d in range(stop - start):
+                total[d] -= units[d]
+        if new >= 0:
+            total = direction[new, start:stop]
+            for d in range(stop - start):
+                total[d] += units[d]
+
+
+@njit(**_JIT)
+def update(direction, previous, centroids, lost, own, shift, start, stop):
+    """sphere.update_centroids of centroids start <= k < stop, with the terms of the figures.
+
+    Writes centroids (K, D); lost (K,) bool; own (K,): tree of the rounded sums with the previous centroid (eq. 7);
+    shift (K,): squared chord from the previous centroid. A zero sum stays where it was.
+    """
+    size = direction.shape[1]
+    sums = np.empty(size, np.float32)
+    terms = np.empty(size, np.float64)
+    for k in range(start, stop):
+        total, before, centroid = direction[k], previous[k], centroids[k]
+        lost[k] = not total.any()
+        for d in range(size):
+            sums[d] = np.float32(np.float64(total[d]))
+        for d in range(size):
+            terms[d] = np.float64(sums[d]) * np.float64(before[d])
+        own[k] = _tree(terms, size)
+        for d in range(size):
+            terms[d] = np.float64(sums[d]) * np.float64(sums[d])
+        squared = _tree(terms, size)
+        n = 1.0 if abs(squared - 1.0) <= UNIT_TOLERANCE or lost[k] else math.sqrt(squared)
+        for d in range(size):
+            centroid[d] = before[d] if lost[k] else _clean(np.float32(np.float64(sums[d]) / n))
+            chord = np.float32(centroid[d] - before[d])
+            terms[d] = np.float64(chord) * np.float64(chord)
+        shift[k] = _tree(terms, size)
+
+
+@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+def lengths(rows, less, out, start, stop):
+    """Upper bounds on the lengths of rows - less, (N,) float64. less: (N, D) or one row (1, D)."""
+    for i in range(start, stop):
+        j = i if less.shape[0] > 1 else 0
+        total = 0.0
+        for d in range(rows.shape[1]):
+            difference = np.float64(rows[i, d]) - np.float64(less[j, d])
+            total += difference * difference
+        out[i] = math.sqrt(total) * (1.0 + 2.0**-20)
 
 
 @njit(**_JIT)

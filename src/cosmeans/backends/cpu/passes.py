@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import psutil
 import torch
 
 from cosmeans.backends.cpu import decide
-from cosmeans.backends.cpu.bounds import RowBounds, Split, choose_split
-from cosmeans.backends.cpu.gemm import int8_gain
+from cosmeans.backends.cpu.bounds import ROW_BYTES, RowBounds, Split, choose_split
+from cosmeans.backends.cpu.gemm import choose_gemm, int8_gain, int8_is_exact
 from cosmeans.backends.cpu.screens import (
     Columns,
     Float32Screen,
     Int8Screen,
     Screen,
     dot_error,
-    longest,
+    int8_bytes,
+    lengths,
     middle_of,
-    product,
 )
 from cosmeans.contracts import RowSource
+from cosmeans.errors import BackendUnavailableError, OptionError
 
-STRATEGIES = ("auto", "float32", "split", "int8")
-_BOUND_BYTES = 8  # a row
 _SAMPLE = (64, 1024)  # rows, and at most this part of all:
 _SAMPLE_PART = 128
-_DOT = 3.0  # what a single dot product costs, in dot products of a large product; more beyond the cache
-_CACHE = 8 << 20
-_FIRST_PASSES = 3  # g follows the centroids while they move far, then stays
+_FOLLOWED = 3  # passes in which g follows the centroids; later they move too little to matter
+_KEPT_SHARE = 8  # this part of the rows' size is kept beside them by default
+_WORTH_A_TRIAL = 4096  # rows; for fewer, trying products costs more than the best of them saves
+_INT8_GAIN = 1.3  # what int8 must gain: its bounds are looser, and rows have to be encoded
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Pass:
     """What one pass needs of its centroids. Columns are the distinct centroids, those that moved most first.
 
@@ -40,15 +40,24 @@ class Pass:
     shifted   (U, D) float32: fl(c - g); error: of a float32 dot product with them
     """
 
+    strategies: Strategies
     centroids: np.ndarray
     index: np.ndarray
     column: np.ndarray
     shifted: np.ndarray
     error: float
-    screen: Screen
-    columns: Columns
     split: Split
     kept: RowBounds | None
+    screen: Screen = field(init=False)
+    columns: Columns = field(init=False)
+    _made: bool = field(init=False, default=False)
+
+    def make_screen(self, n_rows: int) -> None:
+        """Encode the centroids for batches of so many rows, once. The first batch decides."""
+        if not self._made:
+            self.screen = self.strategies.screen(n_rows, *self.shifted.shape)
+            self.columns = self.screen.columns(self.shifted)
+            self._made = True
 
     @property
     def strategy(self) -> str:
@@ -56,8 +65,15 @@ class Pass:
             return self.screen.name
         return f"{self.screen.name}, split at {self.split.heavy}"
 
-    def factors(self, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return self.columns.factor[:width], self.columns.bias[:width], self.columns.width[:width]
+    @property
+    def kept_bytes(self) -> int:
+        screen = self.screen.kept_bytes if self._made else 0
+        return screen + (0 if self.kept is None else self.kept.n_bytes)
+
+    def factors(self, width: int) -> tuple[np.ndarray | None, ...]:
+        """factor, bias and width of the first columns."""
+        parts = (self.columns.factor, self.columns.bias, self.columns.width)
+        return tuple(None if part is None else part[:width] for part in parts)
 
     def bounds(self, span: slice, before: np.ndarray) -> np.ndarray:
         """Bounds of these rows, to be read and written; infinite where they belong to another label."""
@@ -74,14 +90,18 @@ class Pass:
 
 
 class Strategies:
-    """Chooses how each pass of one fit (or one predict) is done. Every choice gives the same labels."""
+    """Chooses how each pass of one fit (or one predict) is done. Every choice gives the same labels.
+
+    strategy "float32" is the plain path, "split" adds the bounds, "int8" multiplies in 8 bits and has them too.
+    """
 
     def __init__(self, strategy: str, memory_limit: int | None) -> None:
         self.strategy, self.memory_limit = strategy, memory_limit
         self._rows: RowSource | None = None
         self._kept: RowBounds | None = None
         self._screens: dict[str, Screen] = {}
-        self._sample = self._index = None
+        self._sample = np.empty((0, 0), np.float32)
+        self._index = np.empty(0, np.int64)
         self._origin: np.ndarray | None = None
         self._passes = 0
 
@@ -94,88 +114,85 @@ class Strategies:
             self._index = np.linspace(0, rows.n_rows - 1, size).astype(np.int64)
             self._sample = rows.take(torch.from_numpy(self._index)).numpy()
         self._screens.pop("float32", None)  # its check of precision must be as fresh as the fit
-        allowed = self._allowed()
-        self._kept = RowBounds(rows.n_rows) if self.strategy != "float32" and allowed >= _BOUND_BYTES else None
-        self._passes = 0
-
-    def _allowed(self) -> float:
-        """Bytes that may be kept of each row."""
-        if self._rows is None:
-            return 0.0
-        limit = psutil.virtual_memory().available // 2 if self.memory_limit is None else self.memory_limit
-        return limit / self._rows.n_rows
+        bounded = self.strategy != "float32" and self._allowed() >= ROW_BYTES * rows.n_rows
+        if self.strategy == "split" and not bounded:
+            raise OptionError(
+                f'strategy="split" keeps {ROW_BYTES} bytes a row, {ROW_BYTES * rows.n_rows:,} in all; memory_limit '
+                f'allows {self._allowed():,}. Raise it, or pass strategy="auto".'
+            )
+        self._kept = RowBounds(rows.n_rows) if bounded else None
+        self._passes, self._origin = 0, None
 
     def next_pass(self, centroids: np.ndarray) -> Pass:
-        leading = first_of_equals(centroids)
+        leading, first = equals_of(centroids)
         moved = self._movement(centroids, leading)
-        order = np.argsort(-moved[leading], kind="stable")
-        index = leading[order].astype(np.int32)
-        column = columns_of(centroids, index, leading)
+        index = leading[np.argsort(-moved[leading], kind="stable")].astype(np.int32)
+        column = np.empty(len(centroids), np.int32)
+        column[index] = np.arange(len(index), dtype=np.int32)
+        column = column[first]
         shifted = np.ascontiguousarray(centroids[index] - self._origin)
-        error = dot_error(shifted.shape[1], longest(shifted))
-        split = self._split(moved[index], column, shifted, index, error)
-        screen, columns = self._screen(shifted, centroids)
+        error = dot_error(shifted.shape[1], float(lengths(shifted).max()))
+        split = self._split(moved[index], column, shifted, error)
         self._passes += 1
-        return Pass(centroids, index, column, shifted, error, screen, columns, split, self._kept)
+        return Pass(self, centroids, index, column, shifted, error, split, self._kept)
+
+    def screen(self, n_rows: int, n_clusters: int, n_features: int) -> Screen:
+        """The screen for batches of so many rows; made once in a fit."""
+        trial = max(n_rows, self._rows.n_rows if self._rows else 0) >= _WORTH_A_TRIAL
+        name = "float32" if self.strategy == "split" else self.strategy
+        if name == "auto":
+            fast = trial and int8_gain(n_clusters, n_features, torch.get_num_threads()) > _INT8_GAIN
+            name = "int8" if fast else "float32"
+        if name == "int8" and not int8_is_exact(n_features):
+            raise BackendUnavailableError(
+                'strategy="int8" needs exact products of 8-bit integers, which torch does not compute on this '
+                'processor. Pass strategy="auto".'
+            )
+        if name not in self._screens:
+            if name == "float32":
+                self._screens[name] = Float32Screen(choose_gemm(n_clusters, n_features, trial))
+            elif self._rows is None:
+                self._screens[name] = Int8Screen(np.zeros(n_features, np.float32), 0)
+            else:
+                n_kept = self._room() // int8_bytes(n_features)
+                self._screens[name] = Int8Screen(middle_of(self._sample), min(self._rows.n_rows, n_kept))
+        return self._screens[name]
+
+    def _allowed(self) -> int:
+        """Bytes that may be kept of the rows."""
+        if self.memory_limit is not None:
+            return self.memory_limit
+        return min(self._rows.n_bytes // _KEPT_SHARE, psutil.virtual_memory().available // 2) if self._rows else 0
+
+    def _room(self) -> int:
+        """Bytes that are left beside the bounds."""
+        return max(0, self._allowed() - (0 if self._kept is None else self._kept.n_bytes))
 
     def _movement(self, centroids: np.ndarray, leading: np.ndarray) -> np.ndarray:
         """How far each centroid moved, infinite without bounds; g follows the centroids in the first passes."""
-        if self._passes < _FIRST_PASSES or self._origin is None or self._rows is None:
+        if self._passes < _FOLLOWED or self._origin is None or self._rows is None:
             before, self._origin = self._origin, middle_of(centroids)
             if before is not None and self._kept is not None:
-                self._kept.shift(longest((self._origin - before)[None]))
+                self._kept.shift(float(lengths(self._origin[None], before[None])[0]))
         if self._kept is None:
             return np.full(len(centroids), np.inf)
         return self._kept.movement(centroids, leading)
 
-    def _split(
-        self, moved: np.ndarray, column: np.ndarray, shifted: np.ndarray, index: np.ndarray, error: float
-    ) -> Split:
+    def _split(self, moved: np.ndarray, column: np.ndarray, shifted: np.ndarray, error: float) -> Split:
         if self._kept is None or not np.isfinite(moved).any():
-            return Split(len(index), 0.0, 1.0)
+            return Split(len(moved), 0.0, 1.0)
         labels, bound = self._kept.label[self._index], self._kept.bound[self._index]
         used = labels >= 0
         own = np.einsum("ij,ij->i", self._sample[used], shifted[column[labels[used]]])
         return choose_split(moved, own - error - decide.STEP - bound[used])
 
-    def _screen(self, shifted: np.ndarray, centroids: np.ndarray) -> tuple[Screen, Columns]:
-        name = self.strategy
-        if name == "auto":
-            name = "int8" if int8_gain(*shifted.shape, torch.get_num_threads()) > 1.3 else "float32"
-        screen = self._make(name, shifted)
-        return screen, screen.columns(shifted)
 
-    def _make(self, name: str, shifted: np.ndarray) -> Screen:
-        n_clusters, n_features = shifted.shape
-        if name not in ("int8",):
-            name = "float32"
-        if name not in self._screens:
-            if name == "float32":
-                self._screens[name] = Float32Screen(n_clusters, n_features)
-            elif self._rows is None or self._sample is None:
-                self._screens[name] = Int8Screen(np.zeros(n_features, np.float32), 0, False)
-            else:
-                fits = self._allowed() >= n_features + 12 + _BOUND_BYTES
-                self._screens[name] = Int8Screen(middle_of(self._sample), self._rows.n_rows, fits)
-        return self._screens[name]
-
-
-def first_of_equals(centroids: np.ndarray) -> np.ndarray:
-    """Indices of the first of each group of bitwise equal centroids, ascending.
+def equals_of(centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the first of each group of bitwise equal centroids, ascending, and (K,) that of each one's group.
 
     Copies can't win against the first (ties go to the lowest index), and would leave every one of their rows
     uncertain.
     """
-    content = np.ascontiguousarray(centroids).view(np.dtype((np.void, centroids.shape[1] * 4)))[:, 0]
-    return np.sort(np.unique(content, return_index=True)[1])
-
-
-def columns_of(centroids: np.ndarray, index: np.ndarray, leading: np.ndarray) -> np.ndarray:
-    """Column of each centroid, (K,) int32: that of the first of its equals."""
-    column = np.full(len(centroids), -1, np.int32)
-    column[index] = np.arange(len(index), dtype=np.int32)
-    if len(index) < len(centroids):
-        first = {centroids[j].tobytes(): j for j in leading}
-        for j in np.flatnonzero(column < 0):
-            column[j] = column[first[centroids[j].tobytes()]]
-    return column
+    seen: dict[bytes, int] = {}
+    first = np.array([seen.setdefault(row.tobytes(), j) for j, row in enumerate(centroids)])
+    return np.flatnonzero(first == np.arange(len(first))), first

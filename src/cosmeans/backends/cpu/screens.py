@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from cosmeans import sphere
-from cosmeans.backends.cpu import encode
-from cosmeans.backends.cpu.gemm import Gemm, choose_gemm, int8_gemm
+from cosmeans.backends.cpu import encode, kernels
+from cosmeans.backends.cpu.gemm import Gemm, int8_gemm
 from cosmeans.backends.cpu.threads import spread
 
 # float32 arithmetic of eq. 10: at most 8 roundings, relative to the sizes of its terms; twice that
@@ -34,12 +34,12 @@ def dot_error(n_features: int, longest: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Encoded centroids, U columns: codes (U, .), factor, bias, width (U,) float32; the rest bounds slack."""
+    """Encoded centroids, U columns: codes (U, .); factor, bias, width (U,) float32, or None; the rest bounds slack."""
 
     codes: np.ndarray
-    factor: np.ndarray
-    bias: np.ndarray
-    width: np.ndarray
+    factor: np.ndarray | None
+    bias: np.ndarray | None
+    width: np.ndarray | None
     facts: Any = None
 
 
@@ -57,16 +57,21 @@ class Screen(Protocol):
     """One way of multiplying cheaply."""
 
     name: str
-    dtype: type
+    dtype: Any
     lowest: Any
     """A value below every product."""
+
+    @property
+    def kept_bytes(self) -> int:
+        """Of the rows, from pass to pass."""
+        ...
 
     def columns(self, shifted: np.ndarray) -> Columns:
         """Encode fl(c - g), (U, D) float32."""
         ...
 
     def rows(self, rows: np.ndarray, start: int, columns: Columns) -> Codes:
-        """Encode unit rows (B, D) float32; start: index of the first in its source, -1 if it has none."""
+        """Encode unit rows (B, D) float32; start: index of the first in its source."""
         ...
 
     def multiply(self, codes: np.ndarray, columns: np.ndarray, out: np.ndarray) -> None:
@@ -78,17 +83,16 @@ class Float32Screen:
     """The product itself: what can't be told apart afterwards is settled canonically."""
 
     name = "float32"
-    dtype = np.float32
+    dtype: Any = np.float32
     lowest = np.float32(-np.inf)
+    kept_bytes = 0
 
-    def __init__(self, n_clusters: int, n_features: int) -> None:
-        self.multiply: Gemm = choose_gemm(n_clusters, n_features)
-        self._ones = np.ones(0, np.float32)
+    def __init__(self, multiply: Gemm) -> None:
+        self.multiply = multiply
 
     def columns(self, shifted: np.ndarray) -> Columns:
-        size = len(shifted)
-        error = dot_error(shifted.shape[1], longest(shifted)) * (1.0 + 2.0**-20)
-        return Columns(shifted, np.ones(size, np.float32), *np.zeros((2, size), np.float32), np.float32(error))
+        error = dot_error(shifted.shape[1], lengths(shifted).max()) * (1.0 + 2.0**-20)
+        return Columns(shifted, None, None, None, np.float32(error))
 
     def rows(self, rows: np.ndarray, start: int, columns: Columns) -> Codes:
         size = len(rows)
@@ -106,13 +110,17 @@ class _Int8Facts:
 
 
 class Int8Rows:
-    """8-bit copies of rows around a middle, D + 12 bytes a row, each made when it is first asked for."""
+    """8-bit copies of the first rows around a middle, D + 12 bytes each, made when they are first asked for."""
 
     def __init__(self, n_rows: int, n_features: int) -> None:
         self.codes = np.empty((n_rows, n_features), np.int8)
         self.scale = np.zeros(n_rows, np.float32)  # 0: not made yet
         self.length = np.empty(n_rows, np.float32)
         self.residual = np.empty(n_rows, np.float32)
+
+    @property
+    def n_bytes(self) -> int:
+        return sum(part.nbytes for part in (self.codes, self.scale, self.length, self.residual))
 
     def block(self, rows: np.ndarray, middle: np.ndarray, span: slice) -> tuple[np.ndarray, ...]:
         parts = (self.codes[span], self.scale[span], self.length[span], self.residual[span])
@@ -121,16 +129,28 @@ class Int8Rows:
         return parts
 
 
+def int8_bytes(n_features: int) -> int:
+    """Bytes of one row's 8-bit copy."""
+    return n_features + 12
+
+
 class Int8Screen:
-    """Integer products of 8-bit copies: exact, so only what the copies lost is bounded (Cauchy and Schwarz)."""
+    """Integer products of 8-bit copies: exact, so only what the copies lost is bounded (Cauchy and Schwarz).
+
+    Copies of the first n_kept rows stay from pass to pass; those of the others are made again.
+    """
 
     name = "int8"
-    dtype = np.int32
+    dtype: Any = np.int32
     lowest = np.int32(-(2**31))
 
-    def __init__(self, middle: np.ndarray, n_rows: int, keep_codes: bool) -> None:
+    def __init__(self, middle: np.ndarray, n_kept: int) -> None:
         self.middle = middle
-        self.kept = Int8Rows(n_rows, len(middle)) if keep_codes else None
+        self.kept = Int8Rows(n_kept, len(middle))
+
+    @property
+    def kept_bytes(self) -> int:
+        return self.kept.n_bytes
 
     def columns(self, shifted: np.ndarray) -> Columns:
         size, n_features = shifted.shape
@@ -138,13 +158,13 @@ class Int8Screen:
         scale, length, residual = np.empty((3, size), np.float32)
         nothing = np.zeros(n_features, np.float32)
         spread(encode.to_int8, shifted, nothing, codes, scale, length, residual, size=size)
-        bias = (shifted.astype(np.float64) @ self.middle.astype(np.float64)).astype(np.float32)
-        facts = _Int8Facts(longest(shifted), float(length.max()), float(np.abs(bias).max()))
+        bias = (shifted @ self.middle.astype(np.float64)).astype(np.float32)
+        facts = _Int8Facts(float(lengths(shifted).max()), float(length.max()), float(np.abs(bias).max()))
         return Columns(codes, scale, bias, residual, facts)
 
     def rows(self, rows: np.ndarray, start: int, columns: Columns) -> Codes:
         size = len(rows)
-        if self.kept is not None and start >= 0:
+        if start + size <= len(self.kept.scale):
             codes, scale, length, residual = self.kept.block(rows, self.middle, slice(start, start + size))
         else:
             codes = np.empty(rows.shape, np.int8)
@@ -160,15 +180,17 @@ class Int8Screen:
         int8_gemm(codes, columns, out)
 
 
-def longest(rows: np.ndarray) -> float:
-    """Upper bound on the length of every row."""
-    wide = rows.astype(np.float64)
-    return float(np.sqrt(np.einsum("ij,ij->i", wide, wide).max())) * (1.0 + 2.0**-20)
+def lengths(rows: np.ndarray, less: np.ndarray | None = None) -> np.ndarray:
+    """Upper bound on the length of every row, or of every row less another, (N,) float64."""
+    out = np.empty(len(rows))
+    nothing = np.zeros((1, rows.shape[1]), np.float32)
+    spread(kernels.lengths, rows, nothing if less is None else less, out, size=len(rows))
+    return out
 
 
 def product(screen: Screen, codes: np.ndarray, columns: np.ndarray, scratch: np.ndarray) -> np.ndarray:
     """codes (G, .) times columns (L, .), in memory that is used again."""
-    out = scratch[: len(codes) * len(columns)].view(screen.dtype).reshape(len(codes), len(columns))
+    out: np.ndarray = scratch[: len(codes) * len(columns)].view(screen.dtype).reshape(len(codes), len(columns))
     screen.multiply(codes, columns, out)
     return out
 

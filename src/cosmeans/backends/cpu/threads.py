@@ -48,7 +48,7 @@ def each(work: Callable[[T], Any], items: Iterable[T]) -> list[Any]:
     taking = Lock()
 
     def take_turns(_: int) -> list[Any]:
-        done = []
+        done: list[Any] = []
         while True:
             with taking:
                 item = next(remaining, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from threading import local
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from cosmeans.backends.cpu import decide, kernels
 from cosmeans.backends.cpu.passes import Pass
 from cosmeans.backends.cpu.screens import Codes, Screen, product
 from cosmeans.backends.cpu.threads import each, spread
-from cosmeans.data import NO_LABEL, Batch
+from cosmeans.data import NO_LABEL, Batch, Work
 
 _BLOCK_BYTES = 4 << 20  # float32 rows of one block
 _BLOCK_ROWS = (256, 4096)
@@ -22,25 +23,34 @@ _SINGLE = 1024  # a batch up to this size is one block: sharing it out costs mor
 _memory = local()
 
 
-def assign_blocks(batch: Batch, chosen: Pass, before: np.ndarray, labels: np.ndarray) -> tuple[int, int]:
-    """Labels (B,) int32 of a batch. Returns (rows settled canonically, dot products computed)."""
+def assign_blocks(batch: Batch, chosen: Pass, before: np.ndarray, labels: np.ndarray) -> tuple[int, Work]:
+    """Labels (B,) int32 of a batch. Returns (rows settled canonically, the work)."""
     size = len(batch)
     if len(chosen.index) == 1:
-        labels[:] = np.where(keep_of(batch, slice(None)), chosen.index[0], NO_LABEL)
+        keep = keep_of(batch, slice(None))
+        labels[:] = np.where(keep, chosen.index[0], NO_LABEL)
         chosen.remember(batch.span, labels)
-        return 0, 0
+        return 0, Work(0, int(keep.sum()) * len(chosen.centroids), chosen.kept_bytes, "one centroid")
+    chosen.make_screen(size)
     step = size if size <= _SINGLE else _block_rows(size, batch.rows.shape[1])
     spans = [slice(start, min(size, start + step)) for start in range(0, size, step)]
 
-    def work(span: slice) -> tuple[int, int]:
+    def work(span: slice) -> _Counts:
         return _assign_block(batch, span, chosen, before[span], labels[span])
 
     counts = each(work, spans) if len(spans) > 1 else [work(spans[0])]
     chosen.remember(batch.span, labels)
-    return sum(settled for settled, _ in counts), sum(dots for _, dots in counts)
+    settled, dots, skipped = (sum(part) for part in zip(*counts, strict=True))
+    return settled, Work(dots, skipped, chosen.kept_bytes, chosen.strategy)
 
 
-def _assign_block(batch: Batch, span: slice, chosen: Pass, before: np.ndarray, labels: np.ndarray) -> tuple[int, int]:
+class _Counts(NamedTuple):
+    settled: int
+    dots: int
+    skipped: int
+
+
+def _assign_block(batch: Batch, span: slice, chosen: Pass, before: np.ndarray, labels: np.ndarray) -> _Counts:
     rows, keep = unit_rows(batch, span), keep_of(batch, span)
     size = len(rows)
     start = batch.start + span.start
@@ -53,7 +63,8 @@ def _assign_block(batch: Batch, span: slice, chosen: Pass, before: np.ndarray, l
         *(chosen.split.farthest, chosen.split.heavy, own, rest, bound, verdict, labels),
         size=size,
     )
-    settled, dots = 0, size - int((column < 0).sum())
+    settled, dots = 0, int((column >= 0).sum())
+    skipped = int(keep.sum()) * len(chosen.centroids)
     codes: Codes | None = None
     for kind, width in ((decide.FULL, len(chosen.index)), (decide.LIGHT, chosen.split.heavy)):
         which = np.flatnonzero(verdict == kind).astype(np.int32)
@@ -62,8 +73,9 @@ def _assign_block(batch: Batch, span: slice, chosen: Pass, before: np.ndarray, l
         if codes is None:
             codes = chosen.screen.rows(rows, start, chosen.columns)
         dots += len(which) * width
+        skipped -= len(which) * width
         for part in _tiles(which, width):
-            values = _screened(chosen.screen, codes, part, size, chosen.columns.codes[:width])
+            values = _screened(chosen.screen, codes, part, chosen.columns.codes[:width])
             encoded = (*chosen.factors(width), codes.scale, codes.tail, codes.slack)
             for counts in spread(
                 decide.decide,
@@ -73,16 +85,13 @@ def _assign_block(batch: Batch, span: slice, chosen: Pass, before: np.ndarray, l
             ):
                 settled += counts[0]
                 dots += counts[1]
-    return settled, dots
+    return _Counts(settled, dots, skipped)
 
 
-def _screened(screen: Screen, codes: Codes, which: np.ndarray, size: int, columns: np.ndarray) -> np.ndarray:
+def _screened(screen: Screen, codes: Codes, which: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Products of some rows of a block with columns; rows that follow one another aren't copied."""
     first, last = int(which[0]), int(which[-1])
-    if last - first + 1 == len(which):
-        chosen = codes.codes[first : last + 1]
-    else:
-        chosen = codes.codes[which]
+    chosen = codes.codes[first : last + 1] if last - first + 1 == len(which) else codes.codes[which]
     return product(screen, chosen, columns, _scratch(len(which) * len(columns)))
 
 

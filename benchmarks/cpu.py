@@ -1,0 +1,151 @@
+"""Whole fits on the processor beside other libraries and beside the machine's own limit.
+
+    python benchmarks/cpu.py [--wordnet EMBEDDINGS.npy] [--case NAME ...] [--peer NAME ...] [--rounds 3] [--threads 2]
+
+Everything in one process, round by round, one after another: the machine's mood hits all alike. The limit is the
+fastest float32 matrix product of torch and NumPy, timed in every round at the shape of the case, counted on 2 N K D
+for each assignment; ours makes one more than there are epochs. Mean similarities are computed again in float64 from
+the centroids that came back. Prints a table and appends records to benchmarks/results/cpu.jsonl.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from peers import PEERS
+
+RESULTS = Path(__file__).parent / "results" / "cpu.jsonl"
+CASES = {  # rows, clusters, epochs
+    "random 100,000 x 768, K = 1000": ("random", 1000, 10),
+    "WordNet 117,659 x 384, K = 1000": ("wordnet", 1000, 25),
+    "WordNet 117,659 x 384, K = 5000": ("wordnet", 5000, 10),
+    "WordNet 117,659 x 384, K = 256": ("wordnet", 256, 25),
+}
+
+
+def processor() -> str:
+    """Name and vector instructions of the processor, as the system tells them."""
+    facts = {}
+    if Path("/proc/cpuinfo").exists():
+        pairs = (line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line)
+        facts = {key.strip(): value.strip() for key, value in pairs}
+    flags = set(facts.get("flags", "").split())
+    kinds = [name for name in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8") if name in flags]
+    family = f"family {facts.get('cpu family', '?')} model {facts.get('model', '?')}"
+    return f"{facts.get('model name', platform.processor())} ({family}; {' '.join(kinds)})"
+
+
+def rows_of(kind: str, wordnet: Path | None) -> np.ndarray | None:
+    if kind == "random":
+        rows = np.random.default_rng(0).standard_normal((100_000, 768), dtype=np.float32)
+    elif wordnet is None:
+        return None
+    else:
+        rows = np.load(wordnet).astype(np.float32)
+    return torch.nn.functional.normalize(torch.from_numpy(rows), dim=1).numpy()
+
+
+def gemm_seconds(rows: np.ndarray, first: np.ndarray) -> float:
+    """The least time of one assignment's product, of torch and NumPy, in tiles that stay in the cache."""
+    tile = rows[:4096]
+    out = np.empty((len(tile), len(first)), np.float32)
+    x, c, scores = torch.from_numpy(tile), torch.from_numpy(first), torch.from_numpy(out)
+    ways = (lambda: np.matmul(tile, first.T, out=out), lambda: torch.mm(x, c.T, out=scores))
+    return min(_best_of(way, 20) for way in ways) * len(rows) / len(tile)
+
+
+def _best_of(way: Callable[[], object], times: int) -> float:
+    best = float("inf")
+    for _ in range(times):
+        started = time.perf_counter()
+        way()
+        best = min(best, time.perf_counter() - started)
+    return best
+
+
+def mean_similarity(rows: np.ndarray, centroids: np.ndarray) -> float:
+    """Mean over the rows of the largest cosine, in float64."""
+    wide = centroids.astype(np.float64)
+    wide /= np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-30)
+    best = [(block.astype(np.float64) @ wide.T).max(axis=1) for block in np.array_split(rows, 64)]
+    return float(np.concatenate(best).mean())
+
+
+def measure(rows: np.ndarray, clusters: int, epochs: int, peers: list[str], rounds: int) -> dict:
+    chosen = np.random.default_rng(1).choice(len(rows), clusters, replace=False)
+    first = rows[np.sort(chosen)]
+    seconds: dict[str, list[float]] = {name: [] for name in peers}
+    limits, similarity = [], {}
+    for name in peers:  # compile, start threads
+        PEERS[name](rows[:4096], rows[: min(64, clusters)], 2)
+    for turn in range(rounds):
+        limits.append(gemm_seconds(rows, first))
+        for name in peers if turn % 2 == 0 else reversed(peers):
+            started = time.perf_counter()
+            centroids = PEERS[name](rows, first, epochs)
+            seconds[name].append(time.perf_counter() - started)
+            similarity.setdefault(name, mean_similarity(rows, centroids))
+            print(f"  {name}: {seconds[name][-1]:.2f} s", flush=True)
+    limits.append(gemm_seconds(rows, first))
+    return {
+        "seconds": {name: statistics.median(values) for name, values in seconds.items()},
+        "all": seconds,
+        "mean_similarity": similarity,
+        "gemm_seconds": min(limits),
+        "gemm_gflops": 2e-9 * len(rows) * clusters * rows.shape[1] / min(limits),
+        "limit": (epochs + 1) * min(limits),
+    }
+
+
+def table(title: str, record: dict) -> str:
+    ours = record["seconds"].get("cosmeans")
+    lines = [f"\n{title}", f"  {'':20} {'seconds':>8} {'/ ours':>7} {'of limit':>8}  mean similarity"]
+    for name, seconds in record["seconds"].items():
+        ratio = f"{seconds / ours:7.2f}" if ours else f"{'':7}"
+        share = record["limit"] / seconds
+        lines.append(f"  {name:20} {seconds:8.2f} {ratio} {share:8.2f}  {record['mean_similarity'][name]:.5f}")
+    lines.append(f"  {'limit (sgemm)':20} {record['limit']:8.2f}          {record['gemm_gflops']:6.0f} GFLOP/s")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--wordnet", type=Path, help="embeddings of WordNet's glosses, (117659, 384) .npy")
+    parser.add_argument("--case", nargs="*", default=list(CASES), help="part of a case's name")
+    parser.add_argument("--peer", nargs="*", default=list(PEERS), choices=list(PEERS))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--dry", action="store_true", help="record nothing")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    for title, (kind, clusters, epochs) in CASES.items():
+        if not any(part in title for part in options.case):
+            continue
+        rows = rows_of(kind, options.wordnet)
+        if rows is None:
+            print(f"{title}: left out, --wordnet names no file")
+            continue
+        record = measure(rows, clusters, epochs, options.peer, options.rounds)
+        print(table(title, record), flush=True)
+        facts = {"case": title, "processor": processor(), "threads": options.threads, "epochs": epochs}
+        names = ("torch", "numpy", "numba", "faiss-cpu", "scikit-learn", "superkmeans")
+        facts["versions"] = {name: version(name) for name in names}
+        facts["when"] = datetime.now(UTC).isoformat(timespec="seconds")
+        if not options.dry:
+            with RESULTS.open("a") as file:
+                file.write(json.dumps(facts | record) + "\n")
+
+
+if __name__ == "__main__":
+    main()
