@@ -15,7 +15,12 @@ from cosmeans.backends.cpu import CpuBackend
 from cosmeans.backends.reference import ReferenceBackend
 from cosmeans.rows.memory import MemoryRows
 
-BACKENDS = {"reference": ReferenceBackend, "cpu": CpuBackend}
+BACKENDS = {
+    "reference": ReferenceBackend,
+    "cpu": CpuBackend,
+    "split": lambda: CpuBackend("split", 1 << 30),
+    "int8": lambda: CpuBackend("int8", 1 << 30),
+}
 
 
 @pytest.fixture(params=sorted(BACKENDS))

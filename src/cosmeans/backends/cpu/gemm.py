@@ -31,6 +31,9 @@ def numpy_gemm(rows: np.ndarray, centroids: np.ndarray, out: np.ndarray) -> None
 
 def int8_gemm(rows: np.ndarray, centroids: np.ndarray, out: np.ndarray) -> None:
     """out (B, K) int32 = rows (B, D) int8 @ centroids (K, D)^T int8."""
+    if rows.shape[1] == 1:  # torch 2.13 misreads the layout of one feature and returns something else
+        np.multiply(rows, centroids.T, out=out, dtype=np.int32)
+        return
     torch._int_mm(torch.from_numpy(rows), torch.from_numpy(centroids).t(), out=torch.from_numpy(out))
 
 

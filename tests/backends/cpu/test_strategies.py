@@ -1,0 +1,264 @@
+"""Every way of saving work gives the labels of the definition; a bound without its slack does not."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import truth
+from cosmeans import KMeans, lloyd
+from cosmeans.backends.cpu import CpuBackend, bounds, gemm, passes, screens
+from cosmeans.backends.cpu.bounds import RowBounds, choose_split
+from cosmeans.backends.cpu.screens import Float32Screen, Int8Screen
+from cosmeans.errors import BackendUnavailableError, OptionError, PrecisionError
+from cosmeans.group import Alone
+from cosmeans.options import FitOptions
+from cosmeans.progress import Silent
+from generators import heavy_tailed, near_ties, normal, text_rows, unit_rows
+
+FORCED = ["float32", "split", "int8"]
+
+
+def converging(n=2000, d=24, k=40):
+    """Rows around centres, and first centroids beside them: most stand still after a few epochs."""
+    centres = unit_rows(k, d, 1)
+    rows = truth.unit(centres[np.arange(n) % k] + 0.25 * normal(n, d, 2))[0]
+    return rows, rows[:k].copy()
+
+
+def fitted(x, first, epochs, open_rows, strategy, memory_limit=1 << 30, batch_size=None):
+    backend = CpuBackend(strategy, memory_limit)
+    rows = open_rows(x, backend, batch_size=batch_size)
+    return lloyd.fit(
+        rows, torch.from_numpy(first), FitOptions(n_clusters=len(first), epochs=epochs), backend, Alone(), Silent()
+    )
+
+
+def wrong_labels(result, x):
+    return int((result.labels.numpy() != truth.labels(x, result.centroids.numpy())).sum())
+
+
+@pytest.mark.parametrize("strategy", FORCED)
+def test_history_names_the_path_and_counts_its_work(strategy, open_rows):
+    x, first = converging()
+    result = fitted(x, first, 12, open_rows, strategy, batch_size=700)
+    assert wrong_labels(result, x) == 0
+    work = list(result.history)
+    everything = len(x) * len(first)
+    name = "float32" if strategy == "split" else strategy
+    assert all(epoch.strategy.startswith(name) for epoch in work)
+    assert work[0].strategy == name
+    assert work[0].skipped == 0
+    assert everything <= work[0].dots < 1.5 * everything
+    if strategy == "float32":
+        assert all(epoch.skipped == 0 for epoch in work)
+    else:
+        assert "split at" in work[-1].strategy
+        assert work[-1].skipped > everything / 2
+        assert work[-1].dots < everything / 2
+
+
+@pytest.mark.parametrize("strategy", [*FORCED, "auto"])
+def test_estimator_gives_the_same_bits_whatever_the_strategy(strategy, digest):
+    x = text_rows(5000)
+    weights = np.random.default_rng(0).integers(0, 3, len(x))
+    options = {"random_state": 3, "n_init": 2, "verbose": 0, "batch_size": 1999}
+    whole = KMeans(30, epochs=7, backend="cpu", strategy=strategy, **options).fit(x, sample_weight=weights)
+    plain = KMeans(30, epochs=7, backend="reference", **options)
+    plain.fit(x[:1000], sample_weight=weights[:1000])
+    parts = KMeans(30, epochs=3, backend="cpu", strategy=strategy, random_state=3, verbose=0).fit(x)
+    parts.set_params(epochs=4).fit(x)
+    once = KMeans(30, epochs=7, backend="cpu", strategy="float32", random_state=3, verbose=0).fit(x)
+    assert digest(parts.labels_, parts.cluster_centers_) == digest(once.labels_, once.cluster_centers_)
+    np.testing.assert_array_equal(whole.labels_, truth.labels(truth.unit(x)[0], whole.cluster_centers_))
+    np.testing.assert_array_equal(whole.predict(x), whole.labels_)
+    few = KMeans(30, epochs=7, backend="cpu", strategy=strategy, **options).fit(x[:1000], sample_weight=weights[:1000])
+    assert digest(few.labels_, few.cluster_centers_) == digest(plain.labels_, plain.cluster_centers_)
+
+
+def no_slack(monkeypatch, which):
+    """Take the slack out of one bound."""
+    if which == "float32":
+        for module in (screens, passes):
+            monkeypatch.setattr(module, "dot_error", lambda n_features, longest: 0.0)
+    if which == "int8":
+        whole = Int8Screen.rows
+        monkeypatch.setattr(
+            Int8Screen, "rows", lambda *args: replace(codes := whole(*args), slack=0 * codes.slack, tail=0 * codes.tail)
+        )
+    if which == "split":
+        whole_movement = RowBounds.movement
+
+        def movement(self, centroids, leading):
+            moved = whole_movement(self, centroids, leading)
+            return np.where(np.isfinite(moved), moved / 50, moved)
+
+        monkeypatch.setattr(RowBounds, "movement", movement)
+
+
+def twins(n, d, k, spread):
+    """Centroids in all directions, each with another one beside it."""
+    centres = unit_rows(k // 2, d, 3)
+    beside = centres + spread * normal(k // 2, d, 4) / d**0.5
+    return unit_rows(n, d, 5), truth.unit(np.concatenate([centres, beside]).astype(np.float32))[0]
+
+
+@pytest.mark.parametrize("which", FORCED)
+def test_a_bound_without_its_slack_lets_wrong_labels_through(which, monkeypatch, open_rows):
+    cases = {
+        "float32": lambda: (*twins(6000, 64, 60, 1e-7), [0]),
+        "int8": lambda: (*near_ties(4000, 64, 64, 1e-2), [0]),
+        "split": lambda: (*converging(4000, 24, 60), [1, 4, 7, 10]),
+    }
+    x, first, epochs = cases[which]()
+
+    def wrong():
+        answers = [answer(n) for n in epochs]
+        return sum(int((labels != truth.labels(x, centroids)).sum()) for labels, centroids in answers)
+
+    def answer(n):
+        if n == 0:
+            backend = CpuBackend(which, 1 << 30)
+            (batch,) = open_rows(x, backend).batches()
+            nothing = torch.full((len(x),), -1, dtype=torch.int32)
+            return backend.assign(batch, backend.prepare(torch.from_numpy(first)), nothing).labels.numpy(), first
+        result = fitted(x, first, n, open_rows, which)
+        return result.labels.numpy(), result.centroids.numpy()
+
+    assert wrong() == 0
+    no_slack(monkeypatch, which)
+    assert wrong() > 0
+
+
+ROWS = {
+    "random": lambda: unit_rows(300, 96),
+    "positive": lambda: truth.unit(np.abs(normal(300, 96, 1)))[0],
+    "one large, many tiny": lambda: truth.unit(
+        np.concatenate([np.ones((300, 1)), 1e-4 * normal(300, 95, 2)], axis=1).astype(np.float32)
+    )[0],
+    "heavy tails": lambda: truth.unit(heavy_tailed(300, 96, 3))[0],
+    "text": lambda: text_rows(300),
+}
+
+
+@pytest.mark.parametrize("kind", ROWS)
+@pytest.mark.parametrize("screen", ["float32", "int8"])
+def test_what_a_screen_says_is_above_the_truth(screen, kind):
+    """t <= v + slack for every pair, in float64; and not by so much that it would say nothing."""
+    x = ROWS[kind]()
+    middle, g = x[:50].mean(axis=0), x[100:140].mean(axis=0)
+    shifted = x[100:140] - g
+    made = Float32Screen(gemm.torch_gemm) if screen == "float32" else Int8Screen(middle, 0)
+    columns = made.columns(shifted)
+    codes = made.rows(x, 0, columns)
+    values = np.empty((len(x), len(shifted)), made.dtype)
+    made.multiply(codes.codes, columns.codes, values)
+    v = values.astype(np.float64)
+    if columns.factor is not None:
+        v = v * columns.factor * codes.scale[:, None] + columns.bias + codes.tail[:, None] * columns.width
+    t = x.astype(np.float64) @ (x[100:140].astype(np.float64) - g.astype(np.float64)).T
+    above = v + codes.slack[:, None] - t
+    assert above.min() >= 0
+    assert above.max() <= (1e-4 if screen == "float32" else 0.2)
+
+
+@pytest.mark.parametrize("strategy", ["split", "int8"])
+def test_kept_bounds_are_above_every_other_centroid(strategy, open_rows):
+    x, first = converging()
+    backend = CpuBackend(strategy, 1 << 30)
+    rows = open_rows(x, backend, batch_size=512)
+    for epochs in (1, 4, 9):
+        result = lloyd.fit(
+            rows, torch.from_numpy(first), FitOptions(n_clusters=len(first), epochs=epochs), backend, Alone(), Silent()
+        )
+        kept = backend._strategies._kept
+        origin = backend._strategies._origin.astype(np.float64)
+        t = x.astype(np.float64) @ (result.centroids.numpy().astype(np.float64) - origin).T
+        np.testing.assert_array_equal(kept.label, result.labels.numpy())
+        t[np.arange(len(x)), kept.label] = -np.inf
+        assert (kept.bound >= t.max(axis=1)).all()
+
+
+def test_split_is_the_cheapest_of_all():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        moved = np.sort(rng.exponential(0.1, 200))[::-1].copy()
+        need = rng.normal(0.05, 0.05, 300)
+        costs = []
+        for heavy in range(201):
+            farthest = moved[heavy] if heavy < 200 else 0.0
+            paid = 0 if heavy == 0 else max(16, heavy)
+            costs.append((paid + (need <= farthest).mean() * (200 - paid)) / 200)
+        chosen = choose_split(moved, need)
+        assert chosen.left == pytest.approx(min(1.0, *costs) if min(costs) <= bounds._WORTH else 1.0)
+        assert chosen.heavy == 200 or chosen.farthest == moved[chosen.heavy]
+
+
+def test_a_pass_broken_off_leaves_no_bound_to_go_on_from(open_rows):
+    x, first = converging()
+    backend = CpuBackend("split", 1 << 30)
+    rows = open_rows(x, backend, batch_size=500)
+    backend.begin(rows)
+    labels = torch.full((len(x),), -1, dtype=torch.int32)
+    for turn in range(3):
+        centroids = truth.unit(first + 0.2 * turn * normal(*first.shape, 5))[0]
+        prepared = backend.prepare(torch.from_numpy(centroids))
+        for batch in list(rows.batches())[: 2 if turn == 1 else None]:  # the second pass ends early
+            labels[batch.span] = backend.assign(batch, prepared, labels[batch.span]).labels
+    np.testing.assert_array_equal(labels.numpy(), truth.labels(x, centroids))
+
+
+@pytest.mark.parametrize("limit", [0, 2000 * 8, 2000 * 20, 1 << 30])
+def test_memory_kept_of_the_rows_is_bounded(limit, open_rows):
+    x, first = converging()
+    result = fitted(x, first, 3, open_rows, "int8", limit)
+    assert wrong_labels(result, x) == 0
+    kept = [epoch.kept_bytes for epoch in result.history]
+    assert max(kept) <= min(limit, len(x) * (x.shape[1] + 24))
+    if limit >= 2000 * 20:
+        assert max(kept) > limit / 2 or max(kept) == len(x) * (x.shape[1] + 20)
+
+
+def test_split_without_memory_is_refused():
+    with pytest.raises(OptionError, match=r'strategy="split" keeps 8 bytes a row, 800 in all; memory_limit allows 799'):
+        KMeans(3, strategy="split", memory_limit=799, verbose=0).fit(unit_rows(100, 5))
+
+
+@pytest.mark.parametrize("d", [1, 2, 3, 17, 64, 129, 384])
+def test_integer_products_are_exact_for_every_shape(d):
+    rng = np.random.default_rng(d)
+    for b, k in [(1, 1), (1, 7), (3, 1), (2, 2), (16, 16), (17, 5), (130, 65), (33, 100), (257, 1000)]:
+        rows, columns = (
+            rng.choice(np.array([-127, 126, 127], np.int8), (b, d)),
+            rng.integers(-127, 128, (k, d), np.int8),
+        )
+        out = np.empty((b, k), np.int32)
+        gemm.int8_gemm(rows, columns, out)
+        np.testing.assert_array_equal(out, rows.astype(np.int64) @ columns.astype(np.int64).T)
+
+
+def test_int8_is_refused_where_integers_saturate(monkeypatch):
+    def saturating(rows, centroids, out):
+        out[:] = np.clip(rows.astype(np.int32) @ centroids.astype(np.int32).T, -32768, 32767)
+
+    monkeypatch.setattr(gemm, "int8_gemm", saturating)
+    gemm.int8_is_exact.cache_clear()
+    try:
+        with pytest.raises(BackendUnavailableError, match='strategy="int8" needs exact products'):
+            KMeans(3, strategy="int8", verbose=0).fit(unit_rows(100, 64))
+        assert gemm.int8_gain(16, 64, 1) == 0.0
+    finally:
+        gemm.int8_is_exact.cache_clear()
+        gemm.int8_gain.cache_clear()
+
+
+def test_a_product_that_loses_bits_is_refused(monkeypatch):
+    def bfloat16(rows, centroids, out):
+        out[:] = (torch.from_numpy(rows).bfloat16() @ torch.from_numpy(centroids).bfloat16().T).float().numpy()
+
+    monkeypatch.setattr(gemm, "torch_gemm", bfloat16)
+    assert gemm.choose_gemm(8, 16) is gemm.numpy_gemm
+    monkeypatch.setattr(gemm, "numpy_gemm", bfloat16)
+    with pytest.raises(PrecisionError, match="lose bits"):
+        gemm.choose_gemm(8, 16)
