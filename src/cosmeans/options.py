@@ -89,8 +89,7 @@ class FitOptions:
         None,
         at_least=0,
         none=True,
-        help="bytes that may be kept of the rows from pass to pass; default: an eighth of the rows, if twice as much is "
-        "free",
+        help="bytes the CPU may keep of the rows from pass to pass; default: an eighth of the rows, if as much is free",
     )
     device: str = option(
         "auto", kind=str, help='where to compute: "auto", "cpu", "cuda", "cuda:1"; the answer does not depend on it'
