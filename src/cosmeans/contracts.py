@@ -51,6 +51,10 @@ class RowSource(Protocol):
         """Whether a row takes part (it has a direction, and weight above 0)."""
         ...
 
+    def sample(self, indices: Tensor) -> RowSource:
+        """The rows of these indices (int64, in order) as a source of its own, without a second copy of them."""
+        ...
+
     def masses(self) -> Tensor | None:
         """term(w, 2^s) of every row, left-out ones too, (N,) int64; None: all are 2^s."""
         ...

@@ -39,7 +39,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     n_clusters : int, default 8. K.
     batch_size : int or None. Rows held in working memory at once; None chooses by memory. Speed only.
     epochs : int, default 100. Most passes over the rows; a fit ends earlier when no centroid moves.
-    init : "random", "k-means++", array (K, D) or callable(X, n_clusters, random_state).
+    init : "random", "k-means++", "nested", array (K, D) or callable(X, n_clusters, random_state). "nested" improves
+        random rows on growing samples first: the most similarity for the least time (docs/cpu.md).
     n_init : int. Number of starts; the run of highest similarity is kept, the first at a tie.
     tol : float. Stop when no centroid moves farther than this (chord length, 0 to 2); 0: at the fixed point.
     random_state : int, RandomState or None. None draws a seed, kept in `random_state_`; given back, it repeats the fit.

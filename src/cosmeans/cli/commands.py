@@ -66,6 +66,8 @@ def fit(
     nonfinite: flags.Nonfinite = _DEFAULT["nonfinite"],
     empty_clusters: flags.EmptyClusters = _DEFAULT["empty_clusters"],
     backend: flags.Backend = _DEFAULT["backend"],
+    strategy: flags.Strategy = _DEFAULT["strategy"],
+    memory_limit: flags.MemoryLimit = _DEFAULT["memory_limit"],
     device: flags.Device = _DEFAULT["device"],
     weights: flags.Weights = None,
     key: flags.Key = None,

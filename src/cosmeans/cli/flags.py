@@ -21,7 +21,9 @@ def _fit_option(name: str, *flags: str, metavar: str | None = None) -> Any:
 NClusters = Annotated[int | None, _fit_option("n_clusters", "--n-clusters", "-k", metavar="K")]
 BatchSize = Annotated[int | None, _fit_option("batch_size", "--batch-size", metavar="ROWS")]
 Epochs = Annotated[int, _fit_option("epochs", "--epochs")]
-Init = Annotated[str, typer.Option("--init", help="how the first centroids are chosen", metavar="random|k-means++")]
+Init = Annotated[
+    str, typer.Option("--init", help="how the first centroids are chosen", metavar="random|k-means++|nested")
+]
 NInit = Annotated[int, _fit_option("n_init", "--n-init")]
 Tol = Annotated[float, _fit_option("tol", "--tol")]
 RandomState = Annotated[
@@ -32,6 +34,8 @@ ZeroRows = Annotated[str, _fit_option("zero_rows", "--zero-rows")]
 Nonfinite = Annotated[str, _fit_option("nonfinite", "--nonfinite")]
 EmptyClusters = Annotated[str, _fit_option("empty_clusters", "--empty-clusters")]
 Backend = Annotated[str, _fit_option("backend", "--backend")]
+Strategy = Annotated[str, _fit_option("strategy", "--strategy")]
+MemoryLimit = Annotated[int | None, _fit_option("memory_limit", "--memory-limit", metavar="BYTES")]
 Device = Annotated[str, _fit_option("device", "--device")]
 
 Embeddings = Annotated[Path, typer.Argument(help="rows: .npy, .npz, .pt, .pth or .safetensors", show_default=False)]

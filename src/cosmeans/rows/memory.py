@@ -59,7 +59,7 @@ class MemoryRows:
         self.norms: Tensor | None = None
         self.keep: Tensor | None = None
         self._inspect(squared_norms, zero_rows, nonfinite, progress)
-        self.total = self._total()
+        self.total = _total(self.masses(), self.keep, self.n_rows, self.scale)
 
     def batches(self) -> Iterator[Batch]:
         for start in range(0, self.n_rows, self.batch_size):
@@ -86,6 +86,9 @@ class MemoryRows:
         unit = torch.full_like(self.weights, 2.0**self.scale).to(torch.int64)
         return sphere.term(self.weights, unit)
 
+    def sample(self, indices: Tensor) -> SampledRows:
+        return SampledRows(self, indices)
+
     @property
     def total_weight(self) -> float:
         """Sum of the weights of the rows kept, as the caller gave them."""
@@ -98,13 +101,6 @@ class MemoryRows:
                 f"None of the {self.n_rows} rows can be clustered: each is zero, skipped or of weight zero. "
                 "At least one row needs a direction and a weight above zero."
             )
-
-    def _total(self) -> int:
-        masses = self.masses()
-        if masses is None:
-            n_kept = self.n_rows if self.keep is None else int(self.keep.sum())
-            return n_kept << self.scale
-        return int(masses.sum() if self.keep is None else masses[self.keep].sum())
 
     def _inspect(
         self,
@@ -138,6 +134,51 @@ class MemoryRows:
             if progress is not None:
                 progress(batch.start + len(batch), self.n_rows)
         _report(bad, zero, zero_rows, self.n_rows)
+
+
+class SampledRows:
+    """Some rows of a source, in the order of `indices`, gathered batch by batch: no copy of them lies anywhere.
+
+    The scale is that of the whole, whose sums are larger.
+    """
+
+    def __init__(self, rows: MemoryRows, indices: Tensor) -> None:
+        self._rows, self._indices = rows, indices.to(rows.device)
+        self.n_rows, self.n_features = len(indices), rows.n_features
+        self.n_bytes = rows.n_bytes * len(indices) // rows.n_rows
+        self.device, self.scale = rows.device, rows.scale
+        self.total = _total(self.masses(), _cut(rows.keep, self._indices), self.n_rows, self.scale)
+
+    def batches(self) -> Iterator[Batch]:
+        rows = self._rows
+        for start in range(0, self.n_rows, rows.batch_size):
+            index = self._indices[start : start + rows.batch_size]
+            yield Batch(
+                start, rows.rows[index], _cut(rows.norms, index), _cut(rows.keep, index), _cut(rows.weights, index)
+            )
+
+    def take(self, indices: Tensor) -> Tensor:
+        return self._rows.take(self._indices[indices.to(self.device)])
+
+    def kept(self, index: int) -> bool:
+        return self._rows.kept(int(self._indices[index]))
+
+    def masses(self) -> Tensor | None:
+        return _cut(self._rows.masses(), self._indices)
+
+    def sample(self, indices: Tensor) -> SampledRows:
+        return SampledRows(self._rows, self._indices[indices.to(self.device)])
+
+    @property
+    def total_weight(self) -> float:
+        return self._rows.total_weight * self.total / self._rows.total
+
+
+def _total(masses: Tensor | None, keep: Tensor | None, n_rows: int, scale: int) -> int:
+    """V of rule 4."""
+    if masses is None:
+        return (n_rows if keep is None else int(keep.sum())) << scale
+    return int(masses.sum() if keep is None else masses[keep].sum())
 
 
 class _Left:
@@ -185,5 +226,5 @@ def _checked_scale(total: int) -> int:
     return scale
 
 
-def _cut(values: Tensor | None, span: slice) -> Tensor | None:
+def _cut(values: Tensor | None, span: slice | Tensor) -> Tensor | None:
     return None if values is None else values[span]
