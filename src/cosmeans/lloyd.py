@@ -211,20 +211,20 @@ def sweep(
     None: a stop was requested, and some batches keep the labels of the pass before.
     """
     prepared = backend.prepare(centroids)
-    changed: int | Tensor = 0
-    settled: int | Tensor = 0
+    counts: tuple[int | Tensor, int | Tensor] | None = None
     state.under = None
     for batch in rows.batches():
         if observer.stop_requested and not to_the_end:
             return None
         before = state.labels[batch.span]
         assignment = backend.assign(batch, prepared, before)
-        changed = changed + backend.accumulate(batch, before, assignment.labels, state.sums)
-        settled = settled + assignment.settled
+        changed = backend.accumulate(batch, before, assignment.labels, state.sums)
+        settled = assignment.settled
+        counts = (changed, settled) if counts is None else (counts[0] + changed, counts[1] + settled)
         state.labels[batch.span] = assignment.labels
         observer.batch(len(batch))
     state.under = centroids
-    return changed, settled
+    return counts
 
 
 def imbalance(squared_sizes: float, rows: int, n_clusters: int) -> float:
