@@ -45,6 +45,13 @@ def test_draws_are_even_where_words_do_not_divide():
     assert min(np.bincount(thirds)) > 900
 
 
+@pytest.mark.parametrize("bound", [10, 1000 << 40, 3 << 61])
+def test_many_draws_are_those_drawn_one_by_one(bound):
+    one_by_one = [seeding.draw_below(bound, 11, seeding.Purpose.RANDOM, t, 2) for t in range(5, 300)]
+
+    assert seeding.draw_many(bound, 11, seeding.Purpose.RANDOM, range(5, 300), 2) == one_by_one
+
+
 def test_every_run_and_purpose_draws_its_own_words():
     keys = [(purpose, run) for purpose in seeding.Purpose for run in range(3)]
     assert len({seeding.draw_below(2**60, 5, purpose, 0, run) for purpose, run in keys}) == len(keys)

@@ -10,8 +10,8 @@ rows      batches hold raw rows; what they mean is `sphere.unit_rows(batch.rows,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -107,8 +107,25 @@ class Backend(Protocol):
         ...
 
 
+@runtime_checkable
+class Recorder(Protocol):
+    """A backend that can play an epoch back: starting each piece of work anew costs more than a small fit's work."""
+
+    def repeat(self, work: Callable[[Tensor], Outcome | None], centroids: Tensor, observer: Observer) -> Outcome | None:
+        """work(centroids), or the same played back.
+
+        `work` is one epoch of the fit begun last: it reads nothing from the device, decides nothing by values, and
+        for all its calls uses the same memory but for the centroids. An epoch played back tells the observer of
+        its rows at once.
+        """
+        ...
+
+
 class Group(Protocol):
     """The processes that share the rows of one fit."""
+
+    alone: bool
+    """Whether this process holds all rows, so that `sum` returns what it gets."""
 
     def sum(self, sums: ClusterSums) -> ClusterSums:
         """Sums over all ranks. Integers only: the same bits on every rank."""

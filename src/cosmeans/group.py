@@ -8,5 +8,7 @@ from cosmeans.data import ClusterSums
 class Alone:
     """One process that holds all rows."""
 
+    alone = True
+
     def sum(self, sums: ClusterSums) -> ClusterSums:
         return sums

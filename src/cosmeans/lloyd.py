@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cosmeans import sphere
-from cosmeans.contracts import Backend, Group, Observer, RowSource
+from cosmeans.contracts import Backend, Group, Observer, Recorder, RowSource
 from cosmeans.data import NO_LABEL, ClusterSums, Work
 from cosmeans.options import FitOptions
 from cosmeans.relocate import relocate
@@ -36,7 +36,7 @@ def fit(
     cluster, what ran ahead is dropped.
     """
     backend.begin(rows)
-    state = _State.start(rows, centroids)
+    run = _Run(rows, backend, group, observer, _State.start(rows, centroids))
     history = History()
     stop: StopReason | None = None
     ahead: deque[_Epoch] = deque()
@@ -45,7 +45,7 @@ def fit(
         start = ahead[-1].outcome.update.centroids if ahead else centroids
         while len(ahead) <= backend.lookahead and len(history) + len(ahead) < options.epochs:
             observer.epoch(len(history) + len(ahead) + 1, options.epochs)
-            epoch = _launch(rows, start, state, backend, group, observer)
+            epoch = run.launch(start)
             if epoch is None:
                 break
             ahead.append(epoch)
@@ -54,53 +54,79 @@ def fit(
             stop = StopReason.INTERRUPTED
             break
         epoch = ahead.popleft()
-        new, figures, moved = _finish(epoch, rows, state, options, backend, observer)
+        new, figures, moved = _finish(epoch, run, options)
         if moved:
             ahead.clear()
         seconds = time.perf_counter() - started
         started += seconds
-        history.iterations.append(_iteration(figures, epoch.work, len(centroids), moved, seconds))
+        history.iterations.append(_iteration(figures, epoch.outcome.work, len(centroids), moved, seconds))
         observer.iteration(history.iterations[-1])
         stop = _stop_reason(figures, options, len(history))
         # at a fixed point the labels at hand, under centroids of the same bits, are the last ones
-        centroids = state.under if stop is StopReason.FIXED_POINT and state.under is not None else new
-    if state.under is not centroids:
+        under = run.state.under
+        centroids = under if stop is StopReason.FIXED_POINT and under is not None else new
+    if run.state.under is not centroids:
         observer.epoch(len(history) + 1, 0)
-        sweep(rows, centroids, state, backend, observer, to_the_end=True)
-    sums = group.sum(state.sums)
-    final = backend.update(sums, centroids, rows.total, 0, 0).read().similarity
-    return FitResult(centroids, state.labels, sums.count, final, history, stop)
+    similarity = run.end(centroids)
+    return FitResult(centroids, run.state.labels, group.sum(run.state.sums).count, similarity, history, stop)
 
 
 @dataclass(frozen=True, slots=True)
 class _Epoch:
-    """An epoch on its way: the centroids its rows were assigned to, what followed, and what it cost."""
+    """An epoch on its way: the centroids its rows were assigned to, and what followed."""
 
     before: Tensor
     outcome: Outcome
-    work: Work | None
 
 
-def _launch(
-    rows: RowSource, centroids: Tensor, state: _State, backend: Backend, group: Group, observer: Observer
-) -> _Epoch | None:
-    """One pass and the update after it; None if a stop was requested before its last batch."""
-    counts = sweep(rows, centroids, state, backend, observer)
-    if counts is None:
-        return None
-    outcome = backend.update(group.sum(state.sums), centroids, rows.total, counts.changed, counts.settled)
-    return _Epoch(centroids, outcome, counts.work)
+@dataclass(slots=True, eq=False, weakref_slot=True)
+class _Run:
+    """What one fit works with, and what it has so far. `ending`: a pass now ends whatever is requested."""
+
+    rows: RowSource
+    backend: Backend
+    group: Group
+    observer: Observer
+    state: _State
+    ending: bool = False
+
+    def launch(self, centroids: Tensor) -> _Epoch | None:
+        """One pass and the update after it; None if a stop was requested before its last batch."""
+        if self.observer.stop_requested and not self.ending:
+            return None
+        if isinstance(self.backend, Recorder) and self.group.alone:
+            outcome = self.backend.repeat(self.work, centroids, self.observer)
+        else:
+            outcome = self.work(centroids)
+        self.state.under = None if outcome is None else centroids
+        return None if outcome is None else _Epoch(centroids, outcome)
+
+    def work(self, centroids: Tensor) -> Outcome | None:
+        counts = sweep(self.rows, centroids, self.state, self.backend, self.observer, self.ending)
+        if counts is None:
+            return None
+        return replace(self._update(centroids, counts.changed, counts.settled), work=counts.work)
+
+    def end(self, centroids: Tensor) -> float:
+        """Labels and sums under these centroids, with one more pass unless they are at hand; the mean similarity."""
+        self.ending = True
+        epoch = None if self.state.under is centroids else self.launch(centroids)
+        outcome = epoch.outcome if epoch else self._update(centroids, 0, 0)
+        return outcome.read().similarity
+
+    def _update(self, centroids: Tensor, changed: int | Tensor, settled: int | Tensor) -> Outcome:
+        sums = self.group.sum(self.state.sums)
+        return self.backend.update(sums, centroids, self.rows.total, changed, settled)
 
 
-def _finish(
-    epoch: _Epoch, rows: RowSource, state: _State, options: FitOptions, backend: Backend, observer: Observer
-) -> tuple[Tensor, Figures, int]:
+def _finish(epoch: _Epoch, run: _Run, options: FitOptions) -> tuple[Tensor, Figures, int]:
     """The new centroids, with clusters without direction moved; the figures; and how many were moved."""
     figures, update = epoch.outcome.read(), epoch.outcome.update
     if not figures.lost or options.empty_clusters == "keep":
         return update.centroids, figures, 0
+    rows, backend, state = run.rows, run.backend, run.state
     if state.under is not epoch.before:  # an epoch ran ahead: back to the labels of this one
-        sweep(rows, epoch.before, state, backend, observer, to_the_end=True)
+        sweep(rows, epoch.before, state, backend, run.observer, to_the_end=True)
     new, moved = relocate(
         update.centroids, update.lost, rows, backend, epoch.before, state.labels, options.empty_clusters
     )
@@ -138,11 +164,9 @@ def score(
     rows: RowSource, centroids: Tensor, backend: Backend, group: Group, observer: Observer
 ) -> tuple[Tensor, float]:
     """Labels (N,) int32 and mean similarity of rows under these centroids (rule 6), in one pass."""
-    state = _State.start(rows, centroids)
+    run = _Run(rows, backend, group, observer, _State.start(rows, centroids))
     observer.epoch(1, 0)
-    sweep(rows, centroids, state, backend, observer, to_the_end=True)
-    outcome = backend.update(group.sum(state.sums), centroids, rows.total, 0, 0)
-    return state.labels, outcome.read().similarity
+    return run.state.labels, run.end(centroids)
 
 
 def predict(rows: RowSource, centroids: Tensor, backend: Backend, observer: Observer) -> Tensor:
@@ -184,12 +208,12 @@ class _State:
 class _Counts:
     """What a pass did: rows that changed, rows that were settled, and the work where it is counted."""
 
-    changed: int | Tensor = 0
-    settled: int | Tensor = 0
-    work: Work | None = None
+    changed: int | Tensor
+    settled: int | Tensor
+    work: Work | None
 
     def __add__(self, other: _Counts) -> _Counts:
-        work = other.work if self.work is None or other.work is None else self.work + other.work
+        work = None if self.work is None or other.work is None else self.work + other.work
         return _Counts(self.changed + other.changed, self.settled + other.settled, work)
 
 
@@ -206,7 +230,7 @@ def sweep(
     None: a stop was requested, and some batches keep the labels of the pass before.
     """
     prepared = backend.prepare(centroids)
-    counts = _Counts()
+    counts: _Counts | None = None
     state.under = None
     for batch in rows.batches():
         if observer.stop_requested and not to_the_end:
@@ -214,7 +238,8 @@ def sweep(
         before = state.labels[batch.span]
         assignment = backend.assign(batch, prepared, before)
         changed = backend.accumulate(batch, before, assignment.labels, state.sums)
-        counts = counts + _Counts(changed, assignment.settled, assignment.work)
+        counted = _Counts(changed, assignment.settled, assignment.work)
+        counts = counted if counts is None else counts + counted
         state.labels[batch.span] = assignment.labels
         observer.batch(len(batch))
     state.under = centroids

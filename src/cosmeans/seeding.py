@@ -39,6 +39,21 @@ def draw_below(bound: int, seed: int, purpose: Purpose, counter: int, run: int) 
             return product >> 64
 
 
+def draw_many(bound: int, seed: int, purpose: Purpose, counters: range, run: int) -> list[int]:
+    """`draw_below` for each of these consecutive counters; making a generator for each would take most of the time."""
+    if not counters:
+        return []
+    # a counter is one block of four words, of which a draw takes the first
+    generator = np.random.Philox(key=(seed, int(purpose)), counter=(counters.start, run, 0, 0))
+    words = generator.random_raw(4 * len(counters))[::4].tolist()
+    uneven = _WORD % bound
+    products = [word * bound for word in words]
+    return [
+        product >> 64 if product % _WORD >= uneven else draw_below(bound, seed, purpose, counter, run)
+        for product, counter in zip(products, counters, strict=True)
+    ]
+
+
 def subset(n_rows: int, size: int, seed: int, run: int = 0) -> np.ndarray:
     """`size` row indices, ascending, each at most once: those of the smallest Philox words, ties by index.
 
@@ -58,11 +73,13 @@ class _Draws:
         self.prefix = None if masses is None else torch.cumsum(masses, 0).cpu().numpy()
         self.bound = rows.n_rows << rows.scale if self.prefix is None else int(self.prefix[-1])
 
-    def row(self, counter: int) -> int:
-        r = draw_below(self.bound, *self.key, counter, self.run)
+    def take(self, counters: range) -> list[int]:
+        """The row of each of these consecutive draws."""
+        drawn = draw_many(self.bound, *self.key, counters, self.run)
         if self.prefix is None:
-            return r >> self.shift
-        return int(np.searchsorted(self.prefix, r, side="right"))
+            return [r >> self.shift for r in drawn]
+        places: list[int] = np.searchsorted(self.prefix, np.array(drawn, dtype=np.int64), side="right").tolist()
+        return places
 
 
 def random_rows(rows: RowSource, n_clusters: int, seed: int, run: int = 0) -> Tensor:
@@ -76,7 +93,7 @@ def random_rows(rows: RowSource, n_clusters: int, seed: int, run: int = 0) -> Te
     counter, last = 0, 32 * n_clusters + 1000
     while seeds.missing and counter < last:
         stop = min(last, counter + seeds.missing)
-        seeds.offer([draws.row(draw) for draw in range(counter, stop)])
+        seeds.offer(draws.take(range(counter, stop)))
         counter = stop
     index = 0
     while seeds.missing and index < rows.n_rows:
@@ -93,7 +110,7 @@ class _DistinctRows:
         self.rows, self.wanted = rows, wanted
         self.seen: set[bytes] = set()
         self.asked: set[int] = set()
-        self.taken: list[Tensor] = []
+        self.taken: list[int] = []
 
     @property
     def missing(self) -> int:
@@ -104,17 +121,17 @@ class _DistinctRows:
         fresh = [i for i in dict.fromkeys(indices) if i not in self.asked and self.rows.kept(i)]
         self.asked.update(fresh)
         rows = self.rows.take(torch.tensor(fresh, dtype=torch.int64))
-        for at, values in enumerate(rows.cpu().numpy()):
+        for index, values in zip(fresh, rows.cpu().numpy(), strict=True):
             content = values.tobytes()
             if content not in self.seen:
                 self.seen.add(content)
-                self.taken.append(rows[at : at + 1])
+                self.taken.append(index)
 
     def centroids(self) -> Tensor:
         found = len(self.taken)
         if found == 0:
             raise InputError("No row can be a first centroid: all are zero, skipped or of weight zero.")
-        return torch.cat([self.taken[i % found] for i in range(self.wanted)])
+        return self.rows.take(torch.tensor([self.taken[i % found] for i in range(self.wanted)], dtype=torch.int64))
 
 
 def plus_plus(
@@ -161,8 +178,7 @@ def _sampled(rows: RowSource, n_clusters: int, seed: int, run: int) -> tuple[lis
     if total <= size:
         return list(rows.batches()), torch.arange(rows.n_rows)
     draws = _Draws(rows, masses, seed, Purpose.SAMPLE, run)
-    drawn = (draws.row(counter) for counter in range(size))
-    indices = torch.tensor([index for index in drawn if rows.kept(index)], dtype=torch.int64)
+    indices = torch.tensor([index for index in draws.take(range(size)) if rows.kept(index)], dtype=torch.int64)
     return [Batch(i * 4096, rows.take(part)) for i, part in enumerate(indices.split(4096))], indices
 
 

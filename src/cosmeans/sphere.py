@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cosmeans.data import Work
+
 # |n^2 - 1| up to this counts as unit length: makes rule 1 idempotent (normalised rows lie within 2^-23)
 UNIT_TOLERANCE = 2.0**-20
 # below float32's smallest normal number; machines that flush subnormals to zero agree with those that don't
@@ -166,10 +168,11 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """An update, and a function that waits for its figures and returns them."""
+    """An update, a function that waits for its figures and returns them, and the work before it where counted."""
 
     update: Update
     read: Callable[[], Figures]
+    work: Work | None = None
 
 
 def outcome(direction: Tensor, count: Tensor, previous: Tensor, total: int, changed: int, settled: int) -> Outcome:
