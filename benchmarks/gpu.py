@@ -6,8 +6,10 @@ Hopper at these rates is limited by power (docs/gpu.md says how to read them). A
 
 from __future__ import annotations
 
+import cProfile
 import hashlib
 import json
+import pstats
 import statistics
 import sys
 import time
@@ -79,21 +81,40 @@ def cases() -> dict[str, tuple[Tensor, Tensor, dict[str, Any]]]:
         "wide": (unit_rows(700, 4097, 6), unit_rows(30, 4097, 7), {}),
         "tol": (x, x[:50].clone(), {"tol": 0.05}),
         "many": (unit_rows(3000, 64, 8), unit_rows(2000, 64, 9), {}),
+        "zero rows": (torch.where(torch.arange(6000, device="cuda")[:, None] % 7 == 0, 0.0, x), x[1:41].clone(), {}),
+        "two clusters": (x, x[:2].clone(), {}),
     }
 
 
 def check() -> bool:
+    """Every case on every backend; GPU fits twice, so that the second is played back from its first epoch on."""
     good = True
     for name, (x, centroids, options) in cases().items():
+        kinds = {"portable": "portable", "hopper": "hopper", "portable again": "portable", "hopper again": "hopper"}
+        backends = {"reference": ReferenceBackend("cuda"), **{n: GpuBackend(screen=k) for n, k in kinds.items()}}
         found = {}
-        for backend in (ReferenceBackend("cuda"), GpuBackend(screen="portable"), GpuBackend(screen="hopper")):
+        for label, backend in backends.items():
             result = fit(x, centroids, backend, 6, **dict(options))
-            label = f"{backend.name} {getattr(backend, '_wanted', '')}"
-            found[label] = digest(result), sum(i.settled for i in result.history), result.stop_reason.value
+            recorded = getattr(backend, "_recording", None) is not None
+            found[label] = digest(result), sum(i.settled for i in result.history), result.stop_reason.value, recorded
         same = len({value[0] for value in found.values()}) == 1
+        same &= all(value[3] for label, value in found.items() if label != "reference")
         good &= same
         print(f"{'same' if same else 'DIFFERENT':10} {name:16} {found}", flush=True)
     return good
+
+
+def proofs(n: int = 1_000_000, d: int = 768, k: int = 1000) -> None:
+    """The rows that the screen lists, and how many of them with two candidates, epoch by epoch."""
+    x = unit_rows(n, d)
+    backend = GpuBackend()
+    rows = MemoryRows(x, squared_norms=backend.squared_norms)
+    backend.begin(rows)
+    (batch,) = rows.batches()
+    for result in (fit(x, x[:k].clone(), GpuBackend(), epochs) for epochs in (1, 2, 5, 10)):
+        backend.screen(batch, backend.prepare(result.centroids))
+        crowded, pairs = backend._settle_space(n).doubtful.counts.tolist()
+        record("proofs", n=n, d=d, k=k, epochs=len(result.history), again=crowded, pairs=pairs)
 
 
 # ----------------------------------------------------------------- times
@@ -247,11 +268,44 @@ def estimator() -> None:
     print("same" if found["cpu"] == found["cuda"] else "DIFFERENT", "KMeans", found, flush=True)
     x = unit_rows(32_000, 128)
     c = x[:256].clone()
-    record("small fit", n=32_000, d=128, k=256, epochs=10, ms=wall(lambda: fit(x, c, GpuBackend(), 10)))
+    inspecting = wall(lambda: MemoryRows(x, squared_norms=GpuBackend().squared_norms))
+    ms = wall(lambda: fit(x, c, GpuBackend(), 10), 15)
+    longer = wall(lambda: fit(x, c, GpuBackend(), 20), 15)
+    record("small fit", n=32_000, d=128, k=256, epochs=10, ms=ms, twenty_epochs=longer, inspecting=inspecting)
     x = unit_rows(1_000_000, 768)
     for init in ("random", x[:1000].clone()):
         kmeans = KMeans(1000, None, 10, init=init, random_state=0, verbose=0, warm_start=False)
         record("KMeans.fit", n=1_000_000, d=768, k=1000, init=str(init)[:6], ms=wall(lambda k=kmeans: k.fit(x), 3))
+
+
+def first() -> None:
+    """Seconds from importing torch to labels on the host, in this process: run it alone."""
+    started = time.perf_counter()
+    x = unit_rows(1_000_000, 768)
+    torch.cuda.synchronize()
+    made = time.perf_counter()
+    KMeans(1000, None, 10, init=x[:1000], verbose=0).fit(x).labels_.cpu()
+    record("first fit", n=1_000_000, d=768, k=1000, seconds=time.perf_counter() - made, rows_s=made - started)
+
+
+def host() -> None:
+    """Where Python's time around small fits and around `KMeans.fit` goes."""
+    small, large = unit_rows(32_000, 128), unit_rows(1_000_000, 768)
+    kmeans = KMeans(1000, None, 10, random_state=0, verbose=0, warm_start=False)
+    runs = {"small": lambda: fit(small, small[:256], GpuBackend(), 10), "KMeans.fit": lambda: kmeans.fit(large)}
+    for name, run in runs.items():
+        run(), run()
+        profiler = cProfile.Profile()
+        for _ in range(10):
+            torch.cuda.synchronize()
+            time.sleep(0.05)
+            profiler.enable()
+            run()
+            torch.cuda.synchronize()
+            profiler.disable()
+        print(name)
+        for order in ("cumulative", "tottime"):
+            pstats.Stats(profiler).sort_stats(order).print_stats(32)
 
 
 def profile(n: int = 1_000_000, d: int = 768, k: int = 1000) -> None:
@@ -277,6 +331,9 @@ def main() -> None:
         "profile": profile,
         "peers": peers,
         "estimator": estimator,
+        "proofs": proofs,
+        "first": first,
+        "host": host,
     }
     for name in wanted:
         started = time.perf_counter()

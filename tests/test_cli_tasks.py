@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas
@@ -87,6 +88,39 @@ def test_outliers_and_exemplars_are_written_with_their_texts(case, out):
     assert "text " in stdout
 
 
+def test_top_lists_the_best_clusters_of_every_row(case, out):
+    rows, model, _ = case
+
+    code, stdout, _ = out("top old rows.npy -m 2 --texts texts.txt --out top.csv")
+
+    cosines = rows.astype(float) / np.linalg.norm(rows.astype(float), axis=1)[:, None] @ model.cluster_centers_.T
+    listed = pandas.read_csv("top.csv")
+    assert code == 0
+    assert listed["row"].tolist() == np.repeat(np.arange(200), 2).tolist()
+    assert listed["cluster"].tolist() == np.argsort(-cosines, axis=1)[:, :2].ravel().tolist()
+    assert listed["cosine"].tolist() == pytest.approx(np.sort(cosines)[:, :-3:-1].ravel(), abs=1e-6)
+    assert listed["text"][3] == "text 1"
+    assert "text 1" in stdout
+
+
+def test_fit_numbers_clusters_by_size_and_writes_a_page(case, out):
+    rows = case[0][:170]
+    np.save("rows.npy", rows)
+
+    code, stdout, _ = out("fit rows.npy -k 4 --order size --report --json --out ordered")
+    assert out("fit rows.npy -k 4 --out plain --quiet")[0] == 0
+
+    labels, plain = np.load("ordered/labels.npy"), np.load("plain/labels.npy")
+    size = np.bincount(plain)
+    assert code == 0
+    assert size.tolist() != sorted(size, reverse=True), "nothing to order"
+    assert np.bincount(labels).tolist() == sorted(size, reverse=True)
+    assert labels.tolist() == np.argsort(np.argsort(-size, kind="stable"))[plain].tolist()
+    assert KMeans.load("ordered/model").predict(rows).tolist() == labels.tolist()
+    page = Path(json.loads(stdout)["files"]["report"]).read_text(encoding="utf-8")
+    assert page.startswith("<!doctype html>")
+
+
 def test_dedup_writes_the_keep_list_and_why(case, out):
     rows, model, _ = case
 
@@ -160,6 +194,9 @@ def test_predict_answers_an_arrow_stream_and_names_a_wrong_line(case):
         ("match old new --plot moves.png", "name them with --embeddings"),
         ("dedup nothing rows.npy", "No model at nothing"),
         ("evaluate old rows.npy --classes nothing.txt", "No such file: nothing.txt"),
+        ("evaluate old rows.npy --column class", "no file of texts or classes was given"),
+        ("top old rows.npy -m 5", "the model has 4 clusters. Lower m."),
+        ("fit rows.npy -k 4 --order age --out new", 'order must be "size"'),
     ],
 )
 def test_what_can_not_be_is_told_with_exit_code_2(case, out, line, message):

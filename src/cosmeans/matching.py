@@ -158,6 +158,12 @@ def reorder(model: KMeans, order: Any = "size", rows: Any = None) -> KMeans:
     return ordered
 
 
+def check_order(order: str | None) -> None:
+    """Raise OptionError for the name of an order that doesn't exist."""
+    if order not in (None, "size"):
+        raise OptionError(f'order must be "size", a Match or (K,) integers; got {order!r}.')
+
+
 def _permutation(model: KMeans, order: Any) -> np.ndarray:
     counts = torch.as_tensor(model.counts_).cpu().numpy()
     n_clusters = len(counts)
@@ -169,8 +175,7 @@ def _permutation(model: KMeans, order: Any) -> np.ndarray:
             )
         return np.argsort(order.ids, kind="stable")
     if isinstance(order, str):
-        if order != "size":
-            raise OptionError(f'order must be "size", a Match or (K,) integers; got {order!r}.')
+        check_order(order)
         return np.argsort(-counts, kind="stable")
     given = np.asarray(order)
     if given.shape != (n_clusters,) or not np.array_equal(np.sort(given), np.arange(n_clusters)):

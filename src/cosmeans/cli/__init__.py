@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from cosmeans.cli import report, tasks
+from cosmeans.cli import report, row_tasks, tasks
 from cosmeans.cli.commands import app
 from cosmeans.errors import (
     CosmeansError,
@@ -23,6 +23,7 @@ from cosmeans.errors import (
 __all__ = ["app", "run"]
 
 app.add_typer(tasks.app)
+app.add_typer(row_tasks.app)
 app.add_typer(report.app)
 
 _WRONG_INPUT = (OptionError, InputError, InputTypeError, FileError)

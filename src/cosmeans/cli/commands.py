@@ -14,15 +14,18 @@ from cosmeans.atomic import refuse_existing
 from cosmeans.cli import demo as demos
 from cosmeans.cli import flags, inspect
 from cosmeans.cli.interrupt import stop_on_interrupt
-from cosmeans.cli.outputs import check_label_path, find_model, output_folder, read_texts, write_fit, write_labels
-from cosmeans.cli.tasks import predict_stream
+from cosmeans.cli.outputs import check_label_path, find_model, output_folder, write_fit, write_labels
+from cosmeans.cli.stream import predict_stream
 from cosmeans.cli.tell import say, show_clusters, tell_fit, tell_json
+from cosmeans.cli.texts import given_texts
 from cosmeans.errors import OptionError
 from cosmeans.estimator import KMeans
+from cosmeans.matching import check_order, reorder
 from cosmeans.model_file import is_model
 from cosmeans.options import FitOptions
 from cosmeans.plot import plot_fit
 from cosmeans.progress import watch
+from cosmeans.report import check_options, write_report
 from cosmeans.result import StopReason
 from cosmeans.rows.files import open_file
 
@@ -72,6 +75,9 @@ def fit(
     weights: flags.Weights = None,
     key: flags.Key = None,
     texts: flags.Texts = None,
+    column: flags.Column = None,
+    order: flags.Order = None,
+    report: flags.Report = False,
     go_on_from: Annotated[
         Path | None, typer.Option("--from", help="go on from this saved model", metavar="MODEL")
     ] = None,
@@ -84,6 +90,8 @@ def fit(
     as_json: flags.Json = False,
 ) -> None:
     """Cluster embeddings; write model, labels, history and plot into a folder."""
+    check_order(order)
+    check_options() if report else None
     given = {name for name in context.params if _was_given(context, name)}
     values = {name: value for name, value in context.params.items() if name in KMeans().get_params()}
     kmeans = _new_kmeans(values) if go_on_from is None else _old_kmeans(go_on_from, values, given)
@@ -91,11 +99,14 @@ def fit(
     with output_folder(folder, force):
         rows = open_file(embeddings, key)
         sample_weight = None if weights is None else open_file(weights, n_dims=1)
-        lines = None if texts is None else read_texts(texts, len(rows))
+        lines = given_texts(texts, len(rows), column)
         run_fit(kmeans, rows, quiet, sample_weight)
+        kmeans = kmeans if order is None else reorder(kmeans, order, rows)
         files = write_fit(kmeans, folder, force)
         if lines is not None:
             files["clusters"] = show_clusters(kmeans, lines, folder, force, silent=quiet or as_json)
+        if report:
+            files["report"] = write_page(kmeans, rows, folder, lines, embeddings.stem, force)
     tell_fit(kmeans, rows, files, as_json=as_json, quiet=quiet)
     _exit_if_interrupted(kmeans)
 
@@ -185,6 +196,7 @@ def demo(
         files = write_fit(kmeans, out, force)
         if lines is not None:
             files["clusters"] = show_clusters(kmeans, lines, out, force, silent=quiet)
+            files["report"] = write_page(kmeans, vectors, out, lines, "Dictionary entries", force)
     if isinstance(vectors, Tensor) and not quiet:
         demos.tell_speed_and_memory(kmeans, vectors)
     tell_fit(kmeans, vectors, files, as_json=False, quiet=quiet)
@@ -202,6 +214,13 @@ def run_fit(kmeans: KMeans, rows: Any, quiet: bool, sample_weight: Any = None) -
     except KeyboardInterrupt:
         say("Interrupted before the first epoch: there is nothing to save.")
         raise typer.Exit(1) from None
+    finally:
+        del kmeans._observer  # it was for this fit: it may have been told to stop
+
+
+def write_page(kmeans: KMeans, rows: Any, folder: Path, lines: list[str] | None, title: str, force: bool) -> str:
+    """The page on the clusters of these rows; returns where it lies."""
+    return str(write_report(kmeans, rows, folder / "report.html", texts=lines, title=title, force=force))
 
 
 def _new_kmeans(values: dict[str, Any]) -> KMeans:

@@ -44,8 +44,20 @@ Key = Annotated[str | None, typer.Option("--key", help="which array, if the file
 Weights = Annotated[Path | None, typer.Option("--weights", help="a file with one weight per row", metavar="FILE")]
 Texts = Annotated[
     Path | None,
-    typer.Option("--texts", help="one text per row (.txt or .txt.gz): clusters are shown by them", metavar="FILE"),
+    typer.Option(
+        "--texts",
+        help="one text per row: .txt, .csv, .tsv, .parquet or .jsonl; clusters are shown by them",
+        metavar="FILE",
+    ),
 ]
+Column = Annotated[
+    str | None, typer.Option("--column", help="the column with the texts, if the file has several", metavar="NAME")
+]
+Order = Annotated[
+    str | None,
+    typer.Option("--order", help="number the clusters by their rows, most first", metavar="size"),
+]
+Report = Annotated[bool, typer.Option("--report", help="also write report.html: a page on the clusters to look at")]
 Force = Annotated[bool, typer.Option("--force", help="replace outputs that exist")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress and no summary")]
 Json = Annotated[bool, typer.Option("--json", help="one JSON object on stdout, and nothing else there")]

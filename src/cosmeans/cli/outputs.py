@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cosmeans.atomic import new_file, refuse_existing
-from cosmeans.errors import FileError, InputError, OptionError, WriteError
+from cosmeans.errors import OptionError, WriteError
 from cosmeans.estimator import KMeans
 from cosmeans.model_file import is_model
 from cosmeans.plot import plot_fit
@@ -102,21 +101,12 @@ def write_text(path: Path, text: str, force: bool) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def read_texts(path: Path, n_rows: int) -> list[str]:
-    """One text a line, plain or gzip; as many as there are rows."""
-    try:
-        raw = path.read_bytes()
-        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
-    except FileNotFoundError as error:
-        raise FileError(f"No such file: {path}.") from error
-    except (OSError, EOFError, ValueError) as error:
-        raise FileError(f"{path} can't be read as text ({error}). Needed: UTF-8 lines, plain or .gz.") from error
-    texts = text.removesuffix("\n").split("\n")
-    if len(texts) != n_rows:
-        raise InputError(f"{path} has {len(texts)} lines, the embeddings have {n_rows} rows; needed: one text a row.")
-    return texts
-
-
 def find_model(path: Path) -> Path:
     """The model folder at a path: the path itself, or `model` in the folder that `fit` wrote."""
     return path / "model" if not is_model(path) and is_model(path / "model") else path
+
+
+def load_model(path: Path, quiet: bool) -> KMeans:
+    """The model at a path, with or without progress bars."""
+    kmeans = KMeans.load(find_model(path))
+    return kmeans.set_params(verbose=int(not quiet))

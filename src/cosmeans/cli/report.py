@@ -9,9 +9,9 @@ import typer
 
 from cosmeans.atomic import refuse_existing
 from cosmeans.cli import flags
-from cosmeans.cli.outputs import find_model, read_texts
+from cosmeans.cli.outputs import load_model
 from cosmeans.cli.tell import say, tell_json
-from cosmeans.estimator import KMeans
+from cosmeans.cli.texts import given_texts, read_texts
 from cosmeans.report import check_options, write_report
 from cosmeans.rows.files import open_file
 
@@ -24,6 +24,7 @@ def report(
     embeddings: flags.Embeddings,
     key: flags.Key = None,
     texts: flags.Texts = None,
+    column: flags.Column = None,
     images: Annotated[
         Path | None, typer.Option("--images", help="one path of a picture per row (.txt or .txt.gz)", metavar="FILE")
     ] = None,
@@ -39,10 +40,9 @@ def report(
     """Write a page on the clusters of a model: one HTML file that opens without a network."""
     refuse_existing(out, force)
     check_options(n_examples, sample, projection)
-    kmeans = KMeans.load(find_model(model))
-    kmeans.verbose = 0 if quiet else 1
+    kmeans = load_model(model, quiet)
     rows = open_file(embeddings, key)
-    lines = None if texts is None else read_texts(texts, len(rows))
+    lines = given_texts(texts, len(rows), column)
     paths = None if images is None else read_texts(images, len(rows))
     write_report(
         kmeans, rows, out, texts=lines, images=paths, title=title, n_examples=n_examples, sample=sample,

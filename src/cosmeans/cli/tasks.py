@@ -1,27 +1,22 @@
-"""The commands that come after the labels: choose, measure, compare and use clusters."""
+"""The commands about models: how many clusters, how good they are, which is which of an older model."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 
 from cosmeans.atomic import refuse_existing
 from cosmeans.choose import choose_k
 from cosmeans.cli import flags, tables
-from cosmeans.cli.outputs import find_model, read_texts, write_text
+from cosmeans.cli.outputs import load_model, write_text
 from cosmeans.cli.tell import say, tell_json
-from cosmeans.dedup import deduplicate
+from cosmeans.cli.texts import given_texts
 from cosmeans.errors import OptionError
-from cosmeans.estimator import KMeans
 from cosmeans.evaluation import evaluate
 from cosmeans.matching import match, moved
 from cosmeans.rows.files import open_file
-from cosmeans.stream import predict_arrow, predict_json_lines
-from cosmeans.use import exemplars, outliers
 
 app = typer.Typer()
 _SHOWN = 20
@@ -77,7 +72,11 @@ def measure(
     embeddings: flags.Embeddings,
     classes: Annotated[
         Path | None,
-        typer.Option("--classes", help="known class of each row: one a line, or .npy of integers", metavar="FILE"),
+        typer.Option("--classes", help="known class of each row: as --texts, or .npy of integers", metavar="FILE"),
+    ] = None,
+    column: Annotated[
+        str | None,
+        typer.Option("--column", help="the column with the classes, if there are several", metavar="NAME"),
     ] = None,
     sample_size: Annotated[int, typer.Option("--sample", help="rows of the sampled silhouette")] = 5000,
     key: flags.Key = None,
@@ -86,107 +85,9 @@ def measure(
 ) -> None:
     """Measure a model on embeddings, and against known classes."""
     rows = open_file(embeddings, key)
-    known = None if classes is None else _classes(classes, len(rows))
-    measured = evaluate(_load(model, quiet), rows, known, sample_size=sample_size)
+    known = _classes(classes, len(rows), column)
+    measured = evaluate(load_model(model, quiet), rows, known, sample_size=sample_size)
     tell_json(measured.to_json()) if as_json else tables.show_evaluation(measured)
-
-
-@app.command("outliers")
-def find_outliers(
-    model: flags.Model,
-    embeddings: flags.Embeddings,
-    quantile: Annotated[float | None, typer.Option("--quantile", help="share of the rows; default: 0.01")] = None,
-    threshold: Annotated[float | None, typer.Option("--threshold", help="instead: all rows below this cosine")] = None,
-    texts: flags.Texts = None,
-    key: flags.Key = None,
-    out: Out = Path("outliers.parquet"),
-    force: flags.Force = False,
-    quiet: flags.Quiet = False,
-    as_json: flags.Json = False,
-) -> None:
-    """List the rows that fit their clusters worst."""
-    lines, rows = _before(out, force, texts, embeddings, key)
-    found = outliers(_load(model, quiet), rows, quantile=quantile, threshold=threshold)
-    columns = tables.with_texts({"row": np.asarray(found.rows), "cosine": np.asarray(found.cosines)}, lines)
-    tables.write(out, columns, force)
-    if as_json:
-        tell_json({"rows": len(found.rows), "threshold": _number(found.threshold), "outliers": str(out)})
-    elif not quiet:
-        tables.show(columns, _SHOWN)
-        say(f"{len(found.rows):,} rows with a cosine of at most {found.threshold:.4f} lie in {out}, worst first")
-
-
-@app.command("exemplars")
-def find_exemplars(
-    model: flags.Model,
-    embeddings: flags.Embeddings,
-    m: Annotated[int, typer.Option("-m", "--rows", help="rows per cluster")] = 10,
-    texts: flags.Texts = None,
-    key: flags.Key = None,
-    out: Out = Path("exemplars.parquet"),
-    force: flags.Force = False,
-    quiet: flags.Quiet = False,
-    as_json: flags.Json = False,
-) -> None:
-    """List the rows closest to each centroid."""
-    lines, rows = _before(out, force, texts, embeddings, key)
-    found = exemplars(_load(model, quiet), rows, m)
-    members, cosines = np.asarray(found.rows), np.asarray(found.cosines)
-    there = members >= 0
-    cluster = np.broadcast_to(np.arange(len(members))[:, None], members.shape)
-    columns = tables.with_texts({"row": members[there], "cluster": cluster[there], "cosine": cosines[there]}, lines)
-    tables.write(out, columns, force)
-    if as_json:
-        tell_json({"rows": int(there.sum()), "clusters": int(there.any(axis=1).sum()), "exemplars": str(out)})
-    elif not quiet:
-        tables.show(columns, _SHOWN)
-        say(f"{int(there.sum()):,} rows lie in {out}, by cluster, closest first")
-
-
-@app.command("dedup")
-def remove_duplicates(
-    model: flags.Model,
-    embeddings: flags.Embeddings,
-    threshold: Annotated[
-        float, typer.Option("--threshold", help="rows with at least this cosine are duplicates")
-    ] = 0.95,
-    keep: Annotated[
-        str,
-        typer.Option("--keep", help="which of them stays, by its cosine with the centroid", metavar="closest|farthest"),
-    ] = "closest",
-    max_cluster_size: Annotated[
-        int, typer.Option("--max-cluster-size", help="larger clusters are compared in parts", metavar="ROWS")
-    ] = 16_384,
-    texts: flags.Texts = None,
-    key: flags.Key = None,
-    out: Annotated[Path, typer.Option("--out", help="the keep list: row numbers", metavar="FILE.npy")] = Path(
-        "keep.npy"
-    ),
-    removed: Annotated[
-        Path | None, typer.Option("--removed", help="also what goes, and why: .parquet or .csv", metavar="FILE")
-    ] = None,
-    force: flags.Force = False,
-    quiet: flags.Quiet = False,
-    as_json: flags.Json = False,
-) -> None:
-    """Find near-copies within clusters; write the list of rows to keep."""
-    lines, rows = _before(out, force, texts, embeddings, key)
-    if removed is not None:
-        tables.check_path(removed)
-        refuse_existing(removed, force)
-    found = deduplicate(_load(model, quiet), rows, threshold, keep=keep, max_cluster_size=max_cluster_size)
-    tables.write(out, {"row": np.asarray(found.kept)}, force)
-    columns = {name: np.asarray(getattr(found, name)) for name in ("removed", "original", "cosines")}
-    if lines is not None:
-        columns |= {"text": np.array(lines)[columns["removed"]], "kept text": np.array(lines)[columns["original"]]}
-    if removed is not None:
-        tables.write(removed, columns, force)
-    if as_json:
-        tell_json({"rows": len(rows), "kept": len(found.kept), "removed": len(found.removed), "keep": str(out)})
-    elif not quiet:
-        tables.show(columns, _SHOWN)
-        say(f"{len(found.removed):,} of {len(rows):,} rows are near-copies")
-        say(f"The {len(found.kept):,} rows to keep lie in {out}")
 
 
 @app.command("match")
@@ -211,7 +112,7 @@ def match_models(
     for path in (plot, out):
         if path is not None:
             refuse_existing(path, force)
-    before, after = _load(old, quiet), _load(new, quiet)
+    before, after = load_model(old, quiet), load_model(new, quiet)
     matched = match(before, after)
     record: dict[str, Any] = {
         "new_of_old": matched.new_of_old.tolist(),
@@ -231,29 +132,10 @@ def match_models(
         tables.show_match(matched, moves, _SHOWN)
 
 
-def predict_stream(model: Path, arrow: bool, field: str) -> None:
-    """Answer rows from stdin on stdout until they end."""
-    answer = predict_arrow if arrow else predict_json_lines
-    answer(_load(model, quiet=True), sys.stdin.buffer, sys.stdout.buffer, field)
-
-
-def _load(path: Path, quiet: bool) -> KMeans:
-    kmeans = KMeans.load(find_model(path))
-    return kmeans.set_params(verbose=int(not quiet))
-
-
-def _before(
-    out: Path, force: bool, texts: Path | None, embeddings: Path, key: str | None
-) -> tuple[list[str] | None, Any]:
-    """Texts and rows, after everything that can be refused before the work."""
-    tables.check_path(out)
-    refuse_existing(out, force)
-    rows = open_file(embeddings, key)
-    return (None if texts is None else read_texts(texts, len(rows))), rows
-
-
-def _classes(path: Path, n_rows: int) -> Any:
-    return open_file(path, n_dims=1) if path.suffix == ".npy" else read_texts(path, n_rows)
+def _classes(path: Path | None, n_rows: int, column: str | None) -> Any:
+    if path is not None and path.suffix == ".npy" and column is None:
+        return open_file(path, n_dims=1)
+    return given_texts(path, n_rows, column)
 
 
 def _integers(text: str) -> list[int]:
@@ -261,7 +143,3 @@ def _integers(text: str) -> list[int]:
         return [int(part) for part in text.split(",")]
     except ValueError as error:
         raise OptionError(f"--ks {text}: needed are integers with commas between them, as 10,20,40.") from error
-
-
-def _number(value: float) -> float | None:
-    return value if np.isfinite(value) else None

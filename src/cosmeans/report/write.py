@@ -67,7 +67,7 @@ def write_report(
     return target
 
 
-def check_options(n_examples: int, sample: int, projection: str) -> None:
+def check_options(n_examples: int = 5, sample: int = 2500, projection: str = "pca") -> None:
     """Raise OptionError for what no report can be made with."""
     if find_spec("jinja2") is None:
         raise OptionError('A report needs jinja2, which is missing. Install it with: pip install "cosmeans[report]".')

@@ -20,11 +20,24 @@ SLACK = tl.constexpr(1.0)  # tests make it smaller, to see that the bound is nee
 
 @dataclass(frozen=True, slots=True)
 class Doubtful:
-    """Rows whose label the screen can't prove: index (capacity,) int32, best screened score, and their number."""
+    """Rows whose label the screen can't prove, in two lists of `capacity` rows each.
+
+    rows, scores         (capacity,) int32 and float32: rows to be screened again, and the best score of each
+    pairs, pair_columns  (capacity,) and (2 * capacity,) int32: rows with two candidates, and these in ascending order
+    counts               (2,) int32: the lengths of both
+    """
 
     rows: Tensor
     scores: Tensor
-    count: Tensor
+    pairs: Tensor
+    pair_columns: Tensor
+    counts: Tensor
+
+    @classmethod
+    def empty(cls, capacity: int, device: torch.device) -> Doubtful:
+        sizes = {"rows": capacity, "scores": capacity, "pairs": capacity, "pair_columns": 2 * capacity, "counts": 2}
+        lists = {name: torch.empty(size, dtype=torch.int32, device=device) for name, size in sizes.items()}
+        return cls(**{**lists, "scores": lists["scores"].view(torch.float32)})
 
 
 @triton.jit
@@ -61,7 +74,7 @@ def _screen(
     labels_ptr,
     list_ptr,
     list_scores_ptr,
-    list_count_ptr,
+    counts_ptr,
     start,
     n_rows,
     width,
@@ -96,7 +109,7 @@ def _screen(
     number = doubtful.to(tl.int32)
     total = tl.sum(number)
     if total > 0:
-        at = tl.atomic_add(list_count_ptr, total) + tl.cumsum(number, axis=0) - 1
+        at = tl.atomic_add(counts_ptr, total) + tl.cumsum(number, axis=0) - 1
         tl.store(list_ptr + at, row.to(tl.int32), mask=doubtful)
         tl.store(list_scores_ptr + at, best, mask=doubtful)
 
@@ -111,9 +124,9 @@ def screen(
     accumulation: float,
     tile: Tile,
 ) -> None:
-    """Label rows start .. start + len(labels) of the fp16 copy; rows without proof go to the list.
+    """Label rows start .. start + len(labels) of the fp16 copy; rows without proof are listed, all as `rows`.
 
-    Labels of listed rows are preliminary. `doubtful.count` must be zero before.
+    Labels of listed rows are preliminary. `doubtful.counts` must be zero before.
     """
     n_rows = len(labels)
     _screen[(triton.cdiv(n_rows, tile.rows),)](
@@ -126,7 +139,7 @@ def screen(
         labels,
         doubtful.rows,
         doubtful.scores,
-        doubtful.count,
+        doubtful.counts,
         start,
         n_rows,
         centroids.width,

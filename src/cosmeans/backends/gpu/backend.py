@@ -9,21 +9,24 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from cosmeans import sphere
 from cosmeans.backends.gpu import hopper, scores
 from cosmeans.backends.gpu.accumulate import MoveSpace, accumulate
 from cosmeans.backends.gpu.assign import accumulation_error, screen
 from cosmeans.backends.gpu.centroids import CentroidSpace, Quantised, UpdateSpace
+from cosmeans.backends.gpu.record import STARTED, Places, Recording, Work
 from cosmeans.backends.gpu.rows import quantise_rows, squared_norms, width_of
 from cosmeans.backends.gpu.settle import SettleSpace, settle
 from cosmeans.backends.gpu.tiles import Tile, tile_for
-from cosmeans.contracts import RowSource
+from cosmeans.contracts import Observer, RowSource
 from cosmeans.data import Assignment, Batch, ClusterSums
 from cosmeans.errors import BackendUnavailableError
+from cosmeans.sphere import Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,8 @@ class GpuBackend:
         self._resident: Halves | None = None
         self._numbers: dict[tuple[float, torch.dtype], Tensor] = {}
         self._spaces: dict[str, tuple[tuple[int, ...], object]] = {}
+        self._recording: Recording | None = None
+        self._places: Places | None = None  # where an epoch that is being recorded leaves its outcome
 
     def squared_norms(self, rows: Tensor) -> Tensor:
         return squared_norms(_dense(rows))
@@ -71,7 +76,10 @@ class GpuBackend:
         self._resident = None
 
     def prepare(self, centroids: Tensor) -> Quantised:
-        k, d = centroids.shape
+        return self._ready(*centroids.shape).quantise(centroids)
+
+    def _ready(self, k: int, d: int) -> CentroidSpace:
+        """Choose the screen, make the fp16 copy of the rows and the memory for centroids, if not done yet."""
         if self._hopper is None:
             self._hopper = self._choose_screen(k)
         if self._rows is not None and self._resident is None:
@@ -79,8 +87,39 @@ class GpuBackend:
             for batch in self._rows.batches():
                 self._quantise(batch, self._resident, batch.start)
         tile = hopper.column_tile(k) if self._hopper else 0
-        space = self._space("centroids", (k, d), lambda: CentroidSpace(k, d, tile, self.device))
-        return space.quantise(centroids)
+        space: CentroidSpace = self._space("centroids", (k, d), lambda: CentroidSpace(k, d, tile, self.device))
+        return space
+
+    def repeat(self, work: Work, centroids: Tensor, observer: Observer) -> Outcome | None:
+        """`contracts.Recorder`: fits of one batch a pass are recorded once their kernels are loaded."""
+        if self._recording is not None and self._recording.is_of(work):
+            observer.batch(0 if self._rows is None else self._rows.n_rows)
+            return self._recording.play(centroids)
+        kind = self._kind(centroids)
+        if kind is not None and kind in STARTED:
+            self._places = Places.empty(centroids)
+            self._recording = Recording(work, centroids, self._places)
+            self._places = None
+            return self._recording.play(centroids)
+        outcome = work(centroids)
+        if kind is not None and outcome is not None:
+            STARTED.add(kind)
+        return outcome
+
+    def _kind(self, centroids: Tensor) -> tuple[object, ...] | None:
+        """What decides which kernels an epoch starts, with all memory for it made; None if it can't be recorded."""
+        if self._rows is None or self.device.type != "cuda" or torch.version.hip:
+            return None
+        batch, *more = islice(self._rows.batches(), 2)
+        if more or batch.rows.stride(1) != 1:
+            return None
+        (k, d), n = centroids.shape, len(batch)
+        self._ready(k, d)
+        self._number(float(self._rows.total), torch.float64)
+        self._settle_space(n), self._labels(n), self._moves(n, k), self._update_space(k)
+        place = (batch.rows.dtype, batch.rows.stride(0), batch.rows.data_ptr() % 16)
+        given = tuple(part is None for part in (batch.norms, batch.keep, batch.weights))
+        return (self.device, n, k, d, self._hopper, *place, *given)
 
     def _choose_screen(self, n_clusters: int) -> bool:
         """Whether the Hopper screen runs; without it on a Hopper GPU one line says why."""
@@ -110,16 +149,16 @@ class GpuBackend:
             grid=hopper.GRID if self._hopper else 0.0,
             programs=self._programs,
         )
-        return Assignment(labels, space.doubtful.count)
+        return Assignment(labels, space.n_settled)
 
     def screen(self, batch: Batch, prepared: Quantised) -> tuple[Tensor, Halves, int, float]:
         """Preliminary labels, with the rows that lack proof listed; and what settling needs to know."""
         n, d = batch.rows.shape
         space = self._settle_space(n)
-        labels = self._space("labels", (n,), lambda: torch.empty(n, dtype=torch.int32, device=self.device))
+        labels = self._labels(n)
         halves, start = self._halves(batch)
         acc = accumulation_error(d, self.device)
-        space.doubtful.count.zero_()
+        space.doubtful.counts.zero_()
         task = (halves.values, halves.residuals, start, prepared, labels, space.doubtful, acc)
         if self._hopper:
             hopper.screen(*task, self._programs)
@@ -128,24 +167,21 @@ class GpuBackend:
         return labels, halves, start, acc
 
     def accumulate(self, batch: Batch, before: Tensor, after: Tensor, into: ClusterSums) -> Tensor:
-        shape = (len(batch), len(into.count))
-        space = self._space("moves", shape, lambda: MoveSpace(*shape, self.device))
+        space = self._moves(len(batch), len(into.count))
         accumulate(_dense_batch(batch), before, after, into, space, self._programs)
         return space.n_changed
 
     def update(
         self, sums: ClusterSums, previous: Tensor, total: int, changed: int | Tensor, settled: int | Tensor
-    ) -> sphere.Outcome:
-        k = len(previous)
-        space = self._space("update", (k,), lambda: UpdateSpace(k, self.device))
-        updated, lost = torch.empty_like(previous), torch.empty(k, dtype=torch.bool, device=self.device)
-        figures = torch.empty(len(sphere.Figures.names()), dtype=torch.float64, device=self.device)
+    ) -> Outcome:
+        space = self._update_space(len(previous))
+        places = self._places or Places.empty(previous)
         space.update(
             *(sums.direction, sums.count, previous, self._number(float(total), torch.float64)),
             *(self._number(changed, torch.int32), self._number(settled, torch.int32)),
-            *(updated, lost, figures),
+            *(places.centroids, places.lost, places.figures),
         )
-        return sphere.Outcome(sphere.Update(updated, lost), read_behind(figures))
+        return places.unread() if self._places else places.outcome()
 
     def scores(self, batch: Batch, centroids: Tensor, labels: Tensor) -> Tensor:
         return scores.own_scores(_dense_batch(batch), centroids, labels)
@@ -170,20 +206,33 @@ class GpuBackend:
         quantise_rows(rows, batch.norms, batch.keep, start, into.values, into.residuals, bool(self._hopper))
 
     def _settle_space(self, n: int) -> SettleSpace:
-        return self._space("settle", (n,), lambda: SettleSpace(n, self.device))
+        space: SettleSpace = self._space("settle", (n,), lambda: SettleSpace(n, self.device))
+        return space
 
-    def _space(self, name: str, shape: tuple[int, ...], make: Callable[[], object]):  # type: ignore[no-untyped-def]
+    def _labels(self, n: int) -> Tensor:
+        labels: Tensor = self._space("labels", (n,), lambda: torch.empty(n, dtype=torch.int32, device=self.device))
+        return labels
+
+    def _moves(self, n: int, k: int) -> MoveSpace:
+        space: MoveSpace = self._space("moves", (n, k), lambda: MoveSpace(n, k, self.device))
+        return space
+
+    def _update_space(self, k: int) -> UpdateSpace:
+        space: UpdateSpace = self._space("update", (k,), lambda: UpdateSpace(k, self.device))
+        return space
+
+    def _space(self, name: str, shape: tuple[int, ...], make: Callable[[], object]) -> Any:
         """Working memory by name, made anew only when its shape changes."""
         if self._spaces.get(name, ((), None))[0] != shape:
             self._spaces[name] = (shape, make())
         return self._spaces[name][1]
 
     def _number(self, value: float | Tensor, dtype: torch.dtype) -> Tensor:
-        """A number as device memory; each is sent once, since sending waits."""
+        """A number as device memory, made once."""
         if isinstance(value, Tensor):
             return value
         if (value, dtype) not in self._numbers:
-            self._numbers[value, dtype] = torch.tensor([value], dtype=dtype, device=self.device)
+            self._numbers[value, dtype] = torch.full((1,), value, dtype=dtype, device=self.device)
         return self._numbers[value, dtype]
 
 
@@ -194,22 +243,6 @@ def describe(device: torch.device) -> tuple[str, int, int]:
     found = torch.cuda.get_device_properties(device)
     shared = getattr(found, "shared_memory_per_block_optin", 49152)
     return f"sm_{found.major}{found.minor}", shared, found.multi_processor_count
-
-
-def read_behind(figures: Tensor) -> Callable[[], sphere.Figures]:
-    """Copy the figures out behind the work already queued; the function waits for that copy alone."""
-    if figures.device.type != "cuda":
-        return lambda: sphere.Figures.of(figures.tolist())
-    host = torch.empty(figures.shape, dtype=figures.dtype, pin_memory=True)
-    host.copy_(figures, non_blocking=True)
-    arrived = torch.cuda.Event()
-    arrived.record()
-
-    def read() -> sphere.Figures:
-        arrived.synchronize()
-        return sphere.Figures.of(host.tolist())
-
-    return read
 
 
 def _dense(rows: Tensor) -> Tensor:

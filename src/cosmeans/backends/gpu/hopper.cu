@@ -42,14 +42,18 @@ __device__ __forceinline__ u64 descriptor(u32 address) {
     return (u64{1} << 62) | (u64{1024 >> 4} << 32) | (u64{1} << 16) | ((address & 0x3FFFF) >> 4);
 }
 
-// A row's two largest keys so far; a key is score * 2^16 + column tile * 64 + place in the thread's columns.
+// A row's two largest keys so far, and a bound on every other; a key is score * 2^16 + column tile * 64 + place in
+// the thread's columns.
 struct Top {
-    int best, second;
+    int best, second, third;
 };
 
+// Joins a chunk of columns, of which only the two largest keys are known: the rest of it is at most `second`.
 __device__ __forceinline__ void merge(Top& top, int best, int second) {
-    top.second = max(max(top.second, second), min(top.best, best));
+    int loser = min(top.best, best), runner = max(top.second, second);
     top.best = max(top.best, best);
+    top.third = max(max(min(loser, runner), top.third), second);
+    top.second = max(loser, runner);
 }
 
 // The top two of a row's sums in this thread, CHUNK columns at a time.
@@ -84,25 +88,32 @@ __device__ __forceinline__ void rank(const float (&sums)[COLUMNS / 2], int row, 
     }
 }
 
-// What a row's four threads have found, joined: score and column of the best, score of the second.
+// What a row's four threads have found, joined: scores and columns of the best two, a bound on every other score.
 struct Found {
-    int score, column, second;
+    int score, column, second, second_column, third;
 };
 
+__device__ __forceinline__ int column_of(int key) {
+    int code = key & 0xFFFF;
+    return (code >> 6) * COLUMNS + 8 * ((code & 63) / 2) + code % 2 + 2 * int(threadIdx.x % 4);
+}
+
 __device__ __forceinline__ Found join(Top top) {
-    int code = top.best & 0xFFFF;
-    Found found = {top.best >> 16,
-                   (code >> 6) * COLUMNS + 8 * ((code & 63) / 2) + code % 2 + 2 * int(threadIdx.x % 4),
-                   top.second >> 16};
+    Found found = {top.best >> 16, column_of(top.best), top.second >> 16, column_of(top.second), top.third >> 16};
 #pragma unroll
     for (int mask = 1; mask <= 2; mask *= 2) {
-        int score = __shfl_xor_sync(~0u, found.score, mask), column = __shfl_xor_sync(~0u, found.column, mask);
-        int second = __shfl_xor_sync(~0u, found.second, mask);
-        found.second = max(max(found.second, second), min(found.score, score));
-        if (score > found.score || (score == found.score && column < found.column)) {
-            found.score = score;
-            found.column = column;
-        }
+        Found other = {__shfl_xor_sync(~0u, found.score, mask), __shfl_xor_sync(~0u, found.column, mask),
+                       __shfl_xor_sync(~0u, found.second, mask), __shfl_xor_sync(~0u, found.second_column, mask),
+                       __shfl_xor_sync(~0u, found.third, mask)};
+        bool theirs = other.score > found.score || (other.score == found.score && other.column < found.column);
+        Found first = theirs ? other : found, last = theirs ? found : other;
+        found.score = first.score;
+        found.column = first.column;
+        // the runner-up is either the second of the winner or the best of the loser
+        bool behind = first.second >= last.score;
+        found.second = behind ? first.second : last.score;
+        found.second_column = behind ? first.second_column : last.column;
+        found.third = max(max(first.third, last.third), behind ? last.score : max(first.second, last.second));
     }
     return found;
 }
@@ -114,34 +125,49 @@ struct Output {
     int* labels;
     int* list;
     float* list_scores;
-    int* list_count;
+    int* pair_rows;
+    int* pair_columns;
+    int* counts;
     long long start, end;
     float accumulation;
 };
 
-// Label the row, and list it unless the gap proves its label (assign.certified_gap, with the grid's 2^-15).
+// A place of its own for every asking lane of the warp, from a counter in memory.
+__device__ __forceinline__ int take_place(bool asks, int* counter) {
+    u32 asking = __ballot_sync(~0u, asks);
+    if (asking == 0) return 0;
+    int lane = threadIdx.x % 32, leader = __ffs(asking) - 1, base = 0;
+    if (lane == leader) base = atomicAdd(counter, __popc(asking));
+    return __shfl_sync(~0u, base, leader) + __popc(asking & ((1u << lane) - 1));
+}
+
+// Label the row. Unless the gap proves its label (assign.certified_gap, with the grid's 2^-15) it is listed: with
+// its two candidates if all other scores lie too low, else to be screened again.
 __device__ __forceinline__ void conclude(const Found& found, long long row, const Output& out) {
-    bool doubtful = false;
+    bool crowded = false, pair = false;
     if (threadIdx.x % 4 == 0 && row >= out.start && row < out.end) {
         float residual = out.residuals[row];
         float half = 1.0f + 1.9073486328125e-6f + residual;
         float error = residual * out.bounds[1] + half * (out.bounds[0] + out.accumulation * out.bounds[2]);
         error += 3.0517578125e-5f + 2.842170943040401e-14f;
-        float gap = static_cast<float>(found.score - found.second) * 6.103515625e-5f;
-        bool certain = gap > 2.0f * error * 1.000003814697265625f;
+        float limit = 2.0f * error * 1.000003814697265625f;
+        bool certain = static_cast<float>(found.score - found.second) * 6.103515625e-5f > limit;
+        bool only_two = static_cast<float>(found.score - found.third) * 6.103515625e-5f > limit;
         bool kept = residual >= 0.0f;
         out.labels[row - out.start] = kept ? out.original[found.column] : -1;
-        doubtful = kept && !certain;
+        pair = kept && !certain && only_two;
+        crowded = kept && !certain && !only_two;
     }
-    u32 asking = __ballot_sync(~0u, doubtful);
-    if (asking == 0) return;
-    int lane = threadIdx.x % 32, leader = __ffs(asking) - 1, base = 0;
-    if (lane == leader) base = atomicAdd(out.list_count, __popc(asking));
-    base = __shfl_sync(~0u, base, leader);
-    if (doubtful) {
-        int at = base + __popc(asking & ((1u << lane) - 1));
+    int at = take_place(crowded, out.counts);
+    if (crowded) {
         out.list[at] = static_cast<int>(row - out.start);
         out.list_scores[at] = static_cast<float>(found.score) * 6.103515625e-5f;
+    }
+    at = take_place(pair, out.counts + 1);
+    if (pair) {
+        out.pair_rows[at] = static_cast<int>(row - out.start);
+        out.pair_columns[2 * at] = min(found.column, found.second_column);
+        out.pair_columns[2 * at + 1] = max(found.column, found.second_column);
     }
 }
 
@@ -186,7 +212,7 @@ screen(const char* __restrict__ rows, const char* __restrict__ centroids, const 
         bool speaks = threadIdx.x % 128 == 0;
         float sums[COLUMNS / 2];
         for (int tile = first_tile + blockIdx.x; tile < end_tile; tile += gridDim.x) {
-            Top upper = {LOWEST, LOWEST}, lower = {LOWEST, LOWEST};
+            Top upper = {LOWEST, LOWEST, LOWEST}, lower = upper;
             for (int column_tile = 0; column_tile < n_column_tiles; ++column_tile) {
                 u32 previous = 0;
                 for (int step = 0; step < steps; ++step) {

@@ -64,7 +64,7 @@ class _Output(ctypes.Structure):
 
     _fields_ = [
         *((name, ctypes.c_void_p) for name in ("residuals", "original", "bounds", "labels")),
-        *((name, ctypes.c_void_p) for name in ("list", "list_scores", "list_count")),
+        *((name, ctypes.c_void_p) for name in ("list", "list_scores", "pair_rows", "pair_columns", "counts")),
         *((name, ctypes.c_longlong) for name in ("start", "end")),
         ("accumulation", ctypes.c_float),
     ]
@@ -85,7 +85,8 @@ def screen(
     kernel = _kernel(centroids.tile, labels.device.index or 0)
     out = _Output(
         *(t.data_ptr() for t in (residuals, centroids.original, centroids.bounds, labels)),
-        *(t.data_ptr() for t in (doubtful.rows, doubtful.scores, doubtful.count)),
+        *(t.data_ptr() for t in (doubtful.rows, doubtful.scores, doubtful.pairs, doubtful.pair_columns)),
+        doubtful.counts.data_ptr(),
         *(start, start + len(labels), accumulation),
     )
     pointers = (halves.data_ptr(), centroids.halves.data_ptr(), centroids.n_columns.data_ptr())

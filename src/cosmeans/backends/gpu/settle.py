@@ -1,7 +1,8 @@
 """Settling: rows that the screen can't prove get the canonical score of every candidate (docs/gpu.md, section 3).
 
 Meaning: `backends/reference.py`, `ReferenceBackend.assign`. Candidates are all centroids whose screened score
-lies within 2 E of the best one. A row with more of them than it has slots is compared with every centroid.
+lies within 2 E of the best one. Where the screen has seen that there are but two, these are compared at once; other
+rows are screened again. A row with more candidates than it has slots is compared with every centroid.
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ class SettleSpace:
     """Memory for settling at most `capacity` rows at once."""
 
     def __init__(self, capacity: int, device: torch.device) -> None:
-        def empty(size: int, dtype: torch.dtype) -> Tensor:
-            return torch.empty(size, dtype=dtype, device=device)
+        def empty(size: int) -> Tensor:
+            return torch.empty(size, dtype=torch.int32, device=device)
 
-        self.doubtful = Doubtful(empty(capacity, torch.int32), empty(capacity, torch.float32), empty(1, torch.int32))
-        self.n_candidates = empty(capacity, torch.int32)
-        self.candidates = empty(capacity * _SLOTS.value, torch.int32)
+        self.doubtful = Doubtful.empty(capacity, device)
+        self.n_candidates = empty(capacity)
+        self.candidates = empty(capacity * _SLOTS.value)
+        self.n_settled = empty(1)
 
 
 @triton.jit(do_not_specialize=["start"])
@@ -43,7 +45,7 @@ def _candidates(
     bounds_ptr,
     list_ptr,
     list_scores_ptr,
-    list_count_ptr,
+    counts_ptr,
     candidates_ptr,
     n_candidates_ptr,
     start,
@@ -54,7 +56,7 @@ def _candidates(
     SWIZZLED: tl.constexpr,
 ):
     """Screen the listed rows once more and note every column within 2 E of a row's best, in order."""
-    n_listed = tl.load(list_count_ptr)
+    n_listed = tl.load(counts_ptr)
     n_columns = tl.load(n_columns_ptr)
     depth = tl.arange(0, 64)
     for block in range(tl.program_id(0), tl.cdiv(n_listed, _LIST), tl.num_programs(0)):
@@ -99,10 +101,13 @@ def _settle(
     original_ptr,
     n_columns_ptr,
     list_ptr,
-    list_count_ptr,
+    pairs_ptr,
+    pair_columns_ptr,
+    counts_ptr,
     candidates_ptr,
     n_candidates_ptr,
     labels_ptr,
+    n_settled_ptr,
     stride,
     n_features,
     P: tl.constexpr,
@@ -110,19 +115,29 @@ def _settle(
 ):
     """The candidate of the largest canonical score; columns ascend, so the first of equals is the lowest."""
     feature = tl.arange(0, P)
-    for item in range(tl.program_id(0), tl.load(list_count_ptr), tl.num_programs(0)):
-        row = tl.load(list_ptr + item).to(tl.int64)
-        number = tl.load(n_candidates_ptr + item)
-        crowded = (number > _SLOTS) | (number == 0)
-        if crowded:
-            number = tl.load(n_columns_ptr)
+    n_listed, n_pairs = tl.load(counts_ptr), tl.load(counts_ptr + 1)
+    if tl.program_id(0) == 0:
+        tl.store(n_settled_ptr, n_listed + n_pairs)
+    for item in range(tl.program_id(0), n_listed + n_pairs, tl.num_programs(0)):
+        far = tl.zeros((), tl.int64) + item
+        number, crowded = tl.full((), 2, tl.int32), item < 0
+        if item < n_pairs:
+            row = tl.load(pairs_ptr + item).to(tl.int64)
+            columns_ptr = pair_columns_ptr + far * 2
+        else:
+            row = tl.load(list_ptr + item - n_pairs).to(tl.int64)
+            columns_ptr = candidates_ptr + (far - n_pairs) * _SLOTS
+            number = tl.load(n_candidates_ptr + item - n_pairs)
+            crowded = (number > _SLOTS) | (number == 0)
+            if crowded:
+                number = tl.load(n_columns_ptr)
         wide = load_unit(rows_ptr, norms_ptr, row, stride, n_features, P, HAS_NORMS).to(tl.float64)
         best = tl.full((), float("-inf"), tl.float64)
         winner = 0
         for i in range(0, number):
             column = i
             if not crowded:
-                column = tl.load(candidates_ptr + item * _SLOTS + i)
+                column = tl.load(columns_ptr + i)
             k = tl.load(original_ptr + column)
             at = k.to(tl.int64) * n_features + feature
             centroid = tl.load(centroids_ptr + at, mask=feature < n_features, other=0.0)
@@ -144,7 +159,9 @@ def settle(
     grid: float,
     programs: int,
 ) -> None:
-    """Overwrite the labels of the listed rows with their canonical ones. The host reads no number.
+    """Overwrite the labels of the listed rows with their canonical ones; `space.n_settled` counts them.
+
+    The host reads no number.
 
     grid      rounding of the screen's scores, 0 if they are plain float32
     programs  multiprocessors
@@ -153,7 +170,7 @@ def settle(
     size = padded(d)
     _candidates[(2 * programs,)](
         *(halves, residuals, centroids.halves, centroids.n_columns, centroids.bounds),
-        *(listed.rows, listed.scores, listed.count, space.candidates, space.n_candidates),
+        *(listed.rows, listed.scores, listed.counts, space.candidates, space.n_candidates),
         *(start, centroids.width, accumulation, grid, centroids.tile),
         SWIZZLED=centroids.tile > 0,
         num_warps=8,
@@ -161,8 +178,8 @@ def settle(
     )
     _settle[(16 * programs,)](
         *(rows, rows if batch.norms is None else batch.norms, centroids.centroids, centroids.original),
-        *(centroids.n_columns, listed.rows, listed.count, space.candidates, space.n_candidates, labels),
-        *(rows.stride(0), d),
+        *(centroids.n_columns, listed.rows, listed.pairs, listed.pair_columns, listed.counts),
+        *(space.candidates, space.n_candidates, labels, space.n_settled, rows.stride(0), d),
         P=size,
         HAS_NORMS=batch.norms is not None,
         num_warps=warps(size),

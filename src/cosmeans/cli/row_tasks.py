@@ -1,0 +1,168 @@
+"""The commands that list rows: those that fit worst, those that stand for a cluster, near-copies, clusters of a row."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from cosmeans.atomic import refuse_existing
+from cosmeans.cli import flags, tables
+from cosmeans.cli.outputs import load_model
+from cosmeans.cli.tell import say, tell_json
+from cosmeans.cli.texts import given_texts
+from cosmeans.dedup import deduplicate
+from cosmeans.rows.files import open_file
+from cosmeans.use import exemplars, outliers, top
+
+app = typer.Typer()
+_SHOWN = 20
+
+Out = Annotated[Path, typer.Option("--out", help="what is found: .parquet, .csv or .npy (row numbers)", metavar="FILE")]
+
+
+@app.command("outliers")
+def find_outliers(
+    model: flags.Model,
+    embeddings: flags.Embeddings,
+    quantile: Annotated[float | None, typer.Option("--quantile", help="share of the rows; default: 0.01")] = None,
+    threshold: Annotated[float | None, typer.Option("--threshold", help="instead: all rows below this cosine")] = None,
+    texts: flags.Texts = None,
+    column: flags.Column = None,
+    key: flags.Key = None,
+    out: Out = Path("outliers.parquet"),
+    force: flags.Force = False,
+    quiet: flags.Quiet = False,
+    as_json: flags.Json = False,
+) -> None:
+    """List the rows that fit their clusters worst."""
+    lines, rows = _before(out, force, texts, column, embeddings, key)
+    found = outliers(load_model(model, quiet), rows, quantile=quantile, threshold=threshold)
+    columns = tables.with_texts({"row": np.asarray(found.rows), "cosine": np.asarray(found.cosines)}, lines)
+    tables.write(out, columns, force)
+    if as_json:
+        tell_json({"rows": len(found.rows), "threshold": _number(found.threshold), "outliers": str(out)})
+    elif not quiet:
+        tables.show(columns, _SHOWN)
+        say(f"{len(found.rows):,} rows with a cosine of at most {found.threshold:.4f} lie in {out}, worst first")
+
+
+@app.command("exemplars")
+def find_exemplars(
+    model: flags.Model,
+    embeddings: flags.Embeddings,
+    m: Annotated[int, typer.Option("-m", "--rows", help="rows per cluster")] = 10,
+    texts: flags.Texts = None,
+    column: flags.Column = None,
+    key: flags.Key = None,
+    out: Out = Path("exemplars.parquet"),
+    force: flags.Force = False,
+    quiet: flags.Quiet = False,
+    as_json: flags.Json = False,
+) -> None:
+    """List the rows closest to each centroid."""
+    lines, rows = _before(out, force, texts, column, embeddings, key)
+    found = exemplars(load_model(model, quiet), rows, m)
+    members, cosines = np.asarray(found.rows), np.asarray(found.cosines)
+    there = members >= 0
+    cluster = np.broadcast_to(np.arange(len(members))[:, None], members.shape)
+    columns = tables.with_texts({"row": members[there], "cluster": cluster[there], "cosine": cosines[there]}, lines)
+    tables.write(out, columns, force)
+    if as_json:
+        tell_json({"rows": int(there.sum()), "clusters": int(there.any(axis=1).sum()), "exemplars": str(out)})
+    elif not quiet:
+        tables.show(columns, _SHOWN)
+        say(f"{int(there.sum()):,} rows lie in {out}, by cluster, closest first")
+
+
+@app.command("dedup")
+def remove_duplicates(
+    model: flags.Model,
+    embeddings: flags.Embeddings,
+    threshold: Annotated[
+        float, typer.Option("--threshold", help="rows with at least this cosine are duplicates")
+    ] = 0.95,
+    keep: Annotated[
+        str,
+        typer.Option("--keep", help="which of them stays, by its cosine with the centroid", metavar="closest|farthest"),
+    ] = "closest",
+    max_cluster_size: Annotated[
+        int, typer.Option("--max-cluster-size", help="larger clusters are compared in parts", metavar="ROWS")
+    ] = 16_384,
+    texts: flags.Texts = None,
+    column: flags.Column = None,
+    key: flags.Key = None,
+    out: Annotated[Path, typer.Option("--out", help="the keep list: row numbers", metavar="FILE.npy")] = Path(
+        "keep.npy"
+    ),
+    removed: Annotated[
+        Path | None, typer.Option("--removed", help="also what goes, and why: .parquet or .csv", metavar="FILE")
+    ] = None,
+    force: flags.Force = False,
+    quiet: flags.Quiet = False,
+    as_json: flags.Json = False,
+) -> None:
+    """Find near-copies within clusters; write the list of rows to keep."""
+    lines, rows = _before(out, force, texts, column, embeddings, key)
+    if removed is not None:
+        tables.check_path(removed)
+        refuse_existing(removed, force)
+    found = deduplicate(load_model(model, quiet), rows, threshold, keep=keep, max_cluster_size=max_cluster_size)
+    tables.write(out, {"row": np.asarray(found.kept)}, force)
+    columns = {name: np.asarray(getattr(found, name)) for name in ("removed", "original", "cosines")}
+    if lines is not None:
+        columns |= {"text": np.array(lines)[columns["removed"]], "kept text": np.array(lines)[columns["original"]]}
+    if removed is not None:
+        tables.write(removed, columns, force)
+    if as_json:
+        tell_json({"rows": len(rows), "kept": len(found.kept), "removed": len(found.removed), "keep": str(out)})
+    elif not quiet:
+        tables.show(columns, _SHOWN)
+        say(f"{len(found.removed):,} of {len(rows):,} rows are near-copies")
+        say(f"The {len(found.kept):,} rows to keep lie in {out}")
+
+
+@app.command("top")
+def find_top(
+    model: flags.Model,
+    embeddings: flags.Embeddings,
+    m: Annotated[int, typer.Option("-m", "--clusters", help="clusters per row")] = 3,
+    texts: flags.Texts = None,
+    column: flags.Column = None,
+    key: flags.Key = None,
+    out: Annotated[Path, typer.Option("--out", help="a line per row and cluster: .parquet or .csv", metavar="FILE")] = (
+        Path("top.parquet")
+    ),
+    force: flags.Force = False,
+    quiet: flags.Quiet = False,
+    as_json: flags.Json = False,
+) -> None:
+    """List the best clusters of every row, with their cosines."""
+    lines, rows = _before(out, force, texts, column, embeddings, key)
+    found = top(load_model(model, quiet), rows, m)
+    labels, cosines = np.asarray(found.labels), np.asarray(found.cosines)
+    there = labels >= 0
+    row, rank = np.nonzero(there)
+    columns = {"row": row, "rank": rank + 1, "cluster": labels[there], "cosine": cosines[there]}
+    tables.write(out, tables.with_texts(columns, lines), force)
+    if as_json:
+        tell_json({"rows": len(labels), "left_out": int((~there).all(axis=1).sum()), "top": str(out)})
+    elif not quiet:
+        tables.show(tables.with_texts({n: values[:_SHOWN] for n, values in columns.items()}, lines), _SHOWN)
+        say(f"The {m} best clusters of {int(there.any(axis=1).sum()):,} rows lie in {out}")
+
+
+def _before(
+    out: Path, force: bool, texts: Path | None, column: str | None, embeddings: Path, key: str | None
+) -> tuple[list[str] | None, Any]:
+    """Texts and rows, after everything that can be refused before the work."""
+    tables.check_path(out)
+    refuse_existing(out, force)
+    rows = open_file(embeddings, key)
+    return given_texts(texts, len(rows), column), rows
+
+
+def _number(value: float) -> float | None:
+    return value if np.isfinite(value) else None

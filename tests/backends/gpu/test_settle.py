@@ -1,0 +1,50 @@
+"""Rows that the screen lists with two candidates: the truth is brute force in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from cosmeans import sphere
+from cosmeans.backends.gpu.backend import GpuBackend
+from cosmeans.backends.gpu.settle import SettleSpace, settle
+from cosmeans.data import Batch
+
+
+def directions(n: int, d: int, seed: int) -> torch.Tensor:
+    return sphere.normalise(torch.randn(n, d, generator=torch.Generator().manual_seed(seed)))
+
+
+def settled(rows: torch.Tensor, centroids: torch.Tensor, columns: np.ndarray) -> tuple[list[int], int]:
+    """Labels of rows, of which every second one is listed with two candidates, and how many were settled."""
+    listed = np.arange(0, len(rows), 2)
+    space = SettleSpace(len(rows), rows.device)
+    space.doubtful.pairs[: len(listed)] = torch.from_numpy(listed.astype(np.int32))
+    space.doubtful.pair_columns[: 2 * len(listed)] = torch.from_numpy(columns[listed].astype(np.int32).ravel())
+    space.doubtful.counts[:] = torch.tensor([0, len(listed)], dtype=torch.int32)
+    labels = torch.full((len(rows),), -7, dtype=torch.int32)
+    batch, prepared = Batch(0, rows), GpuBackend("cpu").prepare(centroids)
+    halves, residuals = torch.zeros(0, dtype=torch.float16), torch.zeros(len(rows))
+    settle(space, halves, residuals, 0, batch, prepared, labels, accumulation=0.0, grid=0.0, programs=3)
+    return labels.tolist(), int(space.n_settled)
+
+
+def test_of_two_candidates_the_one_of_larger_score_wins() -> None:
+    rows, centroids = directions(41, 30, 0), directions(12, 30, 1)
+    truth = rows.double().numpy() @ centroids.double().numpy().T
+    best_two = np.sort(np.argsort(-truth, axis=1)[:, :2], axis=1)
+
+    labels, number = settled(rows, centroids, best_two)
+
+    assert labels[::2] == truth.argmax(axis=1)[::2].tolist()
+    assert set(labels[1::2]) == {-7}  # rows that are not listed keep theirs
+    assert number == 21
+
+
+def test_of_two_equal_scores_the_lower_index_wins() -> None:
+    rows = torch.eye(6)[:, :4].contiguous()[:4]
+    centroids = sphere.normalise(torch.tensor([[0.0, 0, 0, 1], [1, 1, 0, 0], [1, -1, 0, 0]]))
+
+    labels, _ = settled(rows, centroids, np.array([[1, 2]] * 4))
+
+    assert labels[0] == 1
