@@ -8,12 +8,14 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 import torch
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from cosmeans import seeding, sphere
@@ -26,6 +28,7 @@ from cosmeans.progress import watch
 
 _KEEP = ("closest", "farthest")
 _BLOCK, _TILE = 1024, 4096  # rows compared at once: with as many of those before them
+_ALONE = 512  # rows of a group that one thread compares: on a busy machine, others take longer to wake than to work
 _MOST_PARTS = 64  # of one split; parts still too large are split again
 _SPLIT_EPOCHS = 20
 _SHOWN = 5
@@ -80,10 +83,12 @@ def deduplicate(
     cosines = np.zeros(len(labels))
     preference = -scores if keep == "closest" else scores
     done, total = 0, sum(len(group) ** 2 for group in groups)
+    threads = ThreadpoolController()
     with watch(verbose=model.verbose) as observer:
         for group in groups:
             ordered = group[np.lexsort((group, preference[group]))]
-            found, cosine = _compare(assigned.rows, assigned.backend, ordered, threshold)
+            with threads.limit(limits=1, user_api="openmp") if len(group) <= _ALONE else nullcontext():
+                found, cosine = _compare(assigned.rows, assigned.backend, ordered, threshold)
             hit = found >= 0
             original[ordered[hit]] = ordered[found[hit]]
             cosines[ordered[hit]] = cosine[hit]
