@@ -13,6 +13,7 @@ from numba.core.dispatcher import Dispatcher
 
 from cosmeans.backends.cpu import CpuBackend
 from cosmeans.backends.reference import ReferenceBackend
+from cosmeans.rows import memory
 from cosmeans.rows.memory import MemoryRows
 
 BACKENDS = {
@@ -38,6 +39,12 @@ def open_rows():
         return MemoryRows(tensor, squared_norms=backend.squared_norms, sample_weight=weights, **options)
 
     return opened
+
+
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch):
+    """Batches as small as asked for: users' are merged up to a few megabytes."""
+    monkeypatch.setattr(memory, "LEAST_BATCH_BYTES", {})
 
 
 @pytest.fixture

@@ -37,7 +37,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     Parameters
     ----------
     n_clusters : int, default 8. K.
-    batch_size : int or None. Rows held in working memory at once; None chooses by memory. Speed only.
+    batch_size : int or None. Rows held in working memory at once, or a few megabytes of them if that is more; None
+        chooses by memory. Speed only.
     epochs : int, default 100. Most passes over the rows; a fit ends earlier when no centroid moves.
     init : "random", "k-means++", "nested", array (K, D) or callable(X, n_clusters, random_state). "nested" improves
         random rows on growing samples first: the most similarity for the least time (docs/cpu.md).

@@ -17,6 +17,8 @@ from cosmeans.rows.weights import prepare_weights, total_weight
 
 _BATCH_BYTES = 64 << 20  # a float32 copy of one batch; larger batches gain nothing
 _MEMORY_SHARE = 64  # and at most this part of the memory that is free
+# a smaller batch saves no memory worth having, and starting its work costs more than the work
+LEAST_BATCH_BYTES = {"cpu": 4 << 20, "cuda": 128 << 20}
 _DEVICE_ROWS = 1 << 25  # a GPU makes no float32 copy: its working memory is some 60 bytes a row
 
 
@@ -26,6 +28,11 @@ def choose_batch_size(n_rows: int, n_features: int, device: torch.device | str =
         return min(n_rows, _DEVICE_ROWS)
     budget = min(_BATCH_BYTES, psutil.virtual_memory().available // _MEMORY_SHARE)
     return max(1, min(n_rows, max(1024, budget // (4 * n_features))))
+
+
+def least_batch_size(n_features: int, device: torch.device | str = "cpu") -> int:
+    """Rows that are taken together however small a batch was asked for."""
+    return LEAST_BATCH_BYTES.get(torch.device(device).type, 0) // (4 * n_features)
 
 
 class MemoryRows:
@@ -52,7 +59,10 @@ class MemoryRows:
         self.n_rows, self.n_features = rows.shape
         self.n_bytes = rows.nbytes
         self.device = rows.device
-        self.batch_size = batch_size or choose_batch_size(self.n_rows, self.n_features, self.device)
+        self.batch_size = max(
+            batch_size or choose_batch_size(self.n_rows, self.n_features, self.device),
+            least_batch_size(self.n_features, self.device),
+        )
         weights, self._exponent = prepare_weights(sample_weight, self.n_rows)
         self.scale = _checked_scale(total_weight(weights, self.n_rows))
         self.weights = None if weights is None else weights.to(self.device)
