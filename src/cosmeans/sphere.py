@@ -124,7 +124,11 @@ def update_centroids(direction: Tensor, previous: Tensor) -> Update:
 
 def similarity(direction: Tensor, centroids: Tensor, total: int) -> Tensor:
     """Mean cosine of the summed rows with these centroids, a float64 scalar (eq. 7)."""
-    own = tree_sum(rounded_sums(direction).to(torch.float64) * centroids.to(torch.float64))
+    return mean_of(tree_sum(rounded_sums(direction).to(torch.float64) * centroids.to(torch.float64)), total)
+
+
+def mean_of(own: Tensor, total: int) -> Tensor:
+    """Eq. 7 from its terms per cluster, (K,) float64; NaN where nothing weighs anything."""
     return tree_sum(own) / torch.tensor(float(total), dtype=torch.float64, device=own.device)
 
 

@@ -76,7 +76,7 @@ class CpuBackend:
             size=len(previous),
         )
         update = sphere.Update(centroids, lost)
-        similarity = float(sphere.tree_sum(own)) / float(total)
+        similarity = float(sphere.mean_of(own, total))
         return sphere.finished(update, previous, similarity, float(shift.max()), sums.count, int(changed), int(settled))
 
     def scores(self, batch: Batch, centroids: Tensor, labels: Tensor) -> Tensor:
