@@ -62,6 +62,11 @@ def divisors(squared: Tensor) -> Tensor:
     return torch.where(usable & ~near_unit, sqrt(torch.where(usable, squared, one)), one)
 
 
+def all_unit(squared: Tensor) -> bool:
+    """Whether rule 1 takes every row as it lies; one number is read from the device. NaN and infinity: no."""
+    return bool(((squared - 1.0).abs() <= UNIT_TOLERANCE).all())
+
+
 def unit_rows(rows: Tensor, norms: Tensor | None) -> Tensor:
     """Rule 1, second half: rows divided by what `divisors` gave, (N, D) float32 (eq. 3)."""
     rows = as_float32(rows)

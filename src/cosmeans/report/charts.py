@@ -55,9 +55,9 @@ def convergence(history: History, n_rows: int) -> list[Chart]:
         _epochs(
             "changed",
             "Rows that changed cluster",
-            f"{_percent(changed[-1])} in the last epoch",
+            f"{percent(changed[-1])} in the last epoch",
             changed,
-            _percent,
+            percent,
             log=True,
         ),
         _epochs(
@@ -153,8 +153,10 @@ def _epochs(
     return Chart(key, title, note, path, False, dots, x_ticks, y_ticks)
 
 
-def _percent(value: float) -> str:
-    return f"{value:.0f} %" if value >= 10 else f"{value:.2g} %"
+def percent(value: float) -> str:
+    """Hundredths as people say them."""
+    # a no-break space: figure and sign stay on one line
+    return f"{value:.0f}\N{NO-BREAK SPACE}%" if value >= 10 else f"{value:.2g}\N{NO-BREAK SPACE}%"
 
 
 def _scale(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cosmeans.report.charts import percent
 from cosmeans.report.measure import Clusters, Nearest, Placed, fence
 from cosmeans.result import History, StopReason
 
@@ -137,7 +138,8 @@ def _unfinished(history: History, stop: StopReason, n_rows: int) -> Finding | No
         return None
     return Finding(
         "The fit was not finished",
-        f"In the last of {len(history):,} epochs {share:.1%} of the rows still changed cluster. {stop.advice}",
+        f"In the last of {len(history):,} epochs {percent(100 * share)} of the rows still changed cluster. "
+        f"{stop.advice}",
     )
 
 
@@ -146,9 +148,9 @@ def _giant(clusters: Clusters, flags: Flags) -> Finding | None:
         return None
     share = clusters.size.max() / clusters.size.sum()
     return Finding(
-        "One cluster holds " + f"{share:.0%} of the rows",
-        f"The mean is {1 / len(clusters.size):.1%}. Rows that have little in common with anything often gather so; "
-        "more clusters, or other embeddings, may part them.",
+        "One cluster holds " + f"{percent(100 * share)} of the rows",
+        f"The mean is {percent(100 / len(clusters.size))}. Rows that have little in common with anything often "
+        "gather so; more clusters, or other embeddings, may part them.",
         "giant",
     )
 

@@ -118,7 +118,7 @@
     const closest = clusters.best[place].slice(0, 3);
     const thumbs = closest.map(picture).filter(Boolean);
     const what = el("td", { className: "what" });
-    if (words.length) what.append(el("div", { className: "said" }, ...words.map((word) => el("span", { dir: "auto" }, word)), badges(place)));
+    if (words.length) what.append(el("div", { className: "said" }, ...words.map((word) => el("bdi", { className: "word" }, word)), badges(place)));
     else if (badges(place)) what.append(badges(place));
     if (thumbs.length) what.append(el("div", { className: "thumbs" }, ...thumbs));
     else if (closest.length) what.append(el("div", { className: "sample", dir: "auto" }, examples.text[closest[0]] || `rows ${closest.map((row) => whole.format(examples.row[row])).join(", ")}`));
@@ -370,7 +370,7 @@
     const [ink, ground, faint] = paper.slice(8);
     const light = inLight();
     const n = plane.x.length;
-    const radius = n > 1500 ? 2.6 : n > 400 ? 3.4 : 4.5;
+    const radius = (n > 1500 ? 2.6 : n > 400 ? 3.4 : 4.5) * Math.min(1, Math.max(0.62, view.width / 900));
     context.clearRect(0, 0, view.width, view.height);
     for (const lit of light ? [false, true] : [true]) {
       context.globalAlpha = lit ? 0.85 : 0.55;

@@ -9,6 +9,7 @@ from importlib import import_module
 import numpy as np
 
 from cosmeans.errors import OptionError
+from cosmeans.report.charts import percent
 
 PROJECTIONS = ("pca", "umap")
 SIDE = 2000  # coordinates are integers from 0 to SIDE: finer than any screen
@@ -72,8 +73,8 @@ def _by_pca(units: np.ndarray, seed: int) -> tuple[np.ndarray, str]:
     points[:, :n_components] = pca.transform(units)
     share = float(np.nan_to_num(pca.explained_variance_ratio_).sum())
     return points, (
-        f"the two directions in which the rows differ most (PCA); they hold {share:.0%} of the variance, so rows "
-        "that lie together here need not be alike, but rows that are alike lie together"
+        f"the two directions in which the rows differ most (PCA); they hold {percent(100 * share)} of the variance, so "
+        "rows that lie together here need not be alike, but rows that are alike lie together"
     )
 
 

@@ -123,27 +123,33 @@ class MemoryRows:
         bad, zero = _Left(), _Left()
         for batch in self.batches():
             squared = squared_norms(batch.rows)
-            finite, nonzero = torch.isfinite(squared), squared != 0
-            norms = sphere.divisors(squared)
-            if bool((norms != 1.0).any()):
-                if self.norms is None:
-                    self.norms = torch.ones(self.n_rows, dtype=torch.float64, device=self.device)
-                self.norms[batch.span] = norms
-            usable = finite & nonzero
-            if not bool(usable.all()):
-                bad.add(~finite, batch.start)
-                zero.add(~nonzero, batch.start)
-                if nonfinite == "error" and bad.count:
-                    raise InputError(
-                        f"Row {bad.first} contains NaN or infinity (beyond float32's 3.4e38 is infinity). Remove such "
-                        'rows, or pass nonfinite="skip" to give them label -1.'
-                    )
-                if self.keep is None:
-                    self.keep = torch.ones(self.n_rows, dtype=torch.bool, device=self.device)
-                self.keep[batch.span] = usable
+            if not sphere.all_unit(squared):
+                self._note(batch, squared, bad, zero, nonfinite)
             if progress is not None:
                 progress(batch.start + len(batch), self.n_rows)
         _report(bad, zero, zero_rows, self.n_rows)
+
+    def _note(self, batch: Batch, squared: Tensor, bad: _Left, zero: _Left, nonfinite: str) -> None:
+        """Keep the lengths of a batch's rows, and leave out those without direction."""
+        finite, nonzero = torch.isfinite(squared), squared != 0
+        norms = sphere.divisors(squared)
+        if bool((norms != 1.0).any()):
+            if self.norms is None:
+                self.norms = torch.ones(self.n_rows, dtype=torch.float64, device=self.device)
+            self.norms[batch.span] = norms
+        usable = finite & nonzero
+        if bool(usable.all()):
+            return
+        bad.add(~finite, batch.start)
+        zero.add(~nonzero, batch.start)
+        if nonfinite == "error" and bad.count:
+            raise InputError(
+                f"Row {bad.first} contains NaN or infinity (beyond float32's 3.4e38 is infinity). Remove such "
+                'rows, or pass nonfinite="skip" to give them label -1.'
+            )
+        if self.keep is None:
+            self.keep = torch.ones(self.n_rows, dtype=torch.bool, device=self.device)
+        self.keep[batch.span] = usable
 
 
 class SampledRows:
