@@ -1,0 +1,74 @@
+"""The marks of the charts lie where the values say."""
+
+import re
+
+import numpy as np
+import pytest
+
+from cosmeans import History, Iteration
+from cosmeans.report import charts
+
+
+def history(similarity, changed, seconds):
+    values = zip(similarity, changed, seconds, strict=True)
+    return History([Iteration(s, 0.1, c, 0, 0, 1.0, 9, 0, t) for s, c, t in values])
+
+
+def value_at(chart, y):
+    """Read a value off the axis, as a reader does: linear between two ticks."""
+    (y0, a), (y1, b) = ((at, float(re.sub(r"[^\d.-]", "", text))) for at, text in chart.y_ticks[:2])
+    return a + (y - y0) * (b - a) / (y1 - y0)
+
+
+def test_convergence_draws_every_epoch_where_its_value_is():
+    similarity, changed, seconds = [0.2, 0.5, 0.55, 0.6], [1000, 200, 0, 10], [20.0, 10.0, 5.0, 15.0]
+
+    first, second, third = charts.convergence(history(similarity, changed, seconds), 1000)
+
+    assert [value_at(first, y) for _, y, _ in first.dots] == pytest.approx(similarity, abs=1e-9)
+    assert [value_at(third, y) for _, y, _ in third.dots] == pytest.approx(seconds, abs=1e-9)
+    assert [said for *_, said in first.dots] == [f"epoch {i}: {s:.4f}" for i, s in enumerate(similarity, 1)]
+    assert third.note == "50.0 s in all"
+    # a logarithmic axis: a tenth is one step; an epoch without a change has no place on it
+    height = {text: y for y, text in second.y_ticks}
+    drawn = {said: y for *_, y, said in second.dots}
+    assert list(drawn) == [f"epoch {i}: {p}\N{NO-BREAK SPACE}%" for i, p in ((1, 100), (2, 20), (4, 1))]
+    assert drawn["epoch 1: 100\N{NO-BREAK SPACE}%"] == pytest.approx(height["100\N{NO-BREAK SPACE}%"])
+    assert drawn["epoch 4: 1\N{NO-BREAK SPACE}%"] == pytest.approx(height["1\N{NO-BREAK SPACE}%"])
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 500])
+def test_any_number_of_epochs_stays_within_the_box(epochs):
+    values = np.linspace(0.1, 0.9, epochs)
+    for chart in charts.convergence(history(values, np.arange(epochs), values), epochs):
+        places = np.array([dot[:2] for dot in chart.dots]).reshape(-1, 2)
+        assert np.isfinite(places).all()
+        assert ((places >= 0) & (places <= (charts.WIDTH, charts.HEIGHT))).all()
+        assert all(0 <= x <= charts.WIDTH for x, _ in chart.x_ticks)
+        assert chart.x_ticks[0][1] == "1"
+
+
+def test_sizes_fall_from_the_largest_to_the_smallest():
+    chart = charts.sizes(np.array([5, 20, 10]))
+
+    heights = [float(y) for y in re.findall(r"L[\d.]+ ([\d.]+)H", chart.path)]
+    assert [value_at(chart, y) for y in heights] == pytest.approx([20, 10, 5], abs=0.1)
+    assert chart.note == "5 to 20, median 10"
+
+
+def test_the_histogram_counts_every_row_once():
+    similarity = np.random.default_rng(0).uniform(0.1, 0.9, 1000)
+    chart = charts.histogram(similarity, 0.2)
+
+    heights = [float(y) for y in re.findall(r"V([\d.]+)H", chart.path)]
+    assert sum(value_at(chart, y) for y in heights) == pytest.approx(1000, rel=0.01)
+    assert chart.rule[1] == "0.20"
+    assert charts.histogram(similarity, 0.05).rule is None, "no row lies below"
+    assert charts.histogram(np.full(9, 0.5), 0.5).path.count("M") == 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0.0123, "12 ms"), (1.26, "1.3 s"), (119, "119.0 s"), (600, "10 min"), (9000, "2.5 h")]
+)
+def test_durations_are_said_as_people_say_them(seconds, said):
+    assert charts.duration(seconds) == said
