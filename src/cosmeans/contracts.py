@@ -111,11 +111,17 @@ class Backend(Protocol):
 class Recorder(Protocol):
     """A backend that can play an epoch back: starting each piece of work anew costs more than a small fit's work."""
 
-    def repeat(self, work: Callable[[Tensor], Outcome | None], centroids: Tensor, observer: Observer) -> Outcome | None:
+    def repeat(
+        self,
+        work: Callable[[Tensor], Outcome | None],
+        centroids: Tensor,
+        observer: Observer,
+        memory: tuple[Tensor, ...],
+    ) -> Outcome | None:
         """work(centroids), or the same played back.
 
-        `work` is one epoch of the fit begun last: it reads nothing from the device, decides nothing by values, and
-        for all its calls uses the same memory but for the centroids. An epoch played back tells the observer of
+        `work` is one epoch of the fit begun last: it reads nothing from the device and decides nothing by values.
+        `memory` is what it works on beside the rows, labels (N,) first. An epoch played back tells the observer of
         its rows at once.
         """
         ...

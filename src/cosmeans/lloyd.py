@@ -79,7 +79,7 @@ class _Epoch:
     outcome: Outcome
 
 
-@dataclass(slots=True, eq=False, weakref_slot=True)
+@dataclass(slots=True)
 class _Run:
     """What one fit works with, and what it has so far. `ending`: a pass now ends whatever is requested."""
 
@@ -95,7 +95,8 @@ class _Run:
         if self.observer.stop_requested and not self.ending:
             return None
         if isinstance(self.backend, Recorder) and self.group.alone:
-            outcome = self.backend.repeat(self.work, centroids, self.observer)
+            memory = (self.state.labels, self.state.sums.direction, self.state.sums.count)
+            outcome = self.backend.repeat(self.work, centroids, self.observer, memory)
         else:
             outcome = self.work(centroids)
         self.state.under = None if outcome is None else centroids

@@ -7,10 +7,8 @@ copied out behind it and read one epoch later.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+import weakref
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +17,7 @@ from cosmeans.backends.gpu import hopper, scores
 from cosmeans.backends.gpu.accumulate import MoveSpace, accumulate
 from cosmeans.backends.gpu.assign import accumulation_error, screen
 from cosmeans.backends.gpu.centroids import CentroidSpace, Quantised, UpdateSpace
-from cosmeans.backends.gpu.record import STARTED, Places, Recording, Work
+from cosmeans.backends.gpu.record import Desk, Places, Plan, Recording, Work, leave_desk, take_desk
 from cosmeans.backends.gpu.rows import quantise_rows, squared_norms, width_of
 from cosmeans.backends.gpu.settle import SettleSpace, settle
 from cosmeans.backends.gpu.tiles import Tile, tile_for
@@ -60,16 +58,15 @@ class GpuBackend:
         self._tile: Tile = tile_for(self._chip, shared)
         self._rows: RowSource | None = None
         self._resident: Halves | None = None
-        self._numbers: dict[tuple[float, torch.dtype], Tensor] = {}
-        self._spaces: dict[str, tuple[tuple[int, ...], object]] = {}
-        self._recording: Recording | None = None
+        self._desk = Desk()
+        self._plan: Plan | None = None
         self._places: Places | None = None  # where an epoch that is being recorded leaves its outcome
 
     def squared_norms(self, rows: Tensor) -> Tensor:
         return squared_norms(_dense(rows))
 
     def begin(self, rows: RowSource) -> None:
-        """Make the fp16 copy of all rows, once per source."""
+        """The fp16 copy of all rows is made with the next centroids, once per source."""
         if rows is self._rows:
             return
         self._rows = rows
@@ -83,43 +80,56 @@ class GpuBackend:
         if self._hopper is None:
             self._hopper = self._choose_screen(k)
         if self._rows is not None and self._resident is None:
-            self._resident = Halves.empty(self._rows.n_rows, d, self.device)
+            n = self._rows.n_rows
+            self._resident = self._desk.get("resident", (n, d), lambda: Halves.empty(n, d, self.device))
             for batch in self._rows.batches():
                 self._quantise(batch, self._resident, batch.start)
         tile = hopper.column_tile(k) if self._hopper else 0
-        space: CentroidSpace = self._space("centroids", (k, d), lambda: CentroidSpace(k, d, tile, self.device))
+        make = lambda: CentroidSpace(k, d, tile, self.device)  # noqa: E731
+        space: CentroidSpace = self._desk.get("centroids", (k, d), make)
         return space
 
-    def repeat(self, work: Work, centroids: Tensor, observer: Observer) -> Outcome | None:
+    def repeat(self, work: Work, centroids: Tensor, observer: Observer, memory: tuple[Tensor, ...]) -> Outcome | None:
         """`contracts.Recorder`: fits of one batch a pass are recorded once their kernels are loaded."""
-        if self._recording is not None and self._recording.is_of(work):
-            observer.batch(0 if self._rows is None else self._rows.n_rows)
-            return self._recording.play(centroids)
-        kind = self._kind(centroids)
-        if kind is not None and kind in STARTED:
-            self._places = Places.empty(centroids)
-            self._recording = Recording(work, centroids, self._places)
-            self._places = None
-            return self._recording.play(centroids)
+        if self._plan is None or not self._plan.is_for(self._rows, memory):
+            self._plan = self._planned(centroids, memory)
+        plan = self._plan
+        recording = self._desk.recordings.get(plan.key)
+        if recording is not None:
+            observer.batch(len(plan.labels))
+        elif plan.may_record:
+            recording = self._recorded(work, centroids)
+            self._desk.recordings = {plan.key: recording}
+        if recording is not None:
+            return recording.play(centroids)
         outcome = work(centroids)
-        if kind is not None and outcome is not None:
-            STARTED.add(kind)
+        if plan.kind is not None and outcome is not None:
+            plan.ran()
         return outcome
 
-    def _kind(self, centroids: Tensor) -> tuple[object, ...] | None:
-        """What decides which kernels an epoch starts, with all memory for it made; None if it can't be recorded."""
-        if self._rows is None or self.device.type != "cuda" or torch.version.hip:
-            return None
-        batch, *more = islice(self._rows.batches(), 2)
-        if more or batch.rows.stride(1) != 1:
-            return None
-        (k, d), n = centroids.shape, len(batch)
-        self._ready(k, d)
-        self._number(float(self._rows.total), torch.float64)
-        self._settle_space(n), self._labels(n), self._moves(n, k), self._update_space(k)
-        place = (batch.rows.dtype, batch.rows.stride(0), batch.rows.data_ptr() % 16)
-        given = tuple(part is None for part in (batch.norms, batch.keep, batch.weights))
-        return (self.device, n, k, d, self._hopper, *place, *given)
+    def _planned(self, centroids: Tensor, memory: tuple[Tensor, ...]) -> Plan:
+        """The plan of a fit that begins, at a desk where all memory of its epochs is made."""
+        if self._rows is None:
+            return Plan(None, memory[0])
+        (k, d), n = centroids.shape, self._rows.n_rows
+        if self._hopper is None:
+            self._hopper = self._choose_screen(k)
+        plan = Plan.of(self._rows, memory, centroids, self._hopper)
+        if plan.kind is not None:
+            if plan.small and self._resident is None:
+                self._desk = take_desk(plan.kind)
+                weakref.finalize(self, leave_desk, plan.kind, self._desk).atexit = False
+            self._ready(k, d)
+            self._number(float(self._rows.total), torch.float64)
+            self._settle_space(n), self._labels(n), self._moves(n, k), self._update_space(k)
+        return plan
+
+    def _recorded(self, work: Work, centroids: Tensor) -> Recording:
+        self._places = Places.empty(centroids)
+        try:
+            return Recording(work, centroids, self._places)
+        finally:
+            self._places = None
 
     def _choose_screen(self, n_clusters: int) -> bool:
         """Whether the Hopper screen runs; without it on a Hopper GPU one line says why."""
@@ -197,7 +207,7 @@ class GpuBackend:
         if self._resident is not None:
             return self._resident, batch.start
         n, d = batch.rows.shape
-        halves = self._space("halves", (n, d), lambda: Halves.empty(n, d, self.device))
+        halves = self._desk.get("halves", (n, d), lambda: Halves.empty(n, d, self.device))
         self._quantise(batch, halves, 0)
         return halves, 0
 
@@ -206,34 +216,29 @@ class GpuBackend:
         quantise_rows(rows, batch.norms, batch.keep, start, into.values, into.residuals, bool(self._hopper))
 
     def _settle_space(self, n: int) -> SettleSpace:
-        space: SettleSpace = self._space("settle", (n,), lambda: SettleSpace(n, self.device))
+        space: SettleSpace = self._desk.get("settle", (n,), lambda: SettleSpace(n, self.device))
         return space
 
     def _labels(self, n: int) -> Tensor:
-        labels: Tensor = self._space("labels", (n,), lambda: torch.empty(n, dtype=torch.int32, device=self.device))
+        labels: Tensor = self._desk.get("labels", (n,), lambda: torch.empty(n, dtype=torch.int32, device=self.device))
         return labels
 
     def _moves(self, n: int, k: int) -> MoveSpace:
-        space: MoveSpace = self._space("moves", (n, k), lambda: MoveSpace(n, k, self.device))
+        space: MoveSpace = self._desk.get("moves", (n, k), lambda: MoveSpace(n, k, self.device))
         return space
 
     def _update_space(self, k: int) -> UpdateSpace:
-        space: UpdateSpace = self._space("update", (k,), lambda: UpdateSpace(k, self.device))
+        space: UpdateSpace = self._desk.get("update", (k,), lambda: UpdateSpace(k, self.device))
         return space
-
-    def _space(self, name: str, shape: tuple[int, ...], make: Callable[[], object]) -> Any:
-        """Working memory by name, made anew only when its shape changes."""
-        if self._spaces.get(name, ((), None))[0] != shape:
-            self._spaces[name] = (shape, make())
-        return self._spaces[name][1]
 
     def _number(self, value: float | Tensor, dtype: torch.dtype) -> Tensor:
         """A number as device memory, made once."""
         if isinstance(value, Tensor):
             return value
-        if (value, dtype) not in self._numbers:
-            self._numbers[value, dtype] = torch.full((1,), value, dtype=dtype, device=self.device)
-        return self._numbers[value, dtype]
+        number: Tensor = self._desk.get(
+            f"number {value} {dtype}", (), lambda: torch.full((1,), value, dtype=dtype, device=self.device)
+        )
+        return number
 
 
 def describe(device: torch.device) -> tuple[str, int, int]:
