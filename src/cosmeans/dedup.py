@@ -8,14 +8,13 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 import torch
-from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from cosmeans import seeding, sphere
@@ -83,11 +82,10 @@ def deduplicate(
     cosines = np.zeros(len(labels))
     preference = -scores if keep == "closest" else scores
     done, total = 0, sum(len(group) ** 2 for group in groups)
-    threads = ThreadpoolController()
     with watch(verbose=model.verbose) as observer:
         for group in groups:
             ordered = group[np.lexsort((group, preference[group]))]
-            with threads.limit(limits=1, user_api="openmp") if len(group) <= _ALONE else nullcontext():
+            with _one_thread() if len(group) <= _ALONE else nullcontext():
                 found, cosine = _compare(assigned.rows, assigned.backend, ordered, threshold)
             hit = found >= 0
             original[ordered[hit]] = ordered[found[hit]]
@@ -134,6 +132,17 @@ def _split(rows: RowSource, members: np.ndarray, limit: int, seed: int) -> Itera
         return
     for part in parts:
         yield from _split(rows, part, limit, seed)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Within, torch computes on one core, in this thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _compare(rows: RowSource, backend: Backend, ordered: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
