@@ -13,7 +13,7 @@ import cosmeans
 from cosmeans.cli import run
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted((ROOT / "docs" / "tasks").glob("*.md"))
+PAGES = [*sorted((ROOT / "docs" / "tasks").glob("*.md")), ROOT / "docs" / "report.md"]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 BLOCK = re.compile(r"^```(python|console)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
@@ -56,5 +56,5 @@ def test_the_reference_names_everything_public():
 
 
 def test_every_page_and_example_is_found():
-    assert [page.stem for page in PAGES] == ["choosing-k", "comparing", "dedup", "topics"]
+    assert [page.stem for page in PAGES] == ["choosing-k", "comparing", "dedup", "topics", "report"]
     assert {"quickstart", "topics", "dedup", "compare"} <= {script.stem for script in EXAMPLES}

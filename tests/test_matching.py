@@ -76,6 +76,20 @@ def test_order_by_size_puts_the_largest_first_and_predicts_as_it_is_labelled():
     assert hasattr(model, "labels_")
 
 
+def test_a_fit_goes_on_from_clusters_in_another_order_and_keeps_their_numbers():
+    rows = generators.text_rows(400)
+    model = KMeans(9, epochs=3, random_state=0, verbose=0).fit(rows)
+    order = np.argsort(-model.counts_, kind="stable")
+    ordered = reorder(model, "size", rows)
+
+    further = ordered.fit(rows)
+    plain = model.fit(rows)
+
+    assert len(further.history_) == len(plain.history_) == 6
+    assert np.array_equal(further.cluster_centers_, plain.cluster_centers_[order])
+    assert np.array_equal(further.labels_, np.argsort(order)[plain.labels_])
+
+
 def test_moves_count_every_row_once():
     rows = generators.text_rows(500)
     rows[4] = 0.0

@@ -139,6 +139,7 @@ def reorder(model: KMeans, order: Any = "size", rows: Any = None) -> KMeans:
     rows   the rows of the fit: labels_ and similarity_ are made anew. Without them the copy predicts but holds no
            labels, like a loaded model
 
+    A fit that goes on from the copy keeps the new numbers; it does not sort again.
     Rows that lie exactly between two centroids take the lower label, so labels are assigned, not renamed.
     Raises OptionError for an order that is no permutation, or a Match whose ids have gaps.
     """
