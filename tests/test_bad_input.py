@@ -172,7 +172,7 @@ CALLS = {
     "init unknown": (
         lambda k: k.set_params(init="kmeans++").fit(X),
         OptionError,
-        'init must be "random", "k-means++", an array (K, D) or a callable',
+        'init must be "random", "k-means++", "nested", an array (K, D) or a callable',
         "'kmeans++'",
     ),
     "rows on another device": (lambda k: k.fit(T.to("meta")), BackendUnavailableError, "The rows lie on meta"),
