@@ -23,7 +23,7 @@ check: $(READY)
 
 # the two variables slow NumPy's products down where they are set
 bench: $(READY)
-	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python benchmarks/run.py
+	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python benchmarks/cpu.py
 
 # the pages and the reference, from the docstrings, into build/docs
 docs: .venv/ready-docs

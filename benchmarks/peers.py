@@ -26,7 +26,7 @@ def cosmeans(rows: np.ndarray, first: np.ndarray, epochs: int) -> np.ndarray:
 def cosmeans_plain(rows: np.ndarray, first: np.ndarray, epochs: int) -> np.ndarray:
     from cosmeans import KMeans
 
-    return np.asarray(_fitted(KMeans(len(first), init=first, epochs=epochs), rows).cluster_centers_)
+    return np.asarray(_fitted(KMeans(len(first), init=first, epochs=epochs, strategy="float32"), rows).cluster_centers_)
 
 
 def _fitted(kmeans, rows):
