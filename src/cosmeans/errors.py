@@ -10,6 +10,7 @@
     │   ├── OutputExistsError              nothing is overwritten unless told to
     │   └── WriteError                     the disk refused; what was there before is untouched
     ├── BackendUnavailableError(RuntimeError)
+    ├── DeviceMemoryError(MemoryError)     rows, or what a fit needs beside them, don't fit on the device
     ├── EmptyClusterError(RuntimeError)    only with empty_clusters="raise"
     └── PrecisionError(RuntimeError)       float32 products on this machine are not float32 products
 
@@ -62,6 +63,10 @@ class WriteError(FileError):
 
 class BackendUnavailableError(CosmeansError, RuntimeError):
     """The backend or device asked for can't run here."""
+
+
+class DeviceMemoryError(CosmeansError, MemoryError):
+    """The rows, or what a fit needs beside them, don't fit into the device's memory."""
 
 
 class EmptyClusterError(CosmeansError, RuntimeError):

@@ -18,7 +18,7 @@ from cosmeans.contracts import Backend, Observer
 from cosmeans.errors import InputError
 from cosmeans.group import Alone
 from cosmeans.inputs import Kind, check_device, check_features, check_size, keep_features, read_centroids, read_rows
-from cosmeans.machine import choose_backend
+from cosmeans.machine import choose_backend, send
 from cosmeans.model_file import load_model, save_model
 from cosmeans.options import FitOptions
 from cosmeans.progress import Silent, watch
@@ -122,7 +122,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         backend = choose_backend(options, tensor, self._say)
         check_device(sample_weight, "sample_weight", tensor.device)
         check_device(self.init, "init", tensor.device)
-        tensor = tensor.to(backend.device)
+        tensor = send(tensor, backend.device)
         given = given_centroids(_sent(self.init, tensor), (options.n_clusters, tensor.shape[1]), tensor.device)
         key = start_key(options.n_clusters, tensor.shape[1], self.init, given, self.random_state)
         present = self._present_centroids(key, tensor, options)
@@ -251,7 +251,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         observer = self._watch(tensor.shape)
         backend = choose_backend(options, tensor, self._say)
         check_device(sample_weight, "sample_weight", tensor.device)
-        return self._open(tensor.to(backend.device), backend, observer, sample_weight), kind, backend, observer
+        return self._open(send(tensor, backend.device), backend, observer, sample_weight), kind, backend, observer
 
     def _present_centroids(self, key: tuple[Any, ...], rows: Tensor, options: FitOptions) -> Tensor | None:
         """Centroids to go on from: those that were set, or with warm_start those of a like fit. None: start anew."""

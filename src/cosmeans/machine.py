@@ -33,6 +33,16 @@ def choose_backend(options: FitOptions, rows: Tensor, say: Callable[[str], None]
     return _gpu(device)
 
 
+def send(rows: Tensor, device: torch.device) -> Tensor:
+    """The rows on the device; as they are if they lie there. Raises DeviceMemoryError if they don't fit."""
+    if rows.device == device:
+        return rows
+    if device.type != "cuda" or rows.device.type != "cpu":
+        return rows.to(device)
+    sent: Tensor = import_module("cosmeans.backends.gpu.memory").upload(rows, device)
+    return sent
+
+
 def _device(options: FitOptions, rows: Tensor, say: Callable[[str], None]) -> torch.device:
     """Where to compute; `auto` stays where the rows are, or takes a GPU that has room for them."""
     if options.device == "auto":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +18,7 @@ from cosmeans.backends.gpu import hopper, scores
 from cosmeans.backends.gpu.accumulate import MoveSpace, accumulate
 from cosmeans.backends.gpu.assign import accumulation_error, screen
 from cosmeans.backends.gpu.centroids import CentroidSpace, Quantised, UpdateSpace
+from cosmeans.backends.gpu.memory import MemoryPlan, free_bytes, plan_memory
 from cosmeans.backends.gpu.record import Desk, Places, Plan, Recording, Work, leave_desk, take_desk
 from cosmeans.backends.gpu.rows import quantise_rows, squared_norms, width_of
 from cosmeans.backends.gpu.settle import SettleSpace, settle
@@ -25,6 +27,8 @@ from cosmeans.contracts import Observer, RowSource
 from cosmeans.data import Assignment, Batch, ClusterSums
 from cosmeans.errors import BackendUnavailableError
 from cosmeans.sphere import Outcome
+
+_IN_TURN = 1 << 20  # rows labelled at once where no plan was made: their copy does not stay
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,7 @@ class GpuBackend:
         self._chip, shared, self._programs = describe(self.device)
         self._tile: Tile = tile_for(self._chip, shared)
         self._rows: RowSource | None = None
+        self._memory: MemoryPlan | None = None  # of the rows of the fit
         self._resident: Halves | None = None
         self._desk = Desk()
         self._plan: Plan | None = None
@@ -70,7 +75,7 @@ class GpuBackend:
         if rows is self._rows:
             return
         self._rows = rows
-        self._resident = None
+        self._memory, self._resident = None, None
 
     def prepare(self, centroids: Tensor) -> Quantised:
         return self._ready(*centroids.shape).quantise(centroids)
@@ -79,11 +84,13 @@ class GpuBackend:
         """Choose the screen, make the fp16 copy of the rows and the memory for centroids, if not done yet."""
         if self._hopper is None:
             self._hopper = self._choose_screen(k)
-        if self._rows is not None and self._resident is None:
+        if self._rows is not None and self._memory is None:
             n = self._rows.n_rows
-            self._resident = self._desk.get("resident", (n, d), lambda: Halves.empty(n, d, self.device))
-            for batch in self._rows.batches():
-                self._quantise(batch, self._resident, batch.start)
+            self._memory = plan_memory(n, d, k, self._room(), self.device)
+            if self._memory.resident:
+                self._resident = self._desk.get("resident", (n, d), lambda: Halves.empty(n, d, self.device))
+                for batch in self._rows.batches():
+                    self._quantise(batch, self._resident, batch.start)
         tile = hopper.column_tile(k) if self._hopper else 0
         make = lambda: CentroidSpace(k, d, tile, self.device)  # noqa: E731
         space: CentroidSpace = self._desk.get("centroids", (k, d), make)
@@ -116,12 +123,12 @@ class GpuBackend:
             self._hopper = self._choose_screen(k)
         plan = Plan.of(self._rows, memory, centroids, self._hopper)
         if plan.kind is not None:
-            if plan.small and self._resident is None:
+            if plan.small and self._memory is None:
                 self._desk = take_desk(plan.kind)
                 weakref.finalize(self, leave_desk, plan.kind, self._desk).atexit = False
             self._ready(k, d)
             self._number(float(self._rows.total), torch.float64)
-            self._settle_space(n), self._labels(n), self._moves(n, k), self._update_space(k)
+            self._settle_space(self._at_once(n)), self._labels(n), self._moves(n, k), self._update_space(k)
         return plan
 
     def _recorded(self, work: Work, centroids: Tensor) -> Recording:
@@ -150,31 +157,37 @@ class GpuBackend:
         return reason is None
 
     def assign(self, batch: Batch, prepared: Quantised, before: Tensor) -> Assignment:
-        labels, halves, start, acc = self.screen(batch, prepared)
+        labels, settled = self._labels(len(batch)), None
+        for part in _parts(_dense_batch(batch), self._at_once(len(batch))):
+            number = self._assign(part, prepared, labels[part.start - batch.start :][: len(part)])
+            settled = number if settled is None else settled + number
+        return Assignment(labels, 0 if settled is None else settled)
+
+    def _assign(self, batch: Batch, prepared: Quantised, labels: Tensor) -> Tensor:
+        """Write the labels of one part; returns how many rows were settled."""
+        halves, start, acc = self.screen(batch, prepared, labels)
         space = self._settle_space(len(batch))
         settle(
             space,
-            *(halves.values, halves.residuals, start, _dense_batch(batch), prepared, labels),
+            *(halves.values, halves.residuals, start, batch, prepared, labels),
             accumulation=acc,
             grid=hopper.GRID if self._hopper else 0.0,
             programs=self._programs,
         )
-        return Assignment(labels, space.n_settled)
+        return space.n_settled
 
-    def screen(self, batch: Batch, prepared: Quantised) -> tuple[Tensor, Halves, int, float]:
-        """Preliminary labels, with the rows that lack proof listed; and what settling needs to know."""
-        n, d = batch.rows.shape
-        space = self._settle_space(n)
-        labels = self._labels(n)
+    def screen(self, batch: Batch, prepared: Quantised, labels: Tensor) -> tuple[Halves, int, float]:
+        """Write preliminary labels and list the rows that lack proof; returns what settling needs to know."""
+        doubtful = self._settle_space(len(batch)).doubtful
         halves, start = self._halves(batch)
-        acc = accumulation_error(d, self.device)
-        space.doubtful.counts.zero_()
-        task = (halves.values, halves.residuals, start, prepared, labels, space.doubtful, acc)
+        acc = accumulation_error(batch.rows.shape[1], self.device)
+        doubtful.counts.zero_()
+        task = (halves.values, halves.residuals, start, prepared, labels, doubtful, acc)
         if self._hopper:
             hopper.screen(*task, self._programs)
         else:
             screen(*task, self._tile)
-        return labels, halves, start, acc
+        return halves, start, acc
 
     def accumulate(self, batch: Batch, before: Tensor, after: Tensor, into: ClusterSums) -> Tensor:
         space = self._moves(len(batch), len(into.count))
@@ -215,6 +228,13 @@ class GpuBackend:
         rows = _dense(batch.rows)
         quantise_rows(rows, batch.norms, batch.keep, start, into.values, into.residuals, bool(self._hopper))
 
+    def _at_once(self, n: int) -> int:
+        """How many of n rows are labelled at once."""
+        return min(n, _IN_TURN if self._memory is None else self._memory.part)
+
+    def _room(self) -> int:
+        return free_bytes(self.device)
+
     def _settle_space(self, n: int) -> SettleSpace:
         space: SettleSpace = self._desk.get("settle", (n,), lambda: SettleSpace(n, self.device))
         return space
@@ -239,6 +259,17 @@ class GpuBackend:
             f"number {value} {dtype}", (), lambda: torch.full((1,), value, dtype=dtype, device=self.device)
         )
         return number
+
+
+def _parts(batch: Batch, size: int) -> Iterator[Batch]:
+    """The batch in pieces of `size` rows."""
+    if size >= len(batch):
+        yield batch
+        return
+    for first in range(0, len(batch), size):
+        span = slice(first, first + size)
+        norms, keep, weights = (None if t is None else t[span] for t in (batch.norms, batch.keep, batch.weights))
+        yield Batch(batch.start + first, batch.rows[span], norms, keep, weights)
 
 
 def describe(device: torch.device) -> tuple[str, int, int]:
