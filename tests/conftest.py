@@ -20,6 +20,7 @@ BACKENDS = {
     "reference": ReferenceBackend,
     "cpu": CpuBackend,
     "split": lambda: CpuBackend("split", 1 << 30),
+    "pca": lambda: CpuBackend("pca", 1 << 30),
     "int8": lambda: CpuBackend("int8", 1 << 30),
 }
 

@@ -52,8 +52,9 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     nonfinite : "error" or "skip". Rows with NaN or infinity.
     empty_clusters : "move", "keep" or "error". A cluster without direction moves to the worst-fitting row.
     backend : "auto", "cpu", "gpu" or "reference". Speed only.
-    strategy : "auto", "float32", "split" or "int8". How the CPU saves work (docs/cpu.md). Speed only.
-    memory_limit : int or None. Bytes the CPU may keep beside the rows to save work; None: an eighth of the rows.
+    strategy : "auto", "float32", "split", "pca" or "int8". How the CPU saves work (docs/cpu.md). Speed only.
+    memory_limit : int or None. Bytes the CPU may keep beside the rows to save work; None: 256 MB or, if more, a
+        seventh of the rows.
     device : "auto", "cpu", "cuda" or "cuda:1". Where to compute; "auto" takes a GPU with room for the rows.
 
     Attributes

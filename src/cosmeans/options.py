@@ -82,14 +82,14 @@ class FitOptions:
     strategy: str = option(
         "auto",
         kind=str,
-        choices=("auto", "float32", "split", "int8"),
+        choices=("auto", "float32", "split", "pca", "int8"),
         help="how the CPU finds labels: chosen before every pass, or one by name; the answer does not depend on it",
     )
     memory_limit: int | None = option(
         None,
         at_least=0,
         none=True,
-        help="bytes the CPU may keep of the rows from pass to pass; default: an eighth of the rows, if as much is free",
+        help="bytes the CPU may keep of the rows from pass to pass; default: 256 MB, or a seventh of the rows",
     )
     device: str = option(
         "auto", kind=str, help='where to compute: "auto", "cpu", "cuda", "cuda:1"; the answer does not depend on it'

@@ -22,7 +22,8 @@ class CpuBackend:
     """Screens blocks of rows with cheap products, proves most labels, settles the rest (docs/algorithm.md, 3).
 
     strategy      "auto" chooses before every pass from a sample; the other names force one (docs/cpu.md)
-    memory_limit  bytes that may be kept of the rows between passes; None: an eighth of their size, if half is free
+    memory_limit  bytes that may be kept of the rows between passes; None: 256 MB or, if more, a
+                  seventh of their size, if twice as much is free
     """
 
     name = "cpu"

@@ -86,14 +86,20 @@ def _fill_lanes(values, factor, bias, width, scale, tail, lanes):
     return top
 
 
+@njit(**_ORDERLESS)
+def _fill_upper(values, factor, bias, width, scale, tail, upper):
+    """v of every column: all vectors, where the lanes that reach the threshold would be looked through one by one."""
+    for j in range(values.shape[0]):
+        upper[j] = _upper(values[j], j, factor, bias, width, scale, tail)
+
+
 @njit(**_JIT)
-def _highest_column(values, lane, factor, bias, width, scale, tail):
+def _highest_column(upper, size, lane):
     """The column of largest v in a lane."""
     best, where = np.float32(-np.inf), lane
-    for j in range(lane, values.shape[0], LANES):
-        v = _upper(values[j], j, factor, bias, width, scale, tail)
-        if v > best:
-            best, where = v, j
+    for j in range(lane, size, LANES):
+        if upper[j] > best:
+            best, where = upper[j], j
     return where
 
 
@@ -112,6 +118,7 @@ def decide(
     lanes = np.empty(LANES, np.float32)
     columns = np.empty(values.shape[1] + 2, np.int32)
     exact = np.empty(values.shape[1] + 2, np.float64)
+    upper = np.empty(values.shape[1], np.float32)
     terms = np.empty(rows.shape[1], np.float64)
     settled = dots = 0
     for g in range(start, stop):
@@ -126,10 +133,10 @@ def decide(
             labels[i] = index[own_column]
             bound[i] = max(rest[i], _above(top + slack))
             continue
+        _fill_upper(values[g], factor, bias, width, scale, tail, upper)
         found, floor, others = _survivors(
-            values[g], factor, bias, width, scale, tail, slack, lanes, rows[i], shifted, own_column, own[i],
-            floor, error, columns, exact,
-        )  # fmt: skip
+            upper, slack, lanes, rows[i], shifted, own_column, own[i], floor, error, columns, exact
+        )
         dots += found
         winner, close = _best(columns, exact, found, error)
         if close > 1:
@@ -145,9 +152,7 @@ def decide(
 
 
 @njit(**_JIT)
-def _survivors(
-    values, factor, bias, width, scale, tail, slack, lanes, row, shifted, own_column, own, floor, error, columns, exact
-):
+def _survivors(upper, slack, lanes, row, shifted, own_column, own, floor, error, columns, exact):
     """Columns that may hold the largest t, with their float32 t; the own one is first if there is one.
 
     The column of the highest bound is tried first: it raises the floor that the others must reach.
@@ -157,20 +162,21 @@ def _survivors(
     if own_column >= 0:
         columns[0], exact[0] = own_column, own
         found = 1
-    first = _highest_column(values, np.argmax(lanes), factor, bias, width, scale, tail)
+    size = upper.shape[0]
+    first = _highest_column(upper, size, np.argmax(lanes))
     if first != own_column:
         columns[found], exact[found] = first, np.float64(dot(row, shifted[first]))
         floor = max(floor, exact[found] - error)
         found += 1
     others = -np.inf
-    for lane in range(min(LANES, values.shape[0])):
+    for lane in range(min(LANES, size)):
         if np.float64(lanes[lane]) + slack < floor:
             others = max(others, np.float64(lanes[lane]))
             continue
-        for j in range(lane, values.shape[0], LANES):
+        for j in range(lane, size, LANES):
             if j == first or j == own_column:  # noqa: SIM109  (tuples of two kinds of integers do not compile)
                 continue
-            v = np.float64(_upper(values[j], j, factor, bias, width, scale, tail))
+            v = np.float64(upper[j])
             if v + slack < floor:
                 others = max(others, v)
                 continue

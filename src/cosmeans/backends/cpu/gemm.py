@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
 
+from cosmeans.backends.cpu.threads import each
 from cosmeans.errors import PrecisionError
 
 Gemm = Callable[[np.ndarray, np.ndarray, np.ndarray], None]
-_ROUNDS = 3
-# NumPy's product takes all cores for one tile at a time, torch's one core for each tile: worth a little
-_MUCH_FASTER = 1.15
+TILE_BYTES = 2 << 20  # products of one tile: they stay in the cache until they are decided
+_TILE_ROWS = (128, 2048)  # fewer rows make a product slow
+_ROUNDS, _TRIAL_ROUNDS = 8, 3
+_TRIAL_COLUMNS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """A way of multiplying, and the bytes of one product at which it is fast.
+
+    torch's takes one core for a tile. NumPy's takes all of them, one tile after another, and wants larger ones.
+    """
+
+    multiply: Gemm
+    tile_bytes: int
+
+
+def tile_rows(tile_bytes: int, width: int) -> int:
+    """Rows of a tile against so many columns."""
+    fewest, most = _TILE_ROWS
+    return min(most, max(fewest, tile_bytes // (4 * width)))
 
 
 def torch_gemm(rows: np.ndarray, centroids: np.ndarray, out: np.ndarray) -> None:
@@ -50,34 +71,38 @@ def is_exact(gemm: Gemm, n_features: int) -> bool:
     return bool((out == rows).all())
 
 
-def choose_gemm(n_clusters: int, n_features: int, trial: bool = True) -> Gemm:
+def choose_gemm(n_clusters: int, n_features: int, trial: bool = True) -> Product:
     """The faster product for this shape among those that are float32 products now; without a trial, the first."""
-    usable = [gemm for gemm in (torch_gemm, numpy_gemm) if is_exact(gemm, n_features)]
+    usable = [product for product in _float32_products() if is_exact(product.multiply, n_features)]
     if not usable:
         raise PrecisionError(
             "float32 matrix products lose bits in both torch and NumPy on this machine, so labels could not be "
             "proved. Reset torch.set_float32_matmul_precision and torch.backends.mkldnn settings to their "
             'defaults, or use backend="reference".'
         )
-    if not trial:
+    if not trial or len(usable) == 1:
         return usable[0]
-    ranking = _ranking(min(n_clusters, 1024), n_features, torch.get_num_threads())
-    return next(gemm for gemm in ranking if gemm in usable)
+    return usable[_fastest(min(n_clusters, _TRIAL_COLUMNS), n_features, torch.get_num_threads())]
+
+
+def _float32_products() -> tuple[Product, Product]:
+    return Product(torch_gemm, TILE_BYTES), Product(numpy_gemm, 4 * TILE_BYTES)
 
 
 @lru_cache(maxsize=64)
-def _ranking(n_clusters: int, n_features: int, threads: int) -> tuple[Gemm, ...]:
-    """Both products, fastest first, from a few milliseconds of trial. `threads` is part of the key only."""
+def _fastest(n_clusters: int, n_features: int, threads: int) -> int:
+    """Which product is faster, tried as it will be used: tiles shared out to the threads."""
     rng = np.random.default_rng(0)
-    rows = rng.random((512, n_features), dtype=np.float32)
     centroids = rng.random((n_clusters, n_features), dtype=np.float32)
-    out = np.empty((512, n_clusters), np.float32)
-    best = {}
-    for gemm in (torch_gemm, numpy_gemm):
-        gemm(rows, centroids, out)
-        best[gemm] = min(_seconds(gemm, rows, centroids, out) for _ in range(_ROUNDS))
-    best[torch_gemm] /= _MUCH_FASTER
-    return tuple(sorted(best, key=best.__getitem__))
+    ways = []
+    for product in _float32_products():
+        size = tile_rows(product.tile_bytes, n_clusters)
+        rows = rng.random((size, n_features), dtype=np.float32)
+        outs = [np.empty((size, n_clusters), np.float32) for _ in range(threads)]
+        work = partial(product.multiply, rows, centroids)
+        ways.append((partial(each, work, outs), size))
+    seconds = _interleaved([way for way, _ in ways], _TRIAL_ROUNDS)
+    return int(np.argmin([spent / size for spent, (_, size) in zip(seconds, ways, strict=True)]))
 
 
 @lru_cache(maxsize=64)
@@ -96,23 +121,32 @@ def int8_is_exact(n_features: int) -> bool:
 def int8_gain(n_clusters: int, n_features: int, threads: int) -> float:
     """How many times faster than in float32 integers are multiplied here, exactly; 0 where they aren't.
 
-    Processors without integer products (VNNI, dot-product instructions) emulate them, slowly.
+    Processors without integer products (VNNI, dot-product instructions) emulate them, slowly. `threads` is part of
+    the key only.
     """
     if not int8_is_exact(n_features):
         return 0.0
     rng = np.random.default_rng(0)
     rows = rng.choice(np.array([-127, 126, 127], np.int8), (512, n_features))
-    columns = rng.choice(np.array([-127, 127], np.int8), (min(n_clusters, 1024), n_features))
-    out = np.empty((512, len(columns)), np.int32)
-    int8_gemm(rows, columns, out)
+    columns = rng.choice(np.array([-127, 127], np.int8), (min(n_clusters, _TRIAL_COLUMNS), n_features))
     wide, narrow = rows.astype(np.float32), columns.astype(np.float32)
-    float32 = np.empty(out.shape, np.float32)
-    gemm = _ranking(len(columns), n_features, threads)[0]
-    integers = min(_seconds(int8_gemm, rows, columns, out) for _ in range(_ROUNDS))
-    return min(_seconds(gemm, wide, narrow, float32) for _ in range(_ROUNDS)) / integers
+    integers, floats = np.empty((512, len(columns)), np.int32), np.empty((512, len(columns)), np.float32)
+    seconds = _interleaved(
+        [
+            partial(int8_gemm, rows, columns, integers),
+            *(partial(product.multiply, wide, narrow, floats) for product in _float32_products()),
+        ],
+        _ROUNDS,
+    )
+    return min(seconds[1:]) / seconds[0]
 
 
-def _seconds(gemm: Gemm, rows: np.ndarray, centroids: np.ndarray, out: np.ndarray) -> float:
-    started = time.perf_counter()
-    gemm(rows, centroids, out)
-    return time.perf_counter() - started
+def _interleaved(ways: list[Callable[[], object]], rounds: int) -> list[float]:
+    """The least seconds of each way; turn by turn, so that what else the machine does hits all of them."""
+    best = [math.inf] * len(ways)
+    for _ in range(rounds):
+        for n, way in enumerate(ways):
+            started = time.perf_counter()
+            way()
+            best[n] = min(best[n], time.perf_counter() - started)
+    return best

@@ -11,6 +11,7 @@ import torch
 from cosmeans.backends.cpu import decide
 from cosmeans.backends.cpu.bounds import ROW_BYTES, RowBounds, Split, choose_split
 from cosmeans.backends.cpu.gemm import choose_gemm, int8_gain, int8_is_exact
+from cosmeans.backends.cpu.pca import Basis, PcaScreen, pca_bytes
 from cosmeans.backends.cpu.screens import (
     Columns,
     Float32Screen,
@@ -27,9 +28,15 @@ from cosmeans.errors import BackendUnavailableError, OptionError
 _SAMPLE = (64, 1024)  # rows, and at most this part of all:
 _SAMPLE_PART = 128
 _FOLLOWED = 3  # passes in which g follows the centroids; later they move too little to matter
-_KEPT_SHARE = 8  # this part of the rows' size is kept beside them by default
-_WORTH_A_TRIAL = 4096  # rows; for fewer, trying products costs more than the best of them saves
+_KEPT_SHARE = 7  # this part of the rows' size is kept beside them by default,
+_KEPT_FREELY = 256 << 20  # or so many bytes
+_WORTH_A_TRIAL = 2**32  # multiplications in a pass; for fewer, trying products costs more than the best of them saves
 _INT8_GAIN = 1.3  # what int8 must gain: its bounds are looser, and rows have to be encoded
+_BASIS_ROWS = 8192
+_PCA_PASSES = range(2, 5)  # the passes (1 is the first) before which principal directions are tried
+_PCA_LEAST = (256, 128)  # clusters, features: below, its products are too narrow to be fast
+_PCA_COST = (0.4, 7.0)  # in products of D: of a screened one, of one that must be made in full
+_PCA_WORTH = 0.75
 
 
 @dataclass(slots=True)
@@ -55,7 +62,7 @@ class Pass:
     def make_screen(self, n_rows: int) -> None:
         """Encode the centroids for batches of so many rows, once. The first batch decides."""
         if not self._made:
-            self.screen = self.strategies.screen(n_rows, *self.shifted.shape)
+            self.screen = self.strategies.screen(n_rows, self.shifted)
             self.columns = self.screen.columns(self.shifted)
             self._made = True
 
@@ -92,7 +99,8 @@ class Pass:
 class Strategies:
     """Chooses how each pass of one fit (or one predict) is done. Every choice gives the same labels.
 
-    strategy "float32" is the plain path, "split" adds the bounds, "int8" multiplies in 8 bits and has them too.
+    strategy "float32" is the plain path, "split" adds the bounds, "pca" and "int8" have them too and multiply a
+    quarter of the coordinates, or in 8 bits.
     """
 
     def __init__(self, strategy: str, memory_limit: int | None) -> None:
@@ -100,6 +108,7 @@ class Strategies:
         self._rows: RowSource | None = None
         self._kept: RowBounds | None = None
         self._screens: dict[str, Screen] = {}
+        self._basis: Basis | None = None
         self._sample = np.empty((0, 0), np.float32)
         self._index = np.empty(0, np.int64)
         self._origin: np.ndarray | None = None
@@ -109,17 +118,13 @@ class Strategies:
         """A fit over these rows starts. Copies of rows that an earlier one made are kept, bounds are not."""
         if rows is not self._rows:
             self._screens.clear()
-            self._rows = rows
+            self._rows, self._basis = rows, None
             size = min(rows.n_rows, max(_SAMPLE[0], min(_SAMPLE[1], rows.n_rows // _SAMPLE_PART)))
             self._index = np.linspace(0, rows.n_rows - 1, size).astype(np.int64)
             self._sample = rows.take(torch.from_numpy(self._index)).numpy()
         self._screens.pop("float32", None)  # its check of precision must be as fresh as the fit
+        self._refuse_without_room(rows)
         bounded = self.strategy != "float32" and self._allowed() >= ROW_BYTES * rows.n_rows
-        if self.strategy == "split" and not bounded:
-            raise OptionError(
-                f'strategy="split" keeps {ROW_BYTES} bytes a row, {ROW_BYTES * rows.n_rows:,} in all; memory_limit '
-                f'allows {self._allowed():,}. Raise it, or pass strategy="auto".'
-            )
         self._kept = RowBounds(rows.n_rows) if bounded else None
         self._passes, self._origin = 0, None
 
@@ -136,33 +141,84 @@ class Strategies:
         self._passes += 1
         return Pass(self, centroids, index, column, shifted, error, split, self._kept)
 
-    def screen(self, n_rows: int, n_clusters: int, n_features: int) -> Screen:
-        """The screen for batches of so many rows; made once in a fit."""
-        trial = max(n_rows, self._rows.n_rows if self._rows else 0) >= _WORTH_A_TRIAL
-        name = "float32" if self.strategy == "split" else self.strategy
-        if name == "auto":
-            fast = trial and int8_gain(n_clusters, n_features, torch.get_num_threads()) > _INT8_GAIN
-            name = "int8" if fast else "float32"
+    def screen(self, n_rows: int, shifted: np.ndarray) -> Screen:
+        """The screen for batches of so many rows against these columns."""
+        n_clusters, n_features = shifted.shape
+        trial = max(n_rows, self._rows.n_rows if self._rows else 0) * shifted.size >= _WORTH_A_TRIAL
+        name = self._name(trial, shifted)
         if name == "int8" and not int8_is_exact(n_features):
             raise BackendUnavailableError(
                 'strategy="int8" needs exact products of 8-bit integers, which torch does not compute on this '
                 'processor. Pass strategy="auto".'
             )
         if name not in self._screens:
-            if name == "float32":
-                self._screens[name] = Float32Screen(choose_gemm(n_clusters, n_features, trial))
-            elif self._rows is None:
-                self._screens[name] = Int8Screen(np.zeros(n_features, np.float32), 0)
+            if name == "int8":
+                self._screens[name] = self._int8_screen(n_features)
+            elif name == "pca":
+                self._screens[name] = self._pca_screen(n_clusters, trial)
             else:
-                n_kept = self._room() // int8_bytes(n_features)
-                self._screens[name] = Int8Screen(middle_of(self._sample), min(self._rows.n_rows, n_kept))
+                self._screens[name] = Float32Screen(choose_gemm(n_clusters, n_features, trial))
         return self._screens[name]
+
+    def _name(self, trial: bool, shifted: np.ndarray) -> str:
+        if self.strategy == "int8":
+            return "int8"
+        if self.strategy == "pca":
+            return "pca" if self._rows else "float32"  # one pass does not repay coordinates for every row
+        if self.strategy != "auto" or not trial:
+            return "float32"
+        if int8_gain(*shifted.shape, torch.get_num_threads()) > _INT8_GAIN:
+            return "int8"
+        return "pca" if self._pca_pays(shifted) else "float32"
+
+    def _int8_screen(self, n_features: int) -> Int8Screen:
+        if self._rows is None:
+            return Int8Screen(np.zeros(n_features, np.float32), 0)
+        return Int8Screen(middle_of(self._sample), min(self._rows.n_rows, self._room() // int8_bytes(n_features)))
+
+    def _pca_screen(self, n_clusters: int, trial: bool) -> PcaScreen:
+        rows = self._rows
+        assert rows is not None
+        if self._basis is None:
+            index = np.linspace(0, rows.n_rows - 1, min(rows.n_rows, _BASIS_ROWS)).astype(np.int64)
+            self._basis = Basis(rows.take(torch.from_numpy(index)).numpy())
+        product = choose_gemm(n_clusters, self._basis.directions.shape[1], trial)
+        return PcaScreen(product, self._basis, rows.n_rows)
+
+    def _pca_pays(self, shifted: np.ndarray) -> bool:
+        """Whether principal directions leave so little of a sample that they are worth it; once yes, for good."""
+        if "pca" in self._screens:
+            return True
+        if self._rows is None or self._passes not in _PCA_PASSES or any(map(int.__lt__, shifted.shape, _PCA_LEAST)):
+            return False
+        if pca_bytes(shifted.shape[1]) * self._rows.n_rows > self._room():
+            return False
+        screened, full = _PCA_COST
+        screen = self._pca_screen(len(shifted), True)
+        if screened + full * screen.reached(self._sample, shifted) > _PCA_WORTH:
+            return False
+        self._screens["pca"] = screen
+        return True
+
+    def _refuse_without_room(self, rows: RowSource) -> None:
+        """A strategy that was asked for keeps what it needs, or says that it can't."""
+        if self.strategy not in ("split", "pca"):
+            return
+        each = ROW_BYTES + (pca_bytes(self._sample.shape[1]) if self.strategy == "pca" else 0)
+        if each * rows.n_rows > self._allowed():
+            raise OptionError(
+                f'strategy="{self.strategy}" keeps {each} bytes a row, {each * rows.n_rows:,} in all; memory_limit '
+                f'allows {self._allowed():,}. Raise it, or pass strategy="auto".'
+            )
 
     def _allowed(self) -> int:
         """Bytes that may be kept of the rows."""
         if self.memory_limit is not None:
             return self.memory_limit
-        return min(self._rows.n_bytes // _KEPT_SHARE, psutil.virtual_memory().available // 2) if self._rows else 0
+        if self._rows is None:
+            return 0
+        freely = max(self._rows.n_bytes // _KEPT_SHARE, _KEPT_FREELY)
+        return min(freely, psutil.virtual_memory().available // 2)
 
     def _room(self) -> int:
         """Bytes that are left beside the bounds."""

@@ -15,7 +15,7 @@ import torch
 
 from cosmeans import sphere
 from cosmeans.backends.cpu import encode, kernels
-from cosmeans.backends.cpu.gemm import Gemm, int8_gemm
+from cosmeans.backends.cpu.gemm import TILE_BYTES, Product, int8_gemm
 from cosmeans.backends.cpu.threads import spread
 
 # float32 arithmetic of eq. 10: at most 8 roundings, relative to the sizes of its terms; twice that
@@ -60,6 +60,8 @@ class Screen(Protocol):
     dtype: Any
     lowest: Any
     """A value below every product."""
+    tile_bytes: int
+    """Of the products held at once, by every thread."""
 
     @property
     def kept_bytes(self) -> int:
@@ -87,8 +89,8 @@ class Float32Screen:
     lowest = np.float32(-np.inf)
     kept_bytes = 0
 
-    def __init__(self, multiply: Gemm) -> None:
-        self.multiply = multiply
+    def __init__(self, product: Product) -> None:
+        self.multiply, self.tile_bytes = product.multiply, product.tile_bytes
 
     def columns(self, shifted: np.ndarray) -> Columns:
         error = dot_error(shifted.shape[1], lengths(shifted).max()) * (1.0 + 2.0**-20)
@@ -143,6 +145,7 @@ class Int8Screen:
     name = "int8"
     dtype: Any = np.int32
     lowest = np.int32(-(2**31))
+    tile_bytes = TILE_BYTES
 
     def __init__(self, middle: np.ndarray, n_kept: int) -> None:
         self.middle = middle

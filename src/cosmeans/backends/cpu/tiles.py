@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cosmeans.backends.cpu import decide, kernels
+from cosmeans.backends.cpu.gemm import tile_rows
 from cosmeans.backends.cpu.passes import Pass
 from cosmeans.backends.cpu.screens import Codes, Screen, product
 from cosmeans.backends.cpu.threads import each, spread
@@ -17,8 +18,6 @@ from cosmeans.data import NO_LABEL, Batch, Work
 
 _BLOCK_BYTES = 4 << 20  # float32 rows of one block
 _BLOCK_ROWS = (256, 4096)
-_TILE_BYTES = 2 << 20  # products of one tile: they stay in the cache until they are decided
-_TILE_ROWS = 128  # fewer rows make a product slow
 _SINGLE = 1024  # a batch up to this size is one block: sharing it out costs more than it brings
 _memory = local()
 
@@ -74,7 +73,7 @@ def _assign_block(batch: Batch, span: slice, chosen: Pass, before: np.ndarray, l
             codes = chosen.screen.rows(rows, start, chosen.columns)
         dots += len(which) * width
         skipped -= len(which) * width
-        for part in _tiles(which, width):
+        for part in _tiles(which, width, chosen.screen.tile_bytes):
             values = _screened(chosen.screen, codes, part, chosen.columns.codes[:width])
             encoded = (*chosen.factors(width), codes.scale, codes.tail, codes.slack)
             for counts in spread(
@@ -95,9 +94,8 @@ def _screened(screen: Screen, codes: Codes, which: np.ndarray, columns: np.ndarr
     return product(screen, chosen, columns, _scratch(len(which) * len(columns)))
 
 
-def _tiles(which: np.ndarray, width: int) -> list[np.ndarray]:
-    rows = max(_TILE_ROWS, _TILE_BYTES // (4 * width))
-    parts = max(1, round(len(which) / rows))
+def _tiles(which: np.ndarray, width: int, tile_bytes: int) -> list[np.ndarray]:
+    parts = max(1, round(len(which) / tile_rows(tile_bytes, width)))
     return np.array_split(which, parts)
 
 
