@@ -8,7 +8,7 @@ import torch
 
 import truth
 from cosmeans import KMeans, lloyd
-from cosmeans.backends.cpu import CpuBackend, bounds, gemm, passes, screens
+from cosmeans.backends.cpu import CpuBackend, bounds, gemm, passes, screens, tiles
 from cosmeans.backends.cpu.bounds import RowBounds, choose_split
 from cosmeans.backends.cpu.gemm import Product, torch_gemm
 from cosmeans.backends.cpu.pca import Basis, PcaScreen, pca_bytes
@@ -148,7 +148,7 @@ ROWS = {
 }
 
 
-PRODUCT = Product(torch_gemm, 1 << 20)
+PRODUCT = Product(torch_gemm, 1 << 20, all_cores=False)
 SCREENS = {  # and how far its bounds may lie above the truth
     "float32": (lambda x: Float32Screen(PRODUCT), 1e-4),
     "int8": (lambda x: Int8Screen(x[:50].mean(axis=0), 0), 0.2),
@@ -178,7 +178,7 @@ def test_what_a_screen_says_is_above_the_truth(screen, kind):
     columns = made.columns(shifted)
     codes = made.rows(x, 0, columns)
     values = np.empty((len(x), len(shifted)), made.dtype)
-    made.multiply(codes.codes, columns.codes, values)
+    made.product.multiply(codes.codes, columns.codes, values)
     v = values.astype(np.float64)
     if columns.factor is not None:
         v = v * columns.factor * codes.scale[:, None] + columns.bias + codes.tail[:, None] * columns.width
@@ -266,11 +266,13 @@ def chosen(result):
     return [epoch.strategy.split(",")[0] for epoch in result.history]
 
 
-def test_principal_directions_are_chosen_where_they_leave_little(no_integers, open_rows):
+def test_principal_directions_are_chosen_where_they_leave_little(no_integers, monkeypatch, open_rows):
     """Rows near few directions, from the second pass on; not rows that have none, nor without memory for them."""
     leading = normal(3000, 24, 1) @ normal(24, 128, 2)
     x = truth.unit((leading + 0.5 * normal(3000, 128, 3)).astype(np.float32))[0]
     first = x[:256].copy()
+    backend_trial = [1.0, 0.5]  # seconds of float32 and of principal directions
+    monkeypatch.setattr("cosmeans.backends.cpu.backend.seconds_of", lambda *task: backend_trial)
     result = fitted(x, first, 5, open_rows, "auto")
     assert chosen(result) == ["float32", "pca", "pca", "pca", "pca"]
     assert wrong_labels(result, x) == 0
@@ -278,8 +280,19 @@ def test_principal_directions_are_chosen_where_they_leave_little(no_integers, op
     without = fitted(x, first, 5, open_rows, "auto", len(x) * (7 + pca_bytes(128)))
     assert set(chosen(without)) == {"float32"}
     np.testing.assert_array_equal(result.labels, without.labels)
+    backend_trial[1] = 0.8
+    assert set(chosen(fitted(x, first, 5, open_rows, "auto"))) == {"float32"}
+    backend_trial[1] = 0.5
     random = unit_rows(3000, 128, 4)
     assert set(chosen(fitted(random, random[:256].copy(), 5, open_rows, "auto"))) == {"float32"}
+
+
+def test_screens_are_timed_as_they_are_used():
+    x = unit_rows(200, 32)
+    make = [Float32Screen(PRODUCT), PcaScreen(PRODUCT, Basis(x), len(x))]
+    seconds = tiles.seconds_of(x, x[:30] - x.mean(axis=0), make)
+    assert len(seconds) == 2
+    assert min(seconds) > 0
 
 
 def test_one_pass_does_not_make_coordinates_for_every_row():

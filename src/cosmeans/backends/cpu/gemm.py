@@ -17,19 +17,21 @@ from cosmeans.errors import PrecisionError
 Gemm = Callable[[np.ndarray, np.ndarray, np.ndarray], None]
 TILE_BYTES = 2 << 20  # products of one tile: they stay in the cache until they are decided
 _TILE_ROWS = (128, 2048)  # fewer rows make a product slow
-_ROUNDS, _TRIAL_ROUNDS = 8, 3
+_ROUNDS, _TRIAL_ROUNDS = 6, 3
 _TRIAL_COLUMNS = 4096
+_FEW_COLUMNS = 1024  # enough to compare kinds of numbers
 
 
 @dataclass(frozen=True, slots=True)
 class Product:
     """A way of multiplying, and the bytes of one product at which it is fast.
 
-    torch's takes one core for a tile. NumPy's takes all of them, one tile after another, and wants larger ones.
+    all_cores: it takes all of them for one tile after another, where the others take one each for a tile of its own
     """
 
     multiply: Gemm
     tile_bytes: int
+    all_cores: bool
 
 
 def tile_rows(tile_bytes: int, width: int) -> int:
@@ -56,6 +58,9 @@ def int8_gemm(rows: np.ndarray, centroids: np.ndarray, out: np.ndarray) -> None:
         np.multiply(rows, centroids.T, out=out, dtype=np.int32)
         return
     torch._int_mm(torch.from_numpy(rows), torch.from_numpy(centroids).t(), out=torch.from_numpy(out))
+
+
+INT8 = Product(int8_gemm, TILE_BYTES, all_cores=False)
 
 
 def is_exact(gemm: Gemm, n_features: int) -> bool:
@@ -86,7 +91,7 @@ def choose_gemm(n_clusters: int, n_features: int, trial: bool = True) -> Product
 
 
 def _float32_products() -> tuple[Product, Product]:
-    return Product(torch_gemm, TILE_BYTES), Product(numpy_gemm, 4 * TILE_BYTES)
+    return Product(torch_gemm, TILE_BYTES, all_cores=False), Product(numpy_gemm, 4 * TILE_BYTES, all_cores=True)
 
 
 @lru_cache(maxsize=64)
@@ -94,15 +99,17 @@ def _fastest(n_clusters: int, n_features: int, threads: int) -> int:
     """Which product is faster, tried as it will be used: tiles shared out to the threads."""
     rng = np.random.default_rng(0)
     centroids = rng.random((n_clusters, n_features), dtype=np.float32)
-    ways = []
+    ways: list[Callable[[], object]] = []
+    sizes = []
     for product in _float32_products():
         size = tile_rows(product.tile_bytes, n_clusters)
         rows = rng.random((size, n_features), dtype=np.float32)
-        outs = [np.empty((size, n_clusters), np.float32) for _ in range(threads)]
+        outs = [np.empty((size, n_clusters), np.float32) for _ in range(1 if product.all_cores else threads)]
         work = partial(product.multiply, rows, centroids)
-        ways.append((partial(each, work, outs), size))
-    seconds = _interleaved([way for way, _ in ways], _TRIAL_ROUNDS)
-    return int(np.argmin([spent / size for spent, (_, size) in zip(seconds, ways, strict=True)]))
+        ways.append(partial(work, outs[0]) if product.all_cores else partial(each, work, outs))
+        sizes.append(size * len(outs))
+    seconds = interleaved(ways, _TRIAL_ROUNDS)
+    return int(np.argmin([spent / size for spent, size in zip(seconds, sizes, strict=True)]))
 
 
 @lru_cache(maxsize=64)
@@ -128,10 +135,10 @@ def int8_gain(n_clusters: int, n_features: int, threads: int) -> float:
         return 0.0
     rng = np.random.default_rng(0)
     rows = rng.choice(np.array([-127, 126, 127], np.int8), (512, n_features))
-    columns = rng.choice(np.array([-127, 127], np.int8), (min(n_clusters, _TRIAL_COLUMNS), n_features))
+    columns = rng.choice(np.array([-127, 127], np.int8), (min(n_clusters, _FEW_COLUMNS), n_features))
     wide, narrow = rows.astype(np.float32), columns.astype(np.float32)
     integers, floats = np.empty((512, len(columns)), np.int32), np.empty((512, len(columns)), np.float32)
-    seconds = _interleaved(
+    seconds = interleaved(
         [
             partial(int8_gemm, rows, columns, integers),
             *(partial(product.multiply, wide, narrow, floats) for product in _float32_products()),
@@ -141,7 +148,7 @@ def int8_gain(n_clusters: int, n_features: int, threads: int) -> float:
     return min(seconds[1:]) / seconds[0]
 
 
-def _interleaved(ways: list[Callable[[], object]], rounds: int) -> list[float]:
+def interleaved(ways: list[Callable[[], object]], rounds: int) -> list[float]:
     """The least seconds of each way; turn by turn, so that what else the machine does hits all of them."""
     best = [math.inf] * len(ways)
     for _ in range(rounds):

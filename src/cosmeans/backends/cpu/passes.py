@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -35,8 +36,12 @@ _INT8_GAIN = 1.3  # what int8 must gain: its bounds are looser, and rows have to
 _BASIS_ROWS = 8192
 _PCA_PASSES = range(2, 5)  # the passes (1 is the first) before which principal directions are tried
 _PCA_LEAST = (256, 128)  # clusters, features: below, its products are too narrow to be fast
-_PCA_COST = (0.4, 7.0)  # in products of D: of a screened one, of one that must be made in full
-_PCA_WORTH = 0.75
+_PCA_REACHED = 0.1  # of all products; if more must be made in full, there is nothing to gain
+_PCA_WORTH = 0.75  # of the time of float32: its bounds are looser, so later passes skip less
+
+
+Trial = Callable[[np.ndarray, np.ndarray, list[Screen]], list[float]]
+"""Seconds that each screen takes to label some rows (S, D) among columns (U, D)."""
 
 
 @dataclass(slots=True)
@@ -47,7 +52,7 @@ class Pass:
     shifted   (U, D) float32: fl(c - g); error: of a float32 dot product with them
     """
 
-    strategies: Strategies
+    choose: Callable[[int, np.ndarray], Screen]
     centroids: np.ndarray
     index: np.ndarray
     column: np.ndarray
@@ -62,7 +67,7 @@ class Pass:
     def make_screen(self, n_rows: int) -> None:
         """Encode the centroids for batches of so many rows, once. The first batch decides."""
         if not self._made:
-            self.screen = self.strategies.screen(n_rows, self.shifted)
+            self.screen = self.choose(n_rows, self.shifted)
             self.columns = self.screen.columns(self.shifted)
             self._made = True
 
@@ -103,8 +108,8 @@ class Strategies:
     quarter of the coordinates, or in 8 bits.
     """
 
-    def __init__(self, strategy: str, memory_limit: int | None) -> None:
-        self.strategy, self.memory_limit = strategy, memory_limit
+    def __init__(self, strategy: str, memory_limit: int | None, trial: Trial) -> None:
+        self.strategy, self.memory_limit, self.trial = strategy, memory_limit, trial
         self._rows: RowSource | None = None
         self._kept: RowBounds | None = None
         self._screens: dict[str, Screen] = {}
@@ -139,7 +144,7 @@ class Strategies:
         error = dot_error(shifted.shape[1], float(lengths(shifted).max()))
         split = self._split(moved[index], column, shifted, error)
         self._passes += 1
-        return Pass(self, centroids, index, column, shifted, error, split, self._kept)
+        return Pass(self.screen, centroids, index, column, shifted, error, split, self._kept)
 
     def screen(self, n_rows: int, shifted: np.ndarray) -> Screen:
         """The screen for batches of so many rows against these columns."""
@@ -193,9 +198,14 @@ class Strategies:
             return False
         if pca_bytes(shifted.shape[1]) * self._rows.n_rows > self._room():
             return False
-        screened, full = _PCA_COST
-        screen = self._pca_screen(len(shifted), True)
-        if screened + full * screen.reached(self._sample, shifted) > _PCA_WORTH:
+        n_clusters, n_features = shifted.shape
+        screen = self._pca_screen(n_clusters, True)
+        if screen.reached(self._sample, shifted) > _PCA_REACHED:
+            return False
+        plain = Float32Screen(choose_gemm(n_clusters, n_features))
+        few = PcaScreen(screen.product, screen.basis, len(self._sample))
+        seconds = self.trial(self._sample, shifted, [plain, few])
+        if seconds[1] > _PCA_WORTH * seconds[0]:
             return False
         self._screens["pca"] = screen
         return True

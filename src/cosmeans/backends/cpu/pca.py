@@ -65,8 +65,7 @@ class PcaScreen:
     lowest = np.float32(-np.inf)
 
     def __init__(self, product: Product, basis: Basis, n_rows: int) -> None:
-        self.multiply, self.tile_bytes = product.multiply, product.tile_bytes
-        self.basis = basis
+        self.product, self.basis = product, basis
         self._codes = np.empty((n_rows, basis.directions.shape[1]), np.float16)
         self._tail = np.zeros(n_rows, np.float32)  # 0: not made yet
         self._lost = np.empty(n_rows, np.float32)

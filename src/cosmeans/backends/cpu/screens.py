@@ -15,7 +15,7 @@ import torch
 
 from cosmeans import sphere
 from cosmeans.backends.cpu import encode, kernels
-from cosmeans.backends.cpu.gemm import TILE_BYTES, Product, int8_gemm
+from cosmeans.backends.cpu.gemm import INT8, Product
 from cosmeans.backends.cpu.threads import spread
 
 # float32 arithmetic of eq. 10: at most 8 roundings, relative to the sizes of its terms; twice that
@@ -60,8 +60,7 @@ class Screen(Protocol):
     dtype: Any
     lowest: Any
     """A value below every product."""
-    tile_bytes: int
-    """Of the products held at once, by every thread."""
+    product: Product
 
     @property
     def kept_bytes(self) -> int:
@@ -76,10 +75,6 @@ class Screen(Protocol):
         """Encode unit rows (B, D) float32; start: index of the first in its source."""
         ...
 
-    def multiply(self, codes: np.ndarray, columns: np.ndarray, out: np.ndarray) -> None:
-        """out = codes @ columns^T."""
-        ...
-
 
 class Float32Screen:
     """The product itself: what can't be told apart afterwards is settled canonically."""
@@ -90,7 +85,7 @@ class Float32Screen:
     kept_bytes = 0
 
     def __init__(self, product: Product) -> None:
-        self.multiply, self.tile_bytes = product.multiply, product.tile_bytes
+        self.product = product
 
     def columns(self, shifted: np.ndarray) -> Columns:
         error = dot_error(shifted.shape[1], lengths(shifted).max()) * (1.0 + 2.0**-20)
@@ -145,7 +140,7 @@ class Int8Screen:
     name = "int8"
     dtype: Any = np.int32
     lowest = np.int32(-(2**31))
-    tile_bytes = TILE_BYTES
+    product = INT8
 
     def __init__(self, middle: np.ndarray, n_kept: int) -> None:
         self.middle = middle
@@ -179,9 +174,6 @@ class Int8Screen:
         slack = residual * np.float64(facts.longest) * (1 + 2.0**-18) + sizes * _ARITHMETIC + middle + CANONICAL
         return Codes(codes, scale, length, np.nextafter(slack.astype(np.float32), np.float32(np.inf)))
 
-    def multiply(self, codes: np.ndarray, columns: np.ndarray, out: np.ndarray) -> None:
-        int8_gemm(codes, columns, out)
-
 
 def lengths(rows: np.ndarray, less: np.ndarray | None = None) -> np.ndarray:
     """Upper bound on the length of every row, or of every row less another, (N,) float64."""
@@ -194,7 +186,7 @@ def lengths(rows: np.ndarray, less: np.ndarray | None = None) -> np.ndarray:
 def product(screen: Screen, codes: np.ndarray, columns: np.ndarray, scratch: np.ndarray) -> np.ndarray:
     """codes (G, .) times columns (L, .), in memory that is used again."""
     out: np.ndarray = scratch[: len(codes) * len(columns)].view(screen.dtype).reshape(len(codes), len(columns))
-    screen.multiply(codes, columns, out)
+    screen.product.multiply(codes, columns, out)
     return out
 
 

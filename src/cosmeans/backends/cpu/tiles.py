@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from threading import local
 from typing import NamedTuple
 
@@ -10,15 +12,17 @@ import torch
 from torch import Tensor
 
 from cosmeans.backends.cpu import decide, kernels
-from cosmeans.backends.cpu.gemm import tile_rows
+from cosmeans.backends.cpu.bounds import Split
+from cosmeans.backends.cpu.gemm import interleaved, tile_rows
 from cosmeans.backends.cpu.passes import Pass
-from cosmeans.backends.cpu.screens import Codes, Screen, product
+from cosmeans.backends.cpu.screens import Codes, Screen, dot_error, lengths, product
 from cosmeans.backends.cpu.threads import each, spread
 from cosmeans.data import NO_LABEL, Batch, Work
 
 _BLOCK_BYTES = 4 << 20  # float32 rows of one block
 _BLOCK_ROWS = (256, 4096)
 _SINGLE = 1024  # a batch up to this size is one block: sharing it out costs more than it brings
+_TRIAL_ROUNDS = 3
 _memory = local()
 
 
@@ -37,10 +41,27 @@ def assign_blocks(batch: Batch, chosen: Pass, before: np.ndarray, labels: np.nda
     def work(span: slice) -> _Counts:
         return _assign_block(batch, span, chosen, before[span], labels[span])
 
-    counts = each(work, spans) if len(spans) > 1 else [work(spans[0])]
+    in_turn = len(spans) == 1 or chosen.screen.product.all_cores
+    counts = [work(span) for span in spans] if in_turn else each(work, spans)
     chosen.remember(batch.span, labels)
     settled, dots, skipped = (sum(part) for part in zip(*counts, strict=True))
     return settled, Work(dots, skipped, chosen.kept_bytes, chosen.strategy)
+
+
+def seconds_of(sample: np.ndarray, shifted: np.ndarray, screens: list[Screen]) -> list[float]:
+    """Seconds that each screen takes to label some rows (S, D) among columns (U, D), as a pass would do it."""
+    batch, span, labels = Batch(0, torch.from_numpy(sample)), slice(0, len(sample)), np.empty(len(sample), np.int32)
+    before = (sample @ shifted.T).argmax(axis=1).astype(np.int32)
+    every = np.arange(len(shifted), dtype=np.int32)
+    error = dot_error(shifted.shape[1], float(lengths(shifted).max()))
+    ways: list[Callable[[], object]] = []
+    for screen in screens:
+        whole = Split(len(shifted), 0.0, 1.0)
+        trial = Pass(lambda *_, screen=screen: screen, shifted, every, every, shifted, error, whole, None)
+        trial.make_screen(len(sample))
+        ways.append(partial(_assign_block, batch, span, trial, before, labels))
+        ways[-1]()  # compiles, and codes the rows
+    return interleaved(ways, _TRIAL_ROUNDS)
 
 
 class _Counts(NamedTuple):
@@ -73,7 +94,7 @@ def _assign_block(batch: Batch, span: slice, chosen: Pass, before: np.ndarray, l
             codes = chosen.screen.rows(rows, start, chosen.columns)
         dots += len(which) * width
         skipped -= len(which) * width
-        for part in _tiles(which, width, chosen.screen.tile_bytes):
+        for part in _tiles(which, width, chosen.screen.product.tile_bytes):
             values = _screened(chosen.screen, codes, part, chosen.columns.codes[:width])
             encoded = (*chosen.factors(width), codes.scale, codes.tail, codes.slack)
             for counts in spread(
