@@ -37,14 +37,32 @@ def fit(
     """
     backend.begin(rows)
     run = _Run(rows, backend, group, observer, _State.start(rows, centroids))
+    centroids, history, stop = _iterate(run, centroids, options)
+    if run.state.under is not centroids:
+        observer.epoch(len(history) + 1, 0)
+    similarity = run.end(centroids)
+    return FitResult(centroids, run.state.labels, group.sum(run.state.sums).count, similarity, history, stop)
+
+
+def improve(
+    rows: RowSource, centroids: Tensor, options: FitOptions, backend: Backend, group: Group, observer: Observer
+) -> Tensor:
+    """The centroids that `fit` would return, without the pass that labels the rows under them."""
+    backend.begin(rows)
+    run = _Run(rows, backend, group, observer, _State.start(rows, centroids))
+    return _iterate(run, centroids, options)[0]
+
+
+def _iterate(run: _Run, centroids: Tensor, options: FitOptions) -> tuple[Tensor, History, StopReason]:
+    """Epochs until one of them is the last."""
     history = History()
     stop: StopReason | None = None
     ahead: deque[_Epoch] = deque()
     started = time.perf_counter()
     while stop is None:
         start = ahead[-1].outcome.update.centroids if ahead else centroids
-        while len(ahead) <= backend.lookahead and len(history) + len(ahead) < options.epochs:
-            observer.epoch(len(history) + len(ahead) + 1, options.epochs)
+        while len(ahead) <= run.backend.lookahead and len(history) + len(ahead) < options.epochs:
+            run.observer.epoch(len(history) + len(ahead) + 1, options.epochs)
             epoch = run.launch(start)
             if epoch is None:
                 break
@@ -60,15 +78,12 @@ def fit(
         seconds = time.perf_counter() - started
         started += seconds
         history.iterations.append(_iteration(figures, epoch.outcome.work, len(centroids), moved, seconds))
-        observer.iteration(history.iterations[-1])
+        run.observer.iteration(history.iterations[-1])
         stop = _stop_reason(figures, options, len(history))
         # at a fixed point the labels at hand, under centroids of the same bits, are the last ones
         under = run.state.under
         centroids = under if stop is StopReason.FIXED_POINT and under is not None else new
-    if run.state.under is not centroids:
-        observer.epoch(len(history) + 1, 0)
-    similarity = run.end(centroids)
-    return FitResult(centroids, run.state.labels, group.sum(run.state.sums).count, similarity, history, stop)
+    return centroids, history, stop
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,8 @@ def _groups(order: np.ndarray, boundaries: np.ndarray):  # type: ignore[no-untyp
 
 def _distinct(rows: RowSource, indices: np.ndarray) -> np.ndarray:
     """Distinct contents of these rows in ascending order of their entries."""
+    if len(indices) == 1:
+        return rows.take(torch.from_numpy(indices)).cpu().numpy()
     parts = [
         np.unique(rows.take(torch.from_numpy(part)).cpu().numpy(), axis=0)
         for part in np.array_split(indices, max(1, len(indices) // 4096))

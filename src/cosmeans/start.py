@@ -107,7 +107,7 @@ class FirstCentroids:
         while size <= largest:
             sample = rows.sample(torch.from_numpy(seeding.subset(rows.n_rows, size, self.seed, run)))
             if sample.total > 0:
-                centroids = lloyd.fit(sample, centroids, options, backend, Alone(), Silent()).centroids
+                centroids = lloyd.improve(sample, centroids, options, backend, Alone(), Silent())
             done, size = done + size, 2 * size
             observer.seeding(min(k, k * done // total), k)
             if observer.stop_requested:

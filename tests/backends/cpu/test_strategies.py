@@ -259,6 +259,7 @@ def test_a_strategy_without_its_memory_is_refused(strategy, each):
 def no_integers(monkeypatch):
     """A processor that multiplies 8-bit integers slowly, and a trial for fits of any size."""
     monkeypatch.setattr(passes, "int8_gain", lambda *shape: 0.0)
+    monkeypatch.setattr(passes, "_WORTH_INT8_TRIAL", 0)
     monkeypatch.setattr(passes, "_WORTH_A_TRIAL", 0)
 
 

@@ -31,7 +31,8 @@ _SAMPLE_PART = 128
 _FOLLOWED = 3  # passes in which g follows the centroids; later they move too little to matter
 _KEPT_SHARE = 7  # this part of the rows' size is kept beside them by default,
 _KEPT_FREELY = 256 << 20  # or so many bytes
-_WORTH_A_TRIAL = 2**32  # multiplications in a pass; for fewer, trying products costs more than the best of them saves
+# multiplications in a pass; for fewer, a trial costs more than the best product saves
+_WORTH_INT8_TRIAL, _WORTH_A_TRIAL = 2**30, 2**32
 _INT8_GAIN = 1.3  # what int8 must gain: its bounds are looser, and rows have to be encoded
 _BASIS_ROWS = 8192
 _PCA_PASSES = range(2, 5)  # the passes (1 is the first) before which principal directions are tried
@@ -149,8 +150,9 @@ class Strategies:
     def screen(self, n_rows: int, shifted: np.ndarray) -> Screen:
         """The screen for batches of so many rows against these columns."""
         n_clusters, n_features = shifted.shape
-        trial = max(n_rows, self._rows.n_rows if self._rows else 0) * shifted.size >= _WORTH_A_TRIAL
-        name = self._name(trial, shifted)
+        size = max(n_rows, self._rows.n_rows if self._rows else 0) * shifted.size
+        trial = size >= _WORTH_A_TRIAL
+        name = self._name(size, shifted)
         if name == "int8" and not int8_is_exact(n_features):
             raise BackendUnavailableError(
                 'strategy="int8" needs exact products of 8-bit integers, which torch does not compute on this '
@@ -165,16 +167,16 @@ class Strategies:
                 self._screens[name] = Float32Screen(choose_gemm(n_clusters, n_features, trial))
         return self._screens[name]
 
-    def _name(self, trial: bool, shifted: np.ndarray) -> str:
+    def _name(self, size: int, shifted: np.ndarray) -> str:
         if self.strategy == "int8":
             return "int8"
         if self.strategy == "pca":
             return "pca" if self._rows else "float32"  # one pass does not repay coordinates for every row
-        if self.strategy != "auto" or not trial:
+        if self.strategy != "auto" or size < _WORTH_INT8_TRIAL:
             return "float32"
         if int8_gain(*shifted.shape, torch.get_num_threads()) > _INT8_GAIN:
             return "int8"
-        return "pca" if self._pca_pays(shifted) else "float32"
+        return "pca" if size >= _WORTH_A_TRIAL and self._pca_pays(shifted) else "float32"
 
     def _int8_screen(self, n_features: int) -> Int8Screen:
         if self._rows is None:

@@ -1,0 +1,146 @@
+"""Quality against time: whole fits of growing length, ours and others', as each would be used by those in a hurry.
+
+    python benchmarks/frontier.py EMBEDDINGS.npy [--clusters 1000] [--rounds 3] [--plot docs/images/frontier.png]
+
+Every point is a fit of its own, timed whole, with the defaults of its library but for the number of iterations: random
+or hierarchical starts, subsampling and early stops are theirs to choose. Mean similarity is computed in float64 over
+all rows from the centroids that came back. Seconds are medians over rounds, in which the ways take turns. Appends a
+record to benchmarks/results/frontier.jsonl.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cpu import mean_similarity, processor
+
+RESULTS = Path(__file__).parent / "results" / "frontier.jsonl"
+Way = Callable[[np.ndarray, int, int], np.ndarray]
+
+
+def ours(init: str) -> Way:
+    def fit(rows: np.ndarray, clusters: int, epochs: int) -> np.ndarray:
+        from cosmeans import KMeans
+
+        return np.asarray(KMeans(clusters, epochs=epochs, init=init, random_state=0, verbose=0).fit(rows).centers)
+
+    return fit
+
+
+def superkmeans(rows: np.ndarray, clusters: int, iterations: int) -> np.ndarray:
+    """Its own hierarchy, sampling and early stop."""
+    from superkmeans import SuperKMeans
+
+    kmeans = SuperKMeans(
+        clusters, rows.shape[1], iters=iterations, angular=True, seed=0, n_threads=torch.get_num_threads()
+    )
+    return np.asarray(kmeans.train(rows))
+
+
+def faiss(rows: np.ndarray, clusters: int, iterations: int) -> np.ndarray:
+    """With its subsampling: at most 256 rows a cluster."""
+    import faiss
+
+    faiss.omp_set_num_threads(torch.get_num_threads())
+    kmeans = faiss.Kmeans(rows.shape[1], clusters, niter=iterations, spherical=True, seed=0)
+    kmeans.train(rows)
+    return kmeans.centroids
+
+
+def mini_batches(rows: np.ndarray, clusters: int, passes: int) -> np.ndarray:
+    from sklearn.cluster import MiniBatchKMeans
+
+    kmeans = MiniBatchKMeans(
+        clusters, batch_size=4096, max_iter=passes, max_no_improvement=None, n_init=1, init="random", random_state=0
+    )
+    return kmeans.fit(rows).cluster_centers_
+
+
+WAYS: dict[str, tuple[Way, tuple[int, ...]]] = {
+    "cosmeans": (ours("random"), (1, 2, 3, 4, 6, 8, 12, 18, 25)),
+    'cosmeans, init="nested"': (ours("nested"), (1, 2, 3, 4, 6, 8, 12, 18, 25)),
+    "SuperKMeans": (superkmeans, (2, 5, 10, 25)),
+    "FAISS": (faiss, (1, 2, 4, 8, 16, 25)),
+    "MiniBatchKMeans": (mini_batches, (1, 2, 4, 8, 16)),
+}
+
+
+def measure(rows: np.ndarray, clusters: int, rounds: int) -> list[dict]:
+    points = [(name, way, steps) for name, (way, lengths) in WAYS.items() for steps in lengths]
+    for way, _ in WAYS.values():
+        way(rows[: 64 * 40], 64, 1)  # compile, start threads
+    seconds: dict[tuple[str, int], list[float]] = {}
+    quality: dict[tuple[str, int], float] = {}
+    for turn in range(rounds):
+        for name, way, steps in points if turn % 2 == 0 else reversed(points):
+            started = time.perf_counter()
+            centroids = way(rows, clusters, steps)
+            seconds.setdefault((name, steps), []).append(time.perf_counter() - started)
+            quality.setdefault((name, steps), mean_similarity(rows, centroids))
+    return [
+        {"way": name, "steps": steps, "seconds": statistics.median(seconds[name, steps]), "all": seconds[name, steps]}
+        | {"mean_similarity": quality[name, steps]}
+        for name, _, steps in points
+    ]
+
+
+def draw(record: dict, path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.5, 4.6), layout="constrained")
+    axes = figure.subplots()
+    for name, marker in zip(WAYS, "osD^v", strict=True):
+        points = sorted((p["seconds"], p["mean_similarity"]) for p in record["points"] if p["way"] == name)
+        axes.plot(*zip(*points, strict=True), marker=marker, label=name, markersize=4.5, linewidth=1.4)
+    axes.set_xscale("log")
+    axes.set_xlabel("seconds, whole fit")
+    axes.set_ylabel("mean similarity of all rows")
+    axes.set_title(f"{record['rows']:,} x {record['features']} embeddings, K = {record['clusters']:,}", loc="left")
+    axes.grid(alpha=0.3, which="both", linewidth=0.5)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="lower right")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("embeddings", type=Path)
+    parser.add_argument("--clusters", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--plot", type=Path)
+    parser.add_argument("--dry", action="store_true", help="record nothing")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    warnings.simplefilter("ignore")
+    rows = torch.nn.functional.normalize(torch.from_numpy(np.load(options.embeddings).astype(np.float32))).numpy()
+    record = {"rows": len(rows), "features": rows.shape[1], "clusters": options.clusters}
+    record["points"] = measure(rows, options.clusters, options.rounds)
+    for point in record["points"]:
+        print(f"{point['way']:26} {point['steps']:3} {point['seconds']:7.2f} s  {point['mean_similarity']:.5f}")
+    record |= {"processor": processor(), "threads": options.threads}
+    record["versions"] = {
+        name: version(name) for name in ("torch", "numpy", "faiss-cpu", "scikit-learn", "superkmeans")
+    }
+    record["when"] = datetime.now(UTC).isoformat(timespec="seconds")
+    if options.plot:
+        draw(record, options.plot)
+    if not options.dry:
+        with RESULTS.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+
+
+if __name__ == "__main__":
+    main()
