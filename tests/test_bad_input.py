@@ -176,6 +176,22 @@ CALLS = {
         "'kmeans++'",
     ),
     "rows on another device": (lambda k: k.fit(T.to("meta")), BackendUnavailableError, "The rows lie on meta"),
+    "rows on another device, for the reference": (
+        lambda k: k.set_params(backend="reference").fit(T.to("meta")),
+        BackendUnavailableError,
+        "The rows lie on meta",
+    ),
+    "a device without float64": (
+        lambda k: k.set_params(device="mps").fit(X),
+        BackendUnavailableError,
+        'device="mps" has no exact float64 arithmetic for this library. Pass device="cpu" or "auto".',
+    ),
+    "a GPU that is not there": (
+        lambda k: k.set_params(device="cuda:63").fit(X),
+        BackendUnavailableError,
+        'device="cuda:63" needs that GPU; torch sees',
+        'Use device="cpu" or "auto".',
+    ),
     "weights on another device": (
         lambda k: k.fit(T, sample_weight=torch.ones(40, device="meta")),
         InputError,

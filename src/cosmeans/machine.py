@@ -36,7 +36,8 @@ def choose_backend(options: FitOptions, rows: Tensor, say: Callable[[str], None]
 def send(rows: Tensor, device: torch.device) -> Tensor:
     """The rows on the device; as they are if they lie there. Raises DeviceMemoryError if they don't fit."""
     if rows.device == device:
-        return rows
+        # a GPU reads entries that lie side by side: copied here once, not in every pass
+        return rows.contiguous() if device.type == "cuda" and rows.stride(1) != 1 else rows
     if device.type != "cuda" or rows.device.type != "cpu":
         return rows.to(device)
     sent: Tensor = import_module("cosmeans.backends.gpu.memory").upload(rows, device)
@@ -46,14 +47,14 @@ def send(rows: Tensor, device: torch.device) -> Tensor:
 def _device(options: FitOptions, rows: Tensor, say: Callable[[str], None]) -> torch.device:
     """Where to compute; `auto` stays where the rows are, or takes a GPU that has room for them."""
     if options.device == "auto":
-        if options.backend in ("cpu", "reference"):
-            return torch.device("cpu") if options.backend == "cpu" else rows.device
+        if options.backend == "cpu":
+            return torch.device("cpu")
         if rows.device.type not in ("cpu", "cuda"):
             raise BackendUnavailableError(
                 f"The rows lie on {rows.device}, which this library can't compute on (it needs exact float64 and "
                 "int64). Pass x.cpu()."
             )
-        if rows.device.type == "cuda":
+        if rows.device.type == "cuda" or options.backend == "reference":
             return rows.device
         if torch.cuda.is_available() and (options.backend == "gpu" or _has_room(rows)):
             say(f"computing on {torch.cuda.get_device_name()}; the rows are sent there once")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import Tensor
@@ -133,4 +135,16 @@ def test_a_whole_fit_is_that_of_the_reference(case: str) -> None:
     assert torch.equal(found.centroids, expected.centroids)
     assert found.history.similarities == expected.history.similarities
     assert found.stop_reason is expected.stop_reason
-    assert [i.moved for i in found.history] == [i.moved for i in expected.history]
+    for count in ("moved", "changed", "empty"):
+        assert [getattr(i, count) for i in found.history] == [getattr(i, count) for i in expected.history]
+
+
+def test_kernels_start_on_the_device_of_the_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Triton starts them on torch's current device, which may be another one."""
+    backend, entered = GpuBackend("cpu"), []
+    monkeypatch.setattr(torch.cuda, "device", lambda device: entered.append(device) or nullcontext())
+    backend.device = torch.device("cuda", 1)
+
+    backend.squared_norms(directions(3, 4))
+
+    assert entered == [torch.device("cuda", 1)]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 
 from cosmeans.backends.gpu import record
+from cosmeans.backends.gpu.backend import GpuBackend
 from cosmeans.backends.gpu.record import Desk, Plan, leave_desk, take_desk
+from cosmeans.progress import Silent
 from cosmeans.rows.memory import MemoryRows
 from cosmeans.sphere import squared_norms
 
@@ -60,3 +62,32 @@ def test_a_fit_without_a_gpu_is_not_recorded() -> None:
     assert plan.kind is None
     assert not plan.may_record
     assert plan.is_for(rows, memory)
+
+
+def test_memory_for_more_rows_serves_fewer() -> None:
+    desk = Desk()
+    first = desk.room("list", 7, (3,), lambda: [7])
+    desk.recordings["an epoch"] = object()  # type: ignore[assignment]
+
+    assert desk.room("list", 5, (3,), lambda: [5]) is first
+    assert "an epoch" in desk.recordings
+    assert desk.room("list", 8, (3,), lambda: [8]) == [8]
+    assert desk.room("list", 8, (4,), lambda: [9]) == [9]
+    assert not desk.recordings
+
+
+class _Halfway:
+    """A recording whose work was stopped before its end."""
+
+    whole = False
+
+
+def test_an_epoch_stopped_while_it_is_recorded_is_not_kept(monkeypatch) -> None:
+    backend, x = GpuBackend("cpu"), torch.eye(4)
+    memory = (torch.zeros(4), torch.zeros(2, 4), torch.zeros(2))
+    backend._plan = Plan(None, memory[0], kind=("a kind",), key=("a key",))
+    monkeypatch.setattr(record, "STARTED", {("a kind",)})
+    monkeypatch.setattr(backend, "_recorded", lambda *_: _Halfway())
+
+    assert backend.repeat(lambda _: None, x[:2], Silent(), memory) is None
+    assert not backend._desk.recordings

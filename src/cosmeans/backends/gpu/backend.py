@@ -6,10 +6,12 @@ copied out behind it and read one epoch later.
 
 from __future__ import annotations
 
+import functools
 import sys
 import weakref
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Concatenate, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,33 +20,31 @@ from cosmeans.backends.gpu import hopper, scores
 from cosmeans.backends.gpu.accumulate import MoveSpace, accumulate
 from cosmeans.backends.gpu.assign import accumulation_error, screen
 from cosmeans.backends.gpu.centroids import CentroidSpace, Quantised, UpdateSpace
-from cosmeans.backends.gpu.memory import MemoryPlan, free_bytes, plan_memory
+from cosmeans.backends.gpu.memory import MemoryPlan, free_bytes, plan_memory, rows_in_turn
 from cosmeans.backends.gpu.record import Desk, Places, Plan, Recording, Work, leave_desk, take_desk
-from cosmeans.backends.gpu.rows import quantise_rows, squared_norms, width_of
+from cosmeans.backends.gpu.rows import Halves, dense, dense_batch, parts, quantise_rows, squared_norms
 from cosmeans.backends.gpu.settle import SettleSpace, settle
-from cosmeans.backends.gpu.tiles import Tile, tile_for
+from cosmeans.backends.gpu.tiles import Tile, describe, tile_for
 from cosmeans.contracts import Observer, RowSource
 from cosmeans.data import Assignment, Batch, ClusterSums
 from cosmeans.errors import BackendUnavailableError
 from cosmeans.sphere import Outcome
 
-_IN_TURN = 1 << 20  # rows labelled at once where no plan was made: their copy does not stay
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
-class Halves:
-    """The fp16 copy of consecutive rows: flat values, and ||x - xq|| of each row (-1: not kept)."""
+def _there(
+    method: Callable[Concatenate[GpuBackend, _P], _T],
+) -> Callable[Concatenate[GpuBackend, _P], _T]:
+    """The method on the backend's device: Triton starts its kernels on the current one."""
 
-    values: Tensor
-    residuals: Tensor
+    @functools.wraps(method)
+    def run(self: GpuBackend, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        with self.current():
+            return method(self, *args, **kwargs)
 
-    @classmethod
-    def empty(cls, n_rows: int, n_features: int, device: torch.device) -> Halves:
-        places = -(-n_rows // 128) * 128 * width_of(n_features)
-        return cls(
-            torch.empty(places, dtype=torch.float16, device=device),
-            torch.empty(n_rows, dtype=torch.float32, device=device),
-        )
+    return run
 
 
 class GpuBackend:
@@ -67,8 +67,13 @@ class GpuBackend:
         self._plan: Plan | None = None
         self._places: Places | None = None  # where an epoch that is being recorded leaves its outcome
 
+    def current(self) -> AbstractContextManager[object]:
+        """While this is open, the backend's device is torch's current one."""
+        return torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
+
+    @_there
     def squared_norms(self, rows: Tensor) -> Tensor:
-        return squared_norms(_dense(rows))
+        return squared_norms(dense(rows))
 
     def begin(self, rows: RowSource) -> None:
         """The fp16 copy of all rows is made with the next centroids, once per source."""
@@ -77,6 +82,7 @@ class GpuBackend:
         self._rows = rows
         self._memory, self._resident = None, None
 
+    @_there
     def prepare(self, centroids: Tensor) -> Quantised:
         return self._ready(*centroids.shape).quantise(centroids)
 
@@ -96,6 +102,7 @@ class GpuBackend:
         space: CentroidSpace = self._desk.get("centroids", (k, d), make)
         return space
 
+    @_there
     def repeat(self, work: Work, centroids: Tensor, observer: Observer, memory: tuple[Tensor, ...]) -> Outcome | None:
         """`contracts.Recorder`: fits of one batch a pass are recorded once their kernels are loaded."""
         if self._plan is None or not self._plan.is_for(self._rows, memory):
@@ -106,6 +113,8 @@ class GpuBackend:
             observer.batch(len(plan.labels))
         elif plan.may_record:
             recording = self._recorded(work, centroids)
+            if not recording.whole:
+                return None
             self._desk.recordings = {plan.key: recording}
         if recording is not None:
             return recording.play(centroids)
@@ -128,7 +137,10 @@ class GpuBackend:
                 weakref.finalize(self, leave_desk, plan.kind, self._desk).atexit = False
             self._ready(k, d)
             self._number(float(self._rows.total), torch.float64)
-            self._settle_space(self._at_once(n)), self._labels(n), self._moves(n, k), self._update_space(k)
+            part = self._at_once(n, d)
+            self._settle_space(part), self._labels(n), self._moves(n, k), self._update_space(k)
+            if self._resident is None:
+                self._copy_of(part, d)
         return plan
 
     def _recorded(self, work: Work, centroids: Tensor) -> Recording:
@@ -156,10 +168,12 @@ class GpuBackend:
             sys.stderr.write(f"cosmeans: the portable screen runs in place of the Hopper one: {reason}\n")
         return reason is None
 
+    @_there
     def assign(self, batch: Batch, prepared: Quantised, before: Tensor) -> Assignment:
         labels, settled = self._labels(len(batch)), None
-        for part in _parts(_dense_batch(batch), self._at_once(len(batch))):
+        for part in parts(dense_batch(batch), self._at_once(*batch.rows.shape)):
             number = self._assign(part, prepared, labels[part.start - batch.start :][: len(part)])
+            number = self._own(number, len(part))
             settled = number if settled is None else settled + number
         return Assignment(labels, 0 if settled is None else settled)
 
@@ -189,11 +203,17 @@ class GpuBackend:
             screen(*task, self._tile)
         return halves, start, acc
 
+    @_there
     def accumulate(self, batch: Batch, before: Tensor, after: Tensor, into: ClusterSums) -> Tensor:
         space = self._moves(len(batch), len(into.count))
-        accumulate(_dense_batch(batch), before, after, into, space, self._programs)
-        return space.n_changed
+        accumulate(dense_batch(batch), before, after, into, space, self._programs)
+        return self._own(space.n_changed, len(batch))
 
+    def _own(self, number: Tensor, n: int) -> Tensor:
+        """A number that the next n rows do not overwrite; there are none if these were all."""
+        return number if self._rows is not None and n == self._rows.n_rows else number.clone()
+
+    @_there
     def update(
         self, sums: ClusterSums, previous: Tensor, total: int, changed: int | Tensor, settled: int | Tensor
     ) -> Outcome:
@@ -206,45 +226,52 @@ class GpuBackend:
         )
         return places.unread() if self._places else places.outcome()
 
+    @_there
     def scores(self, batch: Batch, centroids: Tensor, labels: Tensor) -> Tensor:
-        return scores.own_scores(_dense_batch(batch), centroids, labels)
+        return scores.own_scores(dense_batch(batch), centroids, labels)
 
+    @_there
     def cosines(self, batch: Batch, centroids: Tensor) -> Tensor:
         return scores.cosines(batch, centroids)
 
+    @_there
     def improve(self, batch: Batch, centroid: Tensor, best: Tensor) -> None:
-        scores.improve(_dense_batch(batch), centroid, best)
+        scores.improve(dense_batch(batch), centroid, best)
 
     def _halves(self, batch: Batch) -> tuple[Halves, int]:
         """The fp16 copy that holds the batch, and where in it the batch starts."""
         if self._resident is not None:
             return self._resident, batch.start
-        n, d = batch.rows.shape
-        halves = self._desk.get("halves", (n, d), lambda: Halves.empty(n, d, self.device))
+        halves = self._copy_of(*batch.rows.shape)
         self._quantise(batch, halves, 0)
         return halves, 0
 
+    def _copy_of(self, n: int, d: int) -> Halves:
+        halves: Halves = self._desk.room("halves", n, (d,), lambda: Halves.empty(n, d, self.device))
+        return halves
+
     def _quantise(self, batch: Batch, into: Halves, start: int) -> None:
-        rows = _dense(batch.rows)
+        rows = dense(batch.rows)
         quantise_rows(rows, batch.norms, batch.keep, start, into.values, into.residuals, bool(self._hopper))
 
-    def _at_once(self, n: int) -> int:
+    def _at_once(self, n: int, d: int) -> int:
         """How many of n rows are labelled at once."""
-        return min(n, _IN_TURN if self._memory is None else self._memory.part)
+        return min(n, rows_in_turn(d, self._room()) if self._memory is None else self._memory.part)
 
     def _room(self) -> int:
         return free_bytes(self.device)
 
     def _settle_space(self, n: int) -> SettleSpace:
-        space: SettleSpace = self._desk.get("settle", (n,), lambda: SettleSpace(n, self.device))
+        space: SettleSpace = self._desk.room("settle", n, (), lambda: SettleSpace(n, self.device))
         return space
 
     def _labels(self, n: int) -> Tensor:
-        labels: Tensor = self._desk.get("labels", (n,), lambda: torch.empty(n, dtype=torch.int32, device=self.device))
-        return labels
+        make = lambda: torch.empty(n, dtype=torch.int32, device=self.device)  # noqa: E731
+        labels: Tensor = self._desk.room("labels", n, (), make)
+        return labels[:n]
 
     def _moves(self, n: int, k: int) -> MoveSpace:
-        space: MoveSpace = self._desk.get("moves", (n, k), lambda: MoveSpace(n, k, self.device))
+        space: MoveSpace = self._desk.room("moves", n, (k,), lambda: MoveSpace(n, k, self.device))
         return space
 
     def _update_space(self, k: int) -> UpdateSpace:
@@ -259,34 +286,3 @@ class GpuBackend:
             f"number {value} {dtype}", (), lambda: torch.full((1,), value, dtype=dtype, device=self.device)
         )
         return number
-
-
-def _parts(batch: Batch, size: int) -> Iterator[Batch]:
-    """The batch in pieces of `size` rows."""
-    if size >= len(batch):
-        yield batch
-        return
-    for first in range(0, len(batch), size):
-        span = slice(first, first + size)
-        norms, keep, weights = (None if t is None else t[span] for t in (batch.norms, batch.keep, batch.weights))
-        yield Batch(batch.start + first, batch.rows[span], norms, keep, weights)
-
-
-def describe(device: torch.device) -> tuple[str, int, int]:
-    """The chip's name in the table of tiles, its shared memory per block in bytes, and its multiprocessors."""
-    if device.type != "cuda":
-        return "interpreter", 0, 4
-    found = torch.cuda.get_device_properties(device)
-    shared = getattr(found, "shared_memory_per_block_optin", 49152)
-    return f"sm_{found.major}{found.minor}", shared, found.multi_processor_count
-
-
-def _dense(rows: Tensor) -> Tensor:
-    """Rows whose entries lie side by side, as kernels read them."""
-    return rows if rows.stride(1) == 1 else rows.contiguous()
-
-
-def _dense_batch(batch: Batch) -> Batch:
-    if batch.rows.stride(1) == 1:
-        return batch
-    return Batch(batch.start, batch.rows.contiguous(), batch.norms, batch.keep, batch.weights)

@@ -48,6 +48,12 @@ def plan_memory(n_rows: int, n_features: int, n_clusters: int, room: int, device
     return MemoryPlan(False, part, fixed + part * (copy + _OF_PART))
 
 
+def rows_in_turn(n_features: int, room: int) -> int:
+    """Rows labelled at once where nothing was planned and no copy stays: they take up to half of the room."""
+    affordable = room // 2 // (2 * width_of(n_features) + 4 + _OF_PART)
+    return max(_LEAST, min(_MOST_IN_TURN, affordable))
+
+
 def free_bytes(device: torch.device) -> int:
     """What can still be allocated: the device's free memory, and what torch's allocator keeps unused."""
     if device.type != "cuda":
@@ -68,7 +74,7 @@ def upload(rows: Tensor, device: torch.device) -> Tensor:
             "(half the memory), or fewer rows."
         )
     if rows.nbytes < 2 * _PIECE or rows.is_pinned():
-        return rows.to(device)
+        return rows.contiguous().to(device)
     out = torch.empty(rows.shape, dtype=rows.dtype, device=device)
     step = max(1, _PIECE * len(rows) // rows.nbytes)
     pinned = torch.empty((2, step, *rows.shape[1:]), dtype=rows.dtype, pin_memory=True)

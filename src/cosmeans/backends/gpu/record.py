@@ -37,7 +37,7 @@ class Desk:
     """Working memory by name, and the epochs recorded in it."""
 
     def __init__(self) -> None:
-        self._made: dict[str, tuple[tuple[object, ...], Any]] = {}
+        self._made: dict[str, tuple[tuple[Any, ...], Any]] = {}
         self.recordings: dict[object, Recording] = {}
 
     def get(self, name: str, shape: tuple[object, ...], make: Callable[[], Any]) -> Any:
@@ -48,6 +48,13 @@ class Desk:
         if name not in self._made:
             self._made[name] = (shape, make())
         return self._made[name][1]
+
+    def room(self, name: str, n: int, kind: tuple[object, ...], make: Callable[[], Any]) -> Any:
+        """The same for n rows, or for more: the last rows of a pass are often fewer."""
+        shape, made = self._made.get(name, ((0,), None))
+        if made is not None and shape[1:] == kind and shape[0] >= n:
+            return made
+        return self.get(name, (n, *kind), make)
 
 
 def take_desk(kind: object) -> Desk:
@@ -156,6 +163,7 @@ class Recording:
             finally:
                 self._graph.capture_end()
         torch.cuda.current_stream(centroids.device).wait_stream(stream)
+        self.whole = outcome is not None  # else a stop was requested meanwhile
         self._counted = None if outcome is None else outcome.work
 
     def play(self, centroids: Tensor) -> Outcome:

@@ -1,6 +1,9 @@
-"""Kernels over rows: lengths, and the fp16 copy that the screen reads."""
+"""Rows as kernels read them: lengths, the fp16 copy that the screen reads, and batches in parts."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 import triton
@@ -8,9 +11,26 @@ import triton.language as tl
 from torch import Tensor
 
 from cosmeans.backends.gpu.canonical import clean, load_unit, padded, place, tree_sum, warps
+from cosmeans.data import Batch
 
 NOT_KEPT = tl.constexpr(-1.0)
 ROW_TILE = tl.constexpr(128)  # rows of a tile in the swizzled copy
+
+
+@dataclass(frozen=True, slots=True)
+class Halves:
+    """The fp16 copy of consecutive rows: flat values, and ||x - xq|| of each row (-1: not kept)."""
+
+    values: Tensor
+    residuals: Tensor
+
+    @classmethod
+    def empty(cls, n_rows: int, n_features: int, device: torch.device) -> Halves:
+        places = -(-n_rows // ROW_TILE.value) * ROW_TILE.value * width_of(n_features)
+        return cls(
+            torch.empty(places, dtype=torch.float16, device=device),
+            torch.empty(n_rows, dtype=torch.float32, device=device),
+        )
 
 
 @triton.jit
@@ -97,3 +117,25 @@ def quantise_rows(
 def width_of(n_features: int) -> int:
     """Columns of an fp16 copy: D up to the next multiple of 64, the depth of one product step."""
     return -(-n_features // 64) * 64
+
+
+def parts(batch: Batch, size: int) -> Iterator[Batch]:
+    """The batch in pieces of `size` rows."""
+    if size >= len(batch):
+        yield batch
+        return
+    for first in range(0, len(batch), size):
+        span = slice(first, first + size)
+        norms, keep, weights = (None if t is None else t[span] for t in (batch.norms, batch.keep, batch.weights))
+        yield Batch(batch.start + first, batch.rows[span], norms, keep, weights)
+
+
+def dense(rows: Tensor) -> Tensor:
+    """Rows whose entries lie side by side, as kernels read them."""
+    return rows if rows.stride(1) == 1 else rows.contiguous()
+
+
+def dense_batch(batch: Batch) -> Batch:
+    if batch.rows.stride(1) == 1:
+        return batch
+    return Batch(batch.start, batch.rows.contiguous(), batch.norms, batch.keep, batch.weights)

@@ -70,7 +70,7 @@ def _candidates(
         a_ptr = halves_ptr + place(row[:, None], depth[None, :], width, ROW_TILE, SWIZZLED)
         for first in range(0, n_columns, _COLUMNS):
             column = first + tl.arange(0, _COLUMNS)
-            b_ptr = columns_ptr + place(column[:, None], depth[None, :], width, column_tile, SWIZZLED)
+            b_ptr = columns_ptr + place(column.to(tl.int64)[:, None], depth[None, :], width, column_tile, SWIZZLED)
             scores = tl.zeros((_LIST, _COLUMNS), tl.float32)
             for step in range(0, width, 64):
                 at_a, at_b = a_ptr + step, b_ptr + step

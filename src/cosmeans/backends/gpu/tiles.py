@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
 
 @dataclass(frozen=True, slots=True)
 class Tile:
@@ -34,3 +36,12 @@ def tile_for(device: str, shared_memory: int) -> Tile:
         if 2 * (rows + columns) * 64 * 2 <= shared_memory:
             return Tile(rows, columns, warps, 2, "computed from the shared memory")
     return Tile(16, 16, 4, 1, "the smallest product there is")
+
+
+def describe(device: torch.device) -> tuple[str, int, int]:
+    """The chip's name in the table of tiles, its shared memory per block in bytes, and its multiprocessors."""
+    if device.type != "cuda":
+        return "interpreter", 0, 4
+    found = torch.cuda.get_device_properties(device)
+    shared = getattr(found, "shared_memory_per_block_optin", 49152)
+    return f"sm_{found.major}{found.minor}", shared, found.multi_processor_count

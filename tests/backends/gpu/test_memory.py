@@ -1,0 +1,216 @@
+"""The plan of memory, labels found part by part, and the way of rows to the device."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import pytest
+import torch
+from torch import Tensor
+
+from cosmeans import lloyd, sphere
+from cosmeans.backends.gpu import backend as gpu_backend
+from cosmeans.backends.gpu import memory
+from cosmeans.backends.gpu.backend import GpuBackend
+from cosmeans.backends.gpu.memory import MemoryPlan, plan_memory, rows_in_turn, upload
+from cosmeans.backends.reference import ReferenceBackend
+from cosmeans.contracts import Backend
+from cosmeans.errors import DeviceMemoryError
+from cosmeans.group import Alone
+from cosmeans.options import FitOptions
+from cosmeans.progress import Silent
+from cosmeans.result import FitResult
+from cosmeans.rows.memory import MemoryRows
+
+WHOLE = plan_memory(2_000_000, 100, 1000, 1 << 50, "a GPU").n_bytes
+
+
+def directions(n: int, d: int, seed: int = 0) -> Tensor:
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
+
+
+def fit(x: Tensor, centroids: Tensor, backend: Backend, batch_size: int | None = None) -> FitResult:
+    rows = MemoryRows(x, squared_norms=backend.squared_norms, batch_size=batch_size)
+    return lloyd.fit(rows, centroids, FitOptions(n_clusters=len(centroids), epochs=2), backend, Alone(), Silent())
+
+
+def a_backend() -> GpuBackend:
+    """With one multiprocessor: the interpreter runs programs in turn."""
+    backend = GpuBackend("cpu")
+    backend._programs = 1
+    return backend
+
+
+def assert_same(found: FitResult, expected: FitResult) -> None:
+    assert torch.equal(found.labels, expected.labels)
+    assert torch.equal(found.centroids, expected.centroids)
+    assert found.history.similarities == expected.history.similarities
+    assert [i.changed for i in found.history] == [i.changed for i in expected.history]
+
+
+# ---------------------------------------------------------------- the plan
+
+
+def test_the_copy_of_all_rows_stays_where_it_fits() -> None:
+    assert plan_memory(2_000_000, 100, 1000, WHOLE, "a GPU") == MemoryPlan(True, 2_000_000, WHOLE)
+
+
+def test_one_byte_less_and_rows_are_labelled_in_parts() -> None:
+    plan = plan_memory(2_000_000, 100, 1000, WHOLE - 1, "a GPU")
+
+    assert (plan.resident, plan.part) == (False, 1 << 20)
+    assert plan.n_bytes < WHOLE
+
+
+@pytest.mark.parametrize("cut", [0.6, 0.8])
+def test_parts_fill_the_room_and_no_more(cut: float) -> None:
+    least = plan_memory(2_000_000, 100, 1000, WHOLE - 1, "a GPU").n_bytes
+    room = int(cut * least)
+
+    plan = plan_memory(2_000_000, 100, 1000, room, "a GPU")
+
+    row = (least - plan.n_bytes) / ((1 << 20) - plan.part)
+    assert (1 << 14) <= plan.part < (1 << 20)
+    assert room - row < plan.n_bytes <= room
+
+
+def test_without_room_for_a_part_the_error_has_the_numbers() -> None:
+    # 28 bytes a row, 56 an entry of the centroids and 64 a cluster, 256 MiB, and 2^14 rows of 128 halves and 96 bytes
+    need = 2_000_000 * 28 + 1000 * (100 * 56 + 64) + (256 << 20) + (1 << 14) * (2 * 128 + 96)
+
+    with pytest.raises(DeviceMemoryError) as caught:
+        plan_memory(2_000_000, 100, 1000, need - 1, "cuda:3")
+
+    assert plan_memory(2_000_000, 100, 1000, need, "cuda:3") == MemoryPlan(False, 1 << 14, need)
+    assert str(caught.value) == (
+        f"2000000 rows of 100 entries and 1000 clusters need {need / 2**20:,.0f} MiB beside the rows; cuda:3 has "
+        f'{(need - 1) / 2**20:,.0f} MiB free. Free memory there, pass fewer rows, or device="cpu".'
+    )
+
+
+def test_few_rows_need_no_full_part() -> None:
+    small = plan_memory(10, 100, 3, 1 << 50, "a GPU").n_bytes
+
+    assert plan_memory(10, 100, 3, small, "a GPU").resident
+    with pytest.raises(DeviceMemoryError, match="10 rows of 100 entries and 3 clusters need 256 MiB"):
+        plan_memory(10, 100, 3, small - 1, "a GPU")
+
+
+def test_rows_to_be_labelled_once_take_half_of_the_room_at_most() -> None:
+    row = 2 * 128 + 96
+
+    assert rows_in_turn(100, 1 << 50) == 1 << 20
+    assert rows_in_turn(100, 2 * 100_000 * row) == 100_000
+    assert rows_in_turn(100, 0) == 1 << 14
+
+
+# ------------------------------------------------------------ part by part
+
+
+@pytest.fixture(params=[32, 90], ids=lambda part: f"parts of {part}")
+def in_parts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Whatever the room, the copy of the rows does not stay, and so many rows are labelled at once."""
+
+    def plan(n_rows: int, *_: object) -> MemoryPlan:
+        return MemoryPlan(False, min(n_rows, request.param), 0)
+
+    monkeypatch.setattr(gpu_backend, "plan_memory", plan)
+    monkeypatch.setattr(gpu_backend, "rows_in_turn", lambda *_: request.param)
+    return request.param
+
+
+@pytest.mark.parametrize("batch_size", [None, 35], ids=["one batch", "batches of 35"])
+def test_a_fit_in_parts_has_the_bits_of_the_reference(in_parts: int, batch_size: int | None) -> None:
+    x, backend = 3.0 * directions(75, 20), a_backend()
+    centroids = sphere.normalise(x[:9].clone())
+
+    found = fit(x, centroids, backend, batch_size)
+
+    assert backend._resident is None
+    assert_same(found, fit(x, centroids, ReferenceBackend(), batch_size))
+
+
+def test_rows_settled_are_counted_over_all_parts(in_parts: int) -> None:
+    one = directions(1, 40)
+    centroids = sphere.normalise(one / one.norm() + 1e-5 * directions(4, 40, 1))  # every row is uncertain
+
+    assert fit(directions(75, 40), centroids, a_backend()).history.iterations[0].settled == 75
+
+
+def test_labels_without_a_fit_are_found_in_parts(in_parts: int) -> None:
+    x = 3.0 * directions(75, 20)
+    centroids = sphere.normalise(directions(9, 20, 1))
+    labels = [
+        lloyd.predict(MemoryRows(x, squared_norms=b.squared_norms), centroids, b, Silent())
+        for b in (a_backend(), ReferenceBackend())
+    ]
+
+    assert torch.equal(*labels)
+
+
+def test_memory_is_not_made_anew_for_the_last_part(in_parts: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    space = gpu_backend.SettleSpace
+    monkeypatch.setattr(gpu_backend, "SettleSpace", lambda n, device: made.append(n) or space(n, device))
+
+    fit(directions(75, 20), sphere.normalise(directions(9, 20, 1)), a_backend())
+
+    assert made == [min(75, in_parts)]
+
+
+# ------------------------------------------------------------------ upload
+
+
+class FakeEvent:
+    """Says when a piece that may still be on its way is filled again."""
+
+    def __init__(self) -> None:
+        self.pending = 0
+
+    def synchronize(self) -> None:
+        self.pending = 0
+
+    def record(self) -> None:
+        self.pending += 1
+        assert self.pending == 1, "this piece was filled before it was sent"
+
+
+@pytest.fixture
+def without_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    empty = torch.empty
+    monkeypatch.setattr(torch, "empty", lambda *a, pin_memory=False, **k: empty(*a, **k))
+    monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
+    monkeypatch.setattr(torch.cuda, "device", lambda _: nullcontext())
+    monkeypatch.setattr(memory, "_PIECE", 1000)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+@pytest.mark.parametrize("n", [1, 83, 84, 167, 168, 500])
+def test_pieces_add_up_to_the_rows(without_cuda: None, n: int, dtype: torch.dtype) -> None:
+    rows = directions(n, 3).to(dtype)
+
+    assert torch.equal(upload(rows, torch.device("cpu")), rows)
+
+
+def test_rows_that_do_not_lie_side_by_side_are_sent_so(without_cuda: None) -> None:
+    for n in (5, 500):
+        rows = directions(3, n).T
+
+        sent = upload(rows, torch.device("cpu"))
+
+        assert torch.equal(sent, rows)
+        assert sent.stride(1) == 1
+
+
+def test_rows_that_do_not_fit_are_an_error_with_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "free_bytes", lambda _: 3 << 20)
+
+    with pytest.raises(DeviceMemoryError, match=r"The rows take 4 MiB; cpu has 3 MiB free. Pass device=\"cpu\""):
+        upload(torch.zeros(1 << 20, 1), torch.device("cpu"))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_upload_to_a_gpu_is_to() -> None:
+    rows = directions(100_003, 300)  # four pieces
+
+    assert torch.equal(upload(rows, torch.device("cuda")).cpu(), rows)
