@@ -65,6 +65,17 @@ def gemm_seconds(rows: np.ndarray, first: np.ndarray) -> float:
     return min(_best_of(way, 20) for way in ways) * len(rows) / len(tile)
 
 
+def other_rates(rows: np.ndarray, first: np.ndarray) -> dict[str, float]:
+    """Billions of operations a second of torch's products in bfloat16 and in 8-bit integers, same tiles."""
+    x, c = torch.from_numpy(rows[:4096]), torch.from_numpy(first)
+    narrow, codes = (x.bfloat16(), c.bfloat16()), ((127 * x).to(torch.int8), (127 * c).to(torch.int8))
+    operations = 2e-9 * len(x) * len(c) * x.shape[1]
+    return {
+        "bfloat16": operations / _best_of(lambda: torch.mm(narrow[0], narrow[1].T), 20),
+        "int8": operations / _best_of(lambda: torch._int_mm(codes[0], codes[1].T), 20),
+    }
+
+
 def _best_of(way: Callable[[], object], times: int) -> float:
     best = float("inf")
     for _ in range(times):
@@ -104,6 +115,7 @@ def measure(rows: np.ndarray, clusters: int, epochs: int, peers: list[str], roun
         "mean_similarity": similarity,
         "gemm_seconds": min(limits),
         "gemm_gflops": 2e-9 * len(rows) * clusters * rows.shape[1] / min(limits),
+        "other_rates": other_rates(rows, first),
         "limit": (epochs + 1) * min(limits),
     }
 

@@ -23,6 +23,13 @@ def cosmeans(rows: np.ndarray, first: np.ndarray, epochs: int) -> np.ndarray:
     return np.asarray(_fitted(KMeans(len(first), init=first, epochs=epochs), rows).cluster_centers_)
 
 
+def cosmeans_bounds(rows: np.ndarray, first: np.ndarray, epochs: int) -> np.ndarray:
+    """As on processors without fast integer products."""
+    from cosmeans import KMeans
+
+    return np.asarray(_fitted(KMeans(len(first), init=first, epochs=epochs, strategy="split"), rows).cluster_centers_)
+
+
 def cosmeans_plain(rows: np.ndarray, first: np.ndarray, epochs: int) -> np.ndarray:
     from cosmeans import KMeans
 
@@ -93,6 +100,7 @@ def pytorch_loop(rows: np.ndarray, first: np.ndarray, epochs: int) -> np.ndarray
 
 PEERS: dict[str, Peer] = {
     "cosmeans": cosmeans,
+    "cosmeans, split": cosmeans_bounds,
     "cosmeans, plain": cosmeans_plain,
     "FAISS": faiss_kmeans,
     "FAISS SuperKmeans": faiss_superkmeans,
