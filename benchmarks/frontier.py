@@ -111,13 +111,17 @@ def measure(rows: np.ndarray, clusters: int, rounds: int) -> list[dict]:
 
 def draw(record: dict, path: Path) -> None:
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FixedLocator, NullFormatter
 
     figure = Figure(figsize=(7.5, 4.6), layout="constrained")
     axes = figure.subplots()
     for name, marker in zip(WAYS, "osD^v", strict=True):
-        points = sorted((p["seconds"], p["mean_similarity"]) for p in record["points"] if p["way"] == name)
+        points = [(p["seconds"], p["mean_similarity"]) for p in record["points"] if p["way"] == name]
         axes.plot(*zip(*points, strict=True), marker=marker, label=name, markersize=4.5, linewidth=1.4)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(FixedLocator([0.5, 1, 2, 5, 10, 20, 50]))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("seconds until centroids and labels are there")
     axes.set_ylabel("mean similarity of all rows")
     axes.set_title(f"{record['rows']:,} x {record['features']} embeddings, K = {record['clusters']:,}", loc="left")
