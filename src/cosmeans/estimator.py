@@ -123,6 +123,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         backend = choose_backend(options, tensor, self._say)
         check_device(sample_weight, "sample_weight", tensor.device)
         check_device(self.init, "init", tensor.device)
+        taken = kind.out(tensor)  # rows as they came: sent rows would have to come back
         tensor = send(tensor, backend.device)
         given = given_centroids(_sent(self.init, tensor), (options.n_clusters, tensor.shape[1]), tensor.device)
         key = start_key(options.n_clusters, tensor.shape[1], self.init, given, self.random_state)
@@ -132,7 +133,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
             rows = self._open(tensor, backend, observer, sample_weight)
             rows.need_weight()
             if present is None:
-                first = FirstCentroids(self.init, given, kind.out(tensor), seed, options)
+                first = FirstCentroids(self.init, given, taken, seed, options)
                 result = best_run(first, rows, backend, observer)
                 history = result.history
             else:

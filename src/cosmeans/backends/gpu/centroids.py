@@ -47,6 +47,8 @@ class CentroidSpace:
         # zeros once: places that no centroid fills are read as centroids of score 0 and masked
         self.halves = torch.zeros(rows * self.width, dtype=torch.float16, device=device)
         self.hashes = torch.empty(n_clusters, dtype=torch.int64, device=device)
+        # the first centroid of every bucket of hashes; so many buckets that few are shared by chance
+        self.heads = torch.empty(16 * padded(n_clusters), dtype=torch.int32, device=device)
         self.norms = torch.empty((3, n_clusters), dtype=torch.float32, device=device)
         self.is_first = torch.empty(n_clusters, dtype=torch.int32, device=device)
         self.original = torch.empty(n_clusters, dtype=torch.int32, device=device)
@@ -58,8 +60,10 @@ class CentroidSpace:
         k, d = centroids.shape
         size = padded(max(d, self.width))
         shape = {"P": size, "num_warps": warps(size)}
-        _fingerprint[(k,)](centroids, self.hashes, self.norms, k, d, **shape)
-        _first_of_equals[(k,)](centroids, self.hashes, self.is_first, d, **shape)
+        last = len(self.heads) - 1
+        self.heads.fill_(k)
+        _fingerprint[(k,)](centroids, self.hashes, self.heads, self.norms, k, d, last, **shape)
+        _first_of_equals[(k,)](centroids, self.hashes, self.heads, self.is_first, d, last, **shape)
         _columns[(1,)](self.is_first, self.original, self.n_columns, self.norms, self.bounds, k, num_warps=4)
         _write_columns[(k,)](
             *(centroids, self.original, self.n_columns, self.halves, d, self.width, self.tile),
@@ -75,29 +79,42 @@ def _length(values, n_features):
     return tl.sqrt(tl.sum(values * values)) * (1.0 + (n_features + 8) * 2.0**-22)
 
 
-@triton.jit(do_not_specialize=["n_clusters"])
-def _fingerprint(centroids_ptr, hashes_ptr, norms_ptr, n_clusters, n_features, P: tl.constexpr):
-    """A hash of the bits of each centroid, and the lengths that the bounds are made of."""
+@triton.jit
+def _bucket(fingerprint, last):
+    return (fingerprint >> 20) & last
+
+
+@triton.jit(do_not_specialize=["n_clusters", "last"])
+def _fingerprint(centroids_ptr, hashes_ptr, heads_ptr, norms_ptr, n_clusters, n_features, last, P: tl.constexpr):
+    """A hash of the bits of each centroid with its bucket, and the lengths that the bounds are made of."""
     k = tl.program_id(0).to(tl.int64)
     feature = tl.arange(0, P)
     values = tl.load(centroids_ptr + k * n_features + feature, mask=feature < n_features, other=0.0)
     bits = values.to(tl.int32, bitcast=True).to(tl.int64)
     mixed = (bits + 0x632BE5AB) * (2 * feature.to(tl.int64) + 0x9E3779B1)
     mixed = (mixed ^ (mixed >> 29)) * 0x5851F42D4C957F2D
-    tl.store(hashes_ptr + k, tl.sum(mixed))
+    own = tl.sum(mixed)
+    tl.store(hashes_ptr + k, own)
+    tl.atomic_min(heads_ptr + _bucket(own, last), k.to(tl.int32), sem="relaxed")
     half = values.to(tl.float16).to(tl.float32)
     tl.store(norms_ptr + k, _length(values - half, n_features))
     tl.store(norms_ptr + n_clusters + k, _length(values, n_features))
     tl.store(norms_ptr + 2 * n_clusters + k, _length(half, n_features))
 
 
-@triton.jit
-def _first_of_equals(centroids_ptr, hashes_ptr, is_first_ptr, n_features, P: tl.constexpr):
-    """1 where no earlier centroid has the same bits. An earlier one with the same hash is compared in full."""
+@triton.jit(do_not_specialize=["last"])
+def _first_of_equals(centroids_ptr, hashes_ptr, heads_ptr, is_first_ptr, n_features, last, P: tl.constexpr):
+    """1 where no earlier centroid has the same bits. An earlier one with the same hash is compared in full.
+
+    Equal centroids share a bucket, so the first of a bucket is it at once; one behind the first by chance looks
+    through all earlier hashes.
+    """
     k = tl.program_id(0)
     own = tl.load(hashes_ptr + k)
-    twin = k
-    for start in range(0, k, _SCAN):
+    head = tl.load(heads_ptr + _bucket(own, last))
+    twin = tl.where(tl.load(hashes_ptr + head) == own, head, k)
+    by_chance = (head < k) & (twin == k)
+    for start in range(0, tl.where(by_chance, k, 0), _SCAN):
         other = start + tl.arange(0, _SCAN)
         hashes = tl.load(hashes_ptr + other, mask=other < k, other=0)
         twin = tl.minimum(twin, tl.min(tl.where((hashes == own) & (other < k), other, k)))

@@ -197,11 +197,16 @@ screen(const char* __restrict__ rows, const char* __restrict__ centroids, const 
                 const char* source = rows + static_cast<u64>(tile) * steps * ROW_BYTES;
                 for (int i = 0; i < n_column_tiles * steps; ++i) {
                     u32 target = stages + stage * STAGE_BYTES, barrier = full + 8 * stage;
+                    // forth and back: what was read last is read first, and still in the cache where a tile of long
+                    // rows for every multiprocessor is more than that holds
+                    int column_tile = i / steps, step = i % steps;
+                    if (column_tile % 2) step = steps - 1 - step;
+                    u64 column_place = static_cast<u64>(column_tile) * steps + step;
                     wait(empty + 8 * stage, parity ^ 1);
                     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier),
                                  "r"(STAGE_BYTES) : "memory");
-                    copy(target, source + static_cast<u64>(i % steps) * ROW_BYTES, ROW_BYTES, barrier);
-                    copy(target + ROW_BYTES, centroids + static_cast<u64>(i) * COLUMN_BYTES, COLUMN_BYTES, barrier);
+                    copy(target, source + static_cast<u64>(step) * ROW_BYTES, ROW_BYTES, barrier);
+                    copy(target + ROW_BYTES, centroids + column_place * COLUMN_BYTES, COLUMN_BYTES, barrier);
                     if (++stage == STAGES) stage = 0, parity ^= 1;
                 }
             }

@@ -13,9 +13,12 @@ from torch import Tensor
 from cosmeans.backends.gpu.rows import width_of
 from cosmeans.errors import DeviceMemoryError
 
-_OF_FIT = 4 + 20 + 4  # a row of the source: its label, two events with their clusters and its place among the changed
+# a row of the source: its label, two events with their clusters, its place among the changed; its own similarity, twice
+# while batches are joined
+_OF_FIT = 4 + 20 + 4 + 16
 _OF_PART = 4 + 20 + 68  # a row labelled at once: its label, its places in the lists, its candidates
-_OF_CENTROIDS = 56  # an entry of the centroids: int64 sums, float16 columns, four generations and those recorded
+_OF_CENTROIDS = 40  # an entry of the centroids: int64 sums, float16 columns, four generations and those recorded
+_OF_CLUSTER = 192  # its lengths, hash and counts, and up to 32 buckets of four bytes
 _LEAST = 1 << 14  # rows labelled at once, below which starting kernels would take most of the time
 _MOST_IN_TURN = 1 << 20  # above which more rows at once save nothing
 _MARGIN = 256 << 20  # libraries, kernels and the allocator's rounding
@@ -34,7 +37,7 @@ class MemoryPlan:
 def plan_memory(n_rows: int, n_features: int, n_clusters: int, room: int, device: object) -> MemoryPlan:
     """The fastest plan that fits into `room` bytes beside the rows. Raises DeviceMemoryError if there is none."""
     copy = 2 * width_of(n_features) + 4
-    fixed = n_rows * _OF_FIT + n_clusters * (n_features * _OF_CENTROIDS + 64) + _MARGIN
+    fixed = n_rows * _OF_FIT + n_clusters * (n_features * _OF_CENTROIDS + _OF_CLUSTER) + _MARGIN
     whole = fixed + n_rows * (copy + _OF_PART)
     if whole <= room:
         return MemoryPlan(True, n_rows, whole)

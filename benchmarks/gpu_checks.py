@@ -1,0 +1,162 @@
+"""Fits on the GPU against the float64 reference, bit by bit: python benchmarks/gpu.py check estimator large."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cosmeans import KMeans, lloyd, sphere
+from cosmeans.backends.gpu import backend as gpu_backend
+from cosmeans.backends.gpu.backend import GpuBackend
+from cosmeans.backends.gpu.memory import MemoryPlan
+from cosmeans.backends.reference import ReferenceBackend
+from cosmeans.contracts import Backend
+from cosmeans.data import ClusterSums
+from cosmeans.group import Alone
+from cosmeans.options import FitOptions
+from cosmeans.progress import Silent
+from cosmeans.result import FitResult
+from cosmeans.rows import memory
+from cosmeans.rows.memory import MemoryRows
+
+DEMO = Path(__file__).parents[1] / "src" / "cosmeans" / "demo_data" / "rows.npy"
+
+
+def unit_rows(n: int, d: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+    generator = torch.Generator("cuda").manual_seed(seed)
+    return torch.nn.functional.normalize(torch.randn(n, d, device="cuda", generator=generator)).to(dtype)
+
+
+def fit(x: Tensor, centroids: Tensor, backend: Backend, epochs: int, **options: Any) -> FitResult:
+    weights, size = options.pop("sample_weight", None), options.pop("batch_size", None)
+    rows = MemoryRows(x, squared_norms=backend.squared_norms, sample_weight=weights, batch_size=size)
+    settings = FitOptions(n_clusters=len(centroids), epochs=epochs, **options)
+    return lloyd.fit(rows, centroids, settings, backend, Alone(), Silent())
+
+
+def digest(result: FitResult) -> str:
+    parts = (result.labels.cpu(), result.centroids.cpu(), result.counts.cpu())
+    bits = b"".join(part.numpy().tobytes() for part in parts)
+    return hashlib.sha256(bits + repr(result.history.similarities).encode()).hexdigest()[:12]
+
+
+# ---------------------------------------------------------------- checks
+
+
+def cases() -> dict[str, tuple[Tensor, Tensor, dict[str, Any]]]:
+    """Rows, first centroids and options of the fits whose bits must agree on every backend."""
+    real = torch.from_numpy(np.load(DEMO).astype(np.float32)).cuda()
+    x = unit_rows(6000, 200, 1)
+    tied = sphere.normalise(x[:1] + 1e-5 * unit_rows(64, 200, 2))
+    equal = x[:40].clone()
+    equal[1::2] = equal[::2]
+    duplicates = torch.cat([x[:30]] * 100)
+    return {
+        "random": (x, x[:50].clone(), {}),
+        "odd shapes": (unit_rows(4099, 37, 3), unit_rows(301, 37, 4), {}),
+        "real": (real, real[:100].clone(), {}),
+        "near ties": (unit_rows(5000, 200, 5), tied, {}),
+        "equal centroids": (x, equal, {}),
+        "duplicates": (duplicates, duplicates[:40].clone(), {}),
+        "lengths": (x * 37.5 + 0.5, x[:20].clone(), {}),
+        "float16": (x.half(), x[:50].clone(), {}),
+        "bfloat16": (x.bfloat16(), x[:50].clone(), {}),
+        "weights": (x, x[:50].clone(), {"sample_weight": torch.rand(6000, dtype=torch.float64).numpy() + 0.5}),
+        "one cluster": (x, x[:1].clone(), {}),
+        "one dimension": (torch.randn(500, 1, device="cuda"), torch.tensor([[1.0], [-1.0]], device="cuda"), {}),
+        "wide": (unit_rows(700, 4097, 6), unit_rows(30, 4097, 7), {}),
+        "tol": (x, x[:50].clone(), {"tol": 0.05}),
+        "many": (unit_rows(3000, 64, 8), unit_rows(2000, 64, 9), {}),
+        "zero rows": (torch.where(torch.arange(6000, device="cuda")[:, None] % 7 == 0, 0.0, x), x[1:41].clone(), {}),
+        "two clusters": (x, x[:2].clone(), {}),
+        "65,536 clusters": (unit_rows(2000, 40, 10), unit_rows(1 << 16, 40, 11), {"empty_clusters": "keep"}),
+    }
+
+
+def check(epochs: int = 5) -> bool:
+    """Every case on every way through the GPU; "again" is played back on the memory that the fit before left."""
+    good, memory.LEAST_BATCH_BYTES["cuda"] = True, 0
+    for name, (x, centroids, options) in cases().items():
+        expected = digest(fit(x, centroids, ReferenceBackend("cuda"), epochs, **dict(options)))
+        found = {way: run(x, centroids, epochs, dict(options)) for way, run in WAYS.items()}
+        wrong = {way: bits for way, bits in found.items() if bits != expected}
+        good &= not wrong
+        print(f"{'DIFFERENT' if wrong else 'same':10} {name:16} {expected} {wrong or ''}", flush=True)
+    print("ALL THE SAME" if good else "SOMETHING DIFFERS", flush=True)
+    return good
+
+
+def _way(screen: str, *, recorded: bool = False, parts: int = 0, batch_size: int | None = None) -> Callable[..., str]:
+    def run(x: Tensor, centroids: Tensor, epochs: int, options: dict[str, Any]) -> str:
+        backend, planned = GpuBackend(screen=screen), gpu_backend.plan_memory
+        if parts:
+            gpu_backend.plan_memory = lambda n, *_: MemoryPlan(False, min(n, parts), 0)
+        try:
+            bits = digest(fit(x, centroids, backend, epochs, batch_size=batch_size, **options))
+        finally:
+            gpu_backend.plan_memory = planned
+        if recorded and not backend._desk.recordings:
+            return "not recorded"
+        del backend
+        gc.collect()  # its memory waits for the next fit of this kind
+        return bits
+
+    return run
+
+
+WAYS = {
+    "portable": _way("portable", recorded=True),
+    "portable again": _way("portable", recorded=True),
+    "hopper": _way("hopper", recorded=True),
+    "hopper again": _way("hopper", recorded=True),
+    "hopper, parts": _way("hopper", parts=999),
+    "hopper, batches": _way("hopper", batch_size=999),
+    "portable, batches": _way("portable", batch_size=1001),
+}
+
+
+def estimator() -> None:
+    """KMeans itself gives the same bits on both devices from rows of the host."""
+    rows = unit_rows(20_000, 96).cpu().numpy()
+    found = {}
+    for device in ("cpu", "cuda"):
+        kmeans = KMeans(64, None, 8, random_state=0, verbose=0, device=device).fit(rows)
+        parts = (kmeans.labels_, kmeans.cluster_centers_, kmeans.similarity_, kmeans.predict(rows[:99] + 0.01))
+        parts += (kmeans.transform(rows[:500]), np.array(kmeans.score(rows)))
+        found[device] = [hashlib.sha256(np.asarray(part).tobytes()).hexdigest()[:10] for part in parts]
+    print("same" if found["cpu"] == found["cuda"] else "DIFFERENT", "KMeans", found, flush=True)
+
+
+def large(n: int = 4_000_000, d: int = 768, k: int = 1000) -> None:
+    """More than 2^31 entries: labels of the first and last rows, all labels of both screens, and the sums."""
+    x = torch.empty(n, d, dtype=torch.float16, device="cuda")
+    for start in range(0, n, 500_000):
+        x[start : start + 500_000] = unit_rows(min(500_000, n - start), d, start, torch.float16)
+    result = fit(x, sphere.normalise(x[-k:].float()), GpuBackend(), 2)
+    screens = (GpuBackend(screen="portable"), GpuBackend(screen="hopper"))
+    labels = [_labels(x, result.centroids, backend) for backend in screens]
+    same = {"screens": torch.equal(*labels), "fit": torch.equal(result.labels, labels[0])}
+    for name, span in {"first": slice(0, 2000), "last": slice(n - 2000, n)}.items():
+        same[name] = torch.equal(_labels(x[span], result.centroids, ReferenceBackend("cuda")), labels[0][span])
+    expected, found = (ClusterSums.zeros(k, d, 39, "cuda") for _ in range(2))
+    nothing = torch.full((n,), -1, dtype=torch.int32, device="cuda")
+    for start in range(0, n, 100_000):
+        span = slice(start, start + 100_000)
+        (batch,) = MemoryRows(x[span], squared_norms=screens[0].squared_norms).batches()
+        ReferenceBackend("cuda").accumulate(batch, nothing[span], labels[0][span], expected)
+    (batch,) = MemoryRows(x, squared_norms=screens[0].squared_norms).batches()
+    screens[1].accumulate(batch, nothing, labels[0], found)
+    same["sums"] = torch.equal(expected.direction, found.direction) and torch.equal(expected.count, found.count)
+    print("same" if all(same.values()) else "DIFFERENT", f"{n:,} x {d}", same, flush=True)
+
+
+def _labels(x: Tensor, centroids: Tensor, backend: Backend) -> Tensor:
+    rows = MemoryRows(x, squared_norms=backend.squared_norms)
+    return lloyd.predict(rows, centroids, backend, Silent())
