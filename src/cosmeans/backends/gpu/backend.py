@@ -34,6 +34,13 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
+def _index(device: torch.device) -> int | None:
+    """Which GPU it is, None if it is none."""
+    if device.type != "cuda":
+        return None
+    return torch.cuda.current_device() if device.index is None else device.index
+
+
 def _there(
     method: Callable[Concatenate[GpuBackend, _P], _T],
 ) -> Callable[Concatenate[GpuBackend, _P], _T]:
@@ -56,6 +63,7 @@ class GpuBackend:
     def __init__(self, device: torch.device | str = "cuda", screen: str = "auto") -> None:
         """screen: "portable", "hopper", or "auto": the fastest that runs here."""
         self.device = torch.device(device)
+        self._index = _index(self.device)
         self._wanted = screen
         self._hopper: bool | None = None  # known with the number of clusters
         self._chip, shared, self._programs = describe(self.device)
@@ -69,7 +77,7 @@ class GpuBackend:
 
     def current(self) -> AbstractContextManager[object]:
         """While this is open, the backend's device is torch's current one."""
-        return torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
+        return nullcontext() if self._index is None else torch.cuda.device(self._index)
 
     @_there
     def squared_norms(self, rows: Tensor) -> Tensor:

@@ -61,8 +61,11 @@ def free_bytes(device: torch.device) -> int:
     """What can still be allocated: the device's free memory, and what torch's allocator keeps unused."""
     if device.type != "cuda":
         return 1 << 62
-    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return int(torch.cuda.mem_get_info(device)[0] + unused)
+    free = torch.cuda.mem_get_info(device)[0]
+    # all statistics as a flat dictionary would take as long as an epoch of a small fit
+    facts = torch.cuda.memory_stats_as_nested_dict(device)
+    reserved, allocated = (facts[name]["all"]["current"] for name in ("reserved_bytes", "allocated_bytes"))
+    return int(free + reserved - allocated)
 
 
 def upload(rows: Tensor, device: torch.device) -> Tensor:
