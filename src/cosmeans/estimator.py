@@ -53,8 +53,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     empty_clusters : "move", "keep" or "error". A cluster without direction moves to the worst-fitting row.
     backend : "auto", "cpu", "gpu" or "reference". Speed only.
     strategy : "auto", "float32", "split", "pca" or "int8". How the CPU saves work (docs/cpu.md). Speed only.
-    memory_limit : int or None. Bytes the CPU may keep beside the rows to save work; None: 256 MB or, if more, a
-        seventh of the rows.
+    memory_limit : int or None. Bytes the CPU may keep beside the rows to save work; None: 128 MiB or, if more, a
+        quarter of the rows less 600 MiB, so that a process takes a quarter more than its rows at most.
     device : "auto", "cpu", "cuda" or "cuda:1". Where to compute; "auto" takes a GPU with room for the rows.
 
     Attributes

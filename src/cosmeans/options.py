@@ -89,7 +89,7 @@ class FitOptions:
         None,
         at_least=0,
         none=True,
-        help="bytes the CPU may keep of the rows from pass to pass; default: 256 MB, or a seventh of the rows",
+        help="bytes the CPU may keep of the rows from pass to pass; default: 128 MiB, more for gigabytes",
     )
     device: str = option(
         "auto", kind=str, help='where to compute: "auto", "cpu", "cuda", "cuda:1"; the answer does not depend on it'

@@ -22,8 +22,8 @@ class CpuBackend:
     """Screens blocks of rows with cheap products, proves most labels, settles the rest (docs/algorithm.md, 3).
 
     strategy      "auto" chooses before every pass from a sample; the other names force one (docs/cpu.md)
-    memory_limit  bytes that may be kept of the rows between passes; None: 256 MB or, if more, a
-                  seventh of their size, if twice as much is free
+    memory_limit  bytes that may be kept of the rows between passes; None: 128 MiB or, if
+                  more, a quarter of their size less 600 MiB, if twice as much is free
     """
 
     name = "cpu"
@@ -54,10 +54,10 @@ class CpuBackend:
         changed = np.flatnonzero(old != new)
         if len(changed) == 0:
             return 0
-        rows, norms, weights = _gathered(batch, changed)
+        rows, at, norms, weights = _changed_rows(batch, changed)
         spread(
             kernels.move,
-            *(rows, norms, weights, changed, old, new, into.scale, into.direction.numpy()),
+            *(rows, at, norms, weights, changed, old, new, into.scale, into.direction.numpy()),
             size=rows.shape[1],
             smallest=16,
         )
@@ -109,15 +109,13 @@ class CpuBackend:
         spread(kernels.improve, rows, centroid.numpy(), slack, best.numpy(), size=len(rows))
 
 
-def _gathered(batch: Batch, changed: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows, norms and weights of the changed rows; the rows themselves, uncopied, where all changed."""
-    everything = len(changed) == len(batch)
+def _changed_rows(batch: Batch, changed: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """float32 rows, where the changed ones stand among them, their norms and weights. Copies nothing it needn't."""
     index = torch.from_numpy(changed)
-
-    def pick(values: Tensor) -> Tensor:
-        return values if everything else values[index]
-
+    rows, at = batch.rows, changed
+    if rows.dtype is not torch.float32 or not rows.is_contiguous():
+        rows, at = rows[index], np.arange(len(changed))
     ones = np.ones(len(changed))
-    norms = ones if batch.norms is None else pick(batch.norms).numpy()
-    weights = ones if batch.weights is None else pick(batch.weights).numpy()
-    return float32_rows(pick(batch.rows)), norms, weights
+    norms = ones if batch.norms is None else batch.norms[index].numpy()
+    weights = ones if batch.weights is None else batch.weights[index].numpy()
+    return float32_rows(rows), at, norms, weights

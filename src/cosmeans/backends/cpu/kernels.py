@@ -87,18 +87,19 @@ def _fill_units(row, n, factor, units):
 
 
 @njit(**_JIT)
-def move(rows, norms, weights, changed, before, after, scale, direction, start, stop):
+def move(rows, at, norms, weights, changed, before, after, scale, direction, start, stop):
     """Take changed rows out of one sum and add them to another, for features start <= d < stop.
 
-    rows      (C, D) float32, as they lie; norms (C,) float64, 1 where nothing is divided
-    changed   (C,): index into `before` and `after`; rows, norms and weights are already gathered
+    rows      (., D) float32, as they lie; at (C,): where the changed ones stand among them
+    norms     (C,) float64, 1 where nothing is divided; weights (C,)
+    changed   (C,): index into `before` and `after`
     direction (K, D) int64. Threads share features, not rows: no two write the same entry.
     """
     factor = 2.0**scale
     units = np.empty(stop - start, np.int64)
     for c in range(changed.shape[0]):
         old, new = before[changed[c]], after[changed[c]]
-        _fill_units(rows[c, start:stop], norms[c], factor, units)
+        _fill_units(rows[at[c], start:stop], norms[c], factor, units)
         w = weights[c]
         if w != 1.0:
             whole = math.floor(w)

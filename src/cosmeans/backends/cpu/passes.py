@@ -29,8 +29,8 @@ from cosmeans.errors import BackendUnavailableError, OptionError
 _SAMPLE = (64, 1024)  # rows, and at most this part of all:
 _SAMPLE_PART = 128
 _FOLLOWED = 3  # passes in which g follows the centroids; later they move too little to matter
-_KEPT_SHARE = 7  # this part of the rows' size is kept beside them by default,
-_KEPT_FREELY = 256 << 20  # or so many bytes
+# kept beside the rows by default: a quarter of their size less what a process needs anyway, or so much
+_KEPT_SHARE, _NEEDED_ANYWAY, _KEPT_FREELY = 4, 600 << 20, 128 << 20
 # multiplications in a pass; for fewer, a trial costs more than the best product saves
 _WORTH_INT8_TRIAL, _WORTH_A_TRIAL = 2**30, 2**32
 _INT8_GAIN = 1.3  # what int8 must gain: its bounds are looser, and rows have to be encoded
@@ -229,7 +229,7 @@ class Strategies:
             return self.memory_limit
         if self._rows is None:
             return 0
-        freely = max(self._rows.n_bytes // _KEPT_SHARE, _KEPT_FREELY)
+        freely = max(self._rows.n_bytes // _KEPT_SHARE - _NEEDED_ANYWAY, _KEPT_FREELY)
         return min(freely, psutil.virtual_memory().available // 2)
 
     def _room(self) -> int:
