@@ -128,4 +128,3 @@ def test_real_rows_on_every_machine(digest):
     rows = text_rows(6000)
     assert fitted(rows, digest, n_clusters=60, epochs=8, random_state=0) == ON_EVERY_MACHINE
     assert fitted(rows, digest, n_clusters=60, epochs=8, random_state=1) != ON_EVERY_MACHINE
-
