@@ -7,6 +7,7 @@ import torch
 
 from cosmeans import sphere
 from cosmeans.backends.gpu.backend import GpuBackend
+from cosmeans.backends.gpu.rows import Copy
 from cosmeans.backends.gpu.settle import SettleSpace, settle
 from cosmeans.data import Batch
 
@@ -24,8 +25,8 @@ def settled(rows: torch.Tensor, centroids: torch.Tensor, columns: np.ndarray) ->
     space.doubtful.counts[:] = torch.tensor([0, len(listed)], dtype=torch.int32)
     labels = torch.full((len(rows),), -7, dtype=torch.int32)
     batch, prepared = Batch(0, rows), GpuBackend("cpu").prepare(centroids)
-    halves, residuals = torch.zeros(0, dtype=torch.float16), torch.zeros(len(rows))
-    settle(space, halves, residuals, 0, batch, prepared, labels, accumulation=0.0, grid=0.0, programs=3)
+    copy = Copy.empty(len(rows), rows.shape[1], 0, integers=False, device=rows.device)
+    settle(space, copy, 0, batch, prepared, labels, accumulation=0.0, rounding=0.0, programs=3)
     return labels.tolist(), int(space.n_settled)
 
 

@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from cosmeans.backends.gpu.canonical import clean, fixed_point, term, unit
+from cosmeans.backends.gpu.canonical import clean, divided, fixed_point, term
 from cosmeans.data import Batch, ClusterSums
 
 _BLOCK = tl.constexpr(1024)
@@ -124,14 +124,24 @@ def _add_events(
             row = (event // 2).to(tl.int64)
             owner = tl.load(clusters_ptr + at, mask=inside, other=0x7FFFFFFF)
             address = rows_ptr + row[:, None] * stride + feature[None, :]
-            values = clean(tl.load(address, mask=inside[:, None] & mask[None, :], other=0.0))
+            values = tl.load(address, mask=inside[:, None] & mask[None, :], other=0.0)
             if HAS_NORMS:
-                values = unit(values, tl.load(norms_ptr + row)[:, None])
-            q = fixed_point(values, power)
+                if (
+                    values.dtype != tl.float16
+                ):  # no float16 is below 2^-126; in rows of unit length such an entry adds 0
+                    values = clean(values)
+                norm = tl.load(norms_ptr + row)
+                inverse = 1.0 / norm  # once a row, not once an entry
+                values = divided(values.to(tl.float32), norm[:, None], inverse[:, None])
+            # rounding to even is the same on both sides of zero: what leaves is counted with the opposite sign
+            signed = tl.where(event % 2 == 1, -1.0, 1.0).to(tl.float64) * power
+            q = fixed_point(values.to(tl.float32), signed[:, None])
             if WEIGHTED:
                 q = term(q, tl.load(weights_ptr + row)[:, None])
-            q = tl.where((event % 2 == 1)[:, None], -q, q)
             current = tl.min(owner)
+            if (current == cluster) & (tl.max(owner) == cluster):  # mostly
+                run += tl.sum(q, axis=0)
+                current = 0x7FFFFFFF
             while current < 0x7FFFFFFF:
                 if current != cluster:
                     tl.atomic_add(direction_ptr + cluster.to(tl.int64) * n_features + feature, run, mask, sem="relaxed")

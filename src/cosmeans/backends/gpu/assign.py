@@ -13,6 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from cosmeans.backends.gpu.centroids import Quantised
+from cosmeans.backends.gpu.rows import Copy
 from cosmeans.backends.gpu.tiles import Tile
 
 SLACK = tl.constexpr(1.0)  # tests make it smaller, to see that the bound is needed
@@ -41,14 +42,16 @@ class Doubtful:
 
 
 @triton.jit
-def certified_gap(residual, bounds_ptr, accumulation, grid):
+def certified_gap(residual, bounds_ptr, accumulation, rounding):
     """2 E of the certificate, rounded up: a larger gap proves the label. -1 residuals (rows not kept) give any.
+
+    The last factor covers the gap's own rounding, too: that of a score times its row's unit.
 
     bounds  max ||c - cq||, max ||c||, max ||cq|| over all centroids, rounded up
     """
     rho, longest, longest_half = tl.load(bounds_ptr), tl.load(bounds_ptr + 1), tl.load(bounds_ptr + 2)
     row_half = 1.0 + 2.0**-19 + residual
-    error = residual * longest + row_half * (rho + accumulation * longest_half) + grid + 2.0**-45
+    error = residual * longest + row_half * (rho + accumulation * longest_half) + rounding + 2.0**-45
     return 2.0 * error * ((1.0 + 2.0**-18) * SLACK)
 
 
@@ -67,6 +70,7 @@ def _top_two(scores, column, best, second, winner):
 def _screen(
     halves_ptr,
     residuals_ptr,
+    units_ptr,
     centroids_ptr,
     original_ptr,
     n_columns_ptr,
@@ -104,46 +108,29 @@ def _screen(
     kept = residual >= 0.0
     label = tl.load(original_ptr + winner, mask=inside, other=0)
     tl.store(labels_ptr + row, tl.where(kept, label, -1), mask=inside)
-    certain = best - second > certified_gap(residual, bounds_ptr, accumulation, 0.0)
+    unit = tl.load(units_ptr + start + row, mask=inside, other=1.0)
+    certain = (best - second) * unit > certified_gap(residual, bounds_ptr, accumulation, 0.0)
     doubtful = inside & kept & (certain == 0)
     number = doubtful.to(tl.int32)
     total = tl.sum(number)
     if total > 0:
         at = tl.atomic_add(counts_ptr, total) + tl.cumsum(number, axis=0) - 1
         tl.store(list_ptr + at, row.to(tl.int32), mask=doubtful)
-        tl.store(list_scores_ptr + at, best, mask=doubtful)
+        tl.store(list_scores_ptr + at, best * unit, mask=doubtful)
 
 
 def screen(
-    halves: Tensor,
-    residuals: Tensor,
-    start: int,
-    centroids: Quantised,
-    labels: Tensor,
-    doubtful: Doubtful,
-    accumulation: float,
-    tile: Tile,
+    copy: Copy, start: int, centroids: Quantised, labels: Tensor, doubtful: Doubtful, accumulation: float, tile: Tile
 ) -> None:
-    """Label rows start .. start + len(labels) of the fp16 copy; rows without proof are listed, all as `rows`.
+    """Label rows start .. start + len(labels) of a row-major copy; rows without proof are listed, all as `rows`.
 
     Labels of listed rows are preliminary. `doubtful.counts` must be zero before.
     """
     n_rows = len(labels)
     _screen[(triton.cdiv(n_rows, tile.rows),)](
-        halves,
-        residuals,
-        centroids.halves,
-        centroids.original,
-        centroids.n_columns,
-        centroids.bounds,
-        labels,
-        doubtful.rows,
-        doubtful.scores,
-        doubtful.counts,
-        start,
-        n_rows,
-        centroids.width,
-        accumulation,
+        *(copy.values, copy.residuals, copy.units, centroids.values, centroids.original, centroids.n_columns),
+        *(centroids.bounds, labels, doubtful.rows, doubtful.scores, doubtful.counts),
+        *(start, n_rows, centroids.width, accumulation),
         TILE_N=tile.rows,
         TILE_K=tile.columns,
         num_warps=tile.warps,

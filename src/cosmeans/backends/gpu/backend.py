@@ -22,7 +22,7 @@ from cosmeans.backends.gpu.assign import accumulation_error, screen
 from cosmeans.backends.gpu.centroids import CentroidSpace, Quantised, UpdateSpace
 from cosmeans.backends.gpu.memory import MemoryPlan, free_bytes, plan_memory, rows_in_turn
 from cosmeans.backends.gpu.record import Desk, Places, Plan, Recording, Work, leave_desk, take_desk
-from cosmeans.backends.gpu.rows import Halves, dense, dense_batch, parts, quantise_rows, squared_norms
+from cosmeans.backends.gpu.rows import Copy, copy_rows, dense, dense_batch, parts, squared_norms
 from cosmeans.backends.gpu.settle import SettleSpace, settle
 from cosmeans.backends.gpu.tiles import Tile, describe, tile_for
 from cosmeans.contracts import Observer, RowSource
@@ -70,7 +70,7 @@ class GpuBackend:
         self._tile: Tile = tile_for(self._chip, shared)
         self._rows: RowSource | None = None
         self._memory: MemoryPlan | None = None  # of the rows of the fit
-        self._resident: Halves | None = None
+        self._resident: Copy | None = None
         self._desk = Desk()
         self._plan: Plan | None = None
         self._places: Places | None = None  # where an epoch that is being recorded leaves its outcome
@@ -97,15 +97,15 @@ class GpuBackend:
     def _ready(self, k: int, d: int) -> CentroidSpace:
         """Choose the screen, make the fp16 copy of the rows and the memory for centroids, if not done yet."""
         if self._hopper is None:
-            self._hopper = self._choose_screen(k)
+            self._hopper = self._choose_screen(k, d)
         if self._rows is not None and self._memory is None:
             n = self._rows.n_rows
             self._memory = plan_memory(n, d, k, self._room(), self.device)
             if self._memory.resident:
-                self._resident = self._desk.get("resident", (n, d), lambda: Halves.empty(n, d, self.device))
+                self._resident = self._desk.get("resident", (n, d), lambda: self._empty(n, d, k))
                 for batch in self._rows.batches():
-                    self._quantise(batch, self._resident, batch.start)
-        tile = hopper.column_tile(k) if self._hopper else 0
+                    copy_rows(batch, self._resident, batch.start)
+        tile = hopper.shape_for(k, d).columns if self._hopper else 0
         make = lambda: CentroidSpace(k, d, tile, self.device)  # noqa: E731
         space: CentroidSpace = self._desk.get("centroids", (k, d), make)
         return space
@@ -137,7 +137,7 @@ class GpuBackend:
             return Plan(None, memory[0])
         (k, d), n = centroids.shape, self._rows.n_rows
         if self._hopper is None:
-            self._hopper = self._choose_screen(k)
+            self._hopper = self._choose_screen(k, d)
         plan = Plan.of(self._rows, memory, centroids, self._hopper)
         if plan.kind is not None:
             if plan.small and self._memory is None:
@@ -148,7 +148,7 @@ class GpuBackend:
             part = self._at_once(n, d)
             self._settle_space(part), self._labels(n), self._moves(n, k), self._update_space(k)
             if self._resident is None:
-                self._copy_of(part, d)
+                self._copy_of(part, d, k)
         return plan
 
     def _recorded(self, work: Work, centroids: Tensor) -> Recording:
@@ -158,16 +158,14 @@ class GpuBackend:
         finally:
             self._places = None
 
-    def _choose_screen(self, n_clusters: int) -> bool:
+    def _choose_screen(self, n_clusters: int, n_features: int) -> bool:
         """Whether the Hopper screen runs; without it on a Hopper GPU one line says why."""
         if self._wanted == "portable":
             return False
         reason = hopper.why_not(self.device)
-        if reason is None and n_clusters > hopper.MOST_CLUSTERS:
-            reason = f"it takes at most {hopper.MOST_CLUSTERS} clusters"
         if reason is None:
             try:
-                hopper.build(n_clusters, self.device)
+                hopper.build(hopper.shape_for(n_clusters, n_features), self.device)
             except BackendUnavailableError as error:
                 reason = str(error)
         if reason is not None and self._wanted == "hopper":
@@ -187,29 +185,28 @@ class GpuBackend:
 
     def _assign(self, batch: Batch, prepared: Quantised, labels: Tensor) -> Tensor:
         """Write the labels of one part; returns how many rows were settled."""
-        halves, start, acc = self.screen(batch, prepared, labels)
+        copy, start, acc = self.screen(batch, prepared, labels)
         space = self._settle_space(len(batch))
         settle(
-            space,
-            *(halves.values, halves.residuals, start, batch, prepared, labels),
+            *(space, copy, start, batch, prepared, labels),
             accumulation=acc,
-            grid=hopper.GRID if self._hopper else 0.0,
+            rounding=hopper.ROUNDING if self._hopper else 0.0,
             programs=self._programs,
         )
         return space.n_settled
 
-    def screen(self, batch: Batch, prepared: Quantised, labels: Tensor) -> tuple[Halves, int, float]:
+    def screen(self, batch: Batch, prepared: Quantised, labels: Tensor) -> tuple[Copy, int, float]:
         """Write preliminary labels and list the rows that lack proof; returns what settling needs to know."""
         doubtful = self._settle_space(len(batch)).doubtful
-        halves, start = self._halves(batch)
-        acc = accumulation_error(batch.rows.shape[1], self.device)
+        (k, d), acc = prepared.centroids.shape, accumulation_error(batch.rows.shape[1], self.device)
+        copy, start = self._copy(batch, k)
         doubtful.counts.zero_()
-        task = (halves.values, halves.residuals, start, prepared, labels, doubtful, acc)
+        task = (copy, start, prepared, labels, doubtful, acc)
         if self._hopper:
-            hopper.screen(*task, self._programs)
+            hopper.screen(hopper.shape_for(k, d), *task, self._programs)
         else:
             screen(*task, self._tile)
-        return halves, start, acc
+        return copy, start, acc
 
     @_there
     def accumulate(self, batch: Batch, before: Tensor, after: Tensor, into: ClusterSums) -> Tensor:
@@ -246,21 +243,21 @@ class GpuBackend:
     def improve(self, batch: Batch, centroid: Tensor, best: Tensor) -> None:
         scores.improve(dense_batch(batch), centroid, best)
 
-    def _halves(self, batch: Batch) -> tuple[Halves, int]:
-        """The fp16 copy that holds the batch, and where in it the batch starts."""
+    def _copy(self, batch: Batch, k: int) -> tuple[Copy, int]:
+        """The copy that holds the batch, and where in it the batch starts."""
         if self._resident is not None:
             return self._resident, batch.start
-        halves = self._copy_of(*batch.rows.shape)
-        self._quantise(batch, halves, 0)
-        return halves, 0
+        copy = self._copy_of(len(batch), batch.rows.shape[1], k)
+        copy_rows(batch, copy, 0)
+        return copy, 0
 
-    def _copy_of(self, n: int, d: int) -> Halves:
-        halves: Halves = self._desk.room("halves", n, (d,), lambda: Halves.empty(n, d, self.device))
-        return halves
+    def _copy_of(self, n: int, d: int, k: int) -> Copy:
+        copy: Copy = self._desk.room("copy", n, (d,), lambda: self._empty(n, d, k))
+        return copy
 
-    def _quantise(self, batch: Batch, into: Halves, start: int) -> None:
-        rows = dense(batch.rows)
-        quantise_rows(rows, batch.norms, batch.keep, start, into.values, into.residuals, bool(self._hopper))
+    def _empty(self, n: int, d: int, k: int) -> Copy:
+        tile = hopper.shape_for(k, d).rows if self._hopper else 0
+        return Copy.empty(n, d, tile, integers=False, device=self.device)
 
     def _at_once(self, n: int, d: int) -> int:
         """How many of n rows are labelled at once."""

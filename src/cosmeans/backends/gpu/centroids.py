@@ -23,14 +23,14 @@ class Quantised:
     """Centroids as the screen reads them. Equal centroids are one column, that of the first of them.
 
     centroids  (K, D) float32
-    halves     flat float16, `canonical.place` says what lies where
+    values     flat float16 (or 8-bit codes: integers.py), `canonical.place` says what lies where
     original   (K,) int32: the centroid of each column; n_columns (1,) int32 of them count
-    bounds     (3,) float32: max ||c - cq||, max ||c||, max ||cq||, rounded up
+    bounds     (3,) float32: max ||c - cq||, max ||c||, max ||cq||, rounded up; of codes (4,), their unit behind them
     width      D rounded up to a multiple of 64; tile: centroids of one swizzled tile, 0: row-major
     """
 
     centroids: Tensor
-    halves: Tensor
+    values: Tensor
     original: Tensor
     n_columns: Tensor
     bounds: Tensor
@@ -42,7 +42,7 @@ class CentroidSpace:
     """Memory for the centroids of a pass; made once per fit."""
 
     def __init__(self, n_clusters: int, n_features: int, tile: int, device: torch.device) -> None:
-        rows = -(-n_clusters // 256) * 256
+        rows = -(-n_clusters // max(1, tile)) * max(1, tile)
         self.tile, self.width = tile, width_of(n_features)
         # zeros once: places that no centroid fills are read as centroids of score 0 and masked
         self.halves = torch.zeros(rows * self.width, dtype=torch.float16, device=device)
@@ -66,8 +66,8 @@ class CentroidSpace:
         _first_of_equals[(k,)](centroids, self.hashes, self.heads, self.is_first, d, last, **shape)
         _columns[(1,)](self.is_first, self.original, self.n_columns, self.norms, self.bounds, k, num_warps=4)
         _write_columns[(k,)](
-            *(centroids, self.original, self.n_columns, self.halves, d, self.width, self.tile),
-            SWIZZLED=self.tile > 0,
+            *(centroids, self.original, self.n_columns, self.halves, d, self.width),
+            TILE=self.tile,
             **shape,
         )
         return Quantised(centroids, self.halves, self.original, self.n_columns, self.bounds, self.width, self.tile)
@@ -75,7 +75,7 @@ class CentroidSpace:
 
 @triton.jit
 def _length(values, n_features):
-    """Rounded up: see `rows._quantise_rows`."""
+    """Rounded up: see `rows._copy_rows`."""
     return tl.sqrt(tl.sum(values * values)) * (1.0 + (n_features + 8) * 2.0**-22)
 
 
@@ -156,16 +156,15 @@ def _write_columns(
     halves_ptr,
     n_features,
     width,
-    tile,
     P: tl.constexpr,
-    SWIZZLED: tl.constexpr,
+    TILE: tl.constexpr,
 ):
     column = tl.program_id(0)
     if column < tl.load(n_columns_ptr):
         feature = tl.arange(0, P)
         k = tl.load(original_ptr + column).to(tl.int64)
         values = tl.load(centroids_ptr + k * n_features + feature, mask=feature < n_features, other=0.0)
-        target = halves_ptr + place(column.to(tl.int64), feature, width, tile, SWIZZLED)
+        target = halves_ptr + place(column.to(tl.int64), feature, width, TILE, False)
         tl.store(target, values.to(tl.float16), mask=feature < width)
 
 

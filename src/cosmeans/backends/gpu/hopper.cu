@@ -1,18 +1,27 @@
-// The screen of assign.py for Hopper (sm_90a): fp16 products, a running top two per row, the certificate.
+// The screen of assign.py for Hopper (sm_90a): products, a running top two per row, the certificate. docs/gpu.md.
 //
-// Warpgroup 0 copies; warpgroups 1 and 2 multiply 64 rows each by COLUMNS centroids. Rows and centroids lie in
-// tiles of 64 features, already in the 128-byte swizzle (canonical.place), so one plain bulk copy moves a tile.
-// A score s becomes the integer in the low bits of s + 768, which is s rounded to a grid of 2^-14; times 2^16
-// plus a code of its column it is one key, and integer maxima keep score and column together. docs/gpu.md.
+// Warpgroup 0 copies; GROUPS others multiply 64 rows each by COLUMNS centroids. Rows and centroids lie in tiles of
+// 128 bytes a row, already in the 128-byte swizzle (canonical.place), so one plain bulk copy moves a tile.
 //
-// hopper.py compiles this with COLUMNS and STAGES defined and with `product`, the wgmma for COLUMNS, in front.
+// A score becomes one integer key, its code * 64 plus its place among a thread's columns, and integer maxima keep
+// score and column together. The code of a float score s is the bits of s + 2.5, which rounds s to 2^-22
+// (rows are at most 1.5 long here: |s| < 1.5 and a bit); 8-bit
+// products (INTEGERS) are exact, and their own code. HOLD of a thread's two rows are put aside when their products
+// are ready and ranked while the next products run: else the tensor cores would wait for it.
+//
+// hopper.py compiles this with GROUPS, COLUMNS, STAGES, HOLD and INTEGERS defined, and with `product`, the wgmma for
+// COLUMNS, and `Sum`, what it adds up, in front.
 
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
-constexpr int ROWS = 128;
+constexpr int ROWS = 64 * GROUPS;
 constexpr u32 ROW_BYTES = ROWS * 128, COLUMN_BYTES = COLUMNS * 128, STAGE_BYTES = ROW_BYTES + COLUMN_BYTES;
 constexpr int LOWEST = -2147483647 - 1;
+constexpr int PLACES = COLUMNS / 4;  // columns of a row in one thread
+constexpr int CHUNKS = PLACES > 32 ? 2 : 1;  // ranked at once: more keys than 32 would not fit in registers
+constexpr int CUT = ((PLACES / 2 + CHUNKS - 1) / CHUNKS) * 2;
+constexpr int PIECES = HOLD * CHUNKS;  // of what is held, ranked one after each step of the next products
 
 __device__ __forceinline__ u32 shared_address(const void* pointer) {
     return static_cast<u32>(__cvta_generic_to_shared(pointer));
@@ -42,64 +51,93 @@ __device__ __forceinline__ u64 descriptor(u32 address) {
     return (u64{1} << 62) | (u64{1024 >> 4} << 32) | (u64{1} << 16) | ((address & 0x3FFFF) >> 4);
 }
 
-// A row's two largest keys so far, and a bound on every other; a key is score * 2^16 + column tile * 64 + place in
-// the thread's columns.
+// A row's two largest keys so far with their column tiles, and a bound on every other key.
 struct Top {
-    int best, second, third;
+    int best = LOWEST, second = LOWEST, third = LOWEST, best_tile = 0, second_tile = 0;
 };
 
-// Joins a chunk of columns, of which only the two largest keys are known: the rest of it is at most `second`.
-__device__ __forceinline__ void merge(Top& top, int best, int second) {
-    int loser = min(top.best, best), runner = max(top.second, second);
-    top.best = max(top.best, best);
-    top.third = max(max(min(loser, runner), top.third), second);
-    top.second = max(loser, runner);
+// The two largest keys of a row in one column tile.
+struct Pair {
+    int best, second;
+};
+
+// What is kept of a sum until it is ranked. Sums of columns that do not exist are set to `ABSENT` before: their keys
+// lie below all others.
+#if INTEGERS
+constexpr int ABSENT = -(1 << 25);
+__device__ __forceinline__ int held_of(int sum, int place, int shift) { return sum * shift + place; }
+__device__ __forceinline__ int key_of(int held, int, int) { return held; }
+#else
+constexpr int LEAST = 0x3F800000;  // bits of 1, which a score of -1.5 becomes
+constexpr float ABSENT = -1.75f;
+__device__ __forceinline__ float held_of(float sum, int, int) { return sum + 2.5f; }
+// `shift` is 64, unknown to the compiler, so that this stays one multiply-add, off the unit that maxima keep busy
+__device__ __forceinline__ int key_of(float held, int place, int shift) {
+    return __float_as_int(held) * shift + (place - static_cast<int>(static_cast<u32>(LEAST) << 6));
+}
+#endif
+
+// Ranks the places from START to END of a thread's row.
+template <int START, int END>
+__device__ __forceinline__ void rank(const Sum (&held)[COLUMNS / 2], int row, int shift, Pair& pair) {
+    int keys[END - START], best = LOWEST;
+    u32 behind = 0;
+#pragma unroll
+    for (int i = 0; i < END - START; ++i) {
+        int place = START + i;
+        keys[i] = key_of(held[4 * (place / 2) + 2 * row + place % 2], place, shift);
+        if (i % 2) best = max(max(best, keys[i - 1]), keys[i]);
+    }
+    // keys differ, so as unsigned numbers key - best is 0 for the best alone, and largest for the second
+#pragma unroll
+    for (int i = 0; i < END - START; ++i) behind = max(behind, static_cast<u32>(keys[i]) - static_cast<u32>(best));
+    int second = static_cast<int>(static_cast<u32>(best) + behind);
+    pair.second = max(max(pair.second, second), min(pair.best, best));
+    pair.best = max(pair.best, best);
 }
 
-// The top two of a row's sums in this thread, CHUNK columns at a time.
-template <bool MASKED>
-__device__ __forceinline__ void rank(const float (&sums)[COLUMNS / 2], int row, int tile, int n_columns, int shift,
-                                     Top& top) {
-    constexpr int CHUNK = 32;
-    int column = tile * COLUMNS + 2 * (threadIdx.x % 4);
-#pragma unroll
-    for (int start = 0; start < COLUMNS / 4; start += CHUNK) {
-        int keys[CHUNK], best = LOWEST;
-        u32 behind = 0;
-#pragma unroll
-        for (int i = 0; i < CHUNK; ++i) {
-            int place = start + i;
-            if (place >= COLUMNS / 4) break;
-            // 2^9 <= s + 768 < 2^10: the addition rounds s to a multiple of 2^-14. `shift` is 2^16, unknown to the
-            // compiler, so that this stays one multiply-add, off the unit that the maxima keep busy
-            float sum = sums[4 * (place / 2) + 2 * row + place % 2];
-            keys[i] = __float_as_int(sum + 768.0f) * shift + place;
-            if (MASKED && column + 8 * (place / 2) + place % 2 >= n_columns) keys[i] = LOWEST + place;
-            if (i % 2) best = max(max(best, keys[i - 1]), keys[i]);
-        }
-        // keys differ, so as unsigned numbers key - best is 0 for the best alone, and largest for the second
-#pragma unroll
-        for (int i = 0; i < CHUNK; ++i) {
-            if (start + i >= COLUMNS / 4) break;
-            behind = max(behind, static_cast<u32>(keys[i]) - static_cast<u32>(best));
-        }
-        int second = static_cast<int>(static_cast<u32>(best) + behind);
-        merge(top, best + tile * 64, second + tile * 64);
+// Joins a column tile, of which only the two largest keys are known: the rest of it is at most `second`.
+__device__ __forceinline__ void merge(Top& top, const Pair& pair, int tile) {
+    bool won = pair.best > top.best, ahead = pair.second > top.second;
+    int loser = min(top.best, pair.best), loser_tile = won ? top.best_tile : tile;
+    int runner = max(top.second, pair.second), runner_tile = ahead ? tile : top.second_tile;
+    top.best = max(top.best, pair.best);
+    top.best_tile = won ? tile : top.best_tile;
+    top.third = max(max(min(loser, runner), top.third), pair.second);
+    top.second = max(loser, runner);
+    top.second_tile = loser > runner ? loser_tile : runner_tile;
+}
+
+// One chunk of one row; with the last chunk of a row its column tile joins the row's top two.
+template <int ROW, int CHUNK>
+__device__ __forceinline__ void rank_chunk(const Sum (&held)[COLUMNS / 2], int tile, int shift, Pair& pair, Top& top) {
+    if (CHUNK == 0) pair.best = pair.second = LOWEST;
+    rank<CHUNK * CUT, (CHUNK + 1 == CHUNKS ? PLACES : (CHUNK + 1) * CUT)>(held, ROW, shift, pair);
+    if (CHUNK + 1 == CHUNKS) merge(top, pair, tile);
+}
+
+// The same by number, for what is held: the second row, or both.
+template <int PIECE>
+__device__ __forceinline__ void rank_piece(const Sum (&held)[COLUMNS / 2], int tile, int shift, Pair& pair, Top (&top)[2]) {
+    if (PIECE < PIECES) {
+        constexpr int ROW = (2 - HOLD + PIECE / CHUNKS) % 2;
+        rank_chunk<ROW, PIECE % CHUNKS>(held, tile, shift, pair, top[ROW]);
     }
 }
 
-// What a row's four threads have found, joined: scores and columns of the best two, a bound on every other score.
+// What a row's four threads have found, joined: codes and columns of the best two, a bound on every other code.
 struct Found {
     int score, column, second, second_column, third;
 };
 
-__device__ __forceinline__ int column_of(int key) {
-    int code = key & 0xFFFF;
-    return (code >> 6) * COLUMNS + 8 * ((code & 63) / 2) + code % 2 + 2 * int(threadIdx.x % 4);
+__device__ __forceinline__ int column_of(int key, int tile) {
+    int place = key & 63;
+    return tile * COLUMNS + 8 * (place / 2) + place % 2 + 2 * int(threadIdx.x % 4);
 }
 
-__device__ __forceinline__ Found join(Top top) {
-    Found found = {top.best >> 16, column_of(top.best), top.second >> 16, column_of(top.second), top.third >> 16};
+__device__ __forceinline__ Found join(const Top& top) {
+    Found found = {top.best >> 6, column_of(top.best, top.best_tile), top.second >> 6,
+                   column_of(top.second, top.second_tile), top.third >> 6};
 #pragma unroll
     for (int mask = 1; mask <= 2; mask *= 2) {
         Found other = {__shfl_xor_sync(~0u, found.score, mask), __shfl_xor_sync(~0u, found.column, mask),
@@ -120,6 +158,7 @@ __device__ __forceinline__ Found join(Top top) {
 
 struct Output {
     const float* residuals;
+    const float* units;
     const int* original;
     const float* bounds;
     int* labels;
@@ -141,18 +180,31 @@ __device__ __forceinline__ int take_place(bool asks, int* counter) {
     return __shfl_sync(~0u, base, leader) + __popc(asking & ((1u << lane) - 1));
 }
 
-// Label the row. Unless the gap proves its label (assign.certified_gap, with the grid's 2^-15) it is listed: with
-// its two candidates if all other scores lie too low, else to be screened again.
+#if INTEGERS
+__device__ __forceinline__ float value_of(int code, float unit) { return static_cast<float>(code) * unit; }
+constexpr float ROUNDING = 4.76837158203125e-7f;  // 2^-21: of a score to float32
+#else
+__device__ __forceinline__ float value_of(int code, float) { return __int_as_float(code + LEAST) - 2.5f; }
+constexpr float ROUNDING = 4.76837158203125e-7f;  // 2^-21: of a score when 2.5 is added, times its unit
+#endif
+
+// Label the row. Unless the gap proves its label (assign.certified_gap) it is listed: with its two candidates if all
+// other scores lie too low, else to be screened again.
 __device__ __forceinline__ void conclude(const Found& found, long long row, const Output& out) {
     bool crowded = false, pair = false;
+    float best = 0.0f;
     if (threadIdx.x % 4 == 0 && row >= out.start && row < out.end) {
-        float residual = out.residuals[row];
+        float residual = out.residuals[row], unit = 1.0f;
+#if INTEGERS
+        unit = out.units[row] * out.bounds[3];
+#endif
         float half = 1.0f + 1.9073486328125e-6f + residual;
         float error = residual * out.bounds[1] + half * (out.bounds[0] + out.accumulation * out.bounds[2]);
-        error += 3.0517578125e-5f + 2.842170943040401e-14f;
+        error += ROUNDING + 2.842170943040401e-14f;
         float limit = 2.0f * error * 1.000003814697265625f;
-        bool certain = static_cast<float>(found.score - found.second) * 6.103515625e-5f > limit;
-        bool only_two = static_cast<float>(found.score - found.third) * 6.103515625e-5f > limit;
+        best = value_of(found.score, unit);
+        bool certain = best - value_of(found.second, unit) > limit;
+        bool only_two = best - value_of(found.third, unit) > limit;
         bool kept = residual >= 0.0f;
         out.labels[row - out.start] = kept ? out.original[found.column] : -1;
         pair = kept && !certain && only_two;
@@ -161,7 +213,7 @@ __device__ __forceinline__ void conclude(const Found& found, long long row, cons
     int at = take_place(crowded, out.counts);
     if (crowded) {
         out.list[at] = static_cast<int>(row - out.start);
-        out.list_scores[at] = static_cast<float>(found.score) * 6.103515625e-5f;
+        out.list_scores[at] = best;
     }
     at = take_place(pair, out.counts + 1);
     if (pair) {
@@ -171,7 +223,7 @@ __device__ __forceinline__ void conclude(const Found& found, long long row, cons
     }
 }
 
-extern "C" __global__ void __launch_bounds__(384, 1)
+extern "C" __global__ void __launch_bounds__(128 + 128 * GROUPS, 1)
 screen(const char* __restrict__ rows, const char* __restrict__ centroids, const int* __restrict__ n_columns_at,
        Output out, int steps, int shift) {
     extern __shared__ char unaligned[];
@@ -184,14 +236,14 @@ screen(const char* __restrict__ rows, const char* __restrict__ centroids, const 
     if (threadIdx.x == 0) {
         for (int i = 0; i < STAGES; ++i) {
             asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(full + 8 * i), "r"(1));
-            asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(empty + 8 * i), "r"(2));
+            asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(empty + 8 * i), "r"(GROUPS));
         }
         asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
     }
     __syncthreads();
     u32 stage = 0, parity = 0;
     if (threadIdx.x < 128) {
-        asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
+        asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(GROUPS == 3 ? 32 : 24));
         if (threadIdx.x == 0) {
             for (int tile = first_tile + blockIdx.x; tile < end_tile; tile += gridDim.x) {
                 const char* source = rows + static_cast<u64>(tile) * steps * ROW_BYTES;
@@ -212,42 +264,78 @@ screen(const char* __restrict__ rows, const char* __restrict__ centroids, const 
             }
         }
     } else {
-        asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
-        int group = threadIdx.x / 128 - 1, warp = threadIdx.x % 128 / 32;
+        asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(GROUPS == 3 ? 160 : 240));
+        int group = threadIdx.x / 128 - 1, place = group * 64 + threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4;
         bool speaks = threadIdx.x % 128 == 0;
-        float sums[COLUMNS / 2];
-        for (int tile = first_tile + blockIdx.x; tile < end_tile; tile += gridDim.x) {
-            Top upper = {LOWEST, LOWEST, LOWEST}, lower = upper;
-            for (int column_tile = 0; column_tile < n_column_tiles; ++column_tile) {
-                u32 previous = 0;
-                for (int step = 0; step < steps; ++step) {
-                    u32 base = stages + stage * STAGE_BYTES;
-                    wait(full + 8 * stage, parity);
-                    u64 a = descriptor(base + group * 8192), b = descriptor(base + ROW_BYTES);
-                    asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+        Sum sums[COLUMNS / 2], held[COLUMNS / 2];
+        Top top[2];
+        Pair pair;
+        int held_tile = -1;  // the column tile of what is held
+        long long row = 0;   // the first of the thread's rows that `top` is about
+        u32 previous = 0;
+        auto multiply = [&](int step) {
+            u32 base = stages + stage * STAGE_BYTES;
+            wait(full + 8 * stage, parity);
+            u64 a = descriptor(base + group * 8192), b = descriptor(base + ROW_BYTES);
+            asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 #pragma unroll
-                    for (int k = 0; k < 4; ++k) product(sums, a + 2 * k, b + 2 * k, step + k > 0);
-                    asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
-                    if (step > 0) {
-                        asm volatile("wgmma.wait_group.sync.aligned 1;" ::: "memory");
-                        if (speaks) arrive(empty + 8 * previous);
-                    }
-                    previous = stage;
-                    if (++stage == STAGES) stage = 0, parity ^= 1;
-                }
+            for (int k = 0; k < 4; ++k) product(sums, a + 2 * k, b + 2 * k, step + k > 0);
+            asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+            if (step > 0) {
+                asm volatile("wgmma.wait_group.sync.aligned 1;" ::: "memory");
+                if (speaks) arrive(empty + 8 * previous);
+            }
+            previous = stage;
+            if (++stage == STAGES) stage = 0, parity ^= 1;
+        };
+        auto finish = [&]() {
+            conclude(join(top[0]), row, out);
+            conclude(join(top[1]), row + 8, out);
+            top[0] = top[1] = Top();
+        };
+        for (int tile = first_tile + blockIdx.x; tile < end_tile; tile += gridDim.x) {
+            for (int column_tile = 0; column_tile < n_column_tiles; ++column_tile) {
+                bool holds = HOLD && held_tile >= 0;
+                multiply(0);
+                if (holds) rank_piece<0>(held, held_tile, shift, pair, top);
+                if (steps > 1) multiply(1);
+                if (holds) rank_piece<1>(held, held_tile, shift, pair, top);
+                if (steps > 2) multiply(2);
+                if (holds) rank_piece<2>(held, held_tile, shift, pair, top);
+                if (steps > 3) multiply(3);
+                if (holds) rank_piece<3>(held, held_tile, shift, pair, top);
+                if (steps > 4) multiply(4);
+                if (holds && column_tile == 0) finish();
+                for (int step = 5; step < steps; ++step) multiply(step);
                 asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
                 if (speaks) arrive(empty + 8 * previous);
-                if ((column_tile + 1) * COLUMNS <= n_columns) {
-                    rank<false>(sums, 0, column_tile, n_columns, shift, upper);
-                    rank<false>(sums, 1, column_tile, n_columns, shift, lower);
-                } else {
-                    rank<true>(sums, 0, column_tile, n_columns, shift, upper);
-                    rank<true>(sums, 1, column_tile, n_columns, shift, lower);
+                if (column_tile == 0) row = static_cast<long long>(tile) * ROWS + place;
+                if ((column_tile + 1) * COLUMNS > n_columns) {
+                    int column = column_tile * COLUMNS + 2 * (threadIdx.x % 4);
+#pragma unroll
+                    for (int i = 0; i < COLUMNS / 2; ++i)
+                        if (column + 8 * (i / 4) + i % 2 >= n_columns) sums[i] = ABSENT;
                 }
+#pragma unroll
+                for (int i = 0; i < COLUMNS / 2; ++i) held[i] = held_of(sums[i], i / 4 * 2 + i % 2, shift);
+                if (HOLD < 2) {
+                    rank_chunk<0, 0>(held, column_tile, shift, pair, top[0]);
+                    if (CHUNKS > 1) rank_chunk<0, CHUNKS - 1>(held, column_tile, shift, pair, top[0]);
+                }
+                if (HOLD < 1) {
+                    rank_chunk<1, 0>(held, column_tile, shift, pair, top[1]);
+                    if (CHUNKS > 1) rank_chunk<1, CHUNKS - 1>(held, column_tile, shift, pair, top[1]);
+                    if (column_tile + 1 == n_column_tiles) finish();
+                }
+                held_tile = column_tile;
             }
-            long long row = static_cast<long long>(tile) * ROWS + group * 64 + warp * 16 + threadIdx.x % 32 / 4;
-            conclude(join(upper), row, out);
-            conclude(join(lower), row + 8, out);
+        }
+        if (HOLD && held_tile >= 0) {
+            rank_piece<0>(held, held_tile, shift, pair, top);
+            rank_piece<1>(held, held_tile, shift, pair, top);
+            rank_piece<2>(held, held_tile, shift, pair, top);
+            rank_piece<3>(held, held_tile, shift, pair, top);
+            finish();
         }
     }
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+from dataclasses import dataclass
 from importlib import import_module, resources
 from typing import Any
 
@@ -18,44 +19,79 @@ from triton.runtime.cache import get_cache_manager
 
 from cosmeans.backends.gpu.assign import Doubtful
 from cosmeans.backends.gpu.centroids import Quantised
-from cosmeans.backends.gpu.rows import ROW_TILE
+from cosmeans.backends.gpu.rows import Copy
 from cosmeans.errors import BackendUnavailableError
 
-MOST_CLUSTERS = 1 << 17  # column tiles have ten bits of a key
-GRID = 2.0**-15  # scores are rounded to multiples of 2^-14
+ROUNDING = 2.0**-21  # of a score, when 2.5 is added to it
 _SHARED = 225 * 1024
-_THREADS = 384
+_SHORT = 192  # features
+_PLACES = 64  # keys are a score times this plus a place among the columns of a thread
 
 
-def column_tile(n_clusters: int) -> int:
-    """Centroids of one product: as few tiles of at most 256 as hold all, evenly filled, in steps of 8."""
-    tiles = -(-n_clusters // 256)
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How the kernel is cut: groups * 64 rows by `columns` centroids, and how many of a thread's two rows it holds."""
+
+    groups: int
+    columns: int
+    hold: int
+    integers: bool = False
+
+    @property
+    def rows(self) -> int:
+        return 64 * self.groups
+
+    @property
+    def threads(self) -> int:
+        return 128 * (1 + self.groups)
+
+    @property
+    def stages(self) -> int:
+        """How many steps of rows and centroids fit in shared memory at once."""
+        return min(8, (_SHARED - 1024) // self._stage_bytes)
+
+    @property
+    def shared_bytes(self) -> int:
+        return self.stages * self._stage_bytes + 1024
+
+    @property
+    def _stage_bytes(self) -> int:
+        return (self.rows + self.columns) * 128
+
+
+def shape_for(n_clusters: int, n_features: int) -> Shape:
+    """Measured on an H100 (benchmarks/results/gpu.jsonl, "shapes"): what is held takes registers from the columns."""
+    if n_features <= _SHORT:  # ranking takes longer than products: three groups keep more of it going
+        return Shape(3, _even(n_clusters, 200), 0)
+    if n_clusters <= 256:
+        return Shape(2, _even(n_clusters, 256), 1)
+    return Shape(2, _even(n_clusters, 200), 2)
+
+
+def _even(n_clusters: int, most: int) -> int:
+    """Centroids of one product: as few tiles of at most `most` as hold all, evenly filled, in steps of 8."""
+    tiles = -(-n_clusters // most)
     return max(8, -(-n_clusters // (8 * tiles)) * 8)
 
 
-def stages(columns: int) -> int:
-    """How many steps of rows and centroids fit in shared memory at once."""
-    return min(8, (_SHARED - 1024) // _stage_bytes(columns))
-
-
-def _stage_bytes(columns: int) -> int:
-    return (ROW_TILE.value + columns) * 128
-
-
-def source(columns: int) -> str:
-    """hopper.cu for this many columns, with the wgmma that has as many in front."""
-    n = columns // 2
+def source(shape: Shape) -> str:
+    """hopper.cu for this shape, with the wgmma that it needs in front."""
+    n = shape.columns // 2
     registers = ", ".join(f"%{i}" for i in range(n))
-    outputs = ", ".join(f'"+f"(d[{i}])' for i in range(n))
+    kind, letter = ("int", "r") if shape.integers else ("float", "f")
+    outputs = ", ".join(f'"+{letter}"(d[{i}])' for i in range(n))
+    types, scales = ("k32.s32.s8.s8", "p") if shape.integers else ("k16.f32.f16.f16", "p, 1, 1, 0, 0")
     product = f"""
-__device__ __forceinline__ void product(float (&d)[{n}], unsigned long long a, unsigned long long b, int add) {{
+typedef {kind} Sum;
+__device__ __forceinline__ void product(Sum (&d)[{n}], unsigned long long a, unsigned long long b, int add) {{
     asm volatile("{{\\n.reg .pred p;\\nsetp.ne.b32 p, %{n + 2}, 0;\\n"
-                 "wgmma.mma_async.sync.aligned.m64n{columns}k16.f32.f16.f16 {{{registers}}}, "
-                 "%{n}, %{n + 1}, p, 1, 1, 0, 0;\\n}}"
+                 "wgmma.mma_async.sync.aligned.m64n{shape.columns}{types} {{{registers}}}, "
+                 "%{n}, %{n + 1}, {scales};\\n}}"
                  : {outputs} : "l"(a), "l"(b), "r"(add));
 }}
 """
-    head = f"#define COLUMNS {columns}\n#define STAGES {stages(columns)}\n"
+    sizes = {"GROUPS": shape.groups, "COLUMNS": shape.columns, "STAGES": shape.stages, "HOLD": shape.hold}
+    head = "".join(f"#define {name} {value}\n" for name, value in {**sizes, "INTEGERS": int(shape.integers)}.items())
     return head + product + resources.files("cosmeans.backends.gpu").joinpath("hopper.cu").read_text("utf-8")
 
 
@@ -63,7 +99,7 @@ class _Output(ctypes.Structure):
     """`Output` of hopper.cu."""
 
     _fields_ = [
-        *((name, ctypes.c_void_p) for name in ("residuals", "original", "bounds", "labels")),
+        *((name, ctypes.c_void_p) for name in ("residuals", "units", "original", "bounds", "labels")),
         *((name, ctypes.c_void_p) for name in ("list", "list_scores", "pair_rows", "pair_columns", "counts")),
         *((name, ctypes.c_longlong) for name in ("start", "end")),
         ("accumulation", ctypes.c_float),
@@ -71,8 +107,8 @@ class _Output(ctypes.Structure):
 
 
 def screen(
-    halves: Tensor,
-    residuals: Tensor,
+    shape: Shape,
+    copy: Copy,
     start: int,
     centroids: Quantised,
     labels: Tensor,
@@ -80,35 +116,31 @@ def screen(
     accumulation: float,
     programs: int,
 ) -> None:
-    """`assign.screen` on this chip: rows in tiles of ROW_TILE, centroids in tiles of `centroids.tile`."""
+    """`assign.screen` on this chip: rows in tiles of `shape.rows`, centroids in tiles of `shape.columns`."""
     driver = _bindings("driver")
-    kernel = _kernel(centroids.tile, labels.device.index or 0)
     out = _Output(
-        *(t.data_ptr() for t in (residuals, centroids.original, centroids.bounds, labels)),
+        *(t.data_ptr() for t in (copy.residuals, copy.units, centroids.original, centroids.bounds, labels)),
         *(t.data_ptr() for t in (doubtful.rows, doubtful.scores, doubtful.pairs, doubtful.pair_columns)),
         doubtful.counts.data_ptr(),
         *(start, start + len(labels), accumulation),
     )
-    pointers = (halves.data_ptr(), centroids.halves.data_ptr(), centroids.n_columns.data_ptr())
-    held = [*map(ctypes.c_void_p, pointers), out, ctypes.c_int(centroids.width // 64), ctypes.c_int(1 << 16)]
+    pointers = (copy.values.data_ptr(), centroids.values.data_ptr(), centroids.n_columns.data_ptr())
+    steps = centroids.width // (128 if shape.integers else 64)
+    held = [*map(ctypes.c_void_p, pointers), out, ctypes.c_int(steps), ctypes.c_int(_PLACES)]
     arguments = (ctypes.c_void_p * len(held))(*(ctypes.addressof(value) for value in held))
     _check(
         driver.cuLaunchKernel(
-            *(kernel, programs, 1, 1, _THREADS, 1, 1, _shared_bytes(centroids.tile)),
+            *(_kernel(shape, labels.device.index or 0), programs, 1, 1, shape.threads, 1, 1, shape.shared_bytes),
             *(torch.cuda.current_stream(labels.device).cuda_stream, ctypes.addressof(arguments), 0),
         )
     )
 
 
-def _shared_bytes(columns: int) -> int:
-    return stages(columns) * _stage_bytes(columns) + 1024
-
-
 @functools.cache
-def _kernel(columns: int, device: int) -> Any:
+def _kernel(shape: Shape, device: int) -> Any:
     """The kernel on this device, from the disk if it was compiled before."""
     driver = _bindings("driver")
-    code = source(columns)
+    code = source(shape)
     nvrtc = _bindings("nvrtc")
     version = _check(nvrtc.nvrtcVersion())
     key = hashlib.sha256(f"{version} {code}".encode()).hexdigest()
@@ -120,7 +152,7 @@ def _kernel(columns: int, device: int) -> Any:
         module = _check(driver.cuModuleLoadData(file.read()))
     kernel = _check(driver.cuModuleGetFunction(module, b"screen"))
     shared = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-    _check(driver.cuFuncSetAttribute(kernel, shared, _shared_bytes(columns)))
+    _check(driver.cuFuncSetAttribute(kernel, shared, shape.shared_bytes))
     return kernel
 
 
@@ -146,9 +178,9 @@ def _bindings(name: str) -> Any:
     return import_module(f"cuda.bindings.{name}")
 
 
-def build(n_clusters: int, device: torch.device) -> None:
-    """Have the kernel for this number of clusters ready. Raises BackendUnavailableError with the reason."""
-    _kernel(column_tile(n_clusters), device.index or 0)
+def build(shape: Shape, device: torch.device) -> None:
+    """Have the kernel of this shape ready. Raises BackendUnavailableError with the reason."""
+    _kernel(shape, device.index or 0)
 
 
 def why_not(device: torch.device) -> str | None:

@@ -1,4 +1,4 @@
-"""Rows as kernels read them: lengths, the fp16 copy that the screen reads, and batches in parts."""
+"""Rows as kernels read them: lengths, the narrow copy that the screen reads, and batches in parts."""
 
 from __future__ import annotations
 
@@ -10,27 +10,42 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from cosmeans.backends.gpu.canonical import clean, load_unit, padded, place, tree_sum, warps
+from cosmeans.backends.gpu.canonical import clean, padded, place, tree_sum, warps
 from cosmeans.data import Batch
 
 NOT_KEPT = tl.constexpr(-1.0)
-ROW_TILE = tl.constexpr(128)  # rows of a tile in the swizzled copy
+LARGEST = tl.constexpr(127)  # 8-bit code
+ROUNDER = tl.constexpr(1.5 * 2.0**23)  # adding and taking it away rounds a float32 below 2^22 to an integer
 
 
 @dataclass(frozen=True, slots=True)
-class Halves:
-    """The fp16 copy of consecutive rows: flat values, and ||x - xq|| of each row (-1: not kept)."""
+class Copy:
+    """The copy xq of consecutive rows that the screen reads: a row is close to its values times its unit.
+
+    values     flat float16 or int8, `canonical.place` says what lies where; columns beyond D are zero
+    residuals  (N,) float32: ||x - unit * xq||, rounded up; -1: not kept
+    units      (N,) float32
+    tile       rows of a swizzled tile, 0: row-major
+    """
 
     values: Tensor
     residuals: Tensor
+    units: Tensor
+    tile: int
 
     @classmethod
-    def empty(cls, n_rows: int, n_features: int, device: torch.device) -> Halves:
-        places = -(-n_rows // ROW_TILE.value) * ROW_TILE.value * width_of(n_features)
+    def empty(cls, n_rows: int, n_features: int, tile: int, integers: bool, device: torch.device) -> Copy:
+        places = -(-n_rows // max(1, tile)) * max(1, tile) * width_of(n_features, integers)
         return cls(
-            torch.empty(places, dtype=torch.float16, device=device),
+            torch.empty(places, dtype=torch.int8 if integers else torch.float16, device=device),
             torch.empty(n_rows, dtype=torch.float32, device=device),
+            torch.empty(n_rows, dtype=torch.float32, device=device),
+            tile,
         )
+
+    @property
+    def integers(self) -> bool:
+        return self.values.dtype == torch.int8
 
 
 @triton.jit
@@ -51,72 +66,95 @@ def squared_norms(rows: Tensor) -> Tensor:
     return out
 
 
+@triton.jit
+def _power(exponent):
+    """2^exponent in float32, |exponent| < 127."""
+    return ((exponent + 127).to(tl.int32) << 23).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def _near_unit(values, norm):
+    """values times the power of two that brings a row of this norm to a length in [0.75, 1.5), and 1 / that length.
+
+    No entry is divided: a unit on the row does that for all of them. Powers of two in two steps, both in range.
+    """
+    bits = norm.to(tl.int64, bitcast=True)
+    length = ((bits & 0xFFFFFFFFFFFFF) | 0x3FF0000000000000).to(tl.float64, bitcast=True)
+    large = length >= 1.5
+    exponent = ((bits >> 52) & 0x7FF).to(tl.int32) - 1023 + large.to(tl.int32)
+    half = exponent // 2
+    length = tl.where(large, length * 0.5, length)
+    return values * _power(-half) * _power(half - exponent), (1.0 / length).to(tl.float32)
+
+
 @triton.jit(do_not_specialize=["start"])
-def _quantise_rows(
+def _copy_rows(
     rows_ptr,
     norms_ptr,
     keep_ptr,
-    halves_ptr,
+    values_ptr,
     residuals_ptr,
+    units_ptr,
     start,
     stride,
     n_features,
     width,
     P: tl.constexpr,
-    SWIZZLED: tl.constexpr,
+    TILE: tl.constexpr,
+    INTEGERS: tl.constexpr,
     HAS_NORMS: tl.constexpr,
     HAS_KEEP: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
     feature = tl.arange(0, P)
-    values = load_unit(rows_ptr, norms_ptr, row, stride, n_features, P, HAS_NORMS)
-    half = values.to(tl.float16)
-    target = halves_ptr + place(start + row, feature, width, ROW_TILE, SWIZZLED)
-    tl.store(target, half, mask=feature < width)
-    lost = values - half.to(tl.float32)  # exact
+    values = clean(tl.load(rows_ptr + row * stride + feature, mask=feature < n_features, other=0.0))
+    inverse, slack = 1.0, 0.0
+    if HAS_NORMS:
+        # x / n and 1 / n are rounded to float32, which moves the row by less than 2^-22
+        values, inverse = _near_unit(values, tl.load(norms_ptr + row))
+        slack = 2.0**-22
+    target = values_ptr + place(start + row, feature, width, TILE, INTEGERS)
+    if INTEGERS:
+        step = tl.maximum(tl.max(tl.abs(values)), 2.0**-100) / LARGEST
+        code = tl.minimum(tl.maximum((values / step + ROUNDER) - ROUNDER, -LARGEST), LARGEST)
+        tl.store(target, code.to(tl.int8), mask=feature < width)
+        lost = values - code * step
+        slack += 2.0**-21  # the products of code, step and inverse are rounded
+        inverse_unit = inverse * step
+    else:
+        half = values.to(tl.float16)
+        tl.store(target, half, mask=feature < width)
+        lost = values - half.to(tl.float32)  # exact
+        inverse_unit = inverse
     # rounded up: summing D squares in float32 and the root lose less than (D + 8) 2^-22 of the length
-    residual = tl.sqrt(tl.sum(lost * lost)) * (1.0 + (n_features + 8) * 2.0**-22)
+    residual = tl.sqrt(tl.sum(lost * lost)) * inverse * (1.0 + (n_features + 8) * 2.0**-22) + slack
     if HAS_KEEP:
         residual = tl.where(tl.load(keep_ptr + row) != 0, residual, NOT_KEPT)
     tl.store(residuals_ptr + start + row, residual)
+    tl.store(units_ptr + start + row, inverse_unit)
 
 
-def quantise_rows(
-    rows: Tensor,
-    norms: Tensor | None,
-    keep: Tensor | None,
-    start: int,
-    halves: Tensor,
-    residuals: Tensor,
-    swizzled: bool,
-) -> None:
-    """Write the fp16 copy of unit rows from place `start` on, and ||x - xq|| of each (-1: not kept).
-
-    halves     flat float16, `place` says what lies where; columns beyond D are zero
-    residuals  (N,) float32, rounded up
-    """
-    size = padded(max(rows.shape[1], width_of(rows.shape[1])))
-    _quantise_rows[(len(rows),)](
-        rows,
-        rows if norms is None else norms,
-        rows if keep is None else keep,
-        halves,
-        residuals,
-        start,
-        rows.stride(0),
-        rows.shape[1],
-        width_of(rows.shape[1]),
+def copy_rows(batch: Batch, into: Copy, start: int) -> None:
+    """Write what the screen reads of the batch's rows, from place `start` of the copy on."""
+    rows, d = dense(batch.rows), batch.rows.shape[1]
+    width = width_of(d, into.integers)
+    size = padded(max(d, width))
+    _copy_rows[(len(rows),)](
+        *(rows, rows if batch.norms is None else batch.norms, rows if batch.keep is None else batch.keep),
+        *(into.values, into.residuals, into.units, start, rows.stride(0), d, width),
         P=size,
-        SWIZZLED=swizzled,
-        HAS_NORMS=norms is not None,
-        HAS_KEEP=keep is not None,
+        TILE=into.tile,
+        INTEGERS=into.integers,
+        HAS_NORMS=batch.norms is not None,
+        HAS_KEEP=batch.keep is not None,
         num_warps=warps(size),
     )
 
 
-def width_of(n_features: int) -> int:
-    """Columns of an fp16 copy: D up to the next multiple of 64, the depth of one product step."""
-    return -(-n_features // 64) * 64
+def width_of(n_features: int, integers: bool = False) -> int:
+    """Columns of a copy: D up to the next multiple of 64, or of 128 codes: what one step of products takes."""
+    step = 128 if integers else 64
+    return -(-n_features // step) * step
 
 
 def parts(batch: Batch, size: int) -> Iterator[Batch]:

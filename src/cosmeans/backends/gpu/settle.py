@@ -15,7 +15,7 @@ from torch import Tensor
 from cosmeans.backends.gpu.assign import Doubtful, certified_gap
 from cosmeans.backends.gpu.canonical import load_unit, padded, place, tree_sum, warps
 from cosmeans.backends.gpu.centroids import Quantised
-from cosmeans.backends.gpu.rows import ROW_TILE
+from cosmeans.backends.gpu.rows import Copy
 from cosmeans.data import Batch
 
 _LIST = tl.constexpr(64)  # doubtful rows screened together
@@ -38,8 +38,9 @@ class SettleSpace:
 
 @triton.jit(do_not_specialize=["start"])
 def _candidates(
-    halves_ptr,
+    values_ptr,
     residuals_ptr,
+    units_ptr,
     columns_ptr,
     n_columns_ptr,
     bounds_ptr,
@@ -51,35 +52,42 @@ def _candidates(
     start,
     width,
     accumulation,
-    grid,
-    column_tile,
-    SWIZZLED: tl.constexpr,
+    rounding,
+    ROW_TILE: tl.constexpr,
+    COLUMN_TILE: tl.constexpr,
+    INTEGERS: tl.constexpr,
 ):
     """Screen the listed rows once more and note every column within 2 E of a row's best, in order."""
+    step: tl.constexpr = 128 if INTEGERS else 64
+    together: tl.constexpr = 16 if INTEGERS else 8
     n_listed = tl.load(counts_ptr)
     n_columns = tl.load(n_columns_ptr)
-    depth = tl.arange(0, 64)
+    depth = tl.arange(0, step)
     for block in range(tl.program_id(0), tl.cdiv(n_listed, _LIST), tl.num_programs(0)):
         item = block * _LIST + tl.arange(0, _LIST)
         listed = item < n_listed
         row = start + tl.load(list_ptr + item, mask=listed, other=0).to(tl.int64)
         residual = tl.load(residuals_ptr + row, mask=listed, other=0.0)
+        unit = tl.load(units_ptr + row, mask=listed, other=0.0)
+        if INTEGERS:
+            unit *= tl.load(bounds_ptr + 3)
         floor = tl.load(list_scores_ptr + item, mask=listed, other=0.0)
-        floor -= certified_gap(residual, bounds_ptr, accumulation, grid) * (1.0 + 2.0**-20) + 2.0**-23
+        floor -= certified_gap(residual, bounds_ptr, accumulation, rounding) * (1.0 + 2.0**-20) + 2.0**-22
         found = tl.zeros((_LIST,), tl.int32)
-        a_ptr = halves_ptr + place(row[:, None], depth[None, :], width, ROW_TILE, SWIZZLED)
+        a_ptr = values_ptr + place(row[:, None], depth[None, :], width, ROW_TILE, INTEGERS)
         for first in range(0, n_columns, _COLUMNS):
             column = first + tl.arange(0, _COLUMNS)
-            b_ptr = columns_ptr + place(column.to(tl.int64)[:, None], depth[None, :], width, column_tile, SWIZZLED)
-            scores = tl.zeros((_LIST, _COLUMNS), tl.float32)
-            for step in range(0, width, 64):
-                at_a, at_b = a_ptr + step, b_ptr + step
-                if SWIZZLED:  # 16 bytes stay together, which the compiler can't see
-                    at_a = tl.max_contiguous(tl.multiple_of(a_ptr + step * ROW_TILE, (1, 16)), (1, 8))
-                    at_b = tl.max_contiguous(tl.multiple_of(b_ptr + step * column_tile, (1, 16)), (1, 8))
+            b_ptr = columns_ptr + place(column.to(tl.int64)[:, None], depth[None, :], width, COLUMN_TILE, INTEGERS)
+            sums = tl.zeros((_LIST, _COLUMNS), tl.int32 if INTEGERS else tl.float32)
+            for at in range(0, width, step):
+                at_a, at_b = a_ptr + at, b_ptr + at
+                if ROW_TILE > 0:  # 16 bytes stay together, which the compiler can't see
+                    at_a = tl.max_contiguous(tl.multiple_of(a_ptr + at * ROW_TILE, (1, 16)), (1, together))
+                    at_b = tl.max_contiguous(tl.multiple_of(b_ptr + at * COLUMN_TILE, (1, 16)), (1, together))
                 a = tl.load(at_a)
-                b = tl.load(at_b, mask=(column < n_columns)[:, None], other=0.0)
-                scores = tl.dot(a, tl.trans(b), scores)
+                b = tl.load(at_b, mask=(column < n_columns)[:, None], other=0)
+                sums = tl.dot(a, tl.trans(b), sums)
+            scores = sums.to(tl.float32) * unit[:, None]
             # written so that NaN is a candidate
             number = ((scores < floor[:, None]) == 0) & (column < n_columns)[None, :] & listed[:, None]
             number = number.to(tl.int32)
@@ -149,34 +157,36 @@ def _settle(
 
 def settle(
     space: SettleSpace,
-    halves: Tensor,
-    residuals: Tensor,
+    copy: Copy,
     start: int,
     batch: Batch,
     centroids: Quantised,
     labels: Tensor,
     accumulation: float,
-    grid: float,
+    rounding: float,
     programs: int,
 ) -> None:
     """Overwrite the labels of the listed rows with their canonical ones; `space.n_settled` counts them.
 
     The host reads no number.
 
-    grid      rounding of the screen's scores, 0 if they are plain float32
-    programs  multiprocessors
+    copy, start  what was screened, and where in it the batch begins
+    rounding     of the screen's scores, 0 if they are plain float32
+    programs     multiprocessors
     """
     rows, d, listed = batch.rows, batch.rows.shape[1], space.doubtful
     size = padded(d)
     _candidates[(2 * programs,)](
-        *(halves, residuals, centroids.halves, centroids.n_columns, centroids.bounds),
+        *(copy.values, copy.residuals, copy.units, centroids.values, centroids.n_columns, centroids.bounds),
         *(listed.rows, listed.scores, listed.counts, space.candidates, space.n_candidates),
-        *(start, centroids.width, accumulation, grid, centroids.tile),
-        SWIZZLED=centroids.tile > 0,
+        *(start, centroids.width, accumulation, rounding),
+        ROW_TILE=copy.tile,
+        COLUMN_TILE=centroids.tile,
+        INTEGERS=copy.integers,
         num_warps=8,
         num_stages=3,
     )
-    _settle[(16 * programs,)](
+    _settle[(32 * programs,)](  # it waits for memory: as many as a multiprocessor holds
         *(rows, rows if batch.norms is None else batch.norms, centroids.centroids, centroids.original),
         *(centroids.n_columns, listed.rows, listed.pairs, listed.pair_columns, listed.counts),
         *(space.candidates, space.n_candidates, labels, space.n_settled, rows.stride(0), d),
