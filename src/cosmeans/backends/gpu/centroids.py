@@ -1,7 +1,4 @@
-"""Kernels over centroids: what the screen needs of them, and the update with the figures of an epoch.
-
-Meaning: `sphere.update`; equal centroids are screened once (docs/gpu.md, section 2).
-"""
+"""What the screen needs of the centroids: equal ones are screened once (docs/gpu.md, section 2)."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from cosmeans.backends.gpu.canonical import divisor, padded, place, tree_sum, unit, warps
+from cosmeans.backends.gpu.canonical import padded, place, warps
 from cosmeans.backends.gpu.rows import width_of
 
 _SCAN = tl.constexpr(1024)
@@ -48,7 +45,8 @@ class CentroidSpace:
         self.halves = torch.zeros(rows * self.width, dtype=torch.float16, device=device)
         self.hashes = torch.empty(n_clusters, dtype=torch.int64, device=device)
         # the first centroid of every bucket of hashes; so many buckets that few are shared by chance
-        self.heads = torch.empty(16 * padded(n_clusters), dtype=torch.int32, device=device)
+        heads = 16 * padded(n_clusters)
+        self.heads = torch.full((heads,), n_clusters, dtype=torch.int32, device=device)
         self.norms = torch.empty((3, n_clusters), dtype=torch.float32, device=device)
         self.is_first = torch.empty(n_clusters, dtype=torch.int32, device=device)
         self.original = torch.empty(n_clusters, dtype=torch.int32, device=device)
@@ -61,12 +59,11 @@ class CentroidSpace:
         size = padded(max(d, self.width))
         shape = {"P": size, "num_warps": warps(size)}
         last = len(self.heads) - 1
-        self.heads.fill_(k)
         _fingerprint[(k,)](centroids, self.hashes, self.heads, self.norms, k, d, last, **shape)
         _first_of_equals[(k,)](centroids, self.hashes, self.heads, self.is_first, d, last, **shape)
         _columns[(1,)](self.is_first, self.original, self.n_columns, self.norms, self.bounds, k, num_warps=4)
         _write_columns[(k,)](
-            *(centroids, self.original, self.n_columns, self.halves, d, self.width, self.tile),
+            *(centroids, self.original, self.n_columns, self.halves, self.heads, d, self.width, self.tile, k, last),
             SWIZZLED=self.tile > 0,
             **shape,
         )
@@ -107,7 +104,7 @@ def _first_of_equals(centroids_ptr, hashes_ptr, heads_ptr, is_first_ptr, n_featu
     """1 where no earlier centroid has the same bits. An earlier one with the same hash is compared in full.
 
     Equal centroids share a bucket, so the first of a bucket is it at once; one behind the first by chance looks
-    through all earlier hashes.
+    through all earlier hashes. So does one behind what an interrupted pass left in the bucket.
     """
     k = tl.program_id(0)
     own = tl.load(hashes_ptr + k)
@@ -148,134 +145,28 @@ def _columns(is_first_ptr, original_ptr, n_columns_ptr, norms_ptr, bounds_ptr, n
     tl.store(bounds_ptr + 2, longest_half)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_clusters", "last"])
 def _write_columns(
     centroids_ptr,
     original_ptr,
     n_columns_ptr,
     halves_ptr,
+    heads_ptr,
     n_features,
     width,
     tile,
+    n_clusters,
+    last,
     P: tl.constexpr,
     SWIZZLED: tl.constexpr,
 ):
+    """The fp16 copy of one column; and buckets are emptied for the next pass: K programs reach all of them."""
     column = tl.program_id(0)
+    bucket = column * 32 + tl.arange(0, 32)
+    tl.store(heads_ptr + bucket, tl.zeros((32,), tl.int32) + n_clusters, mask=bucket <= last)
     if column < tl.load(n_columns_ptr):
         feature = tl.arange(0, P)
         k = tl.load(original_ptr + column).to(tl.int64)
         values = tl.load(centroids_ptr + k * n_features + feature, mask=feature < n_features, other=0.0)
         target = halves_ptr + place(column.to(tl.int64), feature, width, tile, SWIZZLED)
         tl.store(target, values.to(tl.float16), mask=feature < width)
-
-
-@triton.jit
-def _update(
-    direction_ptr, previous_ptr, updated_ptr, lost_ptr, own_ptr, chords_ptr, moved_ptr, n_features, P: tl.constexpr
-):
-    """Rule 5 for one cluster; `own` is its term of the similarity, `chords` its squared movement."""
-    k = tl.program_id(0).to(tl.int64)
-    feature = tl.arange(0, P)
-    mask = feature < n_features
-    direction = tl.load(direction_ptr + k * n_features + feature, mask=mask, other=0)
-    previous = tl.load(previous_ptr + k * n_features + feature, mask=mask, other=0.0)
-    sums = direction.to(tl.float64).to(tl.float32)
-    wide = sums.to(tl.float64)
-    norm = divisor(tree_sum(wide * wide, P))
-    lost = tl.sum((direction != 0).to(tl.int32)) == 0
-    updated = tl.where(lost, previous, unit(sums, norm))
-    tl.store(updated_ptr + k * n_features + feature, updated, mask=mask)
-    tl.store(lost_ptr + k, lost)
-    tl.store(own_ptr + k, tree_sum(wide * previous.to(tl.float64), P))
-    difference = (updated - previous).to(tl.float64)
-    tl.store(chords_ptr + k, tree_sum(difference * difference, P))
-    tl.store(moved_ptr + k, tl.sum((updated != previous).to(tl.int32)))
-
-
-_FOLD = tl.constexpr(512)
-
-
-@triton.jit(do_not_specialize=["n_clusters", "half"])
-def _figures(
-    own_ptr,
-    chords_ptr,
-    moved_ptr,
-    lost_ptr,
-    count_ptr,
-    total_ptr,
-    changed_ptr,
-    settled_ptr,
-    out_ptr,
-    n_clusters,
-    half,
-):
-    """One program: the figures of an epoch, in the order of `sphere.Figures`. Folds `own` in place (eq. 1)."""
-    lane = tl.arange(0, _FOLD)
-    while half >= _FOLD:
-        for start in range(0, half, _FOLD):
-            k = start + lane
-            partner = tl.load(own_ptr + half + k, mask=half + k < n_clusters, other=0.0)
-            tl.store(own_ptr + k, tl.load(own_ptr + k) + partner)
-        tl.debug_barrier()
-        half = half // 2
-    own = tree_sum(tl.load(own_ptr + lane, mask=lane < n_clusters, other=0.0), _FOLD)
-    zero = tl.full((), 0.0, tl.float64)
-    chord, squares, rows, largest, empty, lost, moved = zero, zero, zero, zero, 0, 0, 0
-    for start in range(0, n_clusters, _FOLD):
-        k = start + lane
-        inside = k < n_clusters
-        chord = tl.maximum(chord, tl.max(tl.load(chords_ptr + k, mask=inside, other=0.0)))
-        count = tl.load(count_ptr + k, mask=inside, other=0).to(tl.float64)
-        squares += tl.sum(count * count)
-        rows += tl.sum(count)
-        largest = tl.maximum(largest, tl.max(count))
-        empty += tl.sum((inside & (count == 0)).to(tl.int32))
-        lost += tl.sum(tl.load(lost_ptr + k, mask=inside, other=0).to(tl.int32))
-        moved += tl.sum(tl.load(moved_ptr + k, mask=inside, other=0))
-    tl.store(out_ptr, own / tl.load(total_ptr))
-    tl.store(out_ptr + 1, chord)
-    tl.store(out_ptr + 2, squares)
-    tl.store(out_ptr + 3, rows)
-    tl.store(out_ptr + 4, largest)
-    tl.store(out_ptr + 5, empty.to(tl.float64))
-    tl.store(out_ptr + 6, lost.to(tl.float64))
-    tl.store(out_ptr + 7, (moved > 0).to(tl.float64))
-    tl.store(out_ptr + 8, tl.load(changed_ptr).to(tl.float64))
-    tl.store(out_ptr + 9, tl.load(settled_ptr).to(tl.float64))
-
-
-class UpdateSpace:
-    """Memory for the update; made once per fit."""
-
-    def __init__(self, n_clusters: int, device: torch.device) -> None:
-        self.own = torch.empty(n_clusters, dtype=torch.float64, device=device)
-        self.chords = torch.empty_like(self.own)
-        self.moved = torch.empty(n_clusters, dtype=torch.int32, device=device)
-
-    def update(
-        self,
-        direction: Tensor,
-        count: Tensor,
-        previous: Tensor,
-        total: Tensor,
-        changed: Tensor,
-        settled: Tensor,
-        updated: Tensor,
-        lost: Tensor,
-        figures: Tensor,
-    ) -> None:
-        """Rule 5 into `updated` (K, D) and `lost` (K,), and the figures of the epoch into `figures`.
-
-        total (1,) float64; changed and settled (1,) int32 or int64
-        """
-        k, d = previous.shape
-        size = padded(d)
-        _update[(k,)](
-            *(direction, previous, updated, lost, self.own, self.chords, self.moved, d),
-            P=size,
-            num_warps=warps(size),
-        )
-        _figures[(1,)](
-            *(self.own, self.chords, self.moved, lost, count, total, changed, settled, figures, k, padded(k) // 2),
-            num_warps=8,
-        )
