@@ -49,6 +49,8 @@ class CentroidSpace:
         self.heads = torch.full((heads,), n_clusters, dtype=torch.int32, device=device)
         self.norms = torch.empty((3, n_clusters), dtype=torch.float32, device=device)
         self.is_first = torch.empty(n_clusters, dtype=torch.int32, device=device)
+        # how many of each _SCAN centroids in a row are first: tells where a column lies without a launch of its own
+        self.firsts = torch.empty(-(-n_clusters // _SCAN.value), dtype=torch.int32, device=device)
         self.original = torch.empty(n_clusters, dtype=torch.int32, device=device)
         self.n_columns = torch.empty(1, dtype=torch.int32, device=device)
         self.bounds = torch.empty(3, dtype=torch.float32, device=device)
@@ -59,11 +61,12 @@ class CentroidSpace:
         size = padded(max(d, self.width))
         shape = {"P": size, "num_warps": warps(size)}
         last = len(self.heads) - 1
-        _fingerprint[(k,)](centroids, self.hashes, self.heads, self.norms, k, d, last, **shape)
-        _first_of_equals[(k,)](centroids, self.hashes, self.heads, self.is_first, d, last, **shape)
-        _columns[(1,)](self.is_first, self.original, self.n_columns, self.norms, self.bounds, k, num_warps=4)
+        _fingerprint[(k,)](centroids, self.hashes, self.heads, self.norms, self.firsts, k, d, last, **shape)
+        _first_of_equals[(k,)](centroids, self.hashes, self.heads, self.is_first, self.firsts, d, last, **shape)
         _write_columns[(k,)](
-            *(centroids, self.original, self.n_columns, self.halves, self.heads, d, self.width, self.tile, k, last),
+            *(centroids, self.is_first, self.firsts, self.norms, self.heads),
+            *(self.original, self.n_columns, self.bounds, self.halves),
+            *(k, last, d, self.width, self.tile),
             SWIZZLED=self.tile > 0,
             **shape,
         )
@@ -82,9 +85,13 @@ def _bucket(fingerprint, last):
 
 
 @triton.jit(do_not_specialize=["n_clusters", "last"])
-def _fingerprint(centroids_ptr, hashes_ptr, heads_ptr, norms_ptr, n_clusters, n_features, last, P: tl.constexpr):
+def _fingerprint(
+    centroids_ptr, hashes_ptr, heads_ptr, norms_ptr, firsts_ptr, n_clusters, n_features, last, P: tl.constexpr
+):
     """A hash of the bits of each centroid with its bucket, and the lengths that the bounds are made of."""
     k = tl.program_id(0).to(tl.int64)
+    if k < tl.cdiv(n_clusters, _SCAN):
+        tl.store(firsts_ptr + k, 0)
     feature = tl.arange(0, P)
     values = tl.load(centroids_ptr + k * n_features + feature, mask=feature < n_features, other=0.0)
     bits = values.to(tl.int32, bitcast=True).to(tl.int64)
@@ -100,7 +107,7 @@ def _fingerprint(centroids_ptr, hashes_ptr, heads_ptr, norms_ptr, n_clusters, n_
 
 
 @triton.jit(do_not_specialize=["last"])
-def _first_of_equals(centroids_ptr, hashes_ptr, heads_ptr, is_first_ptr, n_features, last, P: tl.constexpr):
+def _first_of_equals(centroids_ptr, hashes_ptr, heads_ptr, is_first_ptr, firsts_ptr, n_features, last, P: tl.constexpr):
     """1 where no earlier centroid has the same bits. An earlier one with the same hash is compared in full.
 
     Equal centroids share a bucket, so the first of a bucket is it at once; one behind the first by chance looks
@@ -120,53 +127,73 @@ def _first_of_equals(centroids_ptr, hashes_ptr, heads_ptr, is_first_ptr, n_featu
     ours = tl.load(centroids_ptr + k.to(tl.int64) * n_features + feature, mask=mask, other=0.0)
     theirs = tl.load(centroids_ptr + twin.to(tl.int64) * n_features + feature, mask=mask, other=0.0)
     differing = tl.sum((ours != theirs).to(tl.int32))
-    tl.store(is_first_ptr + k, ((twin == k) | (differing > 0)).to(tl.int32))
+    is_first = ((twin == k) | (differing > 0)).to(tl.int32)
+    tl.store(is_first_ptr + k, is_first)
+    tl.atomic_add(firsts_ptr + k // _SCAN, is_first, sem="relaxed")
 
 
-@triton.jit(do_not_specialize=["n_clusters"])
-def _columns(is_first_ptr, original_ptr, n_columns_ptr, norms_ptr, bounds_ptr, n_clusters):
-    """One program: the distinct centroids in order, and the maxima of the lengths."""
-    found = 0
+@triton.jit
+def _write_bounds(norms_ptr, bounds_ptr, n_clusters):
+    """The maxima of the lengths over all centroids."""
     rho, longest, longest_half = 0.0, 0.0, 0.0
     for start in range(0, n_clusters, _SCAN):
         k = start + tl.arange(0, _SCAN)
         inside = k < n_clusters
-        first = tl.load(is_first_ptr + k, mask=inside, other=0)
-        at = found + tl.cumsum(first, axis=0) - 1
-        tl.store(original_ptr + at, k, mask=first > 0)
-        found += tl.sum(first)
         rho = tl.maximum(rho, tl.max(tl.load(norms_ptr + k, mask=inside, other=0.0)))
         longest = tl.maximum(longest, tl.max(tl.load(norms_ptr + n_clusters + k, mask=inside, other=0.0)))
         halves = tl.load(norms_ptr + 2 * n_clusters + k, mask=inside, other=0.0)
         longest_half = tl.maximum(longest_half, tl.max(halves))
-    tl.store(n_columns_ptr, found)
     tl.store(bounds_ptr, rho)
     tl.store(bounds_ptr + 1, longest)
     tl.store(bounds_ptr + 2, longest_half)
 
 
+@triton.jit
+def _firsts_before(is_first_ptr, firsts_ptr, k):
+    """How many centroids before this one are the first of their equals."""
+    found = 0
+    for start in range(0, k // _SCAN, 64):
+        block = start + tl.arange(0, 64)
+        found += tl.sum(tl.load(firsts_ptr + block, mask=block < k // _SCAN, other=0))
+    other = k // _SCAN * _SCAN + tl.arange(0, _SCAN)
+    return found + tl.sum(tl.load(is_first_ptr + other, mask=other < k, other=0))
+
+
 @triton.jit(do_not_specialize=["n_clusters", "last"])
 def _write_columns(
     centroids_ptr,
+    is_first_ptr,
+    firsts_ptr,
+    norms_ptr,
+    heads_ptr,
     original_ptr,
     n_columns_ptr,
+    bounds_ptr,
     halves_ptr,
-    heads_ptr,
+    n_clusters,
+    last,
     n_features,
     width,
     tile,
-    n_clusters,
-    last,
     P: tl.constexpr,
     SWIZZLED: tl.constexpr,
 ):
-    """The fp16 copy of one column; and buckets are emptied for the next pass: K programs reach all of them."""
-    column = tl.program_id(0)
-    bucket = column * 32 + tl.arange(0, 32)
+    """The distinct centroids in order, each with its fp16 copy; their number and the bounds.
+
+    Buckets are emptied for the next pass: K programs reach the 16 x padded(K) of them.
+    """
+    k = tl.program_id(0)
+    bucket = k * 32 + tl.arange(0, 32)
     tl.store(heads_ptr + bucket, tl.zeros((32,), tl.int32) + n_clusters, mask=bucket <= last)
-    if column < tl.load(n_columns_ptr):
+    is_first = tl.load(is_first_ptr + k)
+    column = _firsts_before(is_first_ptr, firsts_ptr, k)
+    if k == n_clusters - 1:
+        tl.store(n_columns_ptr, column + is_first)
+        _write_bounds(norms_ptr, bounds_ptr, n_clusters)
+    if is_first > 0:
+        tl.store(original_ptr + column, k)
         feature = tl.arange(0, P)
-        k = tl.load(original_ptr + column).to(tl.int64)
-        values = tl.load(centroids_ptr + k * n_features + feature, mask=feature < n_features, other=0.0)
+        source = centroids_ptr + k.to(tl.int64) * n_features + feature
+        values = tl.load(source, mask=feature < n_features, other=0.0)
         target = halves_ptr + place(column.to(tl.int64), feature, width, tile, SWIZZLED)
         tl.store(target, values.to(tl.float16), mask=feature < width)

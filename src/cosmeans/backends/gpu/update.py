@@ -193,5 +193,5 @@ class UpdateSpace:
             *(self.own, self.chords, self.moved, places.lost, sums.count, total, changed, settled),
             *(places.figures, places.turn, k, padded(k) // 2),
             PLACES=n_places,
-            num_warps=8,
+            num_warps=2 if k <= _FOLD.value else 8,  # reductions within few warps take less time
         )
