@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cosmeans import sphere
-from cosmeans.contracts import Backend, Group, Loan, Observer, Recorder, RowSource
+from cosmeans.contracts import Backend, Group, Observer, Recorder, RowSource
 from cosmeans.data import NO_LABEL, ClusterSums, Work
 from cosmeans.options import FitOptions
 from cosmeans.relocate import relocate
@@ -100,9 +100,9 @@ class _Epoch:
 class _Run:
     """What one fit works with, and what it has so far.
 
-    loan    from a backend that plays epochs back; None: the fit works on memory of its own
-    latest  the epoch launched last
-    ending  a pass now ends whatever is requested
+    recorder  the backend, if it lends the place where this fit works and plays its epochs back
+    latest    the epoch launched last
+    ending    a pass now ends whatever is requested
     """
 
     rows: RowSource
@@ -110,30 +110,31 @@ class _Run:
     group: Group
     observer: Observer
     state: _State
-    loan: Loan | None = None
+    recorder: Recorder | None = None
     latest: _Epoch | None = None
     ending: bool = False
 
     @classmethod
     def start(cls, rows: RowSource, centroids: Tensor, backend: Backend, group: Group, observer: Observer) -> _Run:
         backend.begin(rows)
-        loan = backend.lend(rows, centroids) if isinstance(backend, Recorder) and group.alone else None
+        recorder = backend if isinstance(backend, Recorder) and group.alone else None
+        loan = recorder.lend(rows, centroids) if recorder else None
         if loan is None:
             return cls(rows, backend, group, observer, _State.start(rows, centroids))
-        return cls(loan.rows, backend, group, observer, _State(loan.labels, loan.sums), loan)
+        return cls(loan.rows, backend, group, observer, _State(loan.labels, loan.sums), recorder)
 
     def lasting(self, values: Tensor) -> Tensor:
         """Values that stay when the place lent serves another fit."""
-        return values if self.loan is None else values.clone()
+        return values if self.recorder is None else values.clone()
 
     def launch(self, centroids: Tensor) -> _Epoch | None:
         """One pass and the update after it; None if a stop was requested before its last batch."""
         if self.observer.stop_requested and not self.ending:
             return None
-        if self.loan is not None and isinstance(self.backend, Recorder):
-            outcome = self.backend.repeat(self.work, centroids, self.observer)
-        else:
+        if self.recorder is None:
             outcome = self.work(centroids)
+        else:
+            outcome = self.recorder.repeat(self.work, centroids, self.observer)
         self.state.under = None if outcome is None else centroids
         self.latest = None if outcome is None else _Epoch(centroids, outcome)
         return self.latest
