@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import cProfile
 import gc
+import itertools
 import json
 import pstats
 import statistics
@@ -41,7 +42,7 @@ def proofs(n: int = 1_000_000, d: int = 768, k: int = 1000) -> None:
     labels = torch.empty(n, dtype=torch.int32, device="cuda")
     for result in (fit(x, x[:k].clone(), GpuBackend(), epochs) for epochs in (1, 2, 5, 10)):
         backend.screen(batch, backend.prepare(result.centroids), labels)
-        crowded, pairs = backend._settle_space(n).doubtful.counts.tolist()
+        crowded, pairs = backend._desk.settling(n).doubtful.counts.tolist()
         record("proofs", n=n, d=d, k=k, epochs=len(result.history), again=crowded, pairs=pairs)
 
 
@@ -209,17 +210,30 @@ def flash_tutorial() -> None:
     flash([(1_000_000, 768, 1000)])
 
 
-def small() -> None:
-    """A small fit, whose limit is the starting of kernels, and where one begins: reading lengths of rows."""
-    x = unit_rows(32_000, 128)
-    c = x[:256].clone()
-    inspecting = wall(lambda: MemoryRows(x, squared_norms=GpuBackend().squared_norms))
-    ms = wall(lambda: fit(x, c, GpuBackend(), 10), 15)
-    longer = wall(lambda: fit(x, c, GpuBackend(), 20), 15)
-    loop = wall(lambda: torch_loop(x.half(), c.half(), 10), 15)
-    record(
-        "small fit", n=32_000, d=128, k=256, epochs=10, ms=ms, twenty_epochs=longer, inspecting=inspecting, loop=loop
-    )
+def inspected(x: Tensor) -> MemoryRows:
+    backend = GpuBackend()
+    return MemoryRows(x, squared_norms=backend.squared_norms, lengths=backend.lengths)
+
+
+def small(n: int = 32_000, d: int = 128, k: int = 256) -> None:
+    """A small fit, whose limit is the starting of kernels: after idling, and many in a row over different rows."""
+    sets = [unit_rows(n, d, seed) for seed in range(5)]
+    x, c = sets[0], sets[0][:k].clone()
+    turn = itertools.cycle(sets)
+    one = torch.zeros(1, device="cuda")
+    times = {
+        "ms": lambda: fit(x, c, GpuBackend(), 10),
+        "twenty_epochs": lambda: fit(x, c, GpuBackend(), 20),
+        "inspecting": lambda: inspected(x),
+        "loop": lambda: torch_loop(x.half(), c.half(), 10),
+        "waking": one.item,  # what the machine takes to answer at all after idling
+    }
+    for run in times.values():
+        run(), run()
+    found = {name: wall(run, 15) for name, run in times.items()}
+    many = wall(lambda: fit(next(turn), c, GpuBackend(), 10), 40, 0.0)
+    many_loops = wall(lambda: torch_loop(next(turn).half(), c.half(), 10), 40, 0.0)
+    record("small fit", n=n, d=d, k=k, epochs=10, **found, in_a_row=many, loops_in_a_row=many_loops)
 
 
 def memory() -> None:

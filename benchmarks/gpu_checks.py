@@ -15,6 +15,7 @@ from torch import Tensor
 from cosmeans import KMeans, lloyd, sphere
 from cosmeans.backends.gpu import backend as gpu_backend
 from cosmeans.backends.gpu.backend import GpuBackend
+from cosmeans.backends.gpu.desk import clear_desks
 from cosmeans.backends.gpu.memory import MemoryPlan
 from cosmeans.backends.reference import ReferenceBackend
 from cosmeans.contracts import Backend
@@ -36,7 +37,8 @@ def unit_rows(n: int, d: int, seed: int = 0, dtype: torch.dtype = torch.float32)
 
 def fit(x: Tensor, centroids: Tensor, backend: Backend, epochs: int, **options: Any) -> FitResult:
     weights, size = options.pop("sample_weight", None), options.pop("batch_size", None)
-    rows = MemoryRows(x, squared_norms=backend.squared_norms, sample_weight=weights, batch_size=size)
+    inspect = {"squared_norms": backend.squared_norms, "lengths": backend.lengths}
+    rows = MemoryRows(x, **inspect, sample_weight=weights, batch_size=size)
     settings = FitOptions(n_clusters=len(centroids), epochs=epochs, **options)
     return lloyd.fit(rows, centroids, settings, backend, Alone(), Silent())
 
@@ -97,12 +99,13 @@ def _way(screen: str, *, recorded: bool = False, parts: int = 0, batch_size: int
     def run(x: Tensor, centroids: Tensor, epochs: int, options: dict[str, Any]) -> str:
         backend, planned = GpuBackend(screen=screen), gpu_backend.plan_memory
         if parts:
+            clear_desks()  # they have room for all rows
             gpu_backend.plan_memory = lambda n, *_: MemoryPlan(False, min(n, parts), 0)
         try:
             bits = digest(fit(x, centroids, backend, epochs, batch_size=batch_size, **options))
         finally:
             gpu_backend.plan_memory = planned
-        if recorded and not backend._desk.recordings:
+        if recorded and not backend._desk.recording:
             return "not recorded"
         del backend
         gc.collect()  # its memory waits for the next fit of this kind

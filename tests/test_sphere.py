@@ -267,3 +267,15 @@ def test_the_bound_certifies_no_wrong_label_and_a_few_hundredths_of_it_would():
     rows, centroids = near_ties(20_000, 64, 64, 1e-4)
     assert wrongly_certified(rows, centroids, 1.0) == 0
     assert 0 < wrongly_certified(rows, centroids, 0.03) < wrongly_certified(rows, centroids, 0.01)
+
+
+@pytest.mark.parametrize("value", [1.0 + 2.0**-20, 1.0 - 2.0**-20, 1.0 + 2.0**-19, 0.0, np.nan, np.inf, 4.0])
+def test_lengths_say_what_divisors_say(value):
+    squared = tensor(np.array([1.0, value, 1.0]))
+    found, by = sphere.lengths(squared), sphere.divisors(squared)
+
+    assert found.usable is bool(np.isfinite(value) and value > 0)
+    assert sphere.all_unit(squared) is bool(abs(value - 1.0) <= 2.0**-20)
+    assert (found.divisors is None) is bool((by == 1.0).all())
+    if found.divisors is not None:
+        assert same_bits(found.divisors, by.numpy())

@@ -11,6 +11,7 @@ rows      batches hold raw rows; what they mean is `sphere.unit_rows(batch.rows,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from cosmeans.data import Assignment, Batch, ClusterSums
 from cosmeans.result import Iteration
-from cosmeans.sphere import Outcome
+from cosmeans.sphere import Lengths, Outcome
 
 
 class RowSource(Protocol):
@@ -66,10 +67,14 @@ class Backend(Protocol):
     name: str
     device: torch.device
     lookahead: int
-    """Epochs that may be queued before the figures of an earlier one are read: 0, or 1 where reading waits."""
+    """Epochs that may be queued beyond the one whose figures are read next: 0 where reading waits for nothing."""
 
     def squared_norms(self, rows: Tensor) -> Tensor:
         """`sphere.squared_norms`, (B,) float64."""
+        ...
+
+    def lengths(self, squared: Tensor) -> Lengths:
+        """`sphere.lengths` of what `squared_norms` gave."""
         ...
 
     def begin(self, rows: RowSource) -> None:
@@ -107,22 +112,31 @@ class Backend(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Loan:
+    """Where a fit works, lent by a backend: the rows there, labels (N,) int32 that are all -1, and sums that are 0.
+
+    The next fit may get the same memory: what shall last is copied.
+    """
+
+    rows: RowSource
+    labels: Tensor
+    sums: ClusterSums
+
+
 @runtime_checkable
 class Recorder(Protocol):
     """A backend that can play an epoch back: starting each piece of work anew costs more than a small fit's work."""
 
-    def repeat(
-        self,
-        work: Callable[[Tensor], Outcome | None],
-        centroids: Tensor,
-        observer: Observer,
-        memory: tuple[Tensor, ...],
-    ) -> Outcome | None:
-        """work(centroids), or the same played back.
+    def lend(self, rows: RowSource, centroids: Tensor) -> Loan | None:
+        """A place for the fit begun last, whose centroids are like these. None: it works where its rows lie."""
+        ...
 
-        `work` is one epoch of the fit begun last: it reads nothing from the device and decides nothing by values.
-        `memory` is what it works on beside the rows, labels (N,) first. An epoch played back tells the observer of
-        its rows at once.
+    def repeat(self, work: Callable[[Tensor], Outcome | None], centroids: Tensor, observer: Observer) -> Outcome | None:
+        """work(centroids), or the same played back; `work` is one epoch at the place lent last.
+
+        It reads nothing from the device and decides nothing by values. An epoch played back tells the observer of
+        its rows at once. Its outcome stays for as long as `lookahead` more epochs and a few are played.
         """
         ...
 

@@ -238,6 +238,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         return MemoryRows(
             tensor,
             squared_norms=backend.squared_norms,
+            lengths=backend.lengths,
             batch_size=self.batch_size,
             sample_weight=sample_weight,
             zero_rows=self.zero_rows,

@@ -162,10 +162,12 @@ def read_centroids(values: Any, shape: tuple[int, int | None], name: str, device
             "Pass one centroid per cluster, with as many features as the rows."
         )
     squared = sphere.squared_norms(centroids)
-    for bad, what in ((~torch.isfinite(squared), "contains NaN or infinity"), (squared == 0, "is zero")):
-        if bool(bad.any()):
-            raise InputError(f"{name}: centroid {int(bad.to(torch.int8).argmax())} {what}; it needs a direction.")
-    return sphere.unit_rows(centroids, sphere.divisors(squared))
+    found = sphere.lengths(squared)
+    if not found.usable:
+        for bad, what in ((~torch.isfinite(squared), "contains NaN or infinity"), (squared == 0, "is zero")):
+            if bool(bad.any()):
+                raise InputError(f"{name}: centroid {int(bad.to(torch.int8).argmax())} {what}; it needs a direction.")
+    return sphere.unit_rows(centroids, found.divisors)
 
 
 def check_device(values: Any, name: str, device: torch.device) -> None:

@@ -32,37 +32,37 @@ def fit(
     """Iterate from these centroids until they stand still, or tol, or epochs; labels belong to what is returned.
 
     A pure function of rows, centroids, epochs, tol and empty_clusters: everything else is speed. A backend that
-    looks ahead has the next epoch queued before the figures of this one are read; if they end the fit or move a
+    looks ahead has the next epochs queued before the figures of this one are read; if they end the fit or move a
     cluster, what ran ahead is dropped.
     """
-    backend.begin(rows)
-    run = _Run(rows, backend, group, observer, _State.start(rows, centroids))
+    run = _Run.start(rows, centroids, backend, group, observer)
     centroids, history, stop = _iterate(run, centroids, options)
     if run.state.under is not centroids:
         observer.epoch(len(history) + 1, 0)
-    similarity = run.end(centroids)
-    return FitResult(centroids, run.state.labels, group.sum(run.state.sums).count, similarity, history, stop)
+    last = run.end(centroids)
+    labels, counts = run.lasting(run.state.labels), run.lasting(group.sum(run.state.sums).count)
+    return FitResult(run.lasting(centroids), labels, counts, last.read().similarity, history, stop)
 
 
 def improve(
     rows: RowSource, centroids: Tensor, options: FitOptions, backend: Backend, group: Group, observer: Observer
 ) -> Tensor:
     """The centroids that `fit` would return, without the pass that labels the rows under them."""
-    backend.begin(rows)
-    run = _Run(rows, backend, group, observer, _State.start(rows, centroids))
-    return _iterate(run, centroids, options)[0]
+    run = _Run.start(rows, centroids, backend, group, observer)
+    return run.lasting(_iterate(run, centroids, options)[0])
 
 
 def _iterate(run: _Run, centroids: Tensor, options: FitOptions) -> tuple[Tensor, History, StopReason]:
-    """Epochs until one of them is the last."""
+    """Epochs until one of them is the last. The pass that labels the rows in the end is like one more epoch."""
     history = History()
     stop: StopReason | None = None
     ahead: deque[_Epoch] = deque()
+    depth = run.backend.lookahead
     started = time.perf_counter()
     while stop is None:
         start = ahead[-1].outcome.update.centroids if ahead else centroids
-        while len(ahead) <= run.backend.lookahead and len(history) + len(ahead) < options.epochs:
-            run.observer.epoch(len(history) + len(ahead) + 1, options.epochs)
+        while len(ahead) <= depth and (number := len(history) + len(ahead) + 1) <= options.epochs + 1:
+            run.observer.epoch(number, options.epochs if number <= options.epochs else 0)
             epoch = run.launch(start)
             if epoch is None:
                 break
@@ -75,6 +75,8 @@ def _iterate(run: _Run, centroids: Tensor, options: FitOptions) -> tuple[Tensor,
         new, figures, moved = _finish(epoch, run, options)
         if moved:
             ahead.clear()
+        # clusters that move once tend to move again, and what ran ahead is lost each time
+        depth = 0 if moved else min(depth + 1, run.backend.lookahead)
         seconds = time.perf_counter() - started
         started += seconds
         history.iterations.append(_iteration(figures, epoch.outcome.work, len(centroids), moved, seconds))
@@ -96,43 +98,62 @@ class _Epoch:
 
 @dataclass(slots=True)
 class _Run:
-    """What one fit works with, and what it has so far. `ending`: a pass now ends whatever is requested."""
+    """What one fit works with, and what it has so far.
+
+    recorder  the backend, if it lends the place where this fit works and plays its epochs back
+    latest    the epoch launched last
+    ending    a pass now ends whatever is requested
+    """
 
     rows: RowSource
     backend: Backend
     group: Group
     observer: Observer
     state: _State
+    recorder: Recorder | None = None
+    latest: _Epoch | None = None
     ending: bool = False
+
+    @classmethod
+    def start(cls, rows: RowSource, centroids: Tensor, backend: Backend, group: Group, observer: Observer) -> _Run:
+        backend.begin(rows)
+        recorder = backend if isinstance(backend, Recorder) and group.alone else None
+        loan = recorder.lend(rows, centroids) if recorder else None
+        if loan is None:
+            return cls(rows, backend, group, observer, _State.start(rows, centroids))
+        return cls(loan.rows, backend, group, observer, _State(loan.labels, loan.sums), recorder)
+
+    def lasting(self, values: Tensor) -> Tensor:
+        """Values that stay when the place lent serves another fit."""
+        return values if self.recorder is None else values.clone()
 
     def launch(self, centroids: Tensor) -> _Epoch | None:
         """One pass and the update after it; None if a stop was requested before its last batch."""
         if self.observer.stop_requested and not self.ending:
             return None
-        if isinstance(self.backend, Recorder) and self.group.alone:
-            memory = (self.state.labels, self.state.sums.direction, self.state.sums.count)
-            outcome = self.backend.repeat(self.work, centroids, self.observer, memory)
-        else:
+        if self.recorder is None:
             outcome = self.work(centroids)
+        else:
+            outcome = self.recorder.repeat(self.work, centroids, self.observer)
         self.state.under = None if outcome is None else centroids
-        return None if outcome is None else _Epoch(centroids, outcome)
+        self.latest = None if outcome is None else _Epoch(centroids, outcome)
+        return self.latest
 
     def work(self, centroids: Tensor) -> Outcome | None:
         counts = sweep(self.rows, centroids, self.state, self.backend, self.observer, self.ending)
         if counts is None:
             return None
-        return replace(self._update(centroids, counts.changed, counts.settled), work=counts.work)
-
-    def end(self, centroids: Tensor) -> float:
-        """Labels and sums under these centroids, with one more pass unless they are at hand; the mean similarity."""
-        self.ending = True
-        epoch = None if self.state.under is centroids else self.launch(centroids)
-        outcome = epoch.outcome if epoch else self._update(centroids, 0, 0)
-        return outcome.read().similarity
-
-    def _update(self, centroids: Tensor, changed: int | Tensor, settled: int | Tensor) -> Outcome:
         sums = self.group.sum(self.state.sums)
-        return self.backend.update(sums, centroids, self.rows.total, changed, settled)
+        outcome = self.backend.update(sums, centroids, self.rows.total, counts.changed, counts.settled)
+        return replace(outcome, work=counts.work)
+
+    def end(self, centroids: Tensor) -> Outcome:
+        """Labels and sums under these centroids, with one more pass unless they are at hand, and its outcome."""
+        self.ending = True
+        at_hand = self.latest if self.state.under is centroids else None
+        epoch = at_hand or self.launch(centroids)
+        assert epoch is not None  # it ends whatever is requested
+        return epoch.outcome
 
 
 def _finish(epoch: _Epoch, run: _Run, options: FitOptions) -> tuple[Tensor, Figures, int]:
@@ -182,7 +203,7 @@ def score(
     """Labels (N,) int32 and mean similarity of rows under these centroids (rule 6), in one pass."""
     run = _Run(rows, backend, group, observer, _State.start(rows, centroids))
     observer.epoch(1, 0)
-    return run.state.labels, run.end(centroids)
+    return run.state.labels, run.end(centroids).read().similarity
 
 
 def predict(rows: RowSource, centroids: Tensor, backend: Backend, observer: Observer) -> Tensor:

@@ -54,17 +54,39 @@ def squared_norms(rows: Tensor) -> Tensor:
     return tree_sum(wide * wide)
 
 
+def usable(squared: Tensor) -> Tensor:
+    """Whether a row of this squared length has a direction: it is neither zero nor NaN nor infinite."""
+    return (squared > 0) & (squared < torch.inf)
+
+
 def divisors(squared: Tensor) -> Tensor:
     """What rule 1 divides by: the length, or 1 within the tolerance, for zero rows and for bad rows."""
-    usable = torch.isfinite(squared) & (squared > 0)
+    good = usable(squared)
     near_unit = (squared - 1.0).abs() <= UNIT_TOLERANCE
-    one = torch.ones((), dtype=torch.float64, device=squared.device)
-    return torch.where(usable & ~near_unit, sqrt(torch.where(usable, squared, one)), one)
+    return torch.where(good & ~near_unit, sqrt(torch.where(good, squared, 1.0)), 1.0)
 
 
 def all_unit(squared: Tensor) -> bool:
-    """Whether rule 1 takes every row as it lies; one number is read from the device. NaN and infinity: no."""
-    return bool(((squared - 1.0).abs() <= UNIT_TOLERANCE).all())
+    """Whether rule 1 takes every row as it lies; the device is asked once. NaN and infinity: no."""
+    least, largest = torch.stack(torch.aminmax(squared)).tolist()
+    return bool(least >= 1.0 - UNIT_TOLERANCE and largest <= 1.0 + UNIT_TOLERANCE)
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """What rule 1 finds in a batch. divisors (B,) float64, None: all are 1; usable: every row has a direction."""
+
+    divisors: Tensor | None
+    usable: bool
+
+
+def lengths(squared: Tensor) -> Lengths:
+    """From the squared lengths of the rows; a device is asked twice at most."""
+    if all_unit(squared):
+        return Lengths(None, True)
+    found = divisors(squared)
+    scaled, all_usable = torch.stack(((found != 1.0).any(), usable(squared).all())).tolist()
+    return Lengths(found if scaled else None, bool(all_usable))
 
 
 def unit_rows(rows: Tensor, norms: Tensor | None) -> Tensor:

@@ -136,5 +136,5 @@ def start_key(n_clusters: int, n_features: int, init: Any, given: Tensor | None,
     Arrays count by content, callables and RandomStates by identity (which pickling keeps).
     """
     if given is not None:
-        init = hashlib.sha256(given.cpu().numpy().tobytes()).hexdigest()
+        init = hashlib.sha256(given.cpu().reshape(-1).numpy().data).hexdigest()
     return (n_clusters, n_features, init, random_state)

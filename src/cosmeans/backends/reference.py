@@ -27,6 +27,9 @@ class ReferenceBackend:
     def squared_norms(self, rows: Tensor) -> Tensor:
         return sphere.squared_norms(rows)
 
+    def lengths(self, squared: Tensor) -> sphere.Lengths:
+        return sphere.lengths(squared)
+
     def begin(self, rows: RowSource) -> None:
         """Keeps nothing."""
 

@@ -39,6 +39,7 @@ class MemoryRows:
     """N rows of one tensor. Rows of unit length are neither copied nor changed; others keep 8 bytes a row.
 
     squared_norms  the backend's function: one pass finds lengths, zero rows, NaN and infinity (rule 1)
+    lengths        the backend's function: what these numbers mean
     zero_rows      "warn" | "skip" | "error"
     nonfinite      "error" | "skip"
     progress       called with (rows inspected, N)
@@ -49,6 +50,7 @@ class MemoryRows:
         rows: Tensor,
         *,
         squared_norms: Callable[[Tensor], Tensor],
+        lengths: Callable[[Tensor], sphere.Lengths] = sphere.lengths,
         batch_size: int | None = None,
         sample_weight: Any = None,
         zero_rows: str = "warn",
@@ -68,7 +70,7 @@ class MemoryRows:
         self.weights = None if weights is None else weights.to(self.device)
         self.norms: Tensor | None = None
         self.keep: Tensor | None = None
-        self._inspect(squared_norms, zero_rows, nonfinite, progress)
+        self._inspect(squared_norms, lengths, zero_rows, nonfinite, progress)
         self.total = _total(self.masses(), self.keep, self.n_rows, self.scale)
 
     def batches(self) -> Iterator[Batch]:
@@ -115,6 +117,7 @@ class MemoryRows:
     def _inspect(
         self,
         squared_norms: Callable[[Tensor], Tensor],
+        lengths: Callable[[Tensor], sphere.Lengths],
         zero_rows: str,
         nonfinite: str,
         progress: Callable[[int, int], None] | None,
@@ -123,25 +126,25 @@ class MemoryRows:
         bad, zero = _Left(), _Left()
         for batch in self.batches():
             squared = squared_norms(batch.rows)
-            if not sphere.all_unit(squared):
-                self._note(batch, squared, bad, zero, nonfinite)
+            self._note(batch, squared, lengths(squared), bad, zero, nonfinite)
             if progress is not None:
                 progress(batch.start + len(batch), self.n_rows)
         _report(bad, zero, zero_rows, self.n_rows)
 
-    def _note(self, batch: Batch, squared: Tensor, bad: _Left, zero: _Left, nonfinite: str) -> None:
+    def _note(
+        self, batch: Batch, squared: Tensor, found: sphere.Lengths, bad: _Left, zero: _Left, nonfinite: str
+    ) -> None:
         """Keep the lengths of a batch's rows, and leave out those without direction."""
-        finite, nonzero = torch.isfinite(squared), squared != 0
-        norms = sphere.divisors(squared)
-        if bool((norms != 1.0).any()):
+        if found.divisors is not None and len(batch) == self.n_rows:
+            self.norms = found.divisors
+        elif found.divisors is not None:
             if self.norms is None:
                 self.norms = torch.ones(self.n_rows, dtype=torch.float64, device=self.device)
-            self.norms[batch.span] = norms
-        usable = finite & nonzero
-        if bool(usable.all()):
+            self.norms[batch.span] = found.divisors
+        if found.usable:
             return
-        bad.add(~finite, batch.start)
-        zero.add(~nonzero, batch.start)
+        bad.add(~torch.isfinite(squared), batch.start)
+        zero.add(squared == 0, batch.start)
         if nonfinite == "error" and bad.count:
             raise InputError(
                 f"Row {bad.first} contains NaN or infinity (beyond float32's 3.4e38 is infinity). Remove such "
@@ -149,7 +152,7 @@ class MemoryRows:
             )
         if self.keep is None:
             self.keep = torch.ones(self.n_rows, dtype=torch.bool, device=self.device)
-        self.keep[batch.span] = usable
+        self.keep[batch.span] = sphere.usable(squared)
 
 
 class SampledRows:

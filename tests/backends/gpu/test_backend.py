@@ -148,3 +148,24 @@ def test_kernels_start_on_the_device_of_the_backend(monkeypatch: pytest.MonkeyPa
     backend.squared_norms(directions(3, 4))
 
     assert entered == [1]
+
+
+@pytest.mark.parametrize("case", ["unit", "scaled", "zero", "NaN", "infinite", "all of them"])
+def test_lengths_are_those_of_the_reference(case: str) -> None:
+    squared = torch.ones(1500, dtype=torch.float64)
+    squared[7] = 1.0 + 2.0**-20
+    for place, (name, value) in enumerate(
+        {"scaled": 3.7, "zero": 0.0, "NaN": float("nan"), "infinite": 1e99 * 1e300}.items()
+    ):
+        if case in (name, "all of them"):
+            squared[1200 + place] = value
+
+    found, expected = GpuBackend("cpu").lengths(squared), sphere.lengths(squared)
+
+    assert found.usable is expected.usable
+    assert (found.divisors is None) is (expected.divisors is None)
+    assert (found.divisors is None) is (case not in ("scaled", "all of them"))
+    assert found.usable is (case in ("unit", "scaled"))
+    if expected.divisors is not None:
+        assert torch.equal(found.divisors, expected.divisors)
+        assert torch.equal(found.divisors, sphere.divisors(squared))

@@ -78,7 +78,19 @@ def ranking(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     parts = [(HERE / "hopper_on_cpu.h").read_text(), hopper.source(shape).split('extern "C" __global__')[0]]
     (folder / "ranking.cc").write_text("\n".join([*parts, (HERE / "hopper_on_cpu.cc").read_text()]))
     built = subprocess.run(
-        [compiler, "-std=c++20", "-O2", "-fwrapv", "-shared", "-fPIC", "-pthread", "-w", "-o", "ranking.so", "ranking.cc"],
+        [
+            compiler,
+            "-std=c++20",
+            "-O2",
+            "-fwrapv",
+            "-shared",
+            "-fPIC",
+            "-pthread",
+            "-w",
+            "-o",
+            "ranking.so",
+            "ranking.cc",
+        ],
         cwd=folder,
         capture_output=True,
         text=True,

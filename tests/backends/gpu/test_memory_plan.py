@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cosmeans import lloyd, sphere
 from cosmeans.backends.gpu import backend as gpu_backend
-from cosmeans.backends.gpu import memory
+from cosmeans.backends.gpu import desk, memory
 from cosmeans.backends.gpu.backend import GpuBackend
 from cosmeans.backends.gpu.memory import MemoryPlan, plan_memory, rows_in_turn, upload
 from cosmeans.backends.reference import ReferenceBackend
@@ -150,8 +150,8 @@ def test_labels_without_a_fit_are_found_in_parts(in_parts: int) -> None:
 
 def test_memory_is_not_made_anew_for_the_last_part(in_parts: int, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
-    space = gpu_backend.SettleSpace
-    monkeypatch.setattr(gpu_backend, "SettleSpace", lambda n, device: made.append(n) or space(n, device))
+    space = desk.SettleSpace
+    monkeypatch.setattr(desk, "SettleSpace", lambda n, device: made.append(n) or space(n, device))
 
     fit(directions(75, 20), sphere.normalise(directions(9, 20, 1)), a_backend())
 

@@ -1,47 +1,200 @@
-"""Working memory that waits for the next small fit, and the recordings that lie in it."""
+"""Epochs played back, with a stand-in for the CUDA graph that does the work anew: places, turns and desks are real."""
 
 from __future__ import annotations
 
-import torch
+import gc
+from collections.abc import Callable
+from typing import Any
 
+import pytest
+import torch
+from torch import Tensor
+
+from cosmeans import lloyd, sphere
+from cosmeans.backends.gpu import desk as desks
 from cosmeans.backends.gpu import record
 from cosmeans.backends.gpu.backend import GpuBackend
-from cosmeans.backends.gpu.record import Desk, Plan, leave_desk, take_desk
+from cosmeans.backends.gpu.record import Plan
+from cosmeans.backends.reference import ReferenceBackend
+from cosmeans.group import Alone
+from cosmeans.options import FitOptions
 from cosmeans.progress import Silent
+from cosmeans.result import FitResult, Iteration, StopReason
 from cosmeans.rows.memory import MemoryRows
 from cosmeans.sphere import squared_norms
 
 
-def test_memory_of_another_shape_takes_recordings_with_it() -> None:
-    desk = Desk()
-    first = desk.get("sums", (3,), lambda: [1])
-    desk.recordings["an epoch"] = object()  # type: ignore[assignment]
+class Tape:
+    """In place of `record.Graph`: the work of the fit that goes on now, done anew whenever it is played."""
 
-    assert desk.get("sums", (3,), lambda: [2]) is first
-    assert desk.get("labels", (5,), lambda: [3]) == [3]
-    assert "an epoch" in desk.recordings
-    assert desk.get("sums", (4,), lambda: [4]) == [4]
-    assert not desk.recordings
+    backend: GpuBackend | None = None
+    work: Callable[[Tensor], Any]
+    played = 0
+
+    def __init__(self, work: Callable[[], Any], device: torch.device) -> None:
+        self.lays_out = getattr(work, "__name__", "") == "_lay_out"
+        self.outcome = sphere.Outcome(None, lambda: None)  # type: ignore[arg-type]
+
+    def play(self) -> None:
+        backend = Tape.backend
+        Tape.played += 1
+        if self.lays_out:
+            backend._lay_out()
+            return
+        backend._places = backend._standing.places
+        Tape.work(backend._places.start)
+        backend._places = None
 
 
-def test_a_desk_belongs_to_one_fit_at_a_time(monkeypatch) -> None:
-    monkeypatch.setattr(record, "_waiting", {})
-    first = take_desk("a kind")
+class Moment:
+    """In place of a CUDA event."""
 
-    assert take_desk("a kind") is not first
-    leave_desk("a kind", first)
-    assert take_desk("another kind") is not first
-    assert take_desk("a kind") is first
+    def record(self) -> None: ...
+
+    def synchronize(self) -> None: ...
 
 
-def test_the_desk_unused_for_longest_gives_way(monkeypatch) -> None:
-    monkeypatch.setattr(record, "_waiting", {})
-    desks = [Desk() for _ in range(6)]
-    for kind, desk in enumerate(desks):
-        leave_desk(kind, desk)
+@pytest.fixture
+def recording(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record, "can_record", lambda device: True)
+    monkeypatch.setattr(record, "Graph", Tape)
+    monkeypatch.setattr(record, "Event", Moment)
+    monkeypatch.setattr(record, "STARTED", set())
+    monkeypatch.setattr(desks, "_waiting", {})
+    monkeypatch.setattr(Tape, "played", 0)
+    repeat = GpuBackend.repeat
 
-    assert take_desk(1) is not desks[1]
-    assert take_desk(2) is desks[2]
+    def noting(self: GpuBackend, work: Callable[[Tensor], Any], *rest: Any) -> Any:
+        Tape.work = work
+        return repeat(self, work, *rest)
+
+    monkeypatch.setattr(GpuBackend, "repeat", noting)
+
+
+def fit(x: Tensor, centroids: Tensor, backend: Any, observer: Silent | None = None, **options: Any) -> FitResult:
+    rows = MemoryRows(x, squared_norms=backend.squared_norms, zero_rows="skip")
+    settings = FitOptions(n_clusters=len(centroids), **{"epochs": 9, **options})
+    Tape.backend, backend._programs = backend, 1  # few programs: the interpreter is slow
+    result = lloyd.fit(rows, centroids, settings, backend, Alone(), observer or Silent())
+    Tape.backend, Tape.work = None, None
+    gc.collect()
+    return result
+
+
+def directions(n: int, d: int, seed: int = 0) -> Tensor:
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
+
+
+REPEATED = torch.cat([directions(5, 6), directions(5, 6), directions(90, 6, 1)])  # so that first centroids are equal
+CASES: dict[str, tuple[Tensor, int, dict[str, Any]]] = {
+    "to the last epoch": (directions(130, 12), 8, {}),
+    "a fixed point": (directions(60, 5), 4, {"epochs": 30}),
+    "tol": (directions(100, 12), 7, {"tol": 0.2}),
+    "clusters that move": (REPEATED, 9, {}),
+    "clusters that stay": (REPEATED, 9, {"empty_clusters": "keep"}),
+    "one epoch": (directions(50, 3), 3, {"epochs": 1}),
+    "rows without direction": (directions(90, 4) * (torch.arange(90) % 9 > 0)[:, None], 6, {}),
+}
+
+
+@pytest.mark.usefixtures("recording")
+@pytest.mark.parametrize("case", CASES)
+def test_fits_played_back_are_those_of_the_reference(case: str) -> None:
+    x, k, options = CASES[case]
+    first = sphere.normalise(x[1 : k + 1].clone())
+    expected = fit(x, first, ReferenceBackend(), **options)
+
+    # started one by one and then recorded; then played from the first epoch on
+    results = [fit(x, first, GpuBackend("cpu"), **options) for _ in range(2)]
+
+    assert Tape.played > 0
+    assert len(desks._waiting) == 1
+    assert any(i.moved for i in expected.history) is (case == "clusters that move")
+    for found in results:
+        assert torch.equal(found.labels, expected.labels)
+        assert torch.equal(found.centroids, expected.centroids)
+        assert torch.equal(found.counts, expected.counts)
+        assert found.similarity == expected.similarity
+        assert found.history.similarities == expected.history.similarities
+        assert found.stop_reason is expected.stop_reason
+        assert [i.moved for i in found.history] == [i.moved for i in expected.history]
+
+
+@pytest.mark.usefixtures("recording")
+def test_a_desk_serves_other_rows_and_results_stay() -> None:
+    first = sphere.normalise(directions(5, 8, 9))
+    inputs = [directions(70, 8, seed) for seed in range(3)]
+    found = [fit(x, first, GpuBackend("cpu"), epochs=3) for x in inputs]
+
+    assert len(desks._waiting) == 1
+    for x, result in zip(inputs, found, strict=True):
+        expected = fit(x, first, ReferenceBackend(), epochs=3)
+        assert torch.equal(result.labels, expected.labels)
+        assert torch.equal(result.centroids, expected.centroids)
+        assert torch.equal(result.counts, expected.counts)
+
+
+@pytest.mark.usefixtures("recording")
+def test_one_backend_runs_fits_of_several_kinds() -> None:
+    x, backend = directions(70, 8), GpuBackend("cpu")
+    for k in (5, 9, 5):
+        first = sphere.normalise(x[:k].clone())
+
+        found, expected = (fit(x, first, b, epochs=3) for b in (backend, ReferenceBackend()))
+
+        assert torch.equal(found.labels, expected.labels)
+
+
+@pytest.mark.usefixtures("recording")
+def test_rows_too_many_for_a_desk_that_waits_are_recorded_where_they_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record, "_DESK_BYTES", 0)
+    x = directions(70, 8)
+    first = sphere.normalise(x[:5].clone())
+    backend = GpuBackend("cpu")
+
+    found = fit(x, first, backend)
+
+    assert backend._plan is not None
+    assert backend._plan.batch.rows.data_ptr() == x.data_ptr()
+    assert Tape.played > 0
+    assert not desks._waiting
+    assert torch.equal(found.labels, fit(x, first, ReferenceBackend()).labels)
+
+
+@pytest.mark.usefixtures("recording")
+def test_large_fits_are_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record, "_LARGE", 0)
+    x = directions(50, 8)
+
+    fit(x, sphere.normalise(x[:5].clone()), GpuBackend("cpu"))
+
+    assert Tape.played == 0
+
+
+class _StopsAfter(Silent):
+    """Requests a stop when so many epochs have ended."""
+
+    def __init__(self, epochs: int) -> None:
+        super().__init__()
+        self._left = epochs
+
+    def iteration(self, iteration: Iteration) -> None:
+        self._left -= 1
+        self.stop_requested = self._left <= 0
+
+
+@pytest.mark.usefixtures("recording")
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_an_interrupted_fit_has_labels_under_its_centroids(epochs: int) -> None:
+    x = directions(160, 16)
+    first = sphere.normalise(x[:9].clone())
+    for _ in range(2):
+        found = fit(x, first, GpuBackend("cpu"), _StopsAfter(epochs))
+        expected = fit(x, first, ReferenceBackend(), epochs=len(found.history))
+
+        assert found.stop_reason is StopReason.INTERRUPTED
+        assert torch.equal(found.centroids, expected.centroids)
+        assert torch.equal(found.labels, expected.labels)
 
 
 def test_rows_gathered_anew_for_every_pass_are_not_recorded() -> None:
@@ -55,25 +208,8 @@ def test_rows_gathered_anew_for_every_pass_are_not_recorded() -> None:
 
 def test_a_fit_without_a_gpu_is_not_recorded() -> None:
     rows = MemoryRows(torch.eye(4), squared_norms=squared_norms)
-    memory = (torch.zeros(4), torch.zeros(2, 4), torch.zeros(2))
 
-    plan = Plan.of(rows, memory, torch.eye(4)[:2], True)
-
-    assert plan.kind is None
-    assert not plan.may_record
-    assert plan.is_for(rows, memory)
-
-
-def test_memory_for_more_rows_serves_fewer() -> None:
-    desk = Desk()
-    first = desk.room("list", 7, (3,), lambda: [7])
-    desk.recordings["an epoch"] = object()  # type: ignore[assignment]
-
-    assert desk.room("list", 5, (3,), lambda: [5]) is first
-    assert "an epoch" in desk.recordings
-    assert desk.room("list", 8, (3,), lambda: [8]) == [8]
-    assert desk.room("list", 8, (4,), lambda: [9]) == [9]
-    assert not desk.recordings
+    assert Plan.of(rows, torch.eye(4)[:2], True) is None
 
 
 class _Halfway:
@@ -82,12 +218,14 @@ class _Halfway:
     whole = False
 
 
-def test_an_epoch_stopped_while_it_is_recorded_is_not_kept(monkeypatch) -> None:
-    backend, x = GpuBackend("cpu"), torch.eye(4)
-    memory = (torch.zeros(4), torch.zeros(2, 4), torch.zeros(2))
-    backend._plan = Plan(None, memory[0], kind=("a kind",), key=("a key",))
-    monkeypatch.setattr(record, "STARTED", {("a kind",)})
+@pytest.mark.usefixtures("recording")
+def test_an_epoch_stopped_while_it_is_recorded_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend, x = GpuBackend("cpu"), sphere.normalise(directions(20, 4))
+    rows = MemoryRows(x, squared_norms=squared_norms)
+    backend.begin(rows)
+    backend.lend(rows, x[:2])
+    record.STARTED.add(backend._plan.kind)
     monkeypatch.setattr(backend, "_recorded", lambda *_: _Halfway())
 
-    assert backend.repeat(lambda _: None, x[:2], Silent(), memory) is None
-    assert not backend._desk.recordings
+    assert backend.repeat(lambda _: None, x[:2], Silent()) is None
+    assert backend._desk.recording is None

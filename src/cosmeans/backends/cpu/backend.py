@@ -38,6 +38,9 @@ class CpuBackend:
         spread(kernels.squared_norms, float32_rows(rows), out.numpy(), size=len(out))
         return out
 
+    def lengths(self, squared: Tensor) -> sphere.Lengths:
+        return sphere.lengths(squared)
+
     def begin(self, rows: RowSource) -> None:
         self._strategies.begin(rows)
 

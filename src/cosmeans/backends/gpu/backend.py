@@ -11,24 +11,28 @@ import sys
 import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Concatenate, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
-from cosmeans.backends.gpu import hopper, scores
-from cosmeans.backends.gpu.accumulate import MoveSpace, accumulate
+from cosmeans.backends.gpu import hopper, record, scores
+from cosmeans.backends.gpu.accumulate import accumulate
 from cosmeans.backends.gpu.assign import accumulation_error, screen
-from cosmeans.backends.gpu.centroids import CentroidSpace, Quantised, UpdateSpace
+from cosmeans.backends.gpu.centroids import CentroidSpace, Quantised
+from cosmeans.backends.gpu.desk import Desk, clear_desks, leave_desk, take_desk
+from cosmeans.backends.gpu.lengths import lengths
 from cosmeans.backends.gpu.memory import MemoryPlan, free_bytes, plan_memory, rows_in_turn
-from cosmeans.backends.gpu.record import Desk, Places, Plan, Recording, Work, leave_desk, take_desk
+from cosmeans.backends.gpu.record import Plan, Recording, Standing, Work
 from cosmeans.backends.gpu.rows import Copy, copy_rows, dense, dense_batch, parts, squared_norms
-from cosmeans.backends.gpu.settle import SettleSpace, settle
+from cosmeans.backends.gpu.settle import settle
 from cosmeans.backends.gpu.tiles import Tile, describe, tile_for
-from cosmeans.contracts import Observer, RowSource
+from cosmeans.backends.gpu.update import Places
+from cosmeans.contracts import Loan, Observer, RowSource
 from cosmeans.data import Assignment, Batch, ClusterSums
-from cosmeans.errors import BackendUnavailableError
-from cosmeans.sphere import Outcome
+from cosmeans.errors import BackendUnavailableError, DeviceMemoryError
+from cosmeans.sphere import Figures, Lengths, Outcome, Update
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -58,21 +62,23 @@ class GpuBackend:
     """Screens in fp16, proves most labels, settles the rest; sums in int64."""
 
     name = "gpu"
-    lookahead = 1
 
     def __init__(self, device: torch.device | str = "cuda", screen: str = "auto") -> None:
         """screen: "portable", "hopper", or "auto": the fastest that runs here."""
         self.device = torch.device(device)
         self._index = _index(self.device)
         self._wanted = screen
-        self._hopper: bool | None = None  # known with the number of clusters
+        self._hopper: bool | None = None  # known with the shape of the centroids
         self._chip, shared, self._programs = describe(self.device)
         self._tile: Tile = tile_for(self._chip, shared)
         self._rows: RowSource | None = None
         self._memory: MemoryPlan | None = None  # of the rows of the fit
         self._resident: Copy | None = None
-        self._desk = Desk()
-        self._plan: Plan | None = None
+        self.lookahead = 1
+        self._desk = Desk(self.device)
+        self._leave: weakref.finalize[..., GpuBackend] | None = None  # leaves the desk, as the backend's end does
+        self._plan: Plan | None = None  # of the fit that works at the desk
+        self._standing: Standing | None = None
         self._places: Places | None = None  # where an epoch that is being recorded leaves its outcome
 
     def current(self) -> AbstractContextManager[object]:
@@ -82,6 +88,10 @@ class GpuBackend:
     @_there
     def squared_norms(self, rows: Tensor) -> Tensor:
         return squared_norms(dense(rows))
+
+    @_there
+    def lengths(self, squared: Tensor) -> Lengths:
+        return lengths(squared)
 
     def begin(self, rows: RowSource) -> None:
         """The fp16 copy of all rows is made with the next centroids, once per source."""
@@ -95,68 +105,110 @@ class GpuBackend:
         return self._ready(*centroids.shape).quantise(centroids)
 
     def _ready(self, k: int, d: int) -> CentroidSpace:
-        """Choose the screen, make the fp16 copy of the rows and the memory for centroids, if not done yet."""
-        if self._hopper is None:
-            self._hopper = self._choose_screen(k, d)
+        """Make the fp16 copy of the rows and the memory for centroids, if not done yet."""
+        shape = self._shape(k, d)
         if self._rows is not None and self._memory is None:
             n = self._rows.n_rows
-            self._memory = plan_memory(n, d, k, self._room(), self.device)
+            self._memory = self._planned(n, d, k)
             if self._memory.resident:
-                self._resident = self._desk.get("resident", (n, d), lambda: self._empty(n, d, k))
+                self._resident = self._desk.resident(n, d, shape.rows if shape else 0)
                 for batch in self._rows.batches():
                     copy_rows(batch, self._resident, batch.start)
-        tile = hopper.shape_for(k, d).columns if self._hopper else 0
-        make = lambda: CentroidSpace(k, d, tile, self.device)  # noqa: E731
-        space: CentroidSpace = self._desk.get("centroids", (k, d), make)
-        return space
+        return self._desk.centroids(k, d, shape.columns if shape else 0)
+
+    def _planned(self, n: int, d: int, k: int) -> MemoryPlan:
+        """Desks that wait for other fits give way to rows that don't fit beside them."""
+        try:
+            plan = plan_memory(n, d, k, self._room(), self.device)
+        except DeviceMemoryError:
+            plan = None
+        if plan is not None and plan.resident:
+            return plan
+        clear_desks()
+        return plan_memory(n, d, k, self._room(), self.device)
 
     @_there
-    def repeat(self, work: Work, centroids: Tensor, observer: Observer, memory: tuple[Tensor, ...]) -> Outcome | None:
-        """`contracts.Recorder`: fits of one batch a pass are recorded once their kernels are loaded."""
-        if self._plan is None or not self._plan.is_for(self._rows, memory):
-            self._plan = self._planned(centroids, memory)
-        plan = self._plan
-        recording = self._desk.recordings.get(plan.key)
-        if recording is not None:
-            observer.batch(len(plan.labels))
-        elif plan.may_record:
-            recording = self._recorded(work, centroids)
+    def lend(self, rows: RowSource, centroids: Tensor) -> Loan | None:
+        """`contracts.Recorder`: a small fit works at a desk where all memory of its epochs is made."""
+        (k, d), n = centroids.shape, rows.n_rows
+        shape = self._shape(k, d)
+        plan = Plan.of(rows, centroids, shape is not None)
+        if plan is not None or self._plan is not None:
+            self._give_back()
+        if plan is None:
+            return None
+        if plan.waits:
+            self._desk = take_desk(plan.kind, self.device)
+            self._leave = weakref.finalize(self, leave_desk, plan.kind, self._desk)
+            self._leave.atexit = False
+            plan = replace(plan, batch=record.copied(plan.batch, self._desk))
+        desk = self._desk
+        # a desk with a recording has all its memory
+        self._memory = self._planned(n, d, k) if desk.recording is None else MemoryPlan(True, n, 0)
+        if not self._memory.resident:
+            return None
+        self._plan, self._resident, self.lookahead = (
+            plan,
+            desk.resident(n, d, shape.rows if shape else 0),
+            record.LOOKAHEAD,
+        )
+        stand = lambda: Standing.empty(n, k, d, rows.scale, self.device)  # noqa: E731
+        self._standing = standing = desk.get("standing", (), stand)
+        if desk.recording is None:
+            self._ready(k, d), desk.settling(n), desk.labels(n), desk.moves(n, k), desk.updates(k)
+            desk.number(float(rows.total), torch.float64)
+            self._lay_out()
+        else:
+            desk.recording.begin()
+        return Loan(record.lying_at(rows, plan.batch), standing.labels, standing.sums)
+
+    def _give_back(self) -> None:
+        """The desk goes to others, and what this backend knows of it is forgotten."""
+        if self._leave is not None:
+            self._leave()
+        self._leave, self._plan, self._standing = None, None, None
+        self._desk, self._memory, self._resident, self.lookahead = Desk(self.device), None, None, 1
+
+    def _lay_out(self) -> None:
+        """What a fit at the desk begins with."""
+        assert self._plan is not None
+        assert self._standing is not None
+        assert self._resident is not None
+        self._standing.clear()
+        copy_rows(self._plan.batch, self._resident, 0)
+
+    @_there
+    def repeat(self, work: Work, centroids: Tensor, observer: Observer) -> Outcome | None:
+        """`contracts.Recorder`: epochs are recorded once their kernels are loaded."""
+        assert self._plan is not None  # a fit at a desk
+        desk, kind = self._desk, self._plan.kind
+        if desk.recording is not None:
+            observer.batch(len(self._plan.batch))
+        elif kind in record.STARTED:
+            recording = self._recorded(work)
             if not recording.whole:
                 return None
-            self._desk.recordings = {plan.key: recording}
-        if recording is not None:
-            return recording.play(centroids)
+            desk.recording = recording
+        if desk.recording is not None:
+            return desk.recording.play(centroids)
         outcome = work(centroids)
-        if plan.kind is not None and outcome is not None:
-            plan.ran()
+        if outcome is not None:
+            record.STARTED.add(kind)
         return outcome
 
-    def _planned(self, centroids: Tensor, memory: tuple[Tensor, ...]) -> Plan:
-        """The plan of a fit that begins, at a desk where all memory of its epochs is made."""
-        if self._rows is None:
-            return Plan(None, memory[0])
-        (k, d), n = centroids.shape, self._rows.n_rows
-        if self._hopper is None:
-            self._hopper = self._choose_screen(k, d)
-        plan = Plan.of(self._rows, memory, centroids, self._hopper)
-        if plan.kind is not None:
-            if plan.small and self._memory is None:
-                self._desk = take_desk(plan.kind)
-                weakref.finalize(self, leave_desk, plan.kind, self._desk).atexit = False
-            self._ready(k, d)
-            self._number(float(self._rows.total), torch.float64)
-            part = self._at_once(n, d)
-            self._settle_space(part), self._labels(n), self._moves(n, k), self._update_space(k)
-            if self._resident is None:
-                self._copy_of(part, d, k)
-        return plan
-
-    def _recorded(self, work: Work, centroids: Tensor) -> Recording:
-        self._places = Places.empty(centroids)
+    def _recorded(self, work: Work) -> Recording:
+        assert self._standing is not None
+        self._places = self._standing.places
         try:
-            return Recording(work, centroids, self._places)
+            return Recording(self._lay_out, work, self._standing)
         finally:
             self._places = None
+
+    def _shape(self, n_clusters: int, n_features: int) -> hopper.Shape | None:
+        """How the Hopper screen is cut for these centroids; None: the portable one runs."""
+        if self._hopper is None:
+            self._hopper = self._choose_screen(n_clusters, n_features)
+        return hopper.shape_for(n_clusters, n_features) if self._hopper else None
 
     def _choose_screen(self, n_clusters: int, n_features: int) -> bool:
         """Whether the Hopper screen runs; without it on a Hopper GPU one line says why."""
@@ -176,7 +228,7 @@ class GpuBackend:
 
     @_there
     def assign(self, batch: Batch, prepared: Quantised, before: Tensor) -> Assignment:
-        labels, settled = self._labels(len(batch)), None
+        labels, settled = self._desk.labels(len(batch)), None
         for part in parts(dense_batch(batch), self._at_once(*batch.rows.shape)):
             number = self._assign(part, prepared, labels[part.start - batch.start :][: len(part)])
             number = self._own(number, len(part))
@@ -186,7 +238,7 @@ class GpuBackend:
     def _assign(self, batch: Batch, prepared: Quantised, labels: Tensor) -> Tensor:
         """Write the labels of one part; returns how many rows were settled."""
         copy, start, acc = self.screen(batch, prepared, labels)
-        space = self._settle_space(len(batch))
+        space = self._desk.settling(len(batch))
         settle(
             *(space, copy, start, batch, prepared, labels),
             accumulation=acc,
@@ -197,20 +249,20 @@ class GpuBackend:
 
     def screen(self, batch: Batch, prepared: Quantised, labels: Tensor) -> tuple[Copy, int, float]:
         """Write preliminary labels and list the rows that lack proof; returns what settling needs to know."""
-        doubtful = self._settle_space(len(batch)).doubtful
-        (k, d), acc = prepared.centroids.shape, accumulation_error(batch.rows.shape[1], self.device)
-        copy, start = self._copy(batch, k)
+        doubtful, shape = self._desk.settling(len(batch)).doubtful, self._shape(*prepared.centroids.shape)
+        acc = accumulation_error(batch.rows.shape[1], self.device)
+        copy, start = self._copy(batch, shape.rows if shape else 0)
         doubtful.counts.zero_()
         task = (copy, start, prepared, labels, doubtful, acc)
-        if self._hopper:
-            hopper.screen(hopper.shape_for(k, d), *task, self._programs)
+        if shape is not None:
+            hopper.screen(shape, *task, self._programs)
         else:
             screen(*task, self._tile)
         return copy, start, acc
 
     @_there
     def accumulate(self, batch: Batch, before: Tensor, after: Tensor, into: ClusterSums) -> Tensor:
-        space = self._moves(len(batch), len(into.count))
+        space = self._desk.moves(len(batch), len(into.count))
         accumulate(dense_batch(batch), before, after, into, space, self._programs)
         return self._own(space.n_changed, len(batch))
 
@@ -222,14 +274,15 @@ class GpuBackend:
     def update(
         self, sums: ClusterSums, previous: Tensor, total: int, changed: int | Tensor, settled: int | Tensor
     ) -> Outcome:
-        space = self._update_space(len(previous))
-        places = self._places or Places.empty(previous)
-        space.update(
-            *(sums.direction, sums.count, previous, self._number(float(total), torch.float64)),
-            *(self._number(changed, torch.int32), self._number(settled, torch.int32)),
-            *(places.centroids, places.lost, places.figures),
+        places = self._places or Places.one(previous)
+        self._desk.updates(len(previous)).update(
+            *(sums, previous, self._desk.number(float(total), torch.float64)),
+            *(self._desk.number(changed, torch.int32), self._desk.number(settled, torch.int32), places),
         )
-        return places.unread() if self._places else places.outcome()
+        update = Update(places.centroids[0], places.lost[0])
+        if self._places is not None:  # there are no figures yet
+            return Outcome(update, lambda: Figures.of(places.figures[0].tolist()))
+        return Outcome(update, record.read_behind(places.figures[0]))
 
     @_there
     def scores(self, batch: Batch, centroids: Tensor, labels: Tensor) -> Tensor:
@@ -243,21 +296,13 @@ class GpuBackend:
     def improve(self, batch: Batch, centroid: Tensor, best: Tensor) -> None:
         scores.improve(dense_batch(batch), centroid, best)
 
-    def _copy(self, batch: Batch, k: int) -> tuple[Copy, int]:
+    def _copy(self, batch: Batch, tile: int) -> tuple[Copy, int]:
         """The copy that holds the batch, and where in it the batch starts."""
         if self._resident is not None:
             return self._resident, batch.start
-        copy = self._copy_of(len(batch), batch.rows.shape[1], k)
+        copy = self._desk.part(len(batch), batch.rows.shape[1], tile)
         copy_rows(batch, copy, 0)
         return copy, 0
-
-    def _copy_of(self, n: int, d: int, k: int) -> Copy:
-        copy: Copy = self._desk.room("copy", n, (d,), lambda: self._empty(n, d, k))
-        return copy
-
-    def _empty(self, n: int, d: int, k: int) -> Copy:
-        tile = hopper.shape_for(k, d).rows if self._hopper else 0
-        return Copy.empty(n, d, tile, integers=False, device=self.device)
 
     def _at_once(self, n: int, d: int) -> int:
         """How many of n rows are labelled at once."""
@@ -265,29 +310,3 @@ class GpuBackend:
 
     def _room(self) -> int:
         return free_bytes(self.device)
-
-    def _settle_space(self, n: int) -> SettleSpace:
-        space: SettleSpace = self._desk.room("settle", n, (), lambda: SettleSpace(n, self.device))
-        return space
-
-    def _labels(self, n: int) -> Tensor:
-        make = lambda: torch.empty(n, dtype=torch.int32, device=self.device)  # noqa: E731
-        labels: Tensor = self._desk.room("labels", n, (), make)
-        return labels[:n]
-
-    def _moves(self, n: int, k: int) -> MoveSpace:
-        space: MoveSpace = self._desk.room("moves", n, (k,), lambda: MoveSpace(n, k, self.device))
-        return space
-
-    def _update_space(self, k: int) -> UpdateSpace:
-        space: UpdateSpace = self._desk.get("update", (k,), lambda: UpdateSpace(k, self.device))
-        return space
-
-    def _number(self, value: float | Tensor, dtype: torch.dtype) -> Tensor:
-        """A number as device memory, made once."""
-        if isinstance(value, Tensor):
-            return value
-        number: Tensor = self._desk.get(
-            f"number {value} {dtype}", (), lambda: torch.full((1,), value, dtype=dtype, device=self.device)
-        )
-        return number

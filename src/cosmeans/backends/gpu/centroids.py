@@ -1,7 +1,4 @@
-"""Kernels over centroids: what the screen needs of them, and the update with the figures of an epoch.
-
-Meaning: `sphere.update`; equal centroids are screened once (docs/gpu.md, section 2).
-"""
+"""What the screen needs of the centroids: equal ones are screened once (docs/gpu.md, section 2)."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from cosmeans.backends.gpu.canonical import divisor, padded, place, tree_sum, unit, warps
+from cosmeans.backends.gpu.canonical import padded, place, warps
 from cosmeans.backends.gpu.rows import width_of
 
 _SCAN = tl.constexpr(1024)
@@ -23,9 +20,9 @@ class Quantised:
     """Centroids as the screen reads them. Equal centroids are one column, that of the first of them.
 
     centroids  (K, D) float32
-    values     flat float16 (or 8-bit codes: integers.py), `canonical.place` says what lies where
+    values     flat float16, `canonical.place` says what lies where
     original   (K,) int32: the centroid of each column; n_columns (1,) int32 of them count
-    bounds     (3,) float32: max ||c - cq||, max ||c||, max ||cq||, rounded up; of codes (4,), their unit behind them
+    bounds     (3,) float32: max ||c - cq||, max ||c||, max ||cq||, rounded up
     width      D rounded up to a multiple of 64; tile: centroids of one swizzled tile, 0: row-major
     """
 
@@ -48,9 +45,12 @@ class CentroidSpace:
         self.halves = torch.zeros(rows * self.width, dtype=torch.float16, device=device)
         self.hashes = torch.empty(n_clusters, dtype=torch.int64, device=device)
         # the first centroid of every bucket of hashes; so many buckets that few are shared by chance
-        self.heads = torch.empty(16 * padded(n_clusters), dtype=torch.int32, device=device)
+        heads = 16 * padded(n_clusters)
+        self.heads = torch.full((heads,), n_clusters, dtype=torch.int32, device=device)
         self.norms = torch.empty((3, n_clusters), dtype=torch.float32, device=device)
         self.is_first = torch.empty(n_clusters, dtype=torch.int32, device=device)
+        # how many of each _SCAN centroids in a row are first: tells where a column lies without a launch of its own
+        self.firsts = torch.empty(-(-n_clusters // _SCAN.value), dtype=torch.int32, device=device)
         self.original = torch.empty(n_clusters, dtype=torch.int32, device=device)
         self.n_columns = torch.empty(1, dtype=torch.int32, device=device)
         self.bounds = torch.empty(3, dtype=torch.float32, device=device)
@@ -61,12 +61,12 @@ class CentroidSpace:
         size = padded(max(d, self.width))
         shape = {"P": size, "num_warps": warps(size)}
         last = len(self.heads) - 1
-        self.heads.fill_(k)
-        _fingerprint[(k,)](centroids, self.hashes, self.heads, self.norms, k, d, last, **shape)
-        _first_of_equals[(k,)](centroids, self.hashes, self.heads, self.is_first, d, last, **shape)
-        _columns[(1,)](self.is_first, self.original, self.n_columns, self.norms, self.bounds, k, num_warps=4)
+        _fingerprint[(k,)](centroids, self.hashes, self.heads, self.norms, self.firsts, k, d, last, **shape)
+        _first_of_equals[(k,)](centroids, self.hashes, self.heads, self.is_first, self.firsts, d, last, **shape)
         _write_columns[(k,)](
-            *(centroids, self.original, self.n_columns, self.halves, d, self.width),
+            *(centroids, self.is_first, self.firsts, self.norms, self.heads),
+            *(self.original, self.n_columns, self.bounds, self.halves),
+            *(k, last, d, self.width),
             TILE=self.tile,
             **shape,
         )
@@ -85,9 +85,13 @@ def _bucket(fingerprint, last):
 
 
 @triton.jit(do_not_specialize=["n_clusters", "last"])
-def _fingerprint(centroids_ptr, hashes_ptr, heads_ptr, norms_ptr, n_clusters, n_features, last, P: tl.constexpr):
+def _fingerprint(
+    centroids_ptr, hashes_ptr, heads_ptr, norms_ptr, firsts_ptr, n_clusters, n_features, last, P: tl.constexpr
+):
     """A hash of the bits of each centroid with its bucket, and the lengths that the bounds are made of."""
     k = tl.program_id(0).to(tl.int64)
+    if k < tl.cdiv(n_clusters, _SCAN):
+        tl.store(firsts_ptr + k, 0)
     feature = tl.arange(0, P)
     values = tl.load(centroids_ptr + k * n_features + feature, mask=feature < n_features, other=0.0)
     bits = values.to(tl.int32, bitcast=True).to(tl.int64)
@@ -103,11 +107,11 @@ def _fingerprint(centroids_ptr, hashes_ptr, heads_ptr, norms_ptr, n_clusters, n_
 
 
 @triton.jit(do_not_specialize=["last"])
-def _first_of_equals(centroids_ptr, hashes_ptr, heads_ptr, is_first_ptr, n_features, last, P: tl.constexpr):
+def _first_of_equals(centroids_ptr, hashes_ptr, heads_ptr, is_first_ptr, firsts_ptr, n_features, last, P: tl.constexpr):
     """1 where no earlier centroid has the same bits. An earlier one with the same hash is compared in full.
 
     Equal centroids share a bucket, so the first of a bucket is it at once; one behind the first by chance looks
-    through all earlier hashes.
+    through all earlier hashes. So does one behind what an interrupted pass left in the bucket.
     """
     k = tl.program_id(0)
     own = tl.load(hashes_ptr + k)
@@ -123,158 +127,72 @@ def _first_of_equals(centroids_ptr, hashes_ptr, heads_ptr, is_first_ptr, n_featu
     ours = tl.load(centroids_ptr + k.to(tl.int64) * n_features + feature, mask=mask, other=0.0)
     theirs = tl.load(centroids_ptr + twin.to(tl.int64) * n_features + feature, mask=mask, other=0.0)
     differing = tl.sum((ours != theirs).to(tl.int32))
-    tl.store(is_first_ptr + k, ((twin == k) | (differing > 0)).to(tl.int32))
+    is_first = ((twin == k) | (differing > 0)).to(tl.int32)
+    tl.store(is_first_ptr + k, is_first)
+    tl.atomic_add(firsts_ptr + k // _SCAN, is_first, sem="relaxed")
 
 
-@triton.jit(do_not_specialize=["n_clusters"])
-def _columns(is_first_ptr, original_ptr, n_columns_ptr, norms_ptr, bounds_ptr, n_clusters):
-    """One program: the distinct centroids in order, and the maxima of the lengths."""
-    found = 0
+@triton.jit
+def _write_bounds(norms_ptr, bounds_ptr, n_clusters):
+    """The maxima of the lengths over all centroids."""
     rho, longest, longest_half = 0.0, 0.0, 0.0
     for start in range(0, n_clusters, _SCAN):
         k = start + tl.arange(0, _SCAN)
         inside = k < n_clusters
-        first = tl.load(is_first_ptr + k, mask=inside, other=0)
-        at = found + tl.cumsum(first, axis=0) - 1
-        tl.store(original_ptr + at, k, mask=first > 0)
-        found += tl.sum(first)
         rho = tl.maximum(rho, tl.max(tl.load(norms_ptr + k, mask=inside, other=0.0)))
         longest = tl.maximum(longest, tl.max(tl.load(norms_ptr + n_clusters + k, mask=inside, other=0.0)))
         halves = tl.load(norms_ptr + 2 * n_clusters + k, mask=inside, other=0.0)
         longest_half = tl.maximum(longest_half, tl.max(halves))
-    tl.store(n_columns_ptr, found)
     tl.store(bounds_ptr, rho)
     tl.store(bounds_ptr + 1, longest)
     tl.store(bounds_ptr + 2, longest_half)
 
 
 @triton.jit
+def _firsts_before(is_first_ptr, firsts_ptr, k):
+    """How many centroids before this one are the first of their equals."""
+    found = 0
+    for start in range(0, k // _SCAN, 64):
+        block = start + tl.arange(0, 64)
+        found += tl.sum(tl.load(firsts_ptr + block, mask=block < k // _SCAN, other=0))
+    other = k // _SCAN * _SCAN + tl.arange(0, _SCAN)
+    return found + tl.sum(tl.load(is_first_ptr + other, mask=other < k, other=0))
+
+
+@triton.jit(do_not_specialize=["n_clusters", "last"])
 def _write_columns(
     centroids_ptr,
+    is_first_ptr,
+    firsts_ptr,
+    norms_ptr,
+    heads_ptr,
     original_ptr,
     n_columns_ptr,
+    bounds_ptr,
     halves_ptr,
+    n_clusters,
+    last,
     n_features,
     width,
     P: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    column = tl.program_id(0)
-    if column < tl.load(n_columns_ptr):
+    """The distinct centroids in order, each with its fp16 copy; their number and the bounds.
+
+    Buckets are emptied for the next pass: K programs reach the 16 x padded(K) of them.
+    """
+    k = tl.program_id(0)
+    bucket = k * 32 + tl.arange(0, 32)
+    tl.store(heads_ptr + bucket, tl.zeros((32,), tl.int32) + n_clusters, mask=bucket <= last)
+    is_first = tl.load(is_first_ptr + k)
+    column = _firsts_before(is_first_ptr, firsts_ptr, k)
+    if k == n_clusters - 1:
+        tl.store(n_columns_ptr, column + is_first)
+        _write_bounds(norms_ptr, bounds_ptr, n_clusters)
+    if is_first > 0:
+        tl.store(original_ptr + column, k)
         feature = tl.arange(0, P)
-        k = tl.load(original_ptr + column).to(tl.int64)
-        values = tl.load(centroids_ptr + k * n_features + feature, mask=feature < n_features, other=0.0)
+        source = centroids_ptr + k.to(tl.int64) * n_features + feature
+        values = tl.load(source, mask=feature < n_features, other=0.0)
         target = halves_ptr + place(column.to(tl.int64), feature, width, TILE, False)
         tl.store(target, values.to(tl.float16), mask=feature < width)
-
-
-@triton.jit
-def _update(
-    direction_ptr, previous_ptr, updated_ptr, lost_ptr, own_ptr, chords_ptr, moved_ptr, n_features, P: tl.constexpr
-):
-    """Rule 5 for one cluster; `own` is its term of the similarity, `chords` its squared movement."""
-    k = tl.program_id(0).to(tl.int64)
-    feature = tl.arange(0, P)
-    mask = feature < n_features
-    direction = tl.load(direction_ptr + k * n_features + feature, mask=mask, other=0)
-    previous = tl.load(previous_ptr + k * n_features + feature, mask=mask, other=0.0)
-    sums = direction.to(tl.float64).to(tl.float32)
-    wide = sums.to(tl.float64)
-    norm = divisor(tree_sum(wide * wide, P))
-    lost = tl.sum((direction != 0).to(tl.int32)) == 0
-    updated = tl.where(lost, previous, unit(sums, norm))
-    tl.store(updated_ptr + k * n_features + feature, updated, mask=mask)
-    tl.store(lost_ptr + k, lost)
-    tl.store(own_ptr + k, tree_sum(wide * previous.to(tl.float64), P))
-    difference = (updated - previous).to(tl.float64)
-    tl.store(chords_ptr + k, tree_sum(difference * difference, P))
-    tl.store(moved_ptr + k, tl.sum((updated != previous).to(tl.int32)))
-
-
-_FOLD = tl.constexpr(512)
-
-
-@triton.jit(do_not_specialize=["n_clusters", "half"])
-def _figures(
-    own_ptr,
-    chords_ptr,
-    moved_ptr,
-    lost_ptr,
-    count_ptr,
-    total_ptr,
-    changed_ptr,
-    settled_ptr,
-    out_ptr,
-    n_clusters,
-    half,
-):
-    """One program: the figures of an epoch, in the order of `sphere.Figures`. Folds `own` in place (eq. 1)."""
-    lane = tl.arange(0, _FOLD)
-    while half >= _FOLD:
-        for start in range(0, half, _FOLD):
-            k = start + lane
-            partner = tl.load(own_ptr + half + k, mask=half + k < n_clusters, other=0.0)
-            tl.store(own_ptr + k, tl.load(own_ptr + k) + partner)
-        tl.debug_barrier()
-        half = half // 2
-    own = tree_sum(tl.load(own_ptr + lane, mask=lane < n_clusters, other=0.0), _FOLD)
-    zero = tl.full((), 0.0, tl.float64)
-    chord, squares, rows, largest, empty, lost, moved = zero, zero, zero, zero, 0, 0, 0
-    for start in range(0, n_clusters, _FOLD):
-        k = start + lane
-        inside = k < n_clusters
-        chord = tl.maximum(chord, tl.max(tl.load(chords_ptr + k, mask=inside, other=0.0)))
-        count = tl.load(count_ptr + k, mask=inside, other=0).to(tl.float64)
-        squares += tl.sum(count * count)
-        rows += tl.sum(count)
-        largest = tl.maximum(largest, tl.max(count))
-        empty += tl.sum((inside & (count == 0)).to(tl.int32))
-        lost += tl.sum(tl.load(lost_ptr + k, mask=inside, other=0).to(tl.int32))
-        moved += tl.sum(tl.load(moved_ptr + k, mask=inside, other=0))
-    tl.store(out_ptr, own / tl.load(total_ptr))
-    tl.store(out_ptr + 1, chord)
-    tl.store(out_ptr + 2, squares)
-    tl.store(out_ptr + 3, rows)
-    tl.store(out_ptr + 4, largest)
-    tl.store(out_ptr + 5, empty.to(tl.float64))
-    tl.store(out_ptr + 6, lost.to(tl.float64))
-    tl.store(out_ptr + 7, (moved > 0).to(tl.float64))
-    tl.store(out_ptr + 8, tl.load(changed_ptr).to(tl.float64))
-    tl.store(out_ptr + 9, tl.load(settled_ptr).to(tl.float64))
-
-
-class UpdateSpace:
-    """Memory for the update; made once per fit."""
-
-    def __init__(self, n_clusters: int, device: torch.device) -> None:
-        self.own = torch.empty(n_clusters, dtype=torch.float64, device=device)
-        self.chords = torch.empty_like(self.own)
-        self.moved = torch.empty(n_clusters, dtype=torch.int32, device=device)
-
-    def update(
-        self,
-        direction: Tensor,
-        count: Tensor,
-        previous: Tensor,
-        total: Tensor,
-        changed: Tensor,
-        settled: Tensor,
-        updated: Tensor,
-        lost: Tensor,
-        figures: Tensor,
-    ) -> None:
-        """Rule 5 into `updated` (K, D) and `lost` (K,), and the figures of the epoch into `figures`.
-
-        total (1,) float64; changed and settled (1,) int32 or int64
-        """
-        k, d = previous.shape
-        size = padded(d)
-        _update[(k,)](
-            *(direction, previous, updated, lost, self.own, self.chords, self.moved, d),
-            P=size,
-            num_warps=warps(size),
-        )
-        _figures[(1,)](
-            *(self.own, self.chords, self.moved, lost, count, total, changed, settled, figures, k, padded(k) // 2),
-            num_warps=8,
-        )

@@ -17,11 +17,11 @@ from cosmeans.errors import DeviceMemoryError
 # while batches are joined
 _OF_FIT = 4 + 20 + 4 + 16
 _OF_PART = 4 + 20 + 68  # a row labelled at once: its label, its places in the lists, its candidates
-_OF_CENTROIDS = 40  # an entry of the centroids: int64 sums, float16 columns, four generations and those recorded
+_OF_CENTROIDS = 40  # an entry of the centroids: int64 sums, float16 columns, and the generations alive at once
 _OF_CLUSTER = 192  # its lengths, hash and counts, and up to 32 buckets of four bytes
 _LEAST = 1 << 14  # rows labelled at once, below which starting kernels would take most of the time
 _MOST_IN_TURN = 1 << 20  # above which more rows at once save nothing
-_MARGIN = 256 << 20  # libraries, kernels and the allocator's rounding
+_MARGIN = 256 << 20  # libraries, kernels, the allocator's rounding; the rows and more of small fits at their desks
 _PIECE = 32 << 20
 
 

@@ -1,24 +1,26 @@
-"""An epoch recorded as a CUDA graph and played back: a small fit is otherwise bound by starting its kernels.
+"""Epochs recorded as a CUDA graph and played back: a small fit is otherwise bound by starting its kernels.
 
-What is recorded reads its centroids from one place and leaves centroids and figures in another, so each playing is
-between small copies. Recording allocates nothing: all memory is made before. So a recording is a list of kernels
-and addresses, and serves any fit of its kind whose rows, labels and sums lie at these addresses: `Desk` keeps the
-working memory of small fits, with what was recorded in it, for the next one.
+A recording is a list of kernels and addresses. So a small fit works at a *desk*, memory that waits for the next fit of
+its kind together with what was recorded in it: the rows are copied there, labels and sums lie there, and what shall
+last is copied out. Each epoch played takes its centroids from where the one before left them, and leaves its outcome
+in the next of a few places: the host starts it with one call.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.cuda import Event
 
-from cosmeans import sphere
+from cosmeans.backends.gpu.desk import Desk
+from cosmeans.backends.gpu.update import Places
 from cosmeans.contracts import RowSource
-from cosmeans.data import Batch
-from cosmeans.sphere import Outcome, Update
+from cosmeans.data import Batch, ClusterSums
+from cosmeans.sphere import Figures, Outcome, Update
 
 Work = Callable[[Tensor], Outcome | None]
 
@@ -26,164 +28,170 @@ Work = Callable[[Tensor], Outcome | None]
 # happen in a recording
 STARTED: set[object] = set()
 
-_LARGE = 2e11  # products in a pass: recording takes the host as long as a GPU takes for these, so it goes beside them
-_DESKS = 4  # kinds of fits whose working memory waits for the next one
-_DESK_BYTES = 64 << 20  # and at most so much for each
-
-_waiting: dict[object, Desk] = {}
-
-
-class Desk:
-    """Working memory by name, and the epochs recorded in it."""
-
-    def __init__(self) -> None:
-        self._made: dict[str, tuple[tuple[Any, ...], Any]] = {}
-        self.recordings: dict[object, Recording] = {}
-
-    def get(self, name: str, shape: tuple[object, ...], make: Callable[[], Any]) -> Any:
-        """What was made under this name, made anew if its shape is another one."""
-        if name in self._made and self._made[name][0] != shape:
-            self.recordings.clear()  # they use the memory that goes
-            del self._made[name]
-        if name not in self._made:
-            self._made[name] = (shape, make())
-        return self._made[name][1]
-
-    def room(self, name: str, n: int, kind: tuple[object, ...], make: Callable[[], Any]) -> Any:
-        """The same for n rows, or for more: the last rows of a pass are often fewer."""
-        shape, made = self._made.get(name, ((0,), None))
-        if made is not None and shape[1:] == kind and shape[0] >= n:
-            return made
-        return self.get(name, (n, *kind), make)
+LOOKAHEAD = 3  # epochs queued beyond the one that is read: enough that the device never waits for the host
+_PLACES = 8  # for outcomes: those ahead, the one that is read, the one before it, and some to spare
+_LARGE = 2e10  # products in a pass: a GPU takes longer for these than the host for starting their kernels one by one
+_DESK_BYTES = 128 << 20  # at a desk that waits for the next fit
 
 
-def take_desk(kind: object) -> Desk:
-    """A desk that a fit of this kind has left, or an empty one. Nobody else gets it until it is left again."""
-    return _waiting.pop(kind, None) or Desk()
-
-
-def leave_desk(kind: object, desk: Desk) -> None:
-    """For the next fit of this kind; the longest unused gives way."""
-    _waiting[kind] = desk
-    while len(_waiting) > _DESKS:
-        _waiting.pop(next(iter(_waiting)), None)
-
-
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """How the epochs of one fit are started.
+    """A fit whose epochs can be recorded.
 
-    kind  what decides which kernels they start; None: they can't be recorded
-    key   kind, and where everything lies that is not on the desk
+    kind   what decides which kernels they start with which numbers
+    batch  all rows of the source
+    waits  whether the desk is small enough to wait for the next fit; rows are copied to such a desk only
     """
 
-    rows: RowSource | None
-    labels: Tensor
-    kind: tuple[object, ...] | None = None
-    key: tuple[object, ...] = ()
-    passes: int = 0
-    small: bool = False
-    large: bool = False
+    kind: tuple[object, ...]
+    batch: Batch
+    waits: bool
 
     @classmethod
-    def of(cls, rows: RowSource, memory: tuple[Tensor, ...], centroids: Tensor, screen: object) -> Plan:
-        """memory: labels (N,), and the sums that the fit adds to. screen: which kernel and adder."""
+    def of(cls, rows: RowSource, centroids: Tensor, screen: object) -> Plan | None:
+        """None if recording can't be done or would not pay. screen: which kernel."""
+        n, (k, d) = rows.n_rows, centroids.shape
+        if not can_record(centroids.device) or n * d * k > _LARGE:
+            return None
         batch = _only_batch(rows)
-        if batch is None or centroids.device.type != "cuda" or torch.version.hip:
-            return cls(rows, memory[0])
-        (k, d), n = centroids.shape, len(batch)
+        if batch is None:
+            return None
         parts = (batch.rows, batch.norms, batch.keep, batch.weights)
         kinds = tuple(None if part is None else part.dtype for part in parts)
-        align = batch.rows.data_ptr() % 16
-        stream = torch.cuda.current_stream(centroids.device).cuda_stream
-        kind = (centroids.device, stream, n, k, d, screen, rows.scale, rows.total, batch.rows.stride(0), align, *kinds)
-        places = tuple(part.data_ptr() for part in (*parts, *memory) if part is not None)
-        small = n * (2 * d + 256) + k * (32 * d + 64) <= _DESK_BYTES
-        return cls(rows, memory[0], kind, (*kind, *places), small=small, large=n * d * k > _LARGE)
+        kind = (centroids.device, _stream(centroids.device), n, k, d, screen, rows.scale, rows.total, *kinds)
+        n_bytes = n * (d * (batch.rows.element_size() + 2) + 256) + k * (d * (32 + 5 * _PLACES) + 64)
+        return cls(kind, batch, n_bytes <= _DESK_BYTES)
 
-    def is_for(self, rows: RowSource | None, memory: tuple[Tensor, ...]) -> bool:
-        return self.rows is rows and self.labels is memory[0]
 
-    @property
-    def may_record(self) -> bool:
-        return self.kind in STARTED and (self.passes > 0 or not self.large)
+def can_record(device: torch.device) -> bool:
+    return device.type == "cuda" and not torch.version.hip
 
-    def ran(self) -> None:
-        STARTED.add(self.kind)
-        self.passes += 1
+
+def _stream(device: torch.device) -> int:
+    """Work on one stream is in order, so a desk serves the fits of one stream."""
+    return torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
 
 
 def _only_batch(rows: RowSource) -> Batch | None:
     """The batch that holds all rows, if there is such a one and it lies at the same place in every pass."""
     batch = next(iter(rows.batches()))
-    again = next(iter(rows.batches()))
-    same = len(batch) == rows.n_rows and batch.rows.data_ptr() == again.rows.data_ptr()
-    return batch if same and batch.rows.stride(1) == 1 else None
+    if len(batch) < rows.n_rows or batch.rows.stride(1) != 1:
+        return None
+    return batch if batch.rows.data_ptr() == next(iter(rows.batches())).rows.data_ptr() else None
 
 
-@dataclass(slots=True)
-class Places:
-    """Where a recorded epoch leaves its outcome: centroids (K, D), lost (K,), figures, all on the device."""
+def copied(batch: Batch, desk: Desk) -> Batch:
+    """The batch at the desk."""
+    rows = desk.copy("rows", batch.rows)
+    assert rows is not None
+    others = (desk.copy(name, getattr(batch, name)) for name in ("norms", "keep", "weights"))
+    return Batch(batch.start, rows, *others)
 
-    centroids: Tensor
-    lost: Tensor
-    figures: Tensor
+
+def lying_at(rows: RowSource, batch: Batch) -> RowSource:
+    """The same source, read from this batch."""
+    moved = copy.copy(rows)
+
+    def batches() -> Iterator[Batch]:
+        yield batch
+
+    moved.batches = batches  # type: ignore[method-assign]
+    return moved
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a fit at a desk begins with, and what its epochs work on: labels (N,), sums, and the places of outcomes."""
+
+    labels: Tensor
+    sums: ClusterSums
+    places: Places
+    numbers: Tensor  # all of the sums and the turn of the places, to be zeroed at once
 
     @classmethod
-    def empty(cls, like: Tensor) -> Places:
-        lost = torch.empty(len(like), dtype=torch.bool, device=like.device)
-        figures = torch.empty(len(sphere.Figures.names()), dtype=torch.float64, device=like.device)
-        return cls(torch.empty_like(like), lost, figures)
+    def empty(cls, n_rows: int, k: int, d: int, scale: int, device: torch.device) -> Standing:
+        numbers = torch.empty(k * d + k + 1, dtype=torch.int64, device=device)
+        sums = ClusterSums(numbers[: k * d].view(k, d), numbers[k * d : -1], scale)
+        labels = torch.empty(n_rows, dtype=torch.int32, device=device)
+        return cls(labels, sums, Places.in_turn(_PLACES, k, d, numbers[-1:]), numbers)
 
-    def outcome(self) -> Outcome:
-        """What lies here; the figures are copied out behind the work already queued."""
-        return Outcome(Update(self.centroids, self.lost), read_behind(self.figures))
-
-    def unread(self) -> Outcome:
-        """The outcome while it is being recorded: there are no figures yet."""
-        return Outcome(Update(self.centroids, self.lost), lambda: sphere.Figures.of(self.figures.tolist()))
-
-    def copy(self) -> Places:
-        return Places(self.centroids.clone(), self.lost.clone(), self.figures)
+    def clear(self) -> None:
+        """No row has a label, and no epoch has been played."""
+        self.labels.fill_(-1)
+        self.numbers.zero_()
 
 
-class Recording:
-    """One epoch, recorded now; the work itself runs when it is played."""
+class Graph:
+    """Work recorded now, which runs when it is played. `outcome`: what the work returned."""
 
-    def __init__(self, work: Work, centroids: Tensor, places: Places) -> None:
-        self._start, self._places = centroids.clone(), places
+    def __init__(self, work: Callable[[], Outcome | None], device: torch.device) -> None:
         self._graph = torch.cuda.CUDAGraph()
-        stream = torch.cuda.Stream(centroids.device)
-        stream.wait_stream(torch.cuda.current_stream(centroids.device))
+        stream = torch.cuda.Stream(device)
+        stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(stream):
             # other threads may allocate meanwhile
             self._graph.capture_begin(capture_error_mode="thread_local")
             try:
-                outcome = work(self._start)
+                self.outcome = work()
             finally:
                 self._graph.capture_end()
-        torch.cuda.current_stream(centroids.device).wait_stream(stream)
-        self.whole = outcome is not None  # else a stop was requested meanwhile
-        self._counted = None if outcome is None else outcome.work
+        torch.cuda.current_stream(device).wait_stream(stream)
+
+    def play(self) -> None:
+        self._graph.replay()
+
+
+class Recording:
+    """What a fit begins with and one epoch of it, recorded now; both run when they are played."""
+
+    def __init__(self, lay_out: Callable[[], None], work: Work, standing: Standing) -> None:
+        places, device = standing.places, standing.labels.device
+        self._beginning = Graph(lay_out, device)
+        self._epoch = Graph(lambda: work(places.start), device)
+        self.whole = self._epoch.outcome is not None  # else a stop was requested meanwhile
+        self._start = places.start
+        self._updates = [Update(*pair) for pair in zip(places.centroids, places.lost, strict=True)]
+        self._figures = list(places.figures)
+        self._arrived = [Event() for _ in self._updates]
+        self._played, self._last = 0, self._start
+        places.turn.zero_()
+
+    def begin(self) -> None:
+        """A fit begins: no row has a label, sums are zero, and the rows that lie there are copied to float16."""
+        self._beginning.play()
+        self._played, self._last = 0, self._start
 
     def play(self, centroids: Tensor) -> Outcome:
-        self._start.copy_(centroids)
-        self._graph.replay()
-        return replace(self._places.copy().outcome(), work=self._counted)  # the next epoch overwrites these places
+        """One epoch from these centroids. Its outcome stays until `_PLACES` more have been played."""
+        if centroids is not self._last:  # an epoch leaves its centroids where the next one starts
+            self._start.copy_(centroids)
+        self._epoch.play()
+        place = self._played % len(self._updates)
+        self._played += 1
+        update, figures, arrived = self._updates[place], self._figures[place], self._arrived[place]
+        arrived.record()
+        self._last = update.centroids
+
+        def read() -> Figures:
+            arrived.synchronize()
+            return Figures.of(figures.tolist())
+
+        counted = self._epoch.outcome
+        return Outcome(update, read, None if counted is None else counted.work)
 
 
-def read_behind(figures: Tensor) -> Callable[[], sphere.Figures]:
+def read_behind(figures: Tensor) -> Callable[[], Figures]:
     """Copy the figures out behind the work already queued; the function waits for that copy alone."""
     if figures.device.type != "cuda":
         numbers = figures.tolist()
-        return lambda: sphere.Figures.of(numbers)
+        return lambda: Figures.of(numbers)
     host = torch.empty(figures.shape, dtype=figures.dtype, pin_memory=True)
     host.copy_(figures, non_blocking=True)
-    arrived = torch.cuda.Event()
+    arrived = Event()
     arrived.record()
 
-    def read() -> sphere.Figures:
+    def read() -> Figures:
         arrived.synchronize()
-        return sphere.Figures.of(host.tolist())
+        return Figures.of(host.tolist())
 
     return read

@@ -1,0 +1,108 @@
+"""The working memory of a backend, by name; that of small fits waits for the next fit of its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cosmeans.backends.gpu.accumulate import MoveSpace
+from cosmeans.backends.gpu.centroids import CentroidSpace
+from cosmeans.backends.gpu.rows import Copy
+from cosmeans.backends.gpu.settle import SettleSpace
+from cosmeans.backends.gpu.update import UpdateSpace
+
+_DESKS = 4  # kinds of fits whose working memory waits for the next one
+
+_waiting: dict[object, Desk] = {}
+
+
+class Desk:
+    """Working memory by name, and the epochs recorded in it (`record.Recording`)."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.recording: Any = None
+        self._made: dict[str, tuple[tuple[Any, ...], Any]] = {}
+
+    def get(self, name: str, shape: tuple[object, ...], make: Callable[[], Any]) -> Any:
+        """What was made under this name, made anew if its shape is another one."""
+        if name in self._made and self._made[name][0] != shape:
+            self.recording = None  # it uses the memory that goes
+            del self._made[name]
+        if name not in self._made:
+            self._made[name] = (shape, make())
+        return self._made[name][1]
+
+    def room(self, name: str, n: int, kind: tuple[object, ...], make: Callable[[], Any]) -> Any:
+        """The same for n rows, or for more: the last rows of a pass are often fewer."""
+        shape, made = self._made.get(name, ((0,), None))
+        if made is not None and shape[1:] == kind and shape[0] >= n:
+            return made
+        return self.get(name, (n, *kind), make)
+
+    def centroids(self, k: int, d: int, tile: int) -> CentroidSpace:
+        space: CentroidSpace = self.get("centroids", (k, d), lambda: CentroidSpace(k, d, tile, self.device))
+        return space
+
+    def resident(self, n: int, d: int, tile: int) -> Copy:
+        """For the narrow copy of all rows."""
+        copy: Copy = self.get("resident", (n, d, tile), lambda: Copy.empty(n, d, tile, False, self.device))
+        return copy
+
+    def part(self, n: int, d: int, tile: int) -> Copy:
+        """For the narrow copy of the rows that are labelled at once."""
+        copy: Copy = self.room("part", n, (d, tile), lambda: Copy.empty(n, d, tile, False, self.device))
+        return copy
+
+    def settling(self, n: int) -> SettleSpace:
+        space: SettleSpace = self.room("settling", n, (), lambda: SettleSpace(n, self.device))
+        return space
+
+    def labels(self, n: int) -> Tensor:
+        make = lambda: torch.empty(n, dtype=torch.int32, device=self.device)  # noqa: E731
+        labels: Tensor = self.room("labels", n, (), make)
+        return labels[:n]
+
+    def moves(self, n: int, k: int) -> MoveSpace:
+        space: MoveSpace = self.room("moves", n, (k,), lambda: MoveSpace(n, k, self.device))
+        return space
+
+    def updates(self, k: int) -> UpdateSpace:
+        space: UpdateSpace = self.get("updates", (k,), lambda: UpdateSpace(k, self.device))
+        return space
+
+    def number(self, value: float | Tensor, dtype: torch.dtype) -> Tensor:
+        """A number as device memory, made once."""
+        if isinstance(value, Tensor):
+            return value
+        make = lambda: torch.full((1,), value, dtype=dtype, device=self.device)  # noqa: E731
+        number: Tensor = self.get(f"number {value} {dtype}", (), make)
+        return number
+
+    def copy(self, name: str, values: Tensor | None) -> Tensor | None:
+        """Values copied here; None stays None."""
+        if values is None:
+            return None
+        make = lambda: torch.empty(values.shape, dtype=values.dtype, device=self.device)  # noqa: E731
+        place: Tensor = self.get(name, tuple(values.shape), make)
+        return place.copy_(values)
+
+
+def take_desk(kind: object, device: torch.device) -> Desk:
+    """A desk that a fit of this kind has left, or an empty one. Nobody else gets it until it is left again."""
+    return _waiting.pop(kind, None) or Desk(device)
+
+
+def leave_desk(kind: object, desk: Desk) -> None:
+    """For the next fit of this kind; the longest unused gives way."""
+    _waiting[kind] = desk
+    while len(_waiting) > _DESKS:
+        _waiting.pop(next(iter(_waiting)), None)
+
+
+def clear_desks() -> None:
+    """Give the memory of the desks that wait back."""
+    _waiting.clear()
