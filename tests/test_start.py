@@ -50,6 +50,22 @@ def test_a_stop_in_a_later_run_keeps_the_best_so_far(what):
     assert np.array_equal(kmeans.labels_, kmeans.predict(X))
 
 
+def test_of_equal_runs_the_first_is_kept():
+    starts = []
+
+    def init(rows, n_clusters, random_state):
+        starts.append(rows[:2] if not starts else rows[1::-1])
+        return starts[-1]
+
+    kmeans = KMeans(2, init=init, n_init=2, random_state=0, verbose=0).fit(X)
+
+    # two centroids the other way round: the same similarity to the last bit, other labels
+    first, second = (KMeans(2, init=start, verbose=0).fit(X) for start in starts)
+    assert first.score(X) == second.score(X)
+    assert not np.array_equal(first.labels_, second.labels_)
+    assert np.array_equal(kmeans.labels_, first.labels_)
+
+
 def test_a_stop_before_anything_was_reached_leaves_nothing():
     kmeans = watched(StopAt(1, "seeding"), n_init=3)
 

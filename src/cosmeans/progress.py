@@ -168,7 +168,8 @@ class Bar:
 
     def _room(self, title: str) -> float:
         columns = self._bar.format_dict["ncols"]
-        return columns - len(title) - len(" || ") - LEAST_BAR if columns else float("inf")
+        # notebooks and files have no columns
+        return columns - len(title) - len(" || ") - LEAST_BAR if isinstance(columns, int) else float("inf")
 
 
 def _that_fit(notes: list[str], room: float) -> str:
