@@ -30,6 +30,20 @@ def heavy_tailed(n, d, seed=0):
     return (rng.standard_cauchy((n, d)).clip(-1e4, 1e4) * lengths).astype(np.float32)
 
 
+def hard_divisions(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Entries (n,) float32 and norms (n,) float64 whose quotients, rounded to float32, show a last bit that is wrong.
+
+    They lie beside the middle between two float32 numbers; entries times reciprocals fall on the other side of it.
+    """
+    rng = np.random.default_rng(seed)
+    quotients = rng.uniform(0.1, 1.0, 20 * n).astype(np.float32)
+    middles = quotients.astype(np.float64) + np.spacing(quotients).astype(np.float64) / 2
+    entries = rng.uniform(1.0, 9.0, 20 * n).astype(np.float32)
+    norms = entries / middles
+    hard = (entries / norms).astype(np.float32) != (entries * (1.0 / norms)).astype(np.float32)
+    return entries[hard][:n], norms[hard][:n]
+
+
 def near_ties(n, d, k, spread, seed=0):
     """K centroids within `spread` of one another, and rows that lie near: large scores, so large rounding errors."""
     middle = normal(1, d, seed)

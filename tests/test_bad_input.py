@@ -3,6 +3,7 @@
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.sparse import csr_matrix
@@ -90,6 +91,14 @@ ROWS = {
     "None among numbers": ([[1.0] * 5 + [None]] * 9, InputError, "Row 0 contains NaN"),
     "lists of two lengths": ([[1.0, 2.0], [1.0]], InputError, "must be an array of real numbers", "inhomogeneous"),
     "integer tensor": (T.long(), InputTypeError, "must have dtype float32", "got torch.int64. Use x.float()"),
+    "an integer beyond float64": ([[10**400, 1]] * 9, InputTypeError, "must be an array of real numbers", "too large"),
+    "masked entries": (np.ma.masked_array(X, X > 1.5), InputError, "masked entries, which have no value. Use x.filled"),
+    "a generator": (iter(list(X)), InputTypeError, "must be an array, a tensor or a list", "list_iterator", "list(x)"),
+    "a dictionary": ({"a": [1.0]}, InputTypeError, "must be an array, a tensor or a list of rows, got a dict"),
+    "a series": (pd.Series([1.0, 2.0]), InputError, "two dimensions (N, D), got shape (2,)"),
+    "a frame of text": (pd.DataFrame({"a": ["x"] * 9}), InputError, "must be an array of real numbers", "'x'"),
+    "a folder": (".", OSError, ". is not a file. Pass one of the files in it"),
+    "an unknown kind of file": ("rows.docx", OSError, "rows.docx is of an unknown kind (.docx). Known: .npy, .npz"),
     "sparse array": (csr_matrix(X), InputTypeError, "must be dense, got a sparse csr_matrix. Use x.toarray()"),
     "sparse tensor": (T.to_sparse(), InputTypeError, "must be dense, got layout torch.sparse_coo. Use x.to_dense()"),
     "tensors of two lengths": ([T[0], T[1, :4]], InputError, "list of tensors must be of one shape"),
@@ -186,6 +195,16 @@ CALLS = {
         BackendUnavailableError,
         'device="mps" has no exact float64 arithmetic for this library. Pass device="cpu" or "auto".',
     ),
+    "another device without float64": (
+        lambda k: k.set_params(device="xpu:0").fit(X),
+        BackendUnavailableError,
+        'device="xpu:0" has no exact float64 arithmetic for this library. Pass device="cpu" or "auto".',
+    ),
+    "a device that does not exist": (
+        lambda k: k.set_params(device="gpu").fit(X),
+        OptionError,
+        'device must be "auto", "cpu", "cuda" or "cuda:1"; got \'gpu\'',
+    ),
     "a GPU that is not there": (
         lambda k: k.set_params(device="cuda:63").fit(X),
         BackendUnavailableError,
@@ -263,6 +282,12 @@ def test_a_failed_fit_leaves_the_fitted_model_as_it_was(kmeans):
         kmeans.fit(bad)
 
     assert {name: value for name, value in vars(kmeans).items() if name.endswith("_")} == before
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_asked_for_by_backend_that_is_not_there(kmeans):
+    with pytest.raises(BackendUnavailableError, match=re.escape('backend="gpu" needs a CUDA GPU; torch sees none')):
+        kmeans.set_params(backend="gpu").predict(X)
 
 
 @pytest.mark.parametrize("method", ["predict", "transform", "score"])

@@ -201,11 +201,15 @@ def test_plot_draws_a_saved_model(folder, out):
         ("fit rows.npy -k 4 --colour red", "--colour"),
         ("fit none.npy -k 4", "No such file: none.npy"),
         ("fit rows.csv -k 4", "unknown kind (.csv)"),
-        ("fit cut.npy -k 4", "cut.npy is truncated or damaged"),
+        ("fit cut.npy -k 4", "Error: cut.npy is truncated or damaged (mmap"),
         ("fit nan.npy -k 4", "Row 7 contains NaN or infinity"),
         ("fit rows.npy -k 4 --texts short.txt", "short.txt has 2 lines, the embeddings have 300 rows"),
         ("fit rows.npy -k 4 --texts none.txt", "No such file: none.txt"),
         ("fit rows.npy -k 4 --weights rows.npy", "needed: 1 dimension"),
+        ("fit . -k 4", ". is not a file"),
+        ("info text.npy", "text.npy must be real numbers, got dtype <U1"),
+        ("info complex.npy", "Complex data not supported: complex.npy must be real"),
+        ("info bool.pt", "bool.pt must have dtype float32, float16, bfloat16 or float64, got torch.bool"),
         ("predict rows.npy rows.npy", "No model at rows.npy"),
         ("predict nowhere rows.npy", "No model at nowhere"),
         ("predict nowhere rows.npy --out labels.csv", "labels are written as .npy or .parquet"),
@@ -218,6 +222,9 @@ def test_bad_input_gets_one_clear_error_and_exit_code_2(folder, out, line, word)
     rows[7, 1] = np.nan
     np.save("nan.npy", rows)
     (folder / "short.txt").write_text("one\ntwo\n")
+    np.save("text.npy", np.array([["a", "b"]]))
+    np.save("complex.npy", rows + 0j)
+    torch.save(torch.ones(3, 2, dtype=torch.bool), "bool.pt")
     before = sorted(os.listdir())
 
     code, stdout, stderr = out(line)
@@ -253,6 +260,17 @@ def test_nothing_is_overwritten_without_force(folder, out, monkeypatch):
     assert np.load("result/labels.npy").max() == 2
     assert KMeans.load("result/model").n_clusters == 3
     assert (folder / "result" / "mine.txt").read_text() == "mine"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no device that is always full")
+def test_a_full_standard_output_is_told(folder, out):
+    out("fit rows.npy -k 4 --out result")
+    command = [sys.executable, "-m", "cosmeans", "info", "result", "--json"]
+    with open("/dev/full", "w") as full:
+        told = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+
+    assert told.returncode == 1
+    assert told.stderr.startswith("Error: No space left to write the standard output. Free some space")
 
 
 @pytest.mark.parametrize("survives", [0, 1, 2])

@@ -49,6 +49,16 @@ def test_a_column_is_named_unless_there_is_only_one(folder, name):
     assert read_texts(folder / "one.csv", 2) == ["a", "b"]
 
 
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_lines_from_any_editor(folder, ending, mark):
+    (folder / "lines.txt").write_bytes(mark + ending.join(["été", "", "b\rc", ""]).encode())
+    (folder / "lines.jsonl").write_bytes(mark + b'{"title": "a"}' + ending.encode())
+
+    assert read_texts(folder / "lines.txt", 3) == ["été", "", "b\rc"]
+    assert read_texts(folder / "lines.jsonl", 1) == ["a"]
+
+
 def test_a_cell_that_is_missing_is_an_empty_text(folder):
     (folder / "gaps.jsonl").write_text('{"title": "a"}\n{"id": 1}\n{"title": null}\n')
     assert read_texts(folder / "gaps.jsonl", 3, "title") == ["a", "", ""]

@@ -282,6 +282,18 @@ def test_clusters_without_rows(policy):
     assert np.array_equal(kmeans.cluster_centers_[1:], truth.unit(init)[0][1:]) == (policy == "keep")
 
 
+def test_a_model_fitted_on_a_gpu_answers_on_any_machine(tmp_path):
+    kmeans = quiet(7).fit(X)
+    kmeans.set_params(backend="gpu", device="cuda:3").save(tmp_path / "gpu")
+    kmeans.set_params(backend="reference", device="auto").save(tmp_path / "reference")
+
+    loaded = KMeans.load(tmp_path / "gpu")
+
+    assert (loaded.backend, loaded.device) == ("auto", "auto")
+    assert np.array_equal(loaded.predict(X), kmeans.labels_)
+    assert KMeans.load(tmp_path / "reference").backend == "reference"
+
+
 def test_plot_gives_a_figure(tmp_path):
     pytest.importorskip("matplotlib").use("Agg")
 

@@ -57,10 +57,25 @@ def columns_of_a_record(tmp_path):
     return records["x"]
 
 
+def inference(tmp_path):
+    with torch.inference_mode():
+        return torch.from_numpy(X) * 1.0
+
+
+def read_only(tmp_path):
+    rows = X.copy()
+    rows.flags.writeable = False
+    return rows
+
+
 KINDS = {
     "array": lambda tmp_path: X,
     "tensor": lambda tmp_path: torch.from_numpy(X),
     "tensor with gradient": lambda tmp_path: torch.from_numpy(X.copy()).requires_grad_(),
+    "negated tensor": lambda tmp_path: torch._neg_view(torch.from_numpy(-X)),
+    "tensor of inference mode": inference,
+    "read-only": read_only,
+    "masked array without a masked entry": lambda tmp_path: np.ma.masked_array(X, mask=False),
     "list": lambda tmp_path: X.tolist(),
     "tuple of arrays": lambda tmp_path: tuple(X),
     "list of tensors": lambda tmp_path: list(torch.from_numpy(X)),

@@ -121,6 +121,16 @@ def test_no_space_for_the_tensors_is_told_and_leaves_nothing(tmp_path, state, mo
     assert os.listdir(tmp_path) == []
 
 
+def test_both_files_may_be_read_by_whoever_may_read_new_files(tmp_path, state):
+    before = os.umask(0o027)
+    try:
+        save_model(tmp_path / "model", state)
+    finally:
+        os.umask(before)
+
+    assert [oct(path.stat().st_mode & 0o777) for path in sorted((tmp_path / "model").iterdir())] == ["0o640", "0o640"]
+
+
 def test_a_folder_that_cannot_be_made_is_told(tmp_path, state):
     (tmp_path / "file").write_text("")
 

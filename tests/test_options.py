@@ -9,6 +9,7 @@ import pytest
 from cosmeans import KMeans
 from cosmeans.errors import OptionError
 from cosmeans.options import FitOptions
+from generators import unit_rows
 
 NOT_PLAIN = {"self", "init"}  # checked where it is opened
 
@@ -72,7 +73,18 @@ RIGHT = {
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in RIGHT.items() for value in values])
 def test_a_right_value_is_taken_as_it_is(name, value):
-    assert getattr(FitOptions(**{name: value}), name) is value
+    assert getattr(FitOptions(**{name: value}), name) == value
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int32])
+def test_numbers_of_few_bits_do_not_overflow(kind):
+    X = unit_rows(3000, 4)
+    params = {"init": "k-means++", "random_state": 0, "verbose": 0}
+
+    narrow = KMeans(kind(100), kind(100), kind(2), **params).fit(X)
+
+    assert np.array_equal(narrow.cluster_centers_, KMeans(100, 100, 2, **params).fit(X).cluster_centers_)
+    assert isinstance(FitOptions(tol=np.float16(0.1)).tol, float)
 
 
 def test_max_iter_sets_the_epochs_and_may_repeat_but_not_contradict_them():

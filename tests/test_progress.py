@@ -65,7 +65,7 @@ def test_a_pipe_gets_plain_lines_every_few_seconds(clock):
     assert "\x1b" not in text
     assert 3 <= len(lines) <= 2 + 20 / progress.LINE_INTERVAL
     assert re.fullmatch(
-        r"epoch \d+ of at most 100: \d+ of 100 rows; similarity 0.5123, changed 30.0%, imbalance 1.25",
+        r"epoch \d+ of at most 100: \d+ of 100 rows; similarity 0.5123, imbalance 1.25, changed 30.0%",
         lines[-1],
     )
 
@@ -78,7 +78,57 @@ def test_a_terminal_gets_one_line_that_every_epoch_fills_again(clock):
     text = stream.getvalue()
     assert text.count("\n") == 1
     assert all(f"epoch {number} of at most 100" in text for number in (1, 2, 3))
-    assert "similarity 0.5123, changed 30.0%, imbalance 1.25" in text
+    assert "similarity 0.5123, imbalance 1.25, changed 30.0%" in text
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"),
+    [
+        (60, "similarity 0.5123"),
+        (80, "similarity 0.5123, at most 03:18 left"),
+        (100, "similarity 0.5123, at most 03:18 left, imbalance 1.25, 500 rows/s"),
+        (200, "similarity 0.5123, at most 03:18 left, imbalance 1.25, 500 rows/s, 1,000 GFLOP/s, changed 3.0%, "
+              "100 of 1,000 rows"),
+    ],
+)  # fmt: skip
+def test_a_narrow_terminal_leaves_notes_away_whole(clock, monkeypatch, columns, told):
+    stream = Terminal()
+    monkeypatch.setattr("tqdm.std._screen_shape_wrapper", lambda: lambda file: (columns - 1, 23))
+    with watch(1000, flops_per_row=2 * 10**9, file=stream) as observer:
+        run_epochs(observer, clock, epochs=3, seconds=6.0, rows=100)
+
+    lines = [line.strip("\n") for line in stream.getvalue().split("\r")]
+    assert max(len(line) for line in lines) < columns
+    assert any(re.fullmatch(rf"epoch 3 of at most 100 \|.{{6,}}\| {re.escape(told)} *", line) for line in lines), lines
+
+
+def test_of_several_runs_each_is_named_and_all_count_as_left(clock):
+    stream = io.StringIO()
+    with watch(1000, flops_per_row=2 * 10**9, file=stream) as observer:
+        observer.run(2, 3)
+        clock.now += 1
+        observer.seeding(1, 4)
+        run_epochs(observer, clock, epochs=3, seconds=6.0)
+
+    text = stream.getvalue()
+    assert "run 2 of 3, first centroids: 1 of 4 centroids" in text
+    # 98 epochs and the labels of this run, 100 and the labels of the next, of 2 s each
+    assert "run 2 of 3, epoch 2 of at most 100" in text
+    assert "at most 06:40 left" in text
+
+
+def test_a_step_tells_what_is_left_by_its_own_pace(clock):
+    stream = io.StringIO()
+    with watch(file=stream) as observer:
+        clock.now += 100  # what happened before is no part of its pace
+        for done in (10, 20, 30):
+            observer.step("comparing", done, 100, "pairs")
+            clock.now += 6
+
+    assert stream.getvalue().splitlines()[:2] == [
+        "comparing: 10 of 100 pairs",
+        "comparing: 20 of 100 pairs; about 00:48 left",
+    ]
 
 
 def test_reading_and_seeding_have_their_own_totals(clock):
@@ -111,8 +161,8 @@ def test_rates_and_the_time_left_are_shown_when_asked_for(clock):
         run_epochs(observer, clock, epochs=3, seconds=6.0)
 
     # 1000 rows in the 2 s that the iteration says; after two epochs 98 of 2 s and the labels are left
-    assert "500 rows/s, 1,000 GFLOP/s, at most 03:18 left" in stream.getvalue()
-    assert stream.getvalue().endswith("1,000 GFLOP/s\n")
+    assert "at most 03:18 left, imbalance 1.25, 500 rows/s, 1,000 GFLOP/s" in stream.getvalue()
+    assert "left" not in stream.getvalue().splitlines()[-1]
 
 
 def test_verbose_0_is_silent_and_can_be_stopped(clock):

@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 import truth
 from cosmeans import sphere
-from generators import heavy_tailed, near_ties, normal, unit_rows
+from generators import hard_divisions, heavy_tailed, near_ties, normal, unit_rows
 
 DIMENSIONS = [1, 2, 3, 100, 384, 768, 1000, 4097]
 FLOATS = st.floats(-(2.0**127), 2.0**127, width=32)
@@ -95,6 +95,13 @@ def test_multiplying_by_a_reciprocal_would_be_noticed():
     assert not same_bits(rows * (1.0 / by), rows / by)
     found = sphere.unit_rows(tensor(rows, torch.float32), tensor(by[:, 0]))
     assert same_bits(found, truth.unit(rows)[0])
+
+
+def test_quotients_beside_the_middle_of_two_floats_are_correctly_rounded():
+    entries, norms = hard_divisions(1000)
+    found = sphere.unit_rows(tensor(entries[:, None]), tensor(norms))
+    assert len(entries) == 1000
+    assert same_bits(found[:, 0], (entries / norms).astype(np.float32))
 
 
 @pytest.mark.parametrize("d", [*range(1, 17), 768])

@@ -79,7 +79,12 @@ def test_a_line_is_answered_before_the_next_one_comes(case):
         (b'{"vector": [1]}', 'Line 3 has no embedding. Needed: a list, or an object with the field "embedding"'),
         (b"[1, 2]", r"Line 3: the embedding has shape \(2,\). Send 384 numbers"),
         (b'["a"]', "Line 3: the embedding is no list of numbers"),
+        (b'["1"' + b", 0" * 383 + b"]", "Line 3: the embedding is no list of numbers"),
+        (b"[true" + b", false" * 383 + b"]", "Line 3: the embedding is no list of numbers"),
+        (b"[null" + b", 0" * 383 + b"]", "Line 3: the embedding is no list of numbers"),
+        (b"[[1], [1, 2]]", "Line 3: the embedding is no list of numbers"),
         (b"[NaN" + b", 0" * 383 + b"]", "Line 3 contains NaN or infinity"),
+        (b"[1e39" + b", 0" * 383 + b"]", "Line 3 contains NaN or infinity"),
     ],
 )
 def test_a_wrong_line_is_named_and_the_lines_before_it_are_answered(case, line, message):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib.util import find_spec
 
-_NEEDED = ("typer", "rich", "pyarrow", "matplotlib")
+_NEEDED = ("typer", "rich", "pyarrow", "matplotlib", "jinja2")
 
 
 def main() -> None:

@@ -6,11 +6,14 @@ import errno
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from cosmeans.errors import CosmeansError, OutputExistsError, WriteError
+
+_SHORT_WRITE = "requested and"  # how NumPy tells that a disk took less than it was given; it keeps no errno
 
 
 @contextmanager
@@ -65,7 +68,9 @@ def refuse_existing(path: Path, force: bool) -> None:
 
 def flush(path: Path) -> None:
     """Make sure that a file or folder has reached the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    if sys.platform == "win32" and path.is_dir():  # Windows opens no folders, and writes their entries by itself
+        return
+    descriptor = os.open(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -98,7 +103,7 @@ def _told(target: Path) -> Iterator[None]:
     except CosmeansError:
         raise
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) or _SHORT_WRITE in str(error):
             raise WriteError(
                 f"No space left to write {target}; what was there before is untouched. "
                 "Free some space or choose another disk."

@@ -160,6 +160,10 @@ class Observer(Protocol):
         """True: end after this batch, with the centroids of the last finished epoch."""
         ...
 
+    def run(self, number: int, of: int) -> None:
+        """One of several starts begins (1-based)."""
+        ...
+
     def seeding(self, done: int, total: int) -> None:
         """First centroids found so far."""
         ...

@@ -222,7 +222,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         """
         state = load_model(folder)
         known = set(cls().get_params())
-        kmeans = cls(**{name: value for name, value in state.options.items() if name in known - {"device"}})
+        kmeans = cls(**fitted.portable(state.options, known))
         fitted.from_state(kmeans, state)
         k, d = state.centroids.shape
         kmeans._started_from_ = start_key(k, d, kmeans.init, None, kmeans.random_state)
@@ -281,7 +281,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
 
     def _watch(self, shape: torch.Size) -> Silent:
         """Whoever shows progress: what the command line set, or bars by `verbose`."""
-        flops = 2 * self.n_clusters * shape[1] if self.verbose > 1 else 0
+        flops = 2 * int(self.n_clusters) * shape[1] if self.verbose > 1 else 0
         return vars(self).get("_observer") or watch(shape[0], flops_per_row=flops, verbose=self.verbose)
 
     def _say(self, line: str) -> None:

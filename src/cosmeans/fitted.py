@@ -78,6 +78,12 @@ def to_state(kmeans: Any, library: str) -> ModelState:
     )
 
 
+def portable(options: dict[str, Any], known: set[str]) -> dict[str, Any]:
+    """The saved options that hold on any machine: all that are known here, but not the GPU that a fit was given."""
+    kept = known - {"device"} - ({"backend"} if options.get("backend") == "gpu" else set())
+    return {name: value for name, value in options.items() if name in kept}
+
+
 def from_state(kmeans: Any, state: ModelState) -> None:
     """Set what a model folder held: all but the attributes of the rows (labels_, similarity_, inertia_)."""
     kmeans.n_clusters, kmeans.n_features_in_ = state.centroids.shape

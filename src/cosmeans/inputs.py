@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,7 +104,7 @@ def checked_tensor(values: Tensor, name: str) -> Tensor:
         raise InputTypeError(
             f"{name} must have dtype float32, float16, bfloat16 or float64, got {values.dtype}. Use x.float()."
         )
-    return values.detach()
+    return values.detach().resolve_neg()
 
 
 def checked_array(values: Any, name: str) -> np.ndarray:
@@ -115,9 +115,19 @@ def checked_array(values: Any, name: str) -> np.ndarray:
     """
     if issparse(values):
         raise InputTypeError(f"{name} must be dense, got a sparse {type(values).__name__}. Use x.toarray().")
+    if isinstance(values, Iterator | Mapping | Set):
+        raise InputTypeError(
+            f"{name} must be an array, a tensor or a list of rows, got a {type(values).__name__}. Put the rows into a "
+            "list first: list(x)."
+        )
+    if np.ma.is_masked(values):
+        raise InputError(
+            f"{name} hold {np.ma.count_masked(values)} masked entries, which have no value. Use x.filled(0), or leave "
+            "such rows out."
+        )
     try:
-        array = values if hasattr(values, "dtypes") else np.asarray(values)
-        _check_types(array, name)
+        array = values if _is_frame(values) else np.asarray(values)
+        check_types(array, name)
         return check_array(
             array,
             dtype=[np.float32, np.float64, np.float16],
@@ -131,7 +141,7 @@ def checked_array(values: Any, name: str) -> np.ndarray:
         raise
     except ValueError as error:
         raise InputError(f"{name} must be an array of real numbers: {error}") from error
-    except (TypeError, RuntimeError) as error:
+    except (TypeError, RuntimeError, OverflowError) as error:
         raise InputTypeError(f"{name} must be an array of real numbers: {error}") from error
 
 
@@ -176,9 +186,9 @@ def check_device(values: Any, name: str, device: torch.device) -> None:
         raise InputError(f"{name} lies on {values.device}, the rows on {device}. Put both on one device.")
 
 
-def _check_types(array: Any, name: str) -> None:
-    """Raise unless all is real numbers: what NumPy would convert in silence has no cosine."""
-    if hasattr(array, "dtypes"):
+def check_types(array: Any, name: str) -> None:
+    """Raise unless an array or a frame is all real numbers: what NumPy would convert in silence has no cosine."""
+    if _is_frame(array):
         kinds = {str(dtype).lower() for dtype in array.dtypes}
         boolean, is_complex = (any(word in kind for kind in kinds) for word in ("bool", "complex"))
     else:
@@ -187,7 +197,7 @@ def _check_types(array: Any, name: str) -> None:
         raise InputTypeError(f"{name} must be real numbers, got booleans. Use x.astype(np.float32).")
     if is_complex:
         raise InputError(f"Complex data not supported: {name} must be real numbers. Use x.real or abs(x).")
-    if hasattr(array, "dtypes"):
+    if _is_frame(array):
         return
     if array.dtype.kind not in "fiuO":
         raise InputTypeError(f"{name} must be real numbers, got dtype {array.dtype}. Use x.astype(np.float32).")
@@ -211,6 +221,10 @@ def _through_dlpack(X: Any) -> Tensor:
         raise InputTypeError(
             f"Rows of type {type(X).__name__} can't be taken through DLPack: {error}. Pass a tensor or an array."
         ) from error
+
+
+def _is_frame(values: Any) -> bool:
+    return hasattr(values, "dtypes") and hasattr(values, "columns")
 
 
 def _with_names(X: Any, rows: Tensor) -> Any:

@@ -60,7 +60,7 @@ def _device(options: FitOptions, rows: Tensor, say: Callable[[str], None]) -> to
             say(f"computing on {torch.cuda.get_device_name()}; the rows are sent there once")
             return torch.device("cuda", torch.cuda.current_device())
         if options.backend == "gpu":
-            return _found(torch.device("cuda"))
+            raise BackendUnavailableError('backend="gpu" needs a CUDA GPU; torch sees none. Use backend="auto".')
         return torch.device("cpu")
     try:
         device = torch.device(options.device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,7 @@ def save_model(folder: str | os.PathLike[str], state: ModelState, force: bool = 
             "sha256": _digest(temporary / TENSORS),
         }
         (temporary / VALUES).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+        shutil.copymode(temporary / VALUES, temporary / TENSORS)  # safetensors' own is for the owner's eyes only
 
 
 def load_model(folder: str | os.PathLike[str]) -> ModelState:

@@ -97,7 +97,10 @@ class FitOptions:
 
     def __post_init__(self) -> None:
         for spec in fields(self):
-            check_option(spec.name, getattr(self, spec.name), dict(spec.metadata))
+            value, kind = getattr(self, spec.name), spec.metadata["kind"]
+            check_option(spec.name, value, dict(spec.metadata))
+            if kind in (int, float) and value is not None:  # NumPy's numbers overflow where Python's don't
+                object.__setattr__(self, spec.name, kind(value))
         if self.max_iter is not None:
             if self.epochs not in (self.max_iter, FitOptions.defaults()["epochs"]):
                 raise OptionError(

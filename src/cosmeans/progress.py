@@ -20,6 +20,7 @@ from cosmeans.result import Iteration
 DELAY = 0.5  # seconds of silence before the first sign
 BAR_INTERVAL = 0.1
 LINE_INTERVAL = 5.0
+LEAST_BAR = 6  # columns that the bar keeps, however much there is to tell
 
 
 class Silent:
@@ -33,6 +34,8 @@ class Silent:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+    def run(self, number: int, of: int) -> None: ...
 
     def seeding(self, done: int, total: int) -> None: ...
 
@@ -51,11 +54,11 @@ class Silent:
 
 
 class Display(Protocol):
-    """Where progress appears."""
+    """Where progress appears. notes: what there is to tell, most important first."""
 
     interval: float
 
-    def show(self, title: str, done: int, total: int, unit: str, notes: str) -> None: ...
+    def show(self, title: str, done: int, total: int, unit: str, notes: list[str]) -> None: ...
 
     def close(self) -> None: ...
 
@@ -70,26 +73,30 @@ class Watch(Silent):
         super().__init__()
         self._display = display
         self._n_rows, self._flops_per_row = n_rows, flops_per_row
-        self._title, self._unit = "", "rows"
-        self._fit_notes = self._time_left = ""
-        self._done = self._total = self._passes_left = 0
+        self._title, self._unit, self._run = "", "rows", ""
+        self._fit_notes: list[str] = []
+        self._time_left = ""
+        self._done = self._total = self._passes_left = self._runs_left = 0
         self._next_sign = time.perf_counter() + DELAY
-        self._step_started = 0.0
+        self._step_started, self._step_from = 0.0, 0
         self._shown = False
+
+    def run(self, number: int, of: int) -> None:
+        self._run, self._runs_left = f"run {number} of {of}, " if of > 1 else "", of - number
 
     def reading(self, rows: int, total: int) -> None:
         self._n_rows = total
-        self._at("reading", rows, total, "rows")
+        self.step("reading", rows, total, "rows")
 
     def seeding(self, done: int, total: int) -> None:
-        self._at("first centroids", done, total, "centroids")
+        self.step(f"{self._run}first centroids", done, total, "centroids")
 
     def epoch(self, number: int, of: int) -> None:
-        self._title = f"epoch {number} of at most {of}" if of else "final labels"
+        self._title = self._run + (f"epoch {number} of at most {of}" if of else "final labels")
         self._unit, self._total, self._done = "rows", self._n_rows, 0
-        # the last assignment is a pass too
-        self._passes_left = of - number + 1
-        if not of:
+        # the last assignment of every run is a pass too
+        self._passes_left = of - number + 1 + self._runs_left * (of + 1)
+        if number == 1 or not of:
             self._time_left = ""
 
     def batch(self, rows: int) -> None:
@@ -99,26 +106,26 @@ class Watch(Silent):
 
     def iteration(self, iteration: Iteration) -> None:
         changed = iteration.changed / self._n_rows if self._n_rows else 0.0
-        notes = [
-            f"similarity {iteration.similarity:.4f}",
-            f"changed {changed:.1%}",
-            f"imbalance {iteration.imbalance:.2f}",
-        ]
+        self._fit_notes = [f"similarity {iteration.similarity:.4f}", f"imbalance {iteration.imbalance:.2f}"]
         if self._flops_per_row and iteration.seconds > 0:
             rate = self._n_rows / iteration.seconds
-            notes += [f"{rate:,.0f} rows/s", f"{rate * self._flops_per_row / 1e9:,.0f} GFLOP/s"]
+            flops = rate * self._flops_per_row
+            self._fit_notes += [f"{tqdm.format_sizeof(rate)} rows/s", f"{flops / 1e9:,.0f} GFLOP/s"]
             self._time_left = f"at most {_clock(self._passes_left * iteration.seconds)} left"
-        self._fit_notes = ", ".join(notes)
+        self._fit_notes.append(f"changed {changed:.1%}")
         if time.perf_counter() >= self._next_sign:
             self._show()
 
     def step(self, title: str, done: int, total: int, unit: str) -> None:
         now = time.perf_counter()
         if title != self._title:
-            self._step_started = now
-        if done:
-            self._time_left = f"about {_clock((now - self._step_started) * (total - done) / done)} left"
-        self._at(title, done, total, unit)
+            self._step_started, self._step_from, self._time_left = now, done, ""
+        if done > self._step_from:
+            each = (now - self._step_started) / (done - self._step_from)
+            self._time_left = f"about {_clock(each * (total - done))} left"
+        self._title, self._done, self._total, self._unit = title, done, total, unit
+        if now >= self._next_sign:
+            self._show()
 
     def close(self) -> None:
         if self._shown:  # the last word is the last state, not the state of the last sign
@@ -126,42 +133,53 @@ class Watch(Silent):
             self._show()
         self._display.close()
 
-    def _at(self, title: str, done: int, total: int, unit: str) -> None:
-        self._title, self._done, self._total, self._unit = title, done, total, unit
-        if time.perf_counter() >= self._next_sign:
-            self._show()
-
     def _show(self) -> None:
-        notes = ", ".join(part for part in (self._fit_notes, self._time_left) if part)
+        notes = [*self._fit_notes[:1], *([self._time_left] if self._time_left else []), *self._fit_notes[1:]]
         self._display.show(self._title, self._done, self._total, self._unit, notes)
         self._next_sign = time.perf_counter() + self._display.interval
         self._shown = True
 
 
 class Bar:
-    """One line that every epoch fills again, in a terminal or a notebook."""
+    """One line that every epoch fills again, in a terminal or a notebook. What finds no room is left away whole."""
 
     interval = BAR_INTERVAL
 
     def __init__(self, file: TextIO | None = None) -> None:
         self._file = file
         self._bar: Any = None
-        self._title = ""
 
-    def show(self, title: str, done: int, total: int, unit: str, notes: str) -> None:
+    def show(self, title: str, done: int, total: int, unit: str, notes: list[str]) -> None:
         if self._bar is None:
-            self._bar = tqdm(total=total, mininterval=0, miniters=0, dynamic_ncols=True, file=self._file)
-        elif title != self._title:
+            # the rates tqdm knows are those of the display, so the line is ours
+            form = {"desc": title, "bar_format": "{desc} |{bar}|", "delay": 1e-9}
+            self._bar = tqdm(total=total, mininterval=0, miniters=0, dynamic_ncols=True, file=self._file, **form)
+        if total != self._bar.total:
             self._bar.reset(total=total)
-        self._title, self._bar.unit, self._bar.unit_scale = title, f" {unit}", total >= 10_000
+        told = [*notes, f"{done:,} of {total:,} {unit}"]
+        self._bar.bar_format = "{desc} |{bar}| " + _that_fit(told, self._room(title))
         self._bar.set_description_str(title, refresh=False)
-        self._bar.set_postfix_str(notes, refresh=False)
         self._bar.n = done
         self._bar.refresh()
 
     def close(self) -> None:
         if self._bar is not None:
             self._bar.close()
+
+    def _room(self, title: str) -> float:
+        columns = self._bar.format_dict["ncols"]
+        # notebooks and files have no columns
+        return columns - len(title) - len(" || ") - LEAST_BAR if isinstance(columns, int) else float("inf")
+
+
+def _that_fit(notes: list[str], room: float) -> str:
+    """As many notes as fit into a line, earlier ones first."""
+    told = ""
+    for note in notes:
+        longer = f"{told}, {note}" if told else note
+        if len(longer) <= room:
+            told = longer
+    return told
 
 
 class Lines:
@@ -172,10 +190,10 @@ class Lines:
     def __init__(self, file: TextIO | None = None) -> None:
         self._file = file
 
-    def show(self, title: str, done: int, total: int, unit: str, notes: str) -> None:
-        share = f"{done:,} of {total:,} {unit}"
+    def show(self, title: str, done: int, total: int, unit: str, notes: list[str]) -> None:
+        share = f"{title}: {done:,} of {total:,} {unit}"
         file = self._file or sys.stderr
-        file.write("; ".join(part for part in (f"{title}: {share}", notes) if part) + "\n")
+        file.write("; ".join([share, ", ".join(notes)] if notes else [share]) + "\n")
         file.flush()
 
     def close(self) -> None: ...

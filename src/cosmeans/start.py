@@ -117,15 +117,24 @@ class FirstCentroids:
 
 
 def best_run(first: FirstCentroids, rows: RowSource, backend: Backend, observer: Observer) -> FitResult:
-    """The run of highest similarity, the first at a tie. An interrupted run is the last."""
+    """The run of highest similarity, the first at a tie. An interrupted run is the last, and the result says so.
+
+    Raises KeyboardInterrupt if a stop was requested before the first run had centroids.
+    """
     best: FitResult | None = None
     for run in range(first.n_runs):
-        centroids = first.of_run(run, rows, backend, observer)
+        observer.run(run + 1, first.n_runs)
+        try:
+            centroids = first.of_run(run, rows, backend, observer)
+        except KeyboardInterrupt:
+            if best is None or not observer.stop_requested:
+                raise
+            return replace(best, stop_reason=StopReason.INTERRUPTED)
         result = lloyd.fit(rows, centroids, first.options, backend, Alone(), observer)
         if best is None or result.similarity > best.similarity:
             best = result
         if result.stop_reason is StopReason.INTERRUPTED:
-            break
+            return replace(best, stop_reason=StopReason.INTERRUPTED)
     assert best is not None  # n_init >= 1
     return best
 

@@ -131,17 +131,20 @@ def _record(model: KMeans, line: bytes, number: int, field: str) -> _Record:
         raise InputError(f'Line {number} has no embedding. Needed: a list, or an object with the field "{field}".')
     needed = f"{model.n_features_in_} numbers, as many as the model has features"
     try:
-        row = np.array(embedding, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+        row = np.array(embedding)
+    except ValueError as error:  # lists of different lengths
         raise InputError(f"Line {number}: the embedding is no list of numbers. Send {needed}.") from error
+    if row.dtype.kind not in "fiu":
+        raise InputError(f"Line {number}: the embedding is no list of numbers. Send {needed}.")
     if row.shape != (model.n_features_in_,):
         raise InputError(f"Line {number}: the embedding has shape {row.shape}. Send {needed}.")
     _check_finite(model, row[None], "Line", number)
-    return _Record(row, rest)
+    return _Record(row.astype(np.float64), rest)
 
 
 def _check_finite(model: KMeans, rows: np.ndarray, what: str, first: int) -> None:
-    finite = np.isfinite(rows).all(axis=1)
+    with np.errstate(over="ignore"):  # beyond float32 is infinity, as in `predict`
+        finite = np.isfinite(rows.astype(np.float32)).all(axis=1)
     if model.nonfinite == "error" and not finite.all():
         number = first + int(finite.argmin())
         raise InputError(f"{what} {number} contains NaN or infinity. Remove it, or let the model skip such rows.")

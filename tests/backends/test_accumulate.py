@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import truth
-from cosmeans.data import ClusterSums
-from generators import CASES, normal, unit_rows
+from cosmeans.data import Batch, ClusterSums
+from generators import CASES, hard_divisions, normal, unit_rows
 
 pytestmark = pytest.mark.usefixtures("poisoned")
 
@@ -33,6 +33,19 @@ def expected(x, weights, labels, n_clusters):
     scale = truth.scale_of(weights)
     terms = truth.terms(np.where(keep[:, None], units, 0), weights, scale)
     return truth.sums(terms, labels, n_clusters).tolist(), scale
+
+
+def test_rows_are_divided_by_their_length_not_multiplied_by_its_reciprocal(backend):
+    entries, norms = hard_divisions(500)
+    batch = Batch(0, torch.from_numpy(entries[:, None]), torch.from_numpy(norms))
+    into, places = ClusterSums.zeros(500, 1, 40, "cpu"), np.arange(500)
+
+    backend.accumulate(batch, labels_of(np.full(500, -1)), labels_of(places), into)
+
+    quotients = (entries / norms).astype(np.float32).astype(np.float64)
+    assert into.direction[:, 0].tolist() == np.rint(quotients * 2.0**40).astype(np.int64).tolist()
+    scores = backend.scores(batch, torch.ones(500, 1), labels_of(places))
+    assert scores.tolist() == quotients.tolist()
 
 
 def random_labels(x, n_clusters, seed=0):

@@ -99,11 +99,11 @@ def test_rows_left_out_are_told_with_their_reason():
 
 @pytest.mark.filterwarnings("ignore::cosmeans.errors.SkippedRowsWarning")
 def test_skipped_rows_reach_the_page(tmp_path):
-    rows = np.random.default_rng(0).standard_normal((60, 8)).astype(np.float32)
-    rows[3], rows[9, 2] = 0, np.nan
+    rows = np.random.default_rng(0).standard_normal((60, 8))
+    rows[3], rows[9, 2], rows[11, 2] = 0, np.nan, 1e39
     kmeans = KMeans(3, random_state=0, verbose=0, zero_rows="skip", nonfinite="skip").fit(rows)
 
     text = re.sub(r"\s+", " ", write_report(kmeans, rows, tmp_path / "page.html").read_text(encoding="utf-8"))
 
-    assert "2 rows left out" in text
-    assert "1 without direction (all zero) and 1 with NaN or infinity; the first is row 3." in text
+    assert "3 rows left out" in text
+    assert "1 without direction (all zero) and 2 with NaN or infinity; the first is row 3." in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import warnings
 from typing import Any
@@ -49,4 +50,11 @@ def run(arguments: list[str] | None = None) -> int:
         except CosmeansError as error:
             sys.stderr.write(f"Error: {error}\n")
             return 2 if isinstance(error, _WRONG_INPUT) and not isinstance(error, WriteError) else 1
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            sys.stderr.write(
+                "Error: No space left to write the standard output. Free some space, or send it elsewhere.\n"
+            )
+            return 1
         return 0

@@ -16,6 +16,7 @@ from cosmeans.progress import watch
 TUTORIAL_ROWS, TUTORIAL_FEATURES = 1_000_000, 768
 SEED = 0
 _CHUNK = 4096
+_TELLING = 1 << 30  # bytes of rows; beside fewer, most of the memory is the interpreter's and torch's own
 
 
 def texts_kmeans() -> KMeans:
@@ -48,7 +49,8 @@ def tell_speed_and_memory(kmeans: KMeans, rows: Tensor) -> None:
         flops = rate * 2 * kmeans.n_clusters * rows.shape[1]
         say(f"{rate:,.0f} rows/s, {flops / 1e9:,.0f} GFLOP/s over {len(kmeans.history_)} epochs ({seconds:.1f} s)")
     size, peak = rows.numel() * rows.element_size(), peak_bytes()
-    say(f"peak memory {peak / 1e9:.2f} GB, the rows are {size / 1e9:.2f} GB: {peak / size - 1:+.0%}")
+    beside = f": {peak / size - 1:+.0%}" if size >= _TELLING else ""
+    say(f"peak memory {peak / 1e9:.2f} GB, the rows are {size / 1e9:.2f} GB{beside}")
 
 
 def peak_bytes() -> int:

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from cosmeans import sphere
-from cosmeans.inputs import from_numpy
+from cosmeans.inputs import check_types, checked_tensor, from_numpy
 from cosmeans.model_file import load_model
 from cosmeans.rows.files import open_file
 
@@ -40,7 +41,12 @@ def model_facts(folder: Path) -> dict[str, Any]:
 def row_facts(path: Path, key: str | None) -> dict[str, Any]:
     """Shape and dtype of the rows, and how many are of unit length, zero, or hold NaN or infinity."""
     rows = open_file(path, key)
-    tensor = from_numpy(rows) if isinstance(rows, np.ndarray) else rows
+    if isinstance(rows, np.ndarray):
+        check_types(rows, str(path))
+        rows = from_numpy(rows)
+    elif rows.dtype is torch.bool or rows.is_complex():
+        checked_tensor(rows, str(path))
+    tensor: Tensor = rows
     unit = zero = bad = 0
     for batch in tensor.split(max(1, _BATCH_VALUES // max(1, tensor.shape[1]))):
         squared = sphere.squared_norms(batch)

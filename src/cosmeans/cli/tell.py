@@ -23,6 +23,7 @@ def say(line: str) -> None:
 def tell_json(record: dict[str, Any]) -> None:
     """One JSON object on stdout."""
     sys.stdout.write(json.dumps(record) + "\n")
+    sys.stdout.flush()
 
 
 def show_clusters(kmeans: KMeans, texts: list[str], folder: Path, force: bool, silent: bool) -> str:

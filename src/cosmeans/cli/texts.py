@@ -44,10 +44,10 @@ def read_texts(path: Path, n_rows: int, column: str | None = None) -> list[str]:
 
 def _lines(path: Path) -> list[str]:
     try:
-        text = _bytes(path).decode("utf-8")
+        text = _bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise FileError(f"{path} can't be read as text ({error}). Needed: UTF-8 lines, plain or .gz.") from error
-    return text.removesuffix("\n").split("\n")
+    return text.replace("\r\n", "\n").removesuffix("\n").split("\n")
 
 
 def _bytes(path: Path) -> bytes:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cosmeans import lloyd
+from cosmeans import lloyd, sphere
 from cosmeans.contracts import Backend, Observer, RowSource
 from cosmeans.data import NO_LABEL, Batch
 
@@ -73,7 +73,7 @@ def place(rows: RowSource, centroids: Tensor, backend: Backend, observer: Observ
     for batch in rows.batches():
         if batch.keep is not None and not bool(batch.keep.all()):
             left = ~batch.keep
-            bad += int((~torch.isfinite(batch.rows[left]).all(dim=1)).sum())
+            bad += int((~torch.isfinite(sphere.as_float32(batch.rows[left])).all(dim=1)).sum())
             first = batch.start + int(left.to(torch.int8).argmax()) if first < 0 else first
     numbers = labels.cpu().numpy().astype(np.int64)
     zero = int((numbers == NO_LABEL).sum()) - bad

@@ -31,16 +31,18 @@ def open_file(path: str | os.PathLike[str], key: str | None = None, n_dims: int 
     unknown) and InputError (another number of dimensions).
     """
     source = Path(path)
+    if source.is_dir():
+        raise FileError(f"{source} is not a file. Pass one of the files in it.")
     read = _READERS.get(source.suffix.lower())
     if read is None:
         known = ", ".join(_READERS)
         raise FileError(f"{source} is of an unknown kind ({source.suffix or 'no suffix'}). Known: {known}.")
     if not source.exists():
         raise FileError(f"No such file: {source}.")
-    if not source.is_file():
-        raise FileError(f"{source} is not a file. Pass one of the files in it.")
     try:
         array = read(source, key)
+    except FileError:
+        raise
     except PermissionError as error:
         raise FileError(f"Can't read {source}: permission denied.") from error
     except (EOFError, OSError, zipfile.BadZipFile, zlib.error, SafetensorError) as error:

@@ -62,7 +62,7 @@ class MemoryRows:
         self.n_bytes = rows.nbytes
         self.device = rows.device
         self.batch_size = max(
-            batch_size or choose_batch_size(self.n_rows, self.n_features, self.device),
+            int(batch_size or choose_batch_size(self.n_rows, self.n_features, self.device)),
             least_batch_size(self.n_features, self.device),
         )
         weights, self._exponent = prepare_weights(sample_weight, self.n_rows)
