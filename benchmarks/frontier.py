@@ -52,6 +52,19 @@ def superkmeans(rows: np.ndarray, clusters: int, iterations: int):
     return centroids, lambda: kmeans.assign(rows, centroids)
 
 
+def superkmeans_full(rows: np.ndarray, clusters: int, iterations: int):
+    """All rows in every iteration, no hierarchy, no early stop; the pruning by chance bounds remains."""
+    from superkmeans import SuperKMeans
+
+    kmeans = SuperKMeans(
+        clusters, rows.shape[1], hierarchical=False, iters=iterations, sampling_fraction=1.0,
+        max_points_per_cluster=2**31 - 1, n_threads=torch.get_num_threads(), early_termination=False, tol=0.0,
+        angular=True, seed=0,
+    )  # fmt: skip
+    centroids = np.asarray(kmeans.train(rows))
+    return centroids, lambda: kmeans.assign(rows, centroids)
+
+
 def faiss(rows: np.ndarray, clusters: int, iterations: int):
     """With its subsampling: at most 256 rows a cluster."""
     import faiss
@@ -75,6 +88,7 @@ WAYS: dict[str, tuple[Way, tuple[int, ...]]] = {
     "cosmeans": (ours("random"), (1, 2, 3, 4, 6, 8, 12, 18, 25)),
     'cosmeans, init="nested"': (ours("nested"), (1, 2, 3, 4, 6, 8, 12, 18, 25)),
     "SuperKMeans": (superkmeans, (2, 5, 10, 25)),
+    "SuperKMeans, all rows": (superkmeans_full, (1, 2, 4, 8, 16, 25)),
     "FAISS": (faiss, (1, 2, 4, 8, 16, 25)),
     "MiniBatchKMeans": (mini_batches, (1, 2, 4, 8, 16)),
 }
@@ -115,7 +129,7 @@ def draw(record: dict, path: Path) -> None:
 
     figure = Figure(figsize=(7.5, 4.6), layout="constrained")
     axes = figure.subplots()
-    for name, marker in zip(WAYS, "osD^v", strict=True):
+    for name, marker in zip(WAYS, MARKERS, strict=True):
         points = [(p["seconds"], p["mean_similarity"]) for p in record["points"] if p["way"] == name]
         axes.plot(*zip(*points, strict=True), marker=marker, label=name, markersize=4.5, linewidth=1.4)
     axes.set_xscale("log")

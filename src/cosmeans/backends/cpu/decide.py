@@ -69,6 +69,14 @@ def _upper(value, j, factor, bias, width, scale, tail):
 
 
 @njit(**_ORDERLESS)
+def _largest(lanes):
+    top = lanes[0]
+    for lane in range(1, LANES):
+        top = max(top, lanes[lane])
+    return top
+
+
+@njit(**_ORDERLESS)
 def _fill_lanes(values, factor, bias, width, scale, tail, lanes):
     """Largest v of every lane, and of all. Lanes rather than runs of columns: this loop is all vectors."""
     for lane in range(LANES):
@@ -80,10 +88,7 @@ def _fill_lanes(values, factor, bias, width, scale, tail, lanes):
             lanes[lane] = max(lanes[lane], _upper(values[j], j, factor, bias, width, scale, tail))
     for j in range(whole, values.shape[0]):
         lanes[j - whole] = max(lanes[j - whole], _upper(values[j], j, factor, bias, width, scale, tail))
-    top = np.float32(-np.inf)
-    for lane in range(LANES):
-        top = max(top, lanes[lane])
-    return top
+    return _largest(lanes)
 
 
 @njit(**_ORDERLESS)
@@ -94,10 +99,14 @@ def _fill_upper(values, factor, bias, width, scale, tail, upper):
 
 
 @njit(**_JIT)
-def _highest_column(upper, size, lane):
-    """The column of largest v in a lane."""
+def _highest_column(upper, lanes):
+    """The column of largest v: of the lane whose v is largest."""
+    lane = 0
+    for other in range(1, LANES):
+        if lanes[other] > lanes[lane]:
+            lane = other
     best, where = np.float32(-np.inf), lane
-    for j in range(lane, size, LANES):
+    for j in range(lane, upper.shape[0], LANES):
         if upper[j] > best:
             best, where = upper[j], j
     return where
@@ -154,7 +163,7 @@ def decide(
 
 @njit(**_ORDERLESS)
 def _leave_out(upper, least, lanes, reaching):
-    """reaching[j]: whether v of column j is at least `least`; lanes: the largest v among the others.
+    """reaching[j]: whether v of column j is at least `least`. Returns the largest v among the others.
 
     Two loops: together, compilers would not make vectors of them.
     """
@@ -171,6 +180,7 @@ def _leave_out(upper, least, lanes, reaching):
     for j in range(whole, size):
         v = upper[j]
         lanes[j - whole] = max(lanes[j - whole], v if v < least else np.float32(-np.inf))
+    return _largest(lanes)
 
 
 @njit(**_JIT)
@@ -187,14 +197,14 @@ def _survivors(upper, slack, lanes, reaching, row, shifted, own_column, own, flo
         found = 1
         if own_column < upper.shape[0]:
             upper[own_column] = -np.inf
-    first = _highest_column(upper, upper.shape[0], np.argmax(lanes))
+    first = _highest_column(upper, lanes)
     if first != own_column:
         columns[found], exact[found] = first, np.float64(dot(row, shifted[first]))
         floor = max(floor, exact[found] - error)
         upper[first] = -np.inf
         found += 1
-    _leave_out(upper, np.nextafter(np.float32(floor - slack), np.float32(-np.inf)), lanes, reaching)
-    others = np.float64(lanes.max())
+    least = np.nextafter(np.float32(floor - slack), np.float32(-np.inf))
+    others = np.float64(_leave_out(upper, least, lanes, reaching))
     words = reaching.view(np.uint64)
     for word in range(words.shape[0]):
         if words[word] == 0:
