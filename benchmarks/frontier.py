@@ -5,7 +5,7 @@
 Every point is a fit of its own with the defaults of its library but for the number of iterations: random or
 hierarchical starts, subsampling and early stops are theirs to choose. The clock stops when centroids and the labels of
 all rows are there; what SuperKMeans and FAISS take for the centroids alone is recorded too ("centroids after"). Mean
-similarity is computed in float64 over all rows from the centroids that came back. Seconds are medians over rounds, in
+similarity is computed in float64 over all rows from the centroids that came back. Seconds are the least of the rounds, in
 which the ways take turns. Appends a record to benchmarks/results/frontier.jsonl.
 """
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import time
 import warnings
 from collections.abc import Callable
@@ -93,6 +92,8 @@ WAYS: dict[str, tuple[Way, tuple[int, ...]]] = {
     "MiniBatchKMeans": (mini_batches, (1, 2, 4, 8, 16)),
 }
 
+MARKERS = "osD^vP"
+
 
 def measure(rows: np.ndarray, clusters: int, rounds: int) -> list[dict]:
     points = [(name, way, steps) for name, (way, lengths) in WAYS.items() for steps in lengths]
@@ -114,9 +115,9 @@ def measure(rows: np.ndarray, clusters: int, rounds: int) -> list[dict]:
         {
             "way": name,
             "steps": steps,
-            "seconds": statistics.median(seconds[name, steps]),
+            "seconds": min(seconds[name, steps]),
             "all": seconds[name, steps],
-            "centroids_after": statistics.median(centroids_after[name, steps]),
+            "centroids_after": min(centroids_after[name, steps]),
             "mean_similarity": quality[name, steps],
         }
         for name, _, steps in points
