@@ -5,8 +5,8 @@
 Every point is a fit of its own with the defaults of its library but for the number of iterations: random or
 hierarchical starts, subsampling and early stops are theirs to choose. The clock stops when centroids and the labels of
 all rows are there; what SuperKMeans and FAISS take for the centroids alone is recorded too ("centroids after"). Mean
-similarity is computed in float64 over all rows from the centroids that came back. Seconds are the least of the rounds, in
-which the ways take turns. Appends a record to benchmarks/results/frontier.jsonl.
+similarity is computed in float64 over all rows from the centroids that came back. Seconds are the least of the
+rounds, in which the ways take turns. Appends a record to benchmarks/results/frontier.jsonl.
 """
 
 from __future__ import annotations
