@@ -129,6 +129,7 @@ def decide(
     exact = np.empty(values.shape[1] + 2, np.float64)
     upper = np.empty(values.shape[1], np.float32)
     reaching = np.zeros(-(-values.shape[1] // 8) * 8, np.uint8)
+    words = reaching.view(np.uint64)
     terms = np.empty(rows.shape[1], np.float64)
     settled = dots = 0
     for g in range(start, stop):
@@ -145,7 +146,7 @@ def decide(
             continue
         _fill_upper(values[g], factor, bias, width, scale, tail, upper)
         found, others = _survivors(
-            upper, slack, lanes, reaching, rows[i], shifted, own_column, own[i], floor, error, columns, exact
+            upper, slack, lanes, reaching, words, rows[i], shifted, own_column, own[i], floor, error, columns, exact
         )
         dots += found
         winner, close = _best(columns, exact, found, error)
@@ -184,11 +185,11 @@ def _leave_out(upper, least, lanes, reaching):
 
 
 @njit(**_JIT)
-def _survivors(upper, slack, lanes, reaching, row, shifted, own_column, own, floor, error, columns, exact):
+def _survivors(upper, slack, lanes, reaching, words, row, shifted, own_column, own, floor, error, columns, exact):
     """Columns that may hold the largest t, with their float32 t; the own one is first if there is one.
 
     The column of the highest bound is tried first: it raises the floor that the others must reach.
-    reaching: room for a byte a column, in whole words of 8, the rest of them 0. upper is overwritten.
+    reaching: room for a byte a column, the rest 0; words: the same memory, 8 at a time. upper is overwritten.
     Returns (how many, largest v among the columns left out).
     """
     found = 0
@@ -205,7 +206,6 @@ def _survivors(upper, slack, lanes, reaching, row, shifted, own_column, own, flo
         found += 1
     least = np.nextafter(np.float32(floor - slack), np.float32(-np.inf))
     others = np.float64(_leave_out(upper, least, lanes, reaching))
-    words = reaching.view(np.uint64)
     for word in range(words.shape[0]):
         if words[word] == 0:
             continue
