@@ -69,6 +69,14 @@ def _upper(value, j, factor, bias, width, scale, tail):
 
 
 @njit(**_ORDERLESS)
+def _largest(lanes):
+    top = lanes[0]
+    for lane in range(1, LANES):
+        top = max(top, lanes[lane])
+    return top
+
+
+@njit(**_ORDERLESS)
 def _fill_lanes(values, factor, bias, width, scale, tail, lanes):
     """Largest v of every lane, and of all. Lanes rather than runs of columns: this loop is all vectors."""
     for lane in range(LANES):
@@ -80,10 +88,7 @@ def _fill_lanes(values, factor, bias, width, scale, tail, lanes):
             lanes[lane] = max(lanes[lane], _upper(values[j], j, factor, bias, width, scale, tail))
     for j in range(whole, values.shape[0]):
         lanes[j - whole] = max(lanes[j - whole], _upper(values[j], j, factor, bias, width, scale, tail))
-    top = np.float32(-np.inf)
-    for lane in range(LANES):
-        top = max(top, lanes[lane])
-    return top
+    return _largest(lanes)
 
 
 @njit(**_ORDERLESS)
@@ -94,10 +99,14 @@ def _fill_upper(values, factor, bias, width, scale, tail, upper):
 
 
 @njit(**_JIT)
-def _highest_column(upper, size, lane):
-    """The column of largest v in a lane."""
+def _highest_column(upper, lanes):
+    """The column of largest v: of the lane whose v is largest."""
+    lane = 0
+    for other in range(1, LANES):
+        if lanes[other] > lanes[lane]:
+            lane = other
     best, where = np.float32(-np.inf), lane
-    for j in range(lane, size, LANES):
+    for j in range(lane, upper.shape[0], LANES):
         if upper[j] > best:
             best, where = upper[j], j
     return where
@@ -119,6 +128,8 @@ def decide(
     columns = np.empty(values.shape[1] + 2, np.int32)
     exact = np.empty(values.shape[1] + 2, np.float64)
     upper = np.empty(values.shape[1], np.float32)
+    reaching = np.zeros(-(-values.shape[1] // 8) * 8, np.uint8)
+    words = reaching.view(np.uint64)
     terms = np.empty(rows.shape[1], np.float64)
     settled = dots = 0
     for g in range(start, stop):
@@ -134,8 +145,8 @@ def decide(
             bound[i] = max(rest[i], _above(top + slack))
             continue
         _fill_upper(values[g], factor, bias, width, scale, tail, upper)
-        found, floor, others = _survivors(
-            upper, slack, lanes, rows[i], shifted, own_column, own[i], floor, error, columns, exact
+        found, others = _survivors(
+            upper, slack, lanes, reaching, words, rows[i], shifted, own_column, own[i], floor, error, columns, exact
         )
         dots += found
         winner, close = _best(columns, exact, found, error)
@@ -151,30 +162,55 @@ def decide(
     return settled, dots
 
 
+@njit(**_ORDERLESS)
+def _leave_out(upper, least, lanes, reaching):
+    """reaching[j]: whether v of column j is at least `least`. Returns the largest v among the others.
+
+    Two loops: together, compilers would not make vectors of them.
+    """
+    size = upper.shape[0]
+    for j in range(size):
+        reaching[j] = upper[j] >= least
+    for lane in range(LANES):
+        lanes[lane] = -np.inf
+    whole = size // LANES * LANES
+    for first in range(0, whole, LANES):
+        for lane in range(LANES):
+            v = upper[first + lane]
+            lanes[lane] = max(lanes[lane], v if v < least else np.float32(-np.inf))
+    for j in range(whole, size):
+        v = upper[j]
+        lanes[j - whole] = max(lanes[j - whole], v if v < least else np.float32(-np.inf))
+    return _largest(lanes)
+
+
 @njit(**_JIT)
-def _survivors(upper, slack, lanes, row, shifted, own_column, own, floor, error, columns, exact):
+def _survivors(upper, slack, lanes, reaching, words, row, shifted, own_column, own, floor, error, columns, exact):
     """Columns that may hold the largest t, with their float32 t; the own one is first if there is one.
 
     The column of the highest bound is tried first: it raises the floor that the others must reach.
-    Returns (how many, floor, largest v among the columns left out).
+    reaching: room for a byte a column, the rest 0; words: the same memory, 8 at a time. upper is overwritten.
+    Returns (how many, largest v among the columns left out).
     """
     found = 0
     if own_column >= 0:
         columns[0], exact[0] = own_column, own
         found = 1
-    size = upper.shape[0]
-    first = _highest_column(upper, size, np.argmax(lanes))
+        if own_column < upper.shape[0]:
+            upper[own_column] = -np.inf
+    first = _highest_column(upper, lanes)
     if first != own_column:
         columns[found], exact[found] = first, np.float64(dot(row, shifted[first]))
         floor = max(floor, exact[found] - error)
+        upper[first] = -np.inf
         found += 1
-    others = -np.inf
-    for lane in range(min(LANES, size)):
-        if np.float64(lanes[lane]) + slack < floor:
-            others = max(others, np.float64(lanes[lane]))
+    least = np.nextafter(np.float32(floor - slack), np.float32(-np.inf))
+    others = np.float64(_leave_out(upper, least, lanes, reaching))
+    for word in range(words.shape[0]):
+        if words[word] == 0:
             continue
-        for j in range(lane, size, LANES):
-            if j == first or j == own_column:  # noqa: SIM109  (tuples of two kinds of integers do not compile)
+        for j in range(8 * word, 8 * word + 8):
+            if not reaching[j]:
                 continue
             v = np.float64(upper[j])
             if v + slack < floor:
@@ -183,7 +219,7 @@ def _survivors(upper, slack, lanes, row, shifted, own_column, own, floor, error,
             columns[found], exact[found] = j, np.float64(dot(row, shifted[j]))
             floor = max(floor, exact[found] - error)
             found += 1
-    return found, floor, others
+    return found, others
 
 
 @njit(**_JIT)

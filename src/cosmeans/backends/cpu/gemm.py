@@ -17,7 +17,10 @@ from cosmeans.errors import PrecisionError
 Gemm = Callable[[np.ndarray, np.ndarray, np.ndarray], None]
 TILE_BYTES = 2 << 20  # products of one tile: they stay in the cache until they are decided
 _TILE_ROWS = (128, 2048)  # fewer rows make a product slow
-_ROUNDS, _TRIAL_ROUNDS = 6, 3
+_ROUNDS, _TRIAL_ROUNDS = 12, 3
+_GAIN_ROWS = 128  # a product of a millisecond: mostly, nothing interrupts it
+# what NumPy's must gain: its threads all wait while labels are decided, and are in the way for some time after
+_NUMPY_GAIN = 1.1
 _TRIAL_COLUMNS = 4096
 _FEW_COLUMNS = 1024  # enough to compare kinds of numbers
 
@@ -96,7 +99,7 @@ def _float32_products() -> tuple[Product, Product]:
 
 @lru_cache(maxsize=64)
 def _fastest(n_clusters: int, n_features: int, threads: int) -> int:
-    """Which product is faster, tried as it will be used: tiles shared out to the threads."""
+    """Which product is faster, tried as it will be used: tiles shared out to the threads. 0: torch's, 1: NumPy's."""
     rng = np.random.default_rng(0)
     centroids = rng.random((n_clusters, n_features), dtype=np.float32)
     ways: list[Callable[[], object]] = []
@@ -108,8 +111,8 @@ def _fastest(n_clusters: int, n_features: int, threads: int) -> int:
         work = partial(product.multiply, rows, centroids)
         ways.append(partial(work, outs[0]) if product.all_cores else partial(each, work, outs))
         sizes.append(size * len(outs))
-    seconds = interleaved(ways, _TRIAL_ROUNDS)
-    return int(np.argmin([spent / size for spent, size in zip(seconds, sizes, strict=True)]))
+    by_torch, by_numpy = (spent / size for spent, size in zip(interleaved(ways, _TRIAL_ROUNDS), sizes, strict=True))
+    return int(by_numpy * _NUMPY_GAIN < by_torch)
 
 
 @lru_cache(maxsize=64)
@@ -128,24 +131,21 @@ def int8_is_exact(n_features: int) -> bool:
 def int8_gain(n_clusters: int, n_features: int, threads: int) -> float:
     """How many times faster than in float32 integers are multiplied here, exactly; 0 where they aren't.
 
-    Processors without integer products (VNNI, dot-product instructions) emulate them, slowly. `threads` is part of
-    the key only.
+    Processors without integer products (VNNI, dot-product instructions) emulate them, slowly. Tried in one thread of
+    the pool: where other processes take cores away, threads that wait for one another measure those. NumPy takes all
+    of its cores even so, each of which counts. `threads` is part of the key, too.
     """
     if not int8_is_exact(n_features):
         return 0.0
     rng = np.random.default_rng(0)
-    rows = rng.choice(np.array([-127, 126, 127], np.int8), (512, n_features))
+    rows = rng.choice(np.array([-127, 126, 127], np.int8), (_GAIN_ROWS, n_features))
     columns = rng.choice(np.array([-127, 127], np.int8), (min(n_clusters, _FEW_COLUMNS), n_features))
     wide, narrow = rows.astype(np.float32), columns.astype(np.float32)
-    integers, floats = np.empty((512, len(columns)), np.int32), np.empty((512, len(columns)), np.float32)
-    seconds = interleaved(
-        [
-            partial(int8_gemm, rows, columns, integers),
-            *(partial(product.multiply, wide, narrow, floats) for product in _float32_products()),
-        ],
-        _ROUNDS,
-    )
-    return min(seconds[1:]) / seconds[0]
+    integers, floats = np.empty((len(rows), len(columns)), np.int32), np.empty((len(rows), len(columns)), np.float32)
+    ways: list[Callable[[], object]] = [partial(int8_gemm, rows, columns, integers)]
+    ways += [partial(product.multiply, wide, narrow, floats) for product in _float32_products()]
+    ((in_8_bits, by_torch, by_numpy),) = each(partial(interleaved, rounds=_ROUNDS), [ways])
+    return min(by_torch, by_numpy * threads) / in_8_bits
 
 
 def interleaved(ways: list[Callable[[], object]], rounds: int) -> list[float]:
