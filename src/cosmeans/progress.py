@@ -74,7 +74,7 @@ class Watch(Silent):
         self._fit_notes = self._time_left = ""
         self._done = self._total = self._passes_left = 0
         self._next_sign = time.perf_counter() + DELAY
-        self._step_started = 0.0
+        self._step_started, self._step_from = 0.0, 0
         self._shown = False
 
     def reading(self, rows: int, total: int) -> None:
@@ -114,10 +114,11 @@ class Watch(Silent):
 
     def step(self, title: str, done: int, total: int, unit: str) -> None:
         now = time.perf_counter()
-        if title != self._title:
-            self._step_started = now
-        if done:
-            self._time_left = f"about {_clock((now - self._step_started) * (total - done) / done)} left"
+        if title != self._title:  # what was done before the first word took time that nobody measured
+            self._step_started, self._step_from, self._time_left = now, done, ""
+        if done > self._step_from:
+            seconds = (now - self._step_started) * (total - done) / (done - self._step_from)
+            self._time_left = f"about {_clock(seconds)} left"
         self._at(title, done, total, unit)
 
     def close(self) -> None:
