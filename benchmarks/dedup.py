@@ -1,9 +1,9 @@
 """What de-duplication within clusters finds of what a brute force over all pairs finds.
 
-    python benchmarks/dedup.py EMBEDDINGS.npy [--clusters 100 300 1000] [--threshold 0.95 0.9 0.8]
+    python benchmarks/dedup.py EMBEDDINGS.npy [--clusters 100 300 1000] [--threshold 0.95 0.9 0.8] [--dry]
 
-The brute force is plain NumPy: all pairs in float64, block by block. Prints a table and appends one JSON line per
-row of it to a file.
+The brute force is plain NumPy: all pairs in float64, block by block. Prints a table and appends each row of it to
+benchmarks/results/dedup.jsonl.
 """
 
 from __future__ import annotations
@@ -11,13 +11,16 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
 from cosmeans import KMeans
 from cosmeans.dedup import deduplicate
+from cpu import processor
 
+RESULTS = Path(__file__).parent / "results" / "dedup.jsonl"
 BLOCK = 1024
 
 
@@ -40,7 +43,7 @@ def removed_by_all_pairs(pairs: np.ndarray, scores: np.ndarray) -> np.ndarray:
     return np.unique(np.where(i_stays, j, i))
 
 
-def compare(rows: np.ndarray, pairs: dict[float, np.ndarray], n_clusters: int) -> list[dict[str, float]]:
+def compare(rows: np.ndarray, pairs: dict[float, np.ndarray], n_clusters: int) -> list[dict[str, float | str]]:
     started = time.perf_counter()
     model = KMeans(n_clusters, epochs=25, random_state=0, verbose=0).fit(rows)
     fit_seconds = time.perf_counter() - started
@@ -73,7 +76,7 @@ def main() -> None:
     parser.add_argument("embeddings", type=Path)
     parser.add_argument("--clusters", type=int, nargs="+", default=[100, 300, 1000])
     parser.add_argument("--threshold", type=float, nargs="+", default=[0.95, 0.9, 0.8])
-    parser.add_argument("--out", type=Path, help="append the records here, as JSON lines")
+    parser.add_argument("--dry", action="store_true", help="record nothing")
     arguments = parser.parse_args()
 
     rows = np.load(arguments.embeddings)
@@ -83,12 +86,15 @@ def main() -> None:
     unit /= np.linalg.norm(unit, axis=1, keepdims=True)
     cosines = np.einsum("ij,ij->i", unit[lowest[:, 0]], unit[lowest[:, 1]])
     pairs = {threshold: lowest[cosines >= threshold] for threshold in arguments.threshold}
-    print(f"all pairs of {len(rows):,} rows: {time.perf_counter() - started:.1f} s")
+    brute_force = time.perf_counter() - started
+    print(f"all pairs of {len(rows):,} rows: {brute_force:.1f} s")
     for n_clusters in arguments.clusters:
         for record in compare(rows, pairs, n_clusters):
             print("  ".join(f"{name} {value}" for name, value in record.items()), flush=True)
-            if arguments.out:
-                with arguments.out.open("a", encoding="utf-8") as file:
+            record |= {"rows of": arguments.embeddings.name, "all pairs s": round(brute_force, 2)}
+            record |= {"processor": processor(), "when": datetime.now(UTC).isoformat(timespec="seconds")}
+            if not arguments.dry:
+                with RESULTS.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(record) + "\n")
 
 

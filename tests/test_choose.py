@@ -11,6 +11,7 @@ from cosmeans import KMeans
 from cosmeans.choose import Point, choose_k, suggest
 from cosmeans.errors import FileError, InputError, OptionError, TooFewRowsError
 from cosmeans.evaluation import evaluate
+from cosmeans.progress import Silent
 
 
 def groups(k, size=40, noise=0.15, d=16):
@@ -65,9 +66,12 @@ def test_a_folder_keeps_finished_runs_and_only_new_ones_are_done(tmp_path, monke
     with pytest.raises(KeyboardInterrupt):
         choose_k(rows, [3, 4, 5], n_seeds=2, folder=tmp_path, verbose=0)
     done.clear()
+    steps = []
+    monkeypatch.setattr(Silent, "step", lambda self, title, done, total, unit: steps.append((done, total)))
     resumed = choose_k(rows, [3, 4, 5], n_seeds=2, folder=tmp_path, verbose=0)
 
     assert done == [3, 4, 5]
+    assert steps == [(0, 12), (3, 12), (3, 12), (7, 12), (7, 12), (12, 12)], "time left is that of what is left"
     done.clear()
     again = choose_k(rows, [3, 4, 5], n_seeds=2, folder=tmp_path, verbose=0)
     assert done == []
@@ -106,6 +110,7 @@ def point(k, silhouette, spread=0.0, stability=0.9):
 @pytest.mark.parametrize(
     ("points", "expected", "words"),
     [
+        ([point(2, 0.3, stability=0.99), point(4, 0.1), point(8, 0.305, stability=0.5)], 2, "as high at both ends"),
         ([point(2, 0.1), point(4, 0.3), point(8, 0.2)], 4, "the highest silhouette, 0.300"),
         (
             [point(2, 0.1), point(4, 0.295, stability=0.95), point(8, 0.3), point(9, 0.1)],

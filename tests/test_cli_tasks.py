@@ -10,10 +10,10 @@ import numpy as np
 import pandas
 import pyarrow
 import pytest
-from pyarrow import ipc
+from pyarrow import ipc, parquet
 
 from cosmeans import KMeans
-from cosmeans.cli import run
+from cosmeans.cli import run, tables
 from cosmeans.dedup import deduplicate
 from cosmeans.evaluation import evaluate
 from cosmeans.matching import match, moved
@@ -61,6 +61,40 @@ def test_choose_k_suggests_draws_and_goes_on(case, out, tmp_path):
     assert code == 0
     assert "silhouette" in stdout
     assert choice["reason"] in stderr
+
+
+def test_an_interrupted_choice_says_how_to_go_on(case, out, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cosmeans.cli.tasks.choose_k", interrupted)
+
+    assert out("choose-k rows.npy --out chosen") == (
+        1,
+        "",
+        "Interrupted. Finished fits are kept in chosen; the same command goes on from them.\n",
+    )
+
+
+def test_tables_on_a_narrow_screen_keep_their_numbers_and_cut_their_texts(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    columns = {"row": np.arange(100_000, 100_030), "cosine": np.full(30, 0.25)}
+
+    tables.show(tables.with_texts(columns, ["words " * 40] * 100_030), 20, "Worst")
+
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].strip() == "Worst: the first 20 of 30"
+    assert max(map(len, lines)) <= 60
+    assert [line.split()[1] for line in lines if "words" in line] == [f"{row:,}" for row in range(100_000, 100_020)]
+    assert all("0.2500" in line and "…" in line for line in lines if "words" in line)
+
+
+def test_a_table_without_rows_has_the_types_of_its_columns(case, out):
+    assert out("outliers old rows.npy --threshold -1 --texts texts.txt")[0] == 0
+
+    schema = parquet.read_schema("outliers.parquet")
+
+    assert [str(schema.field(name).type) for name in ("row", "cosine", "text")] == ["int64", "double", "string"]
 
 
 def test_evaluate_tells_what_python_tells(case, out):
@@ -131,7 +165,8 @@ def test_dedup_writes_the_keep_list_and_why(case, out):
     assert code == 0
     assert np.load("keep.npy").tolist() == found.kept.tolist()
     assert gone["removed"].tolist() == found.removed.tolist()
-    assert gone["kept text"].tolist() == [f"text {row}" for row in found.original]
+    assert gone["cosine"].tolist() == pytest.approx(found.cosines)
+    assert gone["text of original"].tolist() == [f"text {row}" for row in found.original]
     assert 11 in found.removed
     assert "text 11" in stdout
 
@@ -147,7 +182,9 @@ def test_match_says_what_became_of_each_cluster_and_draws_what_moved(case, out, 
     assert record["moves"] == json.loads(json.dumps(moved(old, new, rows).to_json()))
     assert json.loads((tmp_path / "match.json").read_text()) == record
     assert (tmp_path / "moves.png").exists()
-    assert "rows stayed" in out("match old new --embeddings rows.npy")[1]
+    told = out("match old new --embeddings rows.npy")[1]
+    assert "4 clusters go on, 0 end, 1 are new; " in told
+    assert f"{record['moves']['stayed']} of 200 rows stayed in their cluster" in " ".join(told.split())
 
 
 def piped(arguments, data):
@@ -193,6 +230,8 @@ def test_predict_answers_an_arrow_stream_and_names_a_wrong_line(case):
         ("exemplars old rows.npy --out rows.npy", "rows.npy exists already"),
         ("match old new --plot moves.png", "name them with --embeddings"),
         ("dedup nothing rows.npy", "No model at nothing"),
+        ("dedup old rows.npy --removed gone.npy", "--removed gone.npy: tables are written as .parquet, .csv."),
+        ("top old rows.npy --out top.npy", "--out top.npy: tables are written as .parquet, .csv."),
         ("evaluate old rows.npy --classes nothing.txt", "No such file: nothing.txt"),
         ("evaluate old rows.npy --column class", "no file of texts or classes was given"),
         ("top old rows.npy -m 5", "the model has 4 clusters. Lower m."),

@@ -203,3 +203,16 @@ def test_the_place_decides_between_bars_and_lines(monkeypatch):
     assert isinstance(watch(1, file=io.StringIO())._display, Lines)
     monkeypatch.setattr(progress, "in_notebook", lambda: True)
     assert isinstance(watch(1, file=io.StringIO())._display, Bar)
+
+
+def test_the_time_left_of_a_step_is_that_of_work_which_was_watched(clock):
+    stream = io.StringIO()
+    with watch(file=stream) as observer:
+        clock.now += 60
+        observer.step("comparing", 20, 100, "pairs")
+        clock.now += 20
+        observer.step("comparing", 60, 100, "pairs")
+
+    first, second, _ = stream.getvalue().splitlines()
+    assert first == "comparing: 20 of 100 pairs", "nobody knows how long those 20 took"
+    assert second == "comparing: 60 of 100 pairs; about 00:20 left"

@@ -119,20 +119,20 @@ def choose_k(
         raise OptionError(f"n_seeds must be at least 1, got {n_seeds}.")
     options = {"epochs": epochs, "init": init}
     store = None if folder is None else _Store(Path(folder), sample, options)
-    jobs = [(seed, k) for seed in range(random_state, random_state + n_seeds) for k in tried]
-    runs, labels = [], {}
-    done, total = 0, sum(k for _, k in jobs)
+    jobs = [(k, seed) for seed in range(random_state, random_state + n_seeds) for k in tried]
+    found = {job: kept for job in jobs if store and (kept := store.read(*job)) is not None}
+    left = [job for job in jobs if job not in found]
+    done, total = 0, sum(k for k, _ in left)
     with watch(verbose=verbose) as observer:
-        for seed, k in jobs:
-            found = store.read(k, seed) if store else None
-            if found is None:
-                found = _run(sample, k, seed, options)
-                if store:
-                    store.write(*found)
-            runs.append(found[0])
-            labels[k, seed] = found[1]
+        for k, seed in left:
+            observer.step("trying numbers of clusters", done, total, "clusters")
+            found[k, seed] = _run(sample, k, seed, options)
+            if store:
+                store.write(*found[k, seed])
             done += k
             observer.step("trying numbers of clusters", done, total, "clusters")
+    runs = [found[job][0] for job in jobs]
+    labels = {job: found[job][1] for job in jobs}
     points = [_point([run for run in runs if run.n_clusters == k], labels) for k in tried]
     best, reason = suggest(points)
     return Choice(best, reason, points, runs, len(sample))
@@ -161,7 +161,12 @@ def suggest(points: list[Point]) -> tuple[int, str]:
 
 def _caution(points: list[Point], best: Point, chosen: Point) -> str:
     caution = ""
-    if len(points) > 1 and best is points[-1]:
+    if len(points) > 2 and best is points[-1] and chosen is points[0]:
+        caution += (
+            " The silhouette is as high at both ends of the range: the rows form a few broad groups and many small "
+            "ones. Try larger K, and choose by how fine you want to look."
+        )
+    elif len(points) > 1 and best is points[-1]:
         caution += " The silhouette is highest at the end of the range: try larger K."
     elif len(points) > 1 and best is points[0]:
         caution += " The silhouette is highest at the start of the range: the rows form few broad groups, or none."

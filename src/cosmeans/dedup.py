@@ -84,6 +84,7 @@ def deduplicate(
     done, total = 0, sum(len(group) ** 2 for group in groups)
     with watch(verbose=model.verbose) as observer:
         for group in groups:
+            observer.step("comparing rows within clusters", done, total, "pairs")
             ordered = group[np.lexsort((group, preference[group]))]
             with _one_thread() if len(group) <= _ALONE else nullcontext():
                 found, cosine = _compare(assigned.rows, assigned.backend, ordered, threshold)

@@ -48,6 +48,21 @@ def test_any_number_of_epochs_stays_within_the_box(epochs):
         assert chart.x_ticks[0][1] == "1"
 
 
+def test_an_axis_of_shares_starts_at_nothing_and_ends_where_they_do():
+    _, second, _ = charts.convergence(history([0.2, 0.5], [100, 30], [1.0, 1.0]), 100)
+    assert second.y_ticks[0][1].startswith("0")
+    assert second.y_ticks[-1][1].startswith("100")
+    _, only_one, _ = charts.convergence(history([0.2, 0.5], [100, 0], [1.0, 1.0]), 100)
+    assert max(float(text.split("\N{NO-BREAK SPACE}")[0]) for _, text in only_one.y_ticks) == 100
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.1, 1.0), (0.19, 1.02), (0, 1), (3, 700), (0.5999, 0.6001)])
+def test_every_axis_has_two_to_six_ticks(low, high):
+    ticks = charts._ticks(low, high)
+    assert 2 <= len(ticks) <= 6
+    assert all(low <= tick <= high for tick in ticks)
+
+
 def test_sizes_fall_from_the_largest_to_the_smallest():
     chart = charts.sizes(np.array([5, 20, 10]))
 
@@ -62,7 +77,8 @@ def test_the_histogram_counts_every_row_once():
 
     heights = [float(y) for y in re.findall(r"V([\d.]+)H", chart.path)]
     assert sum(value_at(chart, y) for y in heights) == pytest.approx(1000, rel=0.01)
-    assert chart.rule[1] == "0.20"
+    assert chart.rule[1:] == ("0.20", "start"), "no room for words between the axis and the line"
+    assert charts.histogram(similarity, 0.5).rule[1:] == ("0.50", "end")
     assert charts.histogram(similarity, 0.05).rule is None, "no row lies below"
     assert charts.histogram(np.full(9, 0.5), 0.5).path.count("M") == 1
 

@@ -53,10 +53,11 @@ def test_tiny_clusters_have_at_most_a_twentieth_of_the_mean(rows, is_tiny):
     assert told(sizes)[0] == (["1 tiny cluster"] if is_tiny else [])
 
 
-def test_a_giant_holds_a_fifth_of_the_rows_and_ten_times_the_mean():
+def test_a_giant_holds_a_fifth_of_the_rows_and_five_times_the_mean():
     titles, text = told([600, *[20] * 50])  # mean 31.4, share 37.5 %
     assert titles == ["One cluster holds 38\N{NO-BREAK SPACE}% of the rows"]
     assert "The mean is 2\N{NO-BREAK SPACE}%" in text
+    assert told([600, *[50] * 11])[0] == ["One cluster holds 52\N{NO-BREAK SPACE}% of the rows"], "6.3 times the mean"
     assert told([600, *[100] * 9])[0] == [], "40 % of the rows, but only four times the mean"
     assert told([230, *[10] * 100])[0] == [], "23 times the mean, but under a fifth of the rows"
 

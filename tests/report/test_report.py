@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from cosmeans import KMeans
 from cosmeans.errors import InputError, OptionError, OutputExistsError
 from cosmeans.report import write_report
+from cosmeans.report.plane import N_STYLES, styles
+from cosmeans.report.words import distinctive_words
 
 HOSTILE = '</script><script>document.title="hacked"</script><img src=x onerror="document.title=1"> \ud800 &amp;'
 
@@ -60,6 +63,19 @@ def test_sizes_similarities_and_examples_are_those_of_a_float64_brute_force(fitt
 def test_distinctive_words_name_the_clusters(page):
     firsts = {words[0] for words in data_of(page)["clusters"]["words"]}
     assert firsts == {"apple", "banana", "cherry", "damson"}
+
+
+def test_a_name_in_few_of_the_texts_does_not_stand_for_the_cluster():
+    texts = [f"fish{' zygaena' if i < 5 else ''} {i % 7}x" for i in range(100)] + [f"bird {i % 7}x" for i in range(100)]
+    found = distinctive_words(texts, np.repeat([0, 1], 100), 2, 0)
+    assert found.words[0][0] == "fish"
+    assert "zygaena" not in found.words[0], "it is in 5 % of the texts"
+    assert found.shares[0][0] == 1.0
+    assert min(found.shares[0]) >= 0.1
+    assert distinctive_words(texts[:5] + texts[100:], np.repeat([0, 1], [5, 100]), 2, 0).words[0][:2] == [
+        "fish",
+        "zygaena",
+    ]
 
 
 def test_rows_left_out_are_told(page):
@@ -141,3 +157,76 @@ def test_a_reader_sorts_searches_and_opens_a_cluster_by_keyboard(browser, page):
     assert dialog.is_displayed()
     assert browser.title == "Clusters"
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+def emulate(browser, width, scheme):
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    )
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [400, 1280])
+def test_the_page_fits_its_window_and_what_it_says_stands_out_from_its_ground(browser, page, width, scheme):
+    emulate(browser, width, scheme)
+    browser.get(page.as_uri())
+
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    browser.find_element("css selector", "#table tbody button").click()
+    assert browser.execute_script("return document.getElementById('cluster').scrollWidth") <= width
+
+    def luminance(name):
+        script = "return getComputedStyle(document.querySelector(`#swatches .${arguments[0]}`)).color"
+        parts = [int(part) / 255 for part in re.findall(r"\d+", browser.execute_script(script, name))[:3]]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    ground = luminance("paper")
+    contrast = {
+        name: (max(luminance(name), ground) + 0.05) / (min(luminance(name), ground) + 0.05)
+        for name in ["ink", *(f"c{i}" for i in range(8)), *(f"r{i}" for i in range(5))]
+    }
+    assert contrast["ink"] > 7
+    assert min(contrast.values()) > 2, contrast
+    steps = [luminance(f"r{i}") for i in range(5)]
+    assert steps == sorted(steps), "low to high similarity is dark to light, for eyes that see no colours too"
+
+
+def test_every_column_sorts_both_ways(browser, page):
+    data = data_of(page)["clusters"]
+    emulate(browser, 1280, "light")
+    browser.get(page.as_uri())
+
+    def order():
+        return [int(cell.text) for cell in browser.find_elements("css selector", "#table tbody th")]
+
+    values = {name: data[name] for name in ("id", "size", "mean", "spread")} | {
+        "near": [cosines[0] for cosines in data["cosine"]]
+    }
+    for name, column in values.items():
+        button = browser.find_element("css selector", f"[data-sort={name}]")
+        for _ in range(2):
+            button.click()
+            way = button.find_element("xpath", "..").get_attribute("aria-sort")
+            sign = -1 if way == "descending" else 1
+            ranked = sorted(zip(column, data["id"], strict=True), key=lambda pair: (sign * pair[0], pair[1]))
+            assert order() == [cluster for _, cluster in ranked], (name, way)
+
+
+def test_paper_gets_the_light_colours_whatever_the_screen_has(browser, page):
+    browser.get(page.as_uri())
+    browser.find_element("id", "theme").click()
+    scheme = "return document.documentElement.style.colorScheme"
+    assert browser.execute_script(scheme) == "dark"
+    browser.execute_script("dispatchEvent(new Event('beforeprint'))")
+    assert browser.execute_script(scheme) == "light"
+    browser.execute_script("dispatchEvent(new Event('afterprint'))")
+    assert browser.execute_script(scheme) == "dark"
+
+
+def test_clusters_beside_one_another_differ_in_colour_and_in_shape():
+    found = styles(np.arange(N_STYLES, 0, -1), np.zeros((N_STYLES, 0), int))
+    assert len({(style % 8, style % 3) for style in found.tolist()}) == N_STYLES
+    assert all(a % 8 != b % 8 and a % 3 != b % 3 for a, b in pairwise(found.tolist()))

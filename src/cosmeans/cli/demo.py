@@ -34,6 +34,7 @@ def random_unit_rows(n_rows: int, quiet: bool) -> Tensor:
     with watch(n_rows, verbose=int(not quiet)) as observer:
         done = 0
         for chunk in rows.split(_CHUNK):
+            observer.step("random rows", done, n_rows, "rows")
             chunk.normal_(generator=generator)
             normalize(chunk, out=chunk)
             done += len(chunk)

@@ -46,7 +46,8 @@ def find_outliers(
         tell_json({"rows": len(found.rows), "threshold": _number(found.threshold), "outliers": str(out)})
     elif not quiet:
         tables.show(columns, _SHOWN)
-        say(f"{len(found.rows):,} rows with a cosine of at most {found.threshold:.4f} lie in {out}, worst first")
+        reach = f", with cosines from {found.cosines[0]:.4f} to {found.cosines[-1]:.4f}" if len(found.rows) else ""
+        say(f"{len(found.rows):,} rows lie in {out}, worst first{reach}")
 
 
 @app.command("exemplars")
@@ -107,13 +108,15 @@ def remove_duplicates(
     """Find near-copies within clusters; write the list of rows to keep."""
     lines, rows = _before(out, force, texts, column, embeddings, key)
     if removed is not None:
-        tables.check_path(removed)
+        tables.check_path(removed, tables.TABLES, "--removed")
         refuse_existing(removed, force)
     found = deduplicate(load_model(model, quiet), rows, threshold, keep=keep, max_cluster_size=max_cluster_size)
     tables.write(out, {"row": np.asarray(found.kept)}, force)
-    columns = {name: np.asarray(getattr(found, name)) for name in ("removed", "original", "cosines")}
+    columns = {name: np.asarray(getattr(found, name)) for name in ("removed", "original")}
+    columns["cosine"] = np.asarray(found.cosines)
     if lines is not None:
-        columns |= {"text": np.array(lines)[columns["removed"]], "kept text": np.array(lines)[columns["original"]]}
+        every = np.array(lines, dtype=object)
+        columns |= {"text": every[columns["removed"]], "text of original": every[columns["original"]]}
     if removed is not None:
         tables.write(removed, columns, force)
     if as_json:
@@ -140,6 +143,7 @@ def find_top(
     as_json: flags.Json = False,
 ) -> None:
     """List the best clusters of every row, with their cosines."""
+    tables.check_path(out, tables.TABLES)
     lines, rows = _before(out, force, texts, column, embeddings, key)
     found = top(load_model(model, quiet), rows, m)
     labels, cosines = np.asarray(found.labels), np.asarray(found.cosines)

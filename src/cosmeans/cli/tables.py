@@ -18,13 +18,14 @@ from cosmeans.errors import OptionError
 from cosmeans.evaluation import Evaluation
 from cosmeans.matching import Match, Moves
 
-_SUFFIXES = (".parquet", ".csv", ".npy")
+TABLES = (".parquet", ".csv")
+ROW_LISTS = (*TABLES, ".npy")
 
 
-def check_path(path: Path) -> None:
-    """Raise OptionError unless the suffix names a kind of table that can be written."""
-    if path.suffix not in _SUFFIXES:
-        raise OptionError(f"--out {path}: tables are written as {', '.join(_SUFFIXES)}. Change the suffix.")
+def check_path(path: Path, kinds: tuple[str, ...] = ROW_LISTS, flag: str = "--out") -> None:
+    """Raise OptionError unless the suffix names a kind of file that can be written."""
+    if path.suffix not in kinds:
+        raise OptionError(f"{flag} {path}: tables are written as {', '.join(kinds)}. Change the suffix.")
 
 
 def write(path: Path, columns: Mapping[str, np.ndarray], force: bool) -> None:
@@ -38,7 +39,9 @@ def write(path: Path, columns: Mapping[str, np.ndarray], force: bool) -> None:
         import pyarrow
         from pyarrow import csv, parquet
 
-        table = pyarrow.table({name: pyarrow.array(values.tolist()) for name, values in columns.items()})
+        # of texts the type is told: an empty column has none of its own
+        kinds = {name: pyarrow.string() if values.dtype.kind == "O" else None for name, values in columns.items()}
+        table = pyarrow.table({name: pyarrow.array(values, kinds[name]) for name, values in columns.items()})
         parquet.write_table(table, temporary) if path.suffix == ".parquet" else csv.write_csv(table, temporary)
 
 
@@ -49,13 +52,17 @@ def with_texts(columns: dict[str, np.ndarray], texts: list[str] | None) -> dict[
     return columns | {"text": np.array([texts[row] for row in columns["row"].tolist()], dtype=object)}
 
 
-def show(columns: Mapping[str, Any], n_shown: int) -> None:
-    """The first rows of a table on stdout; long texts are cut."""
-    grid = Table()
-    for name, values in columns.items():
-        is_text = np.asarray(values).dtype.kind in "OU"
-        grid.add_column(name, justify="left" if is_text else "right", no_wrap=is_text, overflow="ellipsis")
-    for row in zip(*(np.asarray(values)[:n_shown].tolist() for values in columns.values()), strict=True):
+def show(columns: Mapping[str, Any], n_shown: int, title: str | None = None) -> None:
+    """The first rows of a table on stdout, and how many there are; numbers stay whole, long texts are cut."""
+    arrays = {name: np.asarray(values) for name, values in columns.items()}
+    n_rows = len(next(iter(arrays.values())))
+    cut = f"the first {n_shown} of {n_rows:,}" if n_rows > n_shown else None
+    grid = Table(title=": ".join(part for part in (title, cut) if part) or None, title_justify="left")
+    for name, values in arrays.items():
+        # rich narrows only columns that may wrap; the cells of a text don't, so they are cut instead
+        is_text = values.dtype.kind in "OU"
+        grid.add_column(name, justify="left" if is_text else "right", no_wrap=not is_text)
+    for row in zip(*(values[:n_shown].tolist() for values in arrays.values()), strict=True):
         grid.add_row(*(_cell(value) for value in row))
     Console().print(grid)
 
@@ -81,14 +88,21 @@ def show_evaluation(measured: Evaluation) -> None:
 def show_match(matched: Match, moves: Moves | None, n_shown: int) -> None:
     """What each old cluster became, least alike first; with moves, where rows went."""
     order = np.lexsort((np.arange(len(matched.cosines)), matched.cosines))
+    order = order[matched.new_of_old[order] >= 0]  # clusters that end are counted below
     columns = {"old": order, "new": matched.new_of_old[order], "cosine": matched.cosines[order]}
     if moves is not None:
         changes = [moves.clusters[cluster] for cluster in order.tolist()]
         columns |= {name: np.array([getattr(c, name) for c in changes]) for name in ("before", "after", "stayed")}
-    show(columns, n_shown)
+    show(columns, n_shown, "Clusters, least alike first")
     if moves is not None:
-        show(dict(zip(("from", "to", "rows"), moves.flows.T, strict=True)), n_shown)
-        Console().print(f"{moves.stayed:,} of {moves.n_rows:,} rows stayed in their cluster (ids of the old model)")
+        flows = dict(zip(("from", "to", "rows"), moves.flows.T, strict=True))
+        show(flows, n_shown, "Moves in ids of the old model, most rows first")
+    n_old, n_new = len(matched.new_of_old), len(matched.old_of_new)
+    both = int((matched.new_of_old >= 0).sum())
+    told = f"{both:,} clusters go on, {n_old - both:,} end, {n_new - both:,} are new"
+    if moves is not None:
+        told += f"; {moves.stayed:,} of {moves.n_rows:,} rows stayed in their cluster"
+    Console().print(told, highlight=False)
 
 
 def as_json(record: dict[str, Any]) -> str:
@@ -98,4 +112,5 @@ def as_json(record: dict[str, Any]) -> str:
 def _cell(value: Any) -> Text:
     if isinstance(value, float):
         return Text(f"{value:.4f}")
-    return Text("" if value is None else f"{value:,}" if isinstance(value, int) else str(value))
+    text = "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+    return Text(text, no_wrap=True, overflow="ellipsis")

@@ -47,17 +47,22 @@ def choose(
     """Suggest a number of clusters; draw how good each is. Run it again to go on after an interruption."""
     tried = None if ks is None else _integers(ks)
     folder = out or Path(f"cosmeans-choose-{embeddings.stem}")
-    choice = choose_k(
-        open_file(embeddings, key),
-        tried,
-        n_seeds=n_seeds,
-        sample_size=sample_size,
-        epochs=epochs,
-        init=init,
-        random_state=random_state,
-        folder=folder / "runs",
-        verbose=int(not quiet),
-    )
+    rows = open_file(embeddings, key)
+    try:
+        choice = choose_k(
+            rows,
+            tried,
+            n_seeds=n_seeds,
+            sample_size=sample_size,
+            epochs=epochs,
+            init=init,
+            random_state=random_state,
+            folder=folder / "runs",
+            verbose=int(not quiet),
+        )
+    except KeyboardInterrupt:
+        say(f"Interrupted. Finished fits are kept in {folder}; the same command goes on from them.")
+        raise typer.Exit(1) from None
     choice.plot(folder / "curve.png")
     if as_json:
         tell_json(choice.to_json() | {"plot": str(folder / "curve.png")})

@@ -15,6 +15,7 @@ LEFT, RIGHT, TOP, BOTTOM = 44, 8, 8, 24
 _DOTS_UP_TO = 60  # more epochs are a line without dots
 _LOG_FROM = 20.0  # values that differ by this factor are drawn on a logarithmic axis
 _BINS = 48
+_RULE_WORDS = 72  # width of the words at a rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class Chart:
     path    the line, or the outline of what is filled
     dots    (x, y, what to say there)
     x_ticks, y_ticks  (where, what)
-    rule    (x, what): a vertical line that parts the values
+    rule    (x, what it parts, the end of the words that stands at the line): a vertical line
     """
 
     key: str
@@ -35,7 +36,7 @@ class Chart:
     dots: list[tuple[float, float, str]]
     x_ticks: list[tuple[float, str]]
     y_ticks: list[tuple[float, str]]
-    rule: tuple[float, str] | None = None
+    rule: tuple[float, str, str] | None = None
 
 
 def convergence(history: History, n_rows: int) -> list[Chart]:
@@ -104,7 +105,10 @@ def histogram(similarity: np.ndarray, odd_below: float) -> Chart:
         if count
     ]
     note = f"mean {similarity.mean():.3f}, median {np.median(similarity):.3f}"
-    rule = (x(odd_below), f"{odd_below:.2f}") if low < odd_below < high else None
+    at = x(odd_below)
+    # words to the left of the line, unless they would run into the axis
+    side = "end" if at - LEFT > _RULE_WORDS else "start"
+    rule = (at, f"{odd_below:.2f}", side) if low < odd_below < high else None
     return Chart(
         "histogram",
         "Similarity of the rows with their centroids",
@@ -139,8 +143,9 @@ def _epochs(
 ) -> Chart:
     shown = np.asarray([value if value > 0 or not log else np.nan for value in values], dtype=float)
     finite = shown[np.isfinite(shown)]
+    from_zero = from_zero or log
     log = log and len(finite) > 0 and finite.max() > _LOG_FROM * finite.min()
-    y, y_ticks = _scale(finite, (HEIGHT - BOTTOM, TOP), say, log=log, from_zero=from_zero)
+    y, y_ticks = _scale(finite, (HEIGHT - BOTTOM, TOP), say, log=log, from_zero=from_zero and not log)
     span = max(1, len(shown) - 1)
     points = [(LEFT + 4 + (WIDTH - LEFT - RIGHT - 8) * index / span, value) for index, value in enumerate(shown)]
     marks = [
@@ -184,8 +189,8 @@ def _scale(
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Three to six round numbers from low to high."""
-    rough = max(high - low, 1e-12) / 4
+    """Two to six round numbers from low to high."""
+    rough = max(high - low, 1e-12) / 5
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
     first = math.ceil(low / step - 1e-9)

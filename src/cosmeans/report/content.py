@@ -17,6 +17,12 @@ from cosmeans.result import History, StopReason
 
 FLAG_NAMES = ("empty", "tiny", "giant", "twin", "loose")  # bit by bit, in `flags` of every cluster
 _MAP_TEXT = 120
+_ENDED = {
+    StopReason.FIXED_POINT: "nothing moves any more",
+    StopReason.TOLERANCE: "ended at the tolerance",
+    StopReason.EPOCHS: "all that were allowed",
+    StopReason.INTERRUPTED: "interrupted",
+}
 
 
 def page_data(found: Study) -> dict[str, Any]:
@@ -97,9 +103,9 @@ def figures(
     seconds = sum(iteration.seconds for iteration in history)
     return [
         _fact("Rows", f"{len(placed.labels):,}", f"{n_features:,} features each"),
-        _fact("Clusters", f"{len(size):,}", f"{size.min():,} to {size.max():,} rows, mean {size.mean():,.1f}"),
+        _fact("Clusters", f"{len(size):,}", _sizes(size)),
         _fact("Mean similarity", f"{similarity.mean():.3f}", f"middle half {_middle(similarity)}"),
-        _fact("Epochs", f"{len(history):,}", f"{duration(seconds)}; ended: {stop.value}"),
+        _fact("Epochs", f"{len(history):,}", f"{duration(seconds)}; {_ENDED[stop]}"),
     ]
 
 
@@ -122,6 +128,12 @@ def epoch_table(history: History) -> list[tuple[str, ...]]:
 
 def _fact(name: str, value: str, note: str) -> dict[str, str]:
     return {"name": name, "value": value, "note": note}
+
+
+def _sizes(size: np.ndarray) -> str:
+    if size.min() == size.max():
+        return f"{size[0]:,} rows" + (" each" if len(size) > 1 else "")
+    return f"{size.min():,} to {size.max():,} rows, mean {size.mean():,.1f}"
 
 
 def _middle(similarity: np.ndarray) -> str:

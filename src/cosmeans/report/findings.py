@@ -14,7 +14,7 @@ from cosmeans.result import History, StopReason
 # at 0.96 merging them would cost 1 %
 TWIN_COSINE = 0.96
 TINY_SHARE = 0.05  # of the mean size
-GIANT_SHARE, GIANT_FACTOR = 0.2, 10.0  # of all rows, and times the mean size
+GIANT_SHARE, GIANT_FACTOR = 0.2, 5.0  # of all rows, and times the mean size
 STILL_MOVING = 0.01  # of the rows, in the last epoch
 
 

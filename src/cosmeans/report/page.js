@@ -34,7 +34,7 @@
 
   function mark(place) {
     const style = clusters.style[place];
-    const path = svg("path", { d: SHAPES[Math.floor(style / 8)], fill: "currentColor" });
+    const path = svg("path", { d: SHAPES[style % 3], fill: "currentColor" });
     return svg("svg", { class: `mark c${style % 8}`, viewBox: "0 0 12 12", "aria-hidden": "true" }, path);
   }
 
@@ -70,7 +70,7 @@
 
   function picture(example) {
     const source = examples.picture && examples.picture[example];
-    return source ? el("img", { src: source, alt: rowText(example), loading: "lazy" }) : null;
+    return source ? el("img", { src: source, alt: rowText(example), decoding: "async" }) : null;
   }
 
   function link(id, before = "cluster ") {
@@ -142,8 +142,10 @@
   function draw() {
     const shown = state.found.slice(0, state.limit);
     body.replaceChildren(...shown.map(line));
+    byId("count").toggleAttribute("data-shown", shown.length < state.found.length);
+    if (shown.length < state.found.length) byId("count").dataset.shown = whole.format(shown.length);
     if (!shown.length) body.append(el("tr", {}, el("td", { className: "none", colSpan: 6 }, "No cluster fits this search.")));
-    byId("count").textContent = state.found.length === K ? `${whole.format(K)} clusters` : `${whole.format(state.found.length)} of ${whole.format(K)} clusters`;
+    byId("count").textContent = state.found.length === K ? `${whole.format(K)} cluster${K === 1 ? "" : "s"}` : `${whole.format(state.found.length)} of ${whole.format(K)} clusters`;
     byId("more").hidden = state.found.length <= state.limit;
     for (const button of document.querySelectorAll("#table thead button")) {
       const column = button.closest("th");
@@ -314,7 +316,6 @@
 
   // --------------------------------------------------------------------- map
 
-  const CIVIDIS = [[0, 34, 78], [67, 78, 108], [125, 124, 120], [188, 175, 111], [254, 232, 56]];
   const canvas = byId("plane");
   const view = { colour: "cluster", at: null, width: 0, height: 0, scale: 1, left: 0, top: 0 };
 
@@ -322,10 +323,11 @@
     return [...byId("swatches").children].map((swatch) => getComputedStyle(swatch).color);
   }
 
-  function cividis(value) {
+  // the colour of a similarity, between two of the ramp's five
+  function shade(value, ramp) {
     const position = 4 * Math.min(1, Math.max(0, (value - low) / (high - low || 1)));
     const from = Math.min(3, Math.floor(position));
-    return `rgb(${CIVIDIS[from].map((part, index) => Math.round(part + (position - from) * (CIVIDIS[from + 1][index] - part))).join(" ")})`;
+    return `rgb(${ramp[from].map((part, index) => Math.round(part + (position - from) * (ramp[from + 1][index] - part))).join(" ")})`;
   }
 
   const xOf = (point) => view.left + view.scale * plane.x[point];
@@ -367,18 +369,19 @@
   function paint() {
     const context = canvas.getContext("2d");
     const paper = colours();
-    const [ink, ground, faint] = paper.slice(8);
+    const [ink, ground, faint] = paper.slice(8, 11);
+    const ramp = paper.slice(11).map((colour) => colour.match(/[\d.]+/g).slice(0, 3).map(Number));
     const light = inLight();
     const n = plane.x.length;
-    const radius = (n > 1500 ? 2.6 : n > 400 ? 3.4 : 4.5) * Math.min(1, Math.max(0.62, view.width / 900));
+    const radius = (n > 1500 ? 3 : n > 400 ? 3.4 : 4.5) * Math.min(1, Math.max(0.62, view.width / 900));
     context.clearRect(0, 0, view.width, view.height);
     for (const lit of light ? [false, true] : [true]) {
       context.globalAlpha = lit ? 0.85 : 0.55;
       for (let point = 0; point < n; point += 1) {
         if (light && light.has(plane.cluster[point]) !== lit) continue;
         const style = clusters.style[placeOf.get(plane.cluster[point])];
-        context.fillStyle = !lit ? faint : view.colour === "cluster" ? paper[style % 8] : cividis(plane.similarity[point]);
-        dot(context, point, lit && light ? radius + 1 : radius, Math.floor(style / 8));
+        context.fillStyle = !lit ? faint : view.colour === "cluster" ? paper[style % 8] : shade(plane.similarity[point], ramp);
+        dot(context, point, lit && light ? radius + 1 : radius, style % 3);
       }
     }
     context.globalAlpha = 1;
@@ -502,6 +505,7 @@
   // -------------------------------------------------------------- whole page
 
   function setUpTheme() {
+    const root = document.documentElement;
     const button = byId("theme");
     const schemes = { auto: "light dark", dark: "dark", light: "light" };
     const names = Object.keys(schemes);
@@ -509,10 +513,14 @@
     button.hidden = false;
     button.onclick = () => {
       at = (at + 1) % names.length;
-      document.documentElement.style.colorScheme = schemes[names[at]];
+      root.style.colorScheme = schemes[names[at]];
       button.textContent = `Theme: ${names[at]}`;
       if (plane) paint();
     };
+    // paper is white: the map, which is a picture, must be painted for it
+    const wear = (scheme) => { root.style.colorScheme = scheme; if (plane) paint(); };
+    addEventListener("beforeprint", () => wear("light"));
+    addEventListener("afterprint", () => wear(schemes[names[at]]));
   }
 
   document.addEventListener("keydown", (event) => {

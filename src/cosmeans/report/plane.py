@@ -13,7 +13,7 @@ from cosmeans.report.charts import percent
 
 PROJECTIONS = ("pca", "umap")
 SIDE = 2000  # coordinates are integers from 0 to SIDE: finer than any screen
-N_STYLES = 24  # 8 colours times 3 shapes, of which the page knows
+N_STYLES = 24  # 8 colours times 3 shapes: style s has colour s % 8 and shape s % 3, so neighbours differ in both
 _LEAST_ROWS = 3
 
 
@@ -83,7 +83,7 @@ def _by_umap(units: np.ndarray, seed: int) -> tuple[np.ndarray, str]:
         warnings.simplefilter("ignore")  # remarks on threads and sparse graphs, none on the result
         mapper = _umap()(n_components=2, metric="cosine", random_state=seed % 2**32, n_jobs=1)
         points = np.asarray(mapper.fit_transform(units), dtype=np.float64)
-    return points, "neighbours stay neighbours (UMAP); distances between groups mean little"
+    return points, "a plane on which neighbours stay neighbours (UMAP); distances between groups mean little"
 
 
 def _umap() -> type:

@@ -11,6 +11,7 @@ import numpy as np
 from cosmeans.report.sample import sample_rows
 
 N_WORDS = 8
+RARE = 0.1  # of what the first word has: a word in fewer texts is a name in some of them, not what they share
 MAX_TEXTS = 200_000  # words are counted in at most so many texts
 MAX_VOCABULARY = 50_000
 # letters and digits of any script, joined by one apostrophe or hyphen; very long tokens are no words
@@ -32,6 +33,7 @@ class Words:
 def distinctive_words(texts: Sequence[str], labels: np.ndarray, n_clusters: int, seed: int) -> Words:
     """The words whose mean TF-IDF weight in a cluster exceeds most that in all texts; ties in order of the word.
 
+    A word that is RARE beside the first one is not named.
     texts   N texts; labels (N,), -1 for texts in no cluster
     """
     from scipy.sparse import csr_array
@@ -73,8 +75,10 @@ def _pick(total: Any, having: Any, overall: np.ndarray, size: np.ndarray, vocabu
         span = slice(total.indptr[cluster], total.indptr[cluster + 1])
         columns = total.indices[span]
         lead = total.data[span] / size[cluster] - overall[columns]
-        order = np.lexsort((columns, -lead))[:N_WORDS]
+        share = having.data[span] / size[cluster]
+        order = np.lexsort((columns, -lead))
         order = order[lead[order] > 0]
+        order = order[share[order] >= RARE * share[order[:1]]][:N_WORDS]
         into.words[cluster] = vocabulary[columns[order]].tolist()
-        into.shares[cluster] = (having.data[span][order] / size[cluster]).tolist()
+        into.shares[cluster] = share[order].tolist()
     return into
