@@ -11,6 +11,7 @@ from torch import Tensor
 from cosmeans import lloyd, sphere
 from cosmeans.backends.gpu import assign
 from cosmeans.backends.gpu.backend import GpuBackend
+from cosmeans.backends.gpu.rows import Copy, copy_rows
 from cosmeans.backends.reference import ReferenceBackend
 from cosmeans.data import Batch, ClusterSums
 from cosmeans.group import Alone
@@ -37,12 +38,32 @@ def labels_of(backend: GpuBackend | ReferenceBackend, batch: Batch, centroids: T
     return backend.assign(batch, backend.prepare(centroids), before).labels.clone()
 
 
+@pytest.mark.parametrize("integers", [False, True], ids=["float16", "8 bits"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64], ids=str)
 @pytest.mark.parametrize(("n", "d", "k"), SHAPES)
-def test_labels_are_those_of_the_reference(n: int, d: int, k: int, dtype: torch.dtype) -> None:
+def test_labels_are_those_of_the_reference(n: int, d: int, k: int, dtype: torch.dtype, integers: bool) -> None:
     batch, centroids = a_batch(n, d, dtype), sphere.normalise(directions(k, d, 1))
+    gpu = GpuBackend("cpu", integers=integers)
 
-    assert torch.equal(labels_of(GpuBackend("cpu"), batch, centroids), labels_of(ReferenceBackend(), batch, centroids))
+    assert torch.equal(labels_of(gpu, batch, centroids), labels_of(ReferenceBackend(), batch, centroids))
+
+
+@pytest.mark.parametrize("integers", [False, True], ids=["float16", "8 bits"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+def test_what_a_copy_loses_is_bounded_by_its_residuals(dtype: torch.dtype, integers: bool) -> None:
+    """Rows of any length, some of them close to a power of two; the truth is float64."""
+    lengths = torch.tensor([1e-3, 0.75, 0.999, 1.0, 1.4999, 1.5, 1.5001, 300.0])[:, None]
+    rows = (sphere.normalise(directions(8, 70)) * lengths).to(dtype)
+    norms = sphere.divisors(sphere.squared_norms(rows))
+    copy = Copy.empty(8, 70, 0, integers, torch.device("cpu"))
+
+    copy_rows(Batch(0, rows, norms), copy, 0)
+
+    screened = copy.values.view(8, -1)[:, :70].double() * copy.units.double()[:, None]
+    lost = (sphere.unit_rows(rows, norms).double() - screened).norm(dim=1)
+    assert (lost <= copy.residuals).all()
+    assert (copy.residuals <= 1.01 * lost + 2e-6).all()  # and no more than that
+    assert (copy.values.view(8, -1)[:, 70:] == 0).all()
 
 
 @pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
@@ -100,17 +121,23 @@ def near_ties() -> tuple[Batch, Tensor]:
     return a_batch(40, 40), centroids
 
 
-def test_near_ties_and_equal_centroids_get_canonical_labels() -> None:
+@pytest.mark.parametrize("integers", [False, True], ids=["float16", "8 bits"])
+def test_near_ties_and_equal_centroids_get_canonical_labels(integers: bool) -> None:
     batch, centroids = near_ties()
+    gpu = GpuBackend("cpu", integers=integers)
 
-    assert torch.equal(labels_of(GpuBackend("cpu"), batch, centroids), labels_of(ReferenceBackend(), batch, centroids))
+    assert torch.equal(labels_of(gpu, batch, centroids), labels_of(ReferenceBackend(), batch, centroids))
 
 
-def test_a_bound_a_hundred_times_too_small_lets_wrong_labels_through(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("integers", [False, True], ids=["float16", "8 bits"])
+def test_a_bound_a_hundred_times_too_small_lets_wrong_labels_through(
+    integers: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     batch, centroids = near_ties()
     monkeypatch.setattr(assign, "SLACK", assign.tl.constexpr(0.01))
+    gpu = GpuBackend("cpu", integers=integers)
 
-    wrong = labels_of(GpuBackend("cpu"), batch, centroids) != labels_of(ReferenceBackend(), batch, centroids)
+    wrong = labels_of(gpu, batch, centroids) != labels_of(ReferenceBackend(), batch, centroids)
 
     assert int(wrong.sum()) > 0
 

@@ -17,7 +17,8 @@ from cosmeans.backends.gpu import hopper
 from cosmeans.backends.gpu.hopper import Shape
 
 HERE = Path(__file__).parent
-SHAPES = [Shape(2, 200, 2), Shape(2, 136, 2), Shape(2, 256, 1), Shape(3, 200, 0), Shape(3, 8, 0)]
+FLOATS = [Shape(2, 200, 2), Shape(2, 136, 2), Shape(2, 256, 1), Shape(3, 200, 0), Shape(3, 8, 0)]
+SHAPES = [*FLOATS, Shape(2, 256, 1, integers=True), Shape(2, 16, 1, integers=True)]
 
 
 def _nvcc() -> str | None:
@@ -67,7 +68,7 @@ def test_the_kernel_compiles_without_spills(shape: Shape, tmp_path: Path) -> Non
     assert "serialized" not in report  # ptxas says so when products wait for one another
 
 
-@pytest.fixture(scope="module", params=SHAPES, ids=str)
+@pytest.fixture(scope="module", params=FLOATS, ids=str)
 def ranking(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Shape, ctypes.CDLL]:
     """The kernel's ranking, compiled for this machine: all of hopper.cu that stands before the kernel itself."""
     compiler = shutil.which("g++")

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from cosmeans import sphere
+from cosmeans.backends.gpu.assign import Errors
 from cosmeans.backends.gpu.backend import GpuBackend
 from cosmeans.backends.gpu.rows import Copy
 from cosmeans.backends.gpu.settle import SettleSpace, settle
@@ -26,7 +27,7 @@ def settled(rows: torch.Tensor, centroids: torch.Tensor, columns: np.ndarray) ->
     labels = torch.full((len(rows),), -7, dtype=torch.int32)
     batch, prepared = Batch(0, rows), GpuBackend("cpu").prepare(centroids)
     copy = Copy.empty(len(rows), rows.shape[1], 0, integers=False, device=rows.device)
-    settle(space, copy, 0, batch, prepared, labels, accumulation=0.0, rounding=0.0, programs=3)
+    settle(space, copy, 0, batch, prepared, labels, Errors(0.0, 0.0), programs=3)
     return labels.tolist(), int(space.n_settled)
 
 

@@ -83,8 +83,10 @@ def _screen(
     n_rows,
     width,
     accumulation,
+    rounding,
     TILE_N: tl.constexpr,
     TILE_K: tl.constexpr,
+    INTEGERS: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64) * TILE_N + tl.arange(0, TILE_N)
     inside = row < n_rows
@@ -97,19 +99,21 @@ def _screen(
     for first in range(0, n_columns, TILE_K):
         column = first + tl.arange(0, TILE_K)
         columns_ptr = centroids_ptr + column.to(tl.int64)[None, :] * width + depth[:, None]
-        scores = tl.zeros((TILE_N, TILE_K), tl.float32)
+        sums = tl.zeros((TILE_N, TILE_K), tl.int32 if INTEGERS else tl.float32)
         for step in range(0, width, 64):
-            a = tl.load(rows_ptr + step, mask=inside[:, None], other=0.0)
-            b = tl.load(columns_ptr + step, mask=(column < n_columns)[None, :], other=0.0)
-            scores = tl.dot(a, b, scores)
-        scores = tl.where((column < n_columns)[None, :], scores, float("-inf"))
+            a = tl.load(rows_ptr + step, mask=inside[:, None], other=0)
+            b = tl.load(columns_ptr + step, mask=(column < n_columns)[None, :], other=0)
+            sums = tl.dot(a, b, sums)
+        scores = tl.where((column < n_columns)[None, :], sums.to(tl.float32), float("-inf"))
         best, second, winner = _top_two(scores, column, best, second, winner)
     residual = tl.load(residuals_ptr + start + row, mask=inside, other=-1.0)
     kept = residual >= 0.0
     label = tl.load(original_ptr + winner, mask=inside, other=0)
     tl.store(labels_ptr + row, tl.where(kept, label, -1), mask=inside)
     unit = tl.load(units_ptr + start + row, mask=inside, other=1.0)
-    certain = (best - second) * unit > certified_gap(residual, bounds_ptr, accumulation, 0.0)
+    if INTEGERS:
+        unit *= tl.load(bounds_ptr + 3)
+    certain = (best - second) * unit > certified_gap(residual, bounds_ptr, accumulation, rounding)
     doubtful = inside & kept & (certain == 0)
     number = doubtful.to(tl.int32)
     total = tl.sum(number)
@@ -119,8 +123,20 @@ def _screen(
         tl.store(list_scores_ptr + at, best * unit, mask=doubtful)
 
 
+@dataclass(frozen=True, slots=True)
+class Errors:
+    """What the certificate allows for beside the residuals (docs/gpu.md, section 1).
+
+    accumulation  of the device's adders, relative to ||xq|| ||cq||; 0 for integers
+    rounding      of a score by the screen
+    """
+
+    accumulation: float
+    rounding: float
+
+
 def screen(
-    copy: Copy, start: int, centroids: Quantised, labels: Tensor, doubtful: Doubtful, accumulation: float, tile: Tile
+    copy: Copy, start: int, centroids: Quantised, labels: Tensor, doubtful: Doubtful, errors: Errors, tile: Tile
 ) -> None:
     """Label rows start .. start + len(labels) of a row-major copy; rows without proof are listed, all as `rows`.
 
@@ -130,9 +146,10 @@ def screen(
     _screen[(triton.cdiv(n_rows, tile.rows),)](
         *(copy.values, copy.residuals, copy.units, centroids.values, centroids.original, centroids.n_columns),
         *(centroids.bounds, labels, doubtful.rows, doubtful.scores, doubtful.counts),
-        *(start, n_rows, centroids.width, accumulation),
+        *(start, n_rows, centroids.width, errors.accumulation, errors.rounding),
         TILE_N=tile.rows,
         TILE_K=tile.columns,
+        INTEGERS=copy.integers,
         num_warps=tile.warps,
         num_stages=tile.stages,
     )

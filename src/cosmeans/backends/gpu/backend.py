@@ -19,7 +19,7 @@ from torch import Tensor
 
 from cosmeans.backends.gpu import hopper, record, scores
 from cosmeans.backends.gpu.accumulate import accumulate
-from cosmeans.backends.gpu.assign import accumulation_error, screen
+from cosmeans.backends.gpu.assign import Errors, accumulation_error, screen
 from cosmeans.backends.gpu.centroids import CentroidSpace, Quantised
 from cosmeans.backends.gpu.desk import Desk, clear_desks, leave_desk, take_desk
 from cosmeans.backends.gpu.lengths import lengths
@@ -63,11 +63,11 @@ class GpuBackend:
 
     name = "gpu"
 
-    def __init__(self, device: torch.device | str = "cuda", screen: str = "auto") -> None:
-        """screen: "portable", "hopper", or "auto": the fastest that runs here."""
+    def __init__(self, device: torch.device | str = "cuda", screen: str = "auto", integers: bool = False) -> None:
+        """screen: "portable", "hopper", or "auto": the fastest that runs here. integers: in 8 bits, not float16."""
         self.device = torch.device(device)
         self._index = _index(self.device)
-        self._wanted = screen
+        self._wanted, self._integers = screen, integers
         self._hopper: bool | None = None  # known with the shape of the centroids
         self._chip, shared, self._programs = describe(self.device)
         self._tile: Tile = tile_for(self._chip, shared)
@@ -102,7 +102,11 @@ class GpuBackend:
 
     @_there
     def prepare(self, centroids: Tensor) -> Quantised:
-        return self._ready(*centroids.shape).quantise(centroids)
+        (k, d), shape = centroids.shape, self._shape(*centroids.shape)
+        columns = self._ready(k, d).quantise(centroids)
+        if self._integers:
+            columns = self._desk.integers(k, d, shape.columns if shape else 0).quantise(columns)
+        return columns
 
     def _ready(self, k: int, d: int) -> CentroidSpace:
         """Make the fp16 copy of the rows and the memory for centroids, if not done yet."""
@@ -111,7 +115,7 @@ class GpuBackend:
             n = self._rows.n_rows
             self._memory = self._planned(n, d, k)
             if self._memory.resident:
-                self._resident = self._desk.resident(n, d, shape.rows if shape else 0)
+                self._resident = self._desk.resident(n, d, shape.rows if shape else 0, self._integers)
                 for batch in self._rows.batches():
                     copy_rows(batch, self._resident, batch.start)
         return self._desk.centroids(k, d, shape.columns if shape else 0)
@@ -132,7 +136,7 @@ class GpuBackend:
         """`contracts.Recorder`: a small fit works at a desk where all memory of its epochs is made."""
         (k, d), n = centroids.shape, rows.n_rows
         shape = self._shape(k, d)
-        plan = Plan.of(rows, centroids, shape is not None)
+        plan = Plan.of(rows, centroids, (shape is not None, self._integers))
         if plan is not None or self._plan is not None:
             self._give_back()
         if plan is None:
@@ -149,7 +153,7 @@ class GpuBackend:
             return None
         self._plan, self._resident, self.lookahead = (
             plan,
-            desk.resident(n, d, shape.rows if shape else 0),
+            desk.resident(n, d, shape.rows if shape else 0, self._integers),
             record.LOOKAHEAD,
         )
         stand = lambda: Standing.empty(n, k, d, rows.scale, self.device)  # noqa: E731
@@ -208,7 +212,7 @@ class GpuBackend:
         """How the Hopper screen is cut for these centroids; None: the portable one runs."""
         if self._hopper is None:
             self._hopper = self._choose_screen(n_clusters, n_features)
-        return hopper.shape_for(n_clusters, n_features) if self._hopper else None
+        return hopper.shape_for(n_clusters, n_features, self._integers) if self._hopper else None
 
     def _choose_screen(self, n_clusters: int, n_features: int) -> bool:
         """Whether the Hopper screen runs; without it on a Hopper GPU one line says why."""
@@ -217,7 +221,7 @@ class GpuBackend:
         reason = hopper.why_not(self.device)
         if reason is None:
             try:
-                hopper.build(hopper.shape_for(n_clusters, n_features), self.device)
+                hopper.build(hopper.shape_for(n_clusters, n_features, self._integers), self.device)
             except BackendUnavailableError as error:
                 reason = str(error)
         if reason is not None and self._wanted == "hopper":
@@ -237,28 +241,26 @@ class GpuBackend:
 
     def _assign(self, batch: Batch, prepared: Quantised, labels: Tensor) -> Tensor:
         """Write the labels of one part; returns how many rows were settled."""
-        copy, start, acc = self.screen(batch, prepared, labels)
+        copy, start, errors = self.screen(batch, prepared, labels)
         space = self._desk.settling(len(batch))
-        settle(
-            *(space, copy, start, batch, prepared, labels),
-            accumulation=acc,
-            rounding=hopper.ROUNDING if self._hopper else 0.0,
-            programs=self._programs,
-        )
+        settle(space, copy, start, batch, prepared, labels, errors, self._programs)
         return space.n_settled
 
-    def screen(self, batch: Batch, prepared: Quantised, labels: Tensor) -> tuple[Copy, int, float]:
+    def screen(self, batch: Batch, prepared: Quantised, labels: Tensor) -> tuple[Copy, int, Errors]:
         """Write preliminary labels and list the rows that lack proof; returns what settling needs to know."""
         doubtful, shape = self._desk.settling(len(batch)).doubtful, self._shape(*prepared.centroids.shape)
-        acc = accumulation_error(batch.rows.shape[1], self.device)
         copy, start = self._copy(batch, shape.rows if shape else 0)
+        errors = Errors(
+            0.0 if self._integers else accumulation_error(batch.rows.shape[1], self.device),
+            hopper.ROUNDING if self._integers or shape is not None else 0.0,
+        )
         doubtful.counts.zero_()
-        task = (copy, start, prepared, labels, doubtful, acc)
+        task = (copy, start, prepared, labels, doubtful, errors)
         if shape is not None:
             hopper.screen(shape, *task, self._programs)
         else:
             screen(*task, self._tile)
-        return copy, start, acc
+        return copy, start, errors
 
     @_there
     def accumulate(self, batch: Batch, before: Tensor, after: Tensor, into: ClusterSums) -> Tensor:
@@ -300,7 +302,7 @@ class GpuBackend:
         """The copy that holds the batch, and where in it the batch starts."""
         if self._resident is not None:
             return self._resident, batch.start
-        copy = self._desk.part(len(batch), batch.rows.shape[1], tile)
+        copy = self._desk.part(len(batch), batch.rows.shape[1], tile, self._integers)
         copy_rows(batch, copy, 0)
         return copy, 0
 

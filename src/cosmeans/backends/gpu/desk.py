@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cosmeans.backends.gpu.accumulate import MoveSpace
 from cosmeans.backends.gpu.centroids import CentroidSpace
+from cosmeans.backends.gpu.integers import IntegerSpace
 from cosmeans.backends.gpu.rows import Copy
 from cosmeans.backends.gpu.settle import SettleSpace
 from cosmeans.backends.gpu.update import UpdateSpace
@@ -47,14 +48,20 @@ class Desk:
         space: CentroidSpace = self.get("centroids", (k, d), lambda: CentroidSpace(k, d, tile, self.device))
         return space
 
-    def resident(self, n: int, d: int, tile: int) -> Copy:
+    def integers(self, k: int, d: int, tile: int) -> IntegerSpace:
+        space: IntegerSpace = self.get("integers", (k, d), lambda: IntegerSpace(k, d, tile, self.device))
+        return space
+
+    def resident(self, n: int, d: int, tile: int, integers: bool) -> Copy:
         """For the narrow copy of all rows."""
-        copy: Copy = self.get("resident", (n, d, tile), lambda: Copy.empty(n, d, tile, False, self.device))
+        make = lambda: Copy.empty(n, d, tile, integers, self.device)  # noqa: E731
+        copy: Copy = self.get("resident", (n, d, tile, integers), make)
         return copy
 
-    def part(self, n: int, d: int, tile: int) -> Copy:
+    def part(self, n: int, d: int, tile: int, integers: bool) -> Copy:
         """For the narrow copy of the rows that are labelled at once."""
-        copy: Copy = self.room("part", n, (d, tile), lambda: Copy.empty(n, d, tile, False, self.device))
+        make = lambda: Copy.empty(n, d, tile, integers, self.device)  # noqa: E731
+        copy: Copy = self.room("part", n, (d, tile, integers), make)
         return copy
 
     def settling(self, n: int) -> SettleSpace:

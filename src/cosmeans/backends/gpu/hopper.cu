@@ -168,7 +168,7 @@ struct Output {
     int* pair_columns;
     int* counts;
     long long start, end;
-    float accumulation;
+    float accumulation, rounding;
 };
 
 // A place of its own for every asking lane of the warp, from a counter in memory.
@@ -182,10 +182,8 @@ __device__ __forceinline__ int take_place(bool asks, int* counter) {
 
 #if INTEGERS
 __device__ __forceinline__ float value_of(int code, float unit) { return static_cast<float>(code) * unit; }
-constexpr float ROUNDING = 4.76837158203125e-7f;  // 2^-21: of a score to float32
 #else
 __device__ __forceinline__ float value_of(int code, float) { return __int_as_float(code + LEAST) - 2.5f; }
-constexpr float ROUNDING = 4.76837158203125e-7f;  // 2^-21: of a score when 2.5 is added, times its unit
 #endif
 
 // Label the row. Unless the gap proves its label (assign.certified_gap) it is listed: with its two candidates if all
@@ -200,7 +198,7 @@ __device__ __forceinline__ void conclude(const Found& found, long long row, cons
 #endif
         float half = 1.0f + 1.9073486328125e-6f + residual;
         float error = residual * out.bounds[1] + half * (out.bounds[0] + out.accumulation * out.bounds[2]);
-        error += ROUNDING + 2.842170943040401e-14f;
+        error += out.rounding + 2.842170943040401e-14f;
         float limit = 2.0f * error * 1.000003814697265625f;
         best = value_of(found.score, unit);
         bool certain = best - value_of(found.second, unit) > limit;

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 from triton.runtime.cache import get_cache_manager
 
-from cosmeans.backends.gpu.assign import Doubtful
+from cosmeans.backends.gpu.assign import Doubtful, Errors
 from cosmeans.backends.gpu.centroids import Quantised
 from cosmeans.backends.gpu.rows import Copy
 from cosmeans.errors import BackendUnavailableError
 
-ROUNDING = 2.0**-21  # of a score, when 2.5 is added to it
+ROUNDING = 2.0**-21  # of a score, when 2.5 is added to it, or when it is a sum of integers
 _SHARED = 225 * 1024
 _SHORT = 192  # features
 _PLACES = 64  # keys are a score times this plus a place among the columns of a thread
@@ -59,8 +59,10 @@ class Shape:
         return (self.rows + self.columns) * 128
 
 
-def shape_for(n_clusters: int, n_features: int) -> Shape:
+def shape_for(n_clusters: int, n_features: int, integers: bool = False) -> Shape:
     """Measured on an H100 (benchmarks/results/gpu.jsonl, "shapes"): what is held takes registers from the columns."""
+    if integers:  # wider in steps of 16 alone
+        return Shape(2, _even(n_clusters, 256, 16), 1, integers)
     if n_features <= _SHORT:  # ranking takes longer than products: three groups keep more of it going
         return Shape(3, _even(n_clusters, 200), 0)
     if n_clusters <= 256:
@@ -68,10 +70,10 @@ def shape_for(n_clusters: int, n_features: int) -> Shape:
     return Shape(2, _even(n_clusters, 200), 2)
 
 
-def _even(n_clusters: int, most: int) -> int:
-    """Centroids of one product: as few tiles of at most `most` as hold all, evenly filled, in steps of 8."""
+def _even(n_clusters: int, most: int, step: int = 8) -> int:
+    """Centroids of one product: as few tiles of at most `most` as hold all, evenly filled, in steps that exist."""
     tiles = -(-n_clusters // most)
-    return max(8, -(-n_clusters // (8 * tiles)) * 8)
+    return -(-n_clusters // (step * tiles)) * step
 
 
 def source(shape: Shape) -> str:
@@ -102,7 +104,7 @@ class _Output(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("residuals", "units", "original", "bounds", "labels")),
         *((name, ctypes.c_void_p) for name in ("list", "list_scores", "pair_rows", "pair_columns", "counts")),
         *((name, ctypes.c_longlong) for name in ("start", "end")),
-        ("accumulation", ctypes.c_float),
+        *((name, ctypes.c_float) for name in ("accumulation", "rounding")),
     ]
 
 
@@ -113,7 +115,7 @@ def screen(
     centroids: Quantised,
     labels: Tensor,
     doubtful: Doubtful,
-    accumulation: float,
+    errors: Errors,
     programs: int,
 ) -> None:
     """`assign.screen` on this chip: rows in tiles of `shape.rows`, centroids in tiles of `shape.columns`."""
@@ -122,7 +124,7 @@ def screen(
         *(t.data_ptr() for t in (copy.residuals, copy.units, centroids.original, centroids.bounds, labels)),
         *(t.data_ptr() for t in (doubtful.rows, doubtful.scores, doubtful.pairs, doubtful.pair_columns)),
         doubtful.counts.data_ptr(),
-        *(start, start + len(labels), accumulation),
+        *(start, start + len(labels), errors.accumulation, errors.rounding),
     )
     pointers = (copy.values.data_ptr(), centroids.values.data_ptr(), centroids.n_columns.data_ptr())
     steps = centroids.width // (128 if shape.integers else 64)

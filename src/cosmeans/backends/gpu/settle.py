@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from cosmeans.backends.gpu.assign import Doubtful, certified_gap
+from cosmeans.backends.gpu.assign import Doubtful, Errors, certified_gap
 from cosmeans.backends.gpu.canonical import load_unit, padded, place, tree_sum, warps
 from cosmeans.backends.gpu.centroids import Quantised
 from cosmeans.backends.gpu.rows import Copy
@@ -162,8 +162,7 @@ def settle(
     batch: Batch,
     centroids: Quantised,
     labels: Tensor,
-    accumulation: float,
-    rounding: float,
+    errors: Errors,
     programs: int,
 ) -> None:
     """Overwrite the labels of the listed rows with their canonical ones; `space.n_settled` counts them.
@@ -171,7 +170,7 @@ def settle(
     The host reads no number.
 
     copy, start  what was screened, and where in it the batch begins
-    rounding     of the screen's scores, 0 if they are plain float32
+    errors       of the screen
     programs     multiprocessors
     """
     rows, d, listed = batch.rows, batch.rows.shape[1], space.doubtful
@@ -179,7 +178,7 @@ def settle(
     _candidates[(2 * programs,)](
         *(copy.values, copy.residuals, copy.units, centroids.values, centroids.n_columns, centroids.bounds),
         *(listed.rows, listed.scores, listed.counts, space.candidates, space.n_candidates),
-        *(start, centroids.width, accumulation, rounding),
+        *(start, centroids.width, errors.accumulation, errors.rounding),
         ROW_TILE=copy.tile,
         COLUMN_TILE=centroids.tile,
         INTEGERS=copy.integers,
