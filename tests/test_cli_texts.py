@@ -33,12 +33,6 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_lines_of_windows_are_the_same_lines(tmp_path):
-    path = tmp_path / "t.txt"
-    path.write_bytes("\ufeffcafé\r\n\r\nlast\r\n".encode())
-    assert read_texts(path, 3) == ["café", "", "last"]
-
-
 @pytest.mark.parametrize("name", TABLES)
 def test_a_column_gives_its_cells_as_they_were_written(folder, name):
     assert read_texts(folder / name, len(TEXTS), "title") == TEXTS
