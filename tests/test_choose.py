@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from matplotlib import pyplot
 from sklearn.metrics import adjusted_rand_score
 
 import generators
@@ -135,6 +136,15 @@ def test_the_curve_is_drawn(tmp_path):
     choose_k(groups(3), [2, 3, 4], n_seeds=2, verbose=0).plot(tmp_path / "curve.png")
 
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_one_seed_has_no_stability_to_draw():
+    choices = [choose_k(groups(3), [2, 3], n_seeds=n_seeds, verbose=0) for n_seeds in (1, 2)]
+
+    titles = [[axes.get_title("left").split()[0] for axes in choice.plot().axes] for choice in choices]
+
+    assert titles == [["Silhouette", "Mean"], ["Silhouette", "Stability:", "Mean"]]
+    pyplot.close("all")
 
 
 def test_ranges_and_rows_that_can_not_be_are_told():

@@ -54,6 +54,14 @@ def test_json_lines_are_answered_as_predict_answers(case, source):
     assert list(found[0]) == ["id", "text", "label", "similarity"]
 
 
+def test_a_field_is_not_overwritten_by_the_answer(case):
+    rows, model = case
+    line = json.dumps({"embedding": rows[0].tolist(), "label": "mine"}).encode()
+
+    with pytest.raises(InputError, match="Line 1 has a field 'label' already, where"):
+        answers(model, line)
+
+
 def test_a_line_is_answered_before_the_next_one_comes(case):
     rows, model = case
     to_it, from_it = os.pipe(), os.pipe()

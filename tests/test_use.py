@@ -69,6 +69,12 @@ def own(scores, kept):
     return np.where(kept, ranked(scores)[:, 0], -1), scores.max(axis=1)
 
 
+def test_a_share_that_is_a_whole_number_of_rows_is_that_number():
+    rows = generators.unit_rows(100, 6)
+    assert 0.29 * 100 < 29, "what this test is about"
+    assert len(outliers(KMeans(3, random_state=0, verbose=0).fit(rows), rows, quantile=0.29).rows) == 29
+
+
 @pytest.mark.parametrize("quantile", [0.0, 0.05, 0.333, 1.0])
 def test_a_quantile_gives_exactly_that_share_of_the_rows_worst_first(case, quantile):
     rows, model, scores, kept = case

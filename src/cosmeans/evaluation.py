@@ -115,8 +115,8 @@ def simplified_silhouette(assigned: Assigned) -> float | None:
         # b = 0: the row lies on two centroids, and belongs to neither more than to the other
         silhouette = torch.where(b > 0, (b - a) / torch.where(b > 0, b, torch.ones_like(b)), torch.zeros_like(b))
         values.append(torch.where(sizes[own[:, 0]] > 1, silhouette, torch.zeros_like(b)))
-    joined = torch.cat(values)
-    return math.fsum(joined.tolist()) / len(joined)
+    # part by part: as objects of Python all values together would outweigh the labels many times
+    return math.fsum(value for part in values for value in part.tolist()) / sum(map(len, values))
 
 
 def davies_bouldin(assigned: Assigned) -> float | None:

@@ -27,17 +27,23 @@ _BEND = np.linspace(0.0, 1.0, 50)
 
 
 def plot_choice(choice: Choice, path: Path | None = None) -> Figure:
-    """Silhouette with its spread over the seeds, stability and similarity over K; the suggestion is marked."""
+    """Silhouette with its spread over the seeds, stability (of several seeds) and similarity over K.
+
+    The suggestion is marked.
+    """
+    curves = [
+        ("silhouette", _BLUE, "Silhouette of the best run (points: every seed)"),
+        ("stability", _VERMILION, "Stability: adjusted Rand between seeds"),
+        ("similarity", _GREEN, "Mean cosine of rows with their centroids"),
+    ]
+    if choice.points[0].stability is None:
+        del curves[1]
     figure = new_figure((8.0, 6.4), shown=path is None)
-    panels = figure.subplots(3, 1, sharex=True, height_ratios=(3, 2, 2))
+    panels = figure.subplots(len(curves), 1, sharex=True, height_ratios=(3, 2, 2)[: len(curves)])
     ks = np.array([point.n_clusters for point in choice.points])
-    silhouette = np.array([point.silhouette for point in choice.points])
-    for axes, values, color, title in (
-        (panels[0], silhouette, _BLUE, "Silhouette of the best run (points: every seed)"),
-        (panels[1], [point.stability for point in choice.points], _VERMILION, "Stability: adjusted Rand between seeds"),
-        (panels[2], [point.similarity for point in choice.points], _GREEN, "Mean cosine of rows with their centroids"),
-    ):
-        axes.plot(ks, np.array(values, dtype=float), color=color, marker="o", markersize=3.5, linewidth=1.6)
+    for axes, (name, color, title) in zip(panels, curves, strict=True):
+        values = [getattr(point, name) for point in choice.points]
+        axes.plot(ks, values, color=color, marker="o", markersize=3.5, linewidth=1.6)
         axes.axvline(choice.n_clusters, color="black", linewidth=0.9, linestyle="--")
         axes.set_title(title, loc="left", fontsize=10)
         _plain(axes)
@@ -51,10 +57,10 @@ def plot_choice(choice: Choice, path: Path | None = None) -> Figure:
         textcoords="offset points",
         fontsize=9,
     )
-    panels[2].set_xscale("log")
-    panels[2].set_xticks(ks, labels=_thinned(ks))
-    panels[2].minorticks_off()
-    panels[2].set_xlabel("number of clusters K")
+    panels[-1].set_xscale("log")
+    panels[-1].set_xticks(ks, labels=_thinned(ks))
+    panels[-1].minorticks_off()
+    panels[-1].set_xlabel("number of clusters K")
     _write(figure, path)
     return figure
 

@@ -25,7 +25,7 @@ def predict_json_lines(model: KMeans, source: BinaryIO, sink: BinaryIO, field: s
     """Answer every line with {"label": ..., "similarity": ...}; returns how many rows were answered.
 
     source  one row a line: [0.1, ...] or {"embedding": [0.1, ...], ...}, whose other fields come back in the answer
-    field   the name of the embedding in such objects
+    field   the name of the embedding in such objects; another field may not be called label or similarity
 
     Lines that have arrived are answered at once: a program at the other end may wait for the answer to each line.
     Rows without direction get label -1 and similarity 0. Raises InputError that names the line; the lines before it
@@ -126,6 +126,8 @@ def _record(model: KMeans, line: bytes, number: int, field: str) -> _Record:
     except ValueError as error:
         raise InputError(f"Line {number} is not JSON ({error}). Needed: one list or object a line.") from error
     rest = value if isinstance(value, dict) else {}
+    if clash := {"label", "similarity"} & set(rest):
+        raise InputError(f"Line {number} has a field {min(clash)!r} already, where the answer would go. Rename it.")
     embedding = value if isinstance(value, list) else rest.pop(field, None)
     if embedding is None:
         raise InputError(f'Line {number} has no embedding. Needed: a list, or an object with the field "{field}".')

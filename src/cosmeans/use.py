@@ -106,7 +106,7 @@ def outliers(model: KMeans, rows: Any, *, quantile: float | None = None, thresho
     order = np.lexsort((np.arange(len(scores)), scores))
     order = order[labels[order] >= 0]
     if threshold is None:
-        count = int(share * len(order))
+        count = int(round(share * len(order), 6))  # 0.29 of 100 rows are 29, not 28.999...
         limit = float(scores[order[count]]) if count < len(order) else float("inf")
     else:
         count, limit = int((scores[order] < threshold).sum()), float(threshold)

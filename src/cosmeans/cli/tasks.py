@@ -21,8 +21,6 @@ from cosmeans.rows.files import open_file
 app = typer.Typer()
 _SHOWN = 20
 
-Out = Annotated[Path, typer.Option("--out", help="what is found: .parquet, .csv or .npy (row numbers)", metavar="FILE")]
-
 
 @app.command("choose-k")
 def choose(
