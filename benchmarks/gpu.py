@@ -24,7 +24,7 @@ from torch import Tensor
 
 from cosmeans import KMeans, sphere
 from cosmeans.backends.gpu.backend import GpuBackend
-from cosmeans.backends.gpu.memory import plan_memory, upload
+from cosmeans.backends.gpu.memory import plan_memory
 from cosmeans.result import FitResult
 from cosmeans.rows.memory import MemoryRows
 from gpu_checks import check, estimator, fit, large, unit_rows
@@ -260,19 +260,6 @@ def memory() -> None:
         del backend, result, scores, x, first
 
 
-def uploads(n: int = 1_000_000, d: int = 768) -> None:
-    """Rows of the host on their way: through pinned pieces, with .to(), and .to() from pinned memory."""
-    rows, device = unit_rows(n, d).cpu(), torch.device("cuda")
-    times = {"upload": wall(lambda: upload(rows, device), 5), "to": wall(lambda: rows.to(device), 5)}
-    kmeans = KMeans(1000, None, 10, init=rows[:1000].clone(), verbose=0, warm_start=False, device="cuda")
-    kmeans.fit(rows)
-    times["fit_from_host"] = wall(lambda: kmeans.fit(rows), 3)
-    same = torch.equal(upload(rows, device).cpu(), rows)
-    rows = rows.pin_memory()
-    times["to_pinned"] = wall(lambda: rows.to(device), 5)
-    record("upload", n=n, d=d, same=same, gigabytes=n * d * 4 / 1e9, **times)
-
-
 def whole_kmeans() -> None:
     """KMeans.fit of the tutorial's workload: checks and own similarities on top of the loop."""
     x = unit_rows(1_000_000, 768)
@@ -334,7 +321,7 @@ def profile(
 ACTIONS = {
     **{"check": check, "estimator": estimator, "large": large, "proofs": proofs, "screens": screens, "fit": whole},
     **{"profile": profile, "cells": cells, "flash": flash, "flash-tutorial": flash_tutorial, "small": small},
-    **{"memory": memory, "uploads": uploads, "kmeans": whole_kmeans, "first": first, "host": host},
+    **{"memory": memory, "kmeans": whole_kmeans, "first": first, "host": host},
 }
 
 

@@ -205,6 +205,11 @@ CALLS = {
         OptionError,
         'device must be "auto", "cpu", "cuda" or "cuda:1"; got \'gpu\'',
     ),
+    "the GPU backend on the processor": (
+        lambda k: k.set_params(device="cpu", backend="gpu").fit(X),
+        BackendUnavailableError,
+        'backend="gpu" can\'t run on cpu. Pass device="cuda", or backend="cpu" or "auto".',
+    ),
     "a GPU that is not there": (
         lambda k: k.set_params(device="cuda:63").fit(X),
         BackendUnavailableError,

@@ -159,6 +159,16 @@ def test_tensors_are_not_copied(dtype):
         assert read_rows(given)[0].data_ptr() == rows.data_ptr()
 
 
+def test_weights_and_first_centroids_come_through_dlpack_too():
+    w = np.arange(120.0)
+
+    kmeans = KMeans(5, init=ByDLPack(torch.from_numpy(X[:5])), verbose=0).fit(X, sample_weight=ByDLPack(w))
+
+    expected = KMeans(5, init=X[:5], verbose=0).fit(X, sample_weight=w)
+    assert np.array_equal(kmeans.cluster_centers_, expected.cluster_centers_)
+    assert kmeans.score(X, sample_weight=ByDLPack(w)) == expected.score(X, sample_weight=w)
+
+
 @pytest.mark.parametrize("rows", [X, normal(120, 8) * 7, -np.float16(X)], ids=["unit", "long", "float16"])
 def test_rows_are_not_changed(rows):
     before = rows.tobytes()

@@ -6,6 +6,7 @@ dtypes    labels int32 inside, sums int64, scores float64, centroids and similar
 order     nothing depends on the order or the size of batches, nor on the rows beside a row
 owners    rows belong to the caller and are never written; `labels` and `sums` belong to the loop
 rows      batches hold raw rows; what they mean is `sphere.unit_rows(batch.rows, batch.norms)`
+places    all tensors lie on the backend's device, except rows that a Receiver left on the host
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from cosmeans.data import Assignment, Batch, ClusterSums
+from cosmeans.data import Assignment, Batch, ClusterSums, Received
 from cosmeans.result import Iteration
 from cosmeans.sphere import Lengths, Outcome
 
@@ -30,6 +31,9 @@ class RowSource(Protocol):
     n_bytes: int
     """Size of the rows as they lie: what is kept beside them is measured by it."""
     device: torch.device
+    """Where lengths, weights and labels lie, and rows that `take` returns."""
+    rows_device: torch.device
+    """Where the rows of batches lie: `device`, or the host. Only a Receiver is given rows of the host."""
     scale: int
     """s of rule 4, from the total weight of all rows."""
     total: int
@@ -137,6 +141,30 @@ class Recorder(Protocol):
 
         It reads nothing from the device and decides nothing by values. An epoch played back tells the observer of
         its rows at once. Its outcome stays for as long as `lookahead` more epochs and a few are played.
+        """
+        ...
+
+
+@runtime_checkable
+class Receiver(Protocol):
+    """A backend that takes rows of the host its own way, and can work with rows that stay there."""
+
+    def receive(
+        self,
+        rows: Tensor,
+        n_clusters: int,
+        *,
+        fit: bool,
+        say: Callable[[str], None],
+        progress: Callable[[int, int], None],
+    ) -> Received:
+        """The rows where this backend wants them, before their source is made. The way is chosen before any work.
+
+        fit       many passes follow, by `n_clusters` centroids, and not one
+        say       is told in one line if the rows stay on the host
+        progress  called with (rows read, N)
+
+        Raises DeviceMemoryError if there is no way.
         """
         ...
 

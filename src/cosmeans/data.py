@@ -39,6 +39,17 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class Received:
+    """Rows (N, D) where a backend wants them, on its device or still on the host.
+
+    batch_limit  rows of a batch at most; None: any number
+    """
+
+    rows: Tensor
+    batch_limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Work:
     """What labels cost a backend that counts it; batches add up.
 

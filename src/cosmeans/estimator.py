@@ -17,7 +17,16 @@ from cosmeans import fitted, lloyd
 from cosmeans.contracts import Backend, Observer
 from cosmeans.errors import InputError
 from cosmeans.group import Alone
-from cosmeans.inputs import Kind, check_device, check_features, check_size, keep_features, read_centroids, read_rows
+from cosmeans.inputs import (
+    Kind,
+    check_device,
+    check_features,
+    check_size,
+    keep_features,
+    read_centroids,
+    read_rows,
+    through_dlpack,
+)
 from cosmeans.machine import choose_backend, send
 from cosmeans.model_file import load_model, save_model
 from cosmeans.options import FitOptions
@@ -55,7 +64,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     strategy : "auto", "float32", "split", "pca" or "int8". How the CPU saves work (docs/cpu.md). Speed only.
     memory_limit : int or None. Bytes the CPU may keep beside the rows to save work; None: 128 MiB or, if more, a
         quarter of the rows less 600 MiB, so that a process takes a quarter more than its rows at most.
-    device : "auto", "cpu", "cuda" or "cuda:1". Where to compute; "auto" takes a GPU with room for the rows.
+    device : "auto", "cpu", "cuda" or "cuda:1". Where to compute; "auto" takes a GPU if there is one.
 
     Attributes
     ----------
@@ -121,19 +130,20 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         tensor, kind = read_rows(X)
         check_size(tensor.shape, options)
         backend = choose_backend(options, tensor, self._say)
+        sample_weight, init = through_dlpack(sample_weight, "sample_weight"), through_dlpack(self.init, "init")
         check_device(sample_weight, "sample_weight", tensor.device)
-        check_device(self.init, "init", tensor.device)
+        check_device(init, "init", tensor.device)
         taken = kind.out(tensor)  # rows as they came: sent rows would have to come back
-        tensor = send(tensor, backend.device)
-        given = given_centroids(_sent(self.init, tensor), (options.n_clusters, tensor.shape[1]), tensor.device)
-        key = start_key(options.n_clusters, tensor.shape[1], self.init, given, self.random_state)
-        present = self._present_centroids(key, tensor, options)
+        shape = (options.n_clusters, tensor.shape[1])
+        given = given_centroids(_sent(init, backend.device), shape, backend.device)
+        key = start_key(*shape, init, given, self.random_state)
+        present = self._present_centroids(key, shape, backend.device, options)
         seed = draw_seed(self.random_state) if present is None else self.random_state_
         with self._watch(tensor.shape) as observer:
-            rows = self._open(tensor, backend, observer, sample_weight)
+            rows = self._open(tensor, backend, options.n_clusters, observer, sample_weight, fit=True)
             rows.need_weight()
             if present is None:
-                first = FirstCentroids(self.init, given, taken, seed, options)
+                first = FirstCentroids(init, given, taken, seed, options)
                 result = best_run(first, rows, backend, observer)
                 history = result.history
             else:
@@ -167,7 +177,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         """Cosine of every row with every centroid, (N, K) float32: higher is nearer. 0 for rows left out."""
         rows, kind, backend, _ = self._open_fitted(X)
         centroids = self._centroids().to(rows.device)
-        cosines = torch.empty((rows.n_rows, len(centroids)), dtype=torch.float32, device=centroids.device)
+        # where they are wanted: a device that can't hold the rows may not hold N x K cosines either
+        cosines = torch.empty((rows.n_rows, len(centroids)), dtype=torch.float32, device=kind.device)
         for batch in rows.batches():
             cosines[batch.span] = backend.cosines(batch, centroids)
         return kind.out(cosines)
@@ -234,12 +245,17 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         names = FitOptions.defaults()
         return FitOptions(**{name: value for name, value in self.get_params().items() if name in names})
 
-    def _open(self, tensor: Tensor, backend: Backend, observer: Observer, sample_weight: Any = None) -> MemoryRows:
+    def _open(
+        self, tensor: Tensor, backend: Backend, k: int, observer: Observer, sample_weight: Any, fit: bool = False
+    ) -> MemoryRows:
+        sent = send(tensor, backend, k, fit=fit, say=self._say, progress=observer.reading)
         return MemoryRows(
-            tensor,
+            sent.rows,
             squared_norms=backend.squared_norms,
             lengths=backend.lengths,
+            device=backend.device,
             batch_size=self.batch_size,
+            batch_limit=sent.batch_limit,
             sample_weight=sample_weight,
             zero_rows=self.zero_rows,
             nonfinite=self.nonfinite,
@@ -253,13 +269,17 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         check_features(self, X, tensor)
         observer = self._watch(tensor.shape)
         backend = choose_backend(options, tensor, self._say)
+        sample_weight = through_dlpack(sample_weight, "sample_weight")
         check_device(sample_weight, "sample_weight", tensor.device)
-        return self._open(send(tensor, backend.device), backend, observer, sample_weight), kind, backend, observer
+        rows = self._open(tensor, backend, len(self.cluster_centers_), observer, sample_weight)
+        return rows, kind, backend, observer
 
-    def _present_centroids(self, key: tuple[Any, ...], rows: Tensor, options: FitOptions) -> Tensor | None:
+    def _present_centroids(
+        self, key: tuple[Any, ...], needed: tuple[int, int], device: torch.device, options: FitOptions
+    ) -> Tensor | None:
         """Centroids to go on from: those that were set, or with warm_start those of a like fit. None: start anew."""
         if getattr(self, "_centers_set_", False):
-            shape, needed = tuple(self.centers.shape), (options.n_clusters, rows.shape[1])
+            shape = tuple(self.centers.shape)
             if shape != needed:
                 raise InputError(
                     f"centers were set with shape {shape}; n_clusters and the rows need {needed}. "
@@ -269,7 +289,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
             return None
         else:
             self._say(f"going on from the present {options.n_clusters} centers (warm_start=True)")
-        return self._centroids().to(rows.device)
+        return self._centroids().to(device)
 
     def _centroids(self) -> Tensor:
         return torch.as_tensor(self.cluster_centers_, dtype=torch.float32).cpu().contiguous()
@@ -294,6 +314,6 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         return tags
 
 
-def _sent(init: Any, rows: Tensor) -> Any:
-    """First centroids as a tensor where the rows are; anything else as it is."""
-    return init.to(rows.device) if isinstance(init, Tensor) else init
+def _sent(init: Any, device: torch.device) -> Any:
+    """First centroids as a tensor on the device; anything else as it is."""
+    return init.to(device) if isinstance(init, Tensor) else init

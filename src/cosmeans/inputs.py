@@ -46,8 +46,7 @@ def read_rows(X: Any) -> tuple[Tensor, Kind]:
         X = open_file(X)
     elif isinstance(X, list | tuple) and X and isinstance(X[0], Tensor):
         X = _stacked(X)
-    elif not isinstance(X, Tensor | np.ndarray) and hasattr(X, "__dlpack__"):
-        X = _through_dlpack(X)
+    X = through_dlpack(X)
     if isinstance(X, Tensor):
         rows = checked_tensor(X, "Rows")
         kind = Kind(tensor=True, device=rows.device)
@@ -214,12 +213,15 @@ def _stacked(X: Sequence[Any]) -> Tensor:
         raise InputError(f"Rows given as a list of tensors must be of one shape and on one device: {error}") from error
 
 
-def _through_dlpack(X: Any) -> Tensor:
+def through_dlpack(values: Any, name: str = "Rows") -> Any:
+    """Arrays of other libraries (CuPy, JAX) as tensors over the same memory, wherever it is; anything else as it is."""
+    if isinstance(values, Tensor | np.ndarray) or not hasattr(values, "__dlpack__"):
+        return values
     try:
-        return torch.from_dlpack(X)
+        return torch.from_dlpack(values)
     except (BufferError, RuntimeError, TypeError, ValueError) as error:
         raise InputTypeError(
-            f"Rows of type {type(X).__name__} can't be taken through DLPack: {error}. Pass a tensor or an array."
+            f"{name} of type {type(values).__name__} can't be taken through DLPack: {error}. Pass a tensor or an array."
         ) from error
 
 

@@ -10,15 +10,14 @@ from torch import Tensor
 
 from cosmeans.backends.cpu import CpuBackend
 from cosmeans.backends.reference import ReferenceBackend
-from cosmeans.contracts import Backend
-from cosmeans.errors import BackendUnavailableError, OptionError
+from cosmeans.contracts import Backend, Receiver
+from cosmeans.data import Received
+from cosmeans.errors import BackendUnavailableError, DeviceMemoryError, OptionError
 from cosmeans.options import FitOptions
-
-_SHARE = 0.4  # rows up to this part of the free device memory are sent there: their fp16 copy and the rest fit too
 
 
 def choose_backend(options: FitOptions, rows: Tensor, say: Callable[[str], None]) -> Backend:
-    """The backend and device asked for, or the fastest that can run on these rows. Rows go to `backend.device`.
+    """The backend and device asked for, or the fastest that can run on these rows; `send` takes them there.
 
     Raises OptionError for a device that is no name of one, BackendUnavailableError with the reason if what was
     asked for by name can't run here.
@@ -33,19 +32,30 @@ def choose_backend(options: FitOptions, rows: Tensor, say: Callable[[str], None]
     return _gpu(device)
 
 
-def send(rows: Tensor, device: torch.device) -> Tensor:
-    """The rows on the device; as they are if they lie there. Raises DeviceMemoryError if they don't fit."""
+def send(
+    rows: Tensor,
+    backend: Backend,
+    n_clusters: int,
+    *,
+    fit: bool,
+    say: Callable[[str], None],
+    progress: Callable[[int, int], None],
+) -> Received:
+    """The rows on the backend's device, as they are if they lie there; on the host where a backend wants them so.
+
+    Arguments are those of `contracts.Receiver`. Raises DeviceMemoryError if there is no room.
+    """
+    device = backend.device
     if rows.device == device:
         # a GPU reads entries that lie side by side: copied here once, not in every pass
-        return rows.contiguous() if device.type == "cuda" and rows.stride(1) != 1 else rows
-    if device.type != "cuda" or rows.device.type != "cpu":
-        return rows.to(device)
-    sent: Tensor = import_module("cosmeans.backends.gpu.memory").upload(rows, device)
-    return sent
+        return Received(rows.contiguous() if device.type == "cuda" and rows.stride(1) != 1 else rows)
+    if rows.device.type == "cpu" and isinstance(backend, Receiver):
+        return backend.receive(rows, n_clusters, fit=fit, say=say, progress=progress)
+    return Received(rows.to(device))
 
 
 def _device(options: FitOptions, rows: Tensor, say: Callable[[str], None]) -> torch.device:
-    """Where to compute; `auto` stays where the rows are, or takes a GPU that has room for them."""
+    """Where to compute; `auto` stays where the rows are, or takes a GPU that has a way for them."""
     if options.device == "auto":
         if options.backend == "cpu":
             return torch.device("cpu")
@@ -56,8 +66,8 @@ def _device(options: FitOptions, rows: Tensor, say: Callable[[str], None]) -> to
             )
         if rows.device.type == "cuda" or options.backend == "reference":
             return rows.device
-        if torch.cuda.is_available() and (options.backend == "gpu" or _has_room(rows)):
-            say(f"computing on {torch.cuda.get_device_name()}; the rows are sent there once")
+        if torch.cuda.is_available() and (options.backend == "gpu" or _has_a_way(rows, options.n_clusters, say)):
+            say(f"computing on {torch.cuda.get_device_name()}")
             return torch.device("cuda", torch.cuda.current_device())
         if options.backend == "gpu":
             raise BackendUnavailableError('backend="gpu" needs a CUDA GPU; torch sees none. Use backend="auto".')
@@ -86,8 +96,20 @@ def _found(device: torch.device) -> torch.device:
     return torch.device("cuda", device.index if device.index is not None else torch.cuda.current_device())
 
 
-def _has_room(rows: Tensor) -> bool:
-    return rows.nbytes <= _SHARE * torch.cuda.mem_get_info()[0]
+def _has_a_way(rows: Tensor, n_clusters: int, say: Callable[[str], None]) -> bool:
+    """Whether the current GPU can fit rows of the host; one line says why not."""
+    device = torch.device("cuda", torch.cuda.current_device())
+    try:
+        memory = import_module("cosmeans.backends.gpu.memory")
+        row_bytes = rows.shape[1] * rows.element_size()
+        memory.plan_received(rows.shape, row_bytes, n_clusters, memory.free_bytes(device), device)
+    except ImportError as error:
+        say(f"computing on the CPU: the GPU backend needs Triton ({error}). pip install triton")
+        return False
+    except DeviceMemoryError as error:
+        say(f"computing on the CPU: {error}")
+        return False
+    return True
 
 
 def _gpu(device: torch.device) -> Backend:
@@ -96,11 +118,11 @@ def _gpu(device: torch.device) -> Backend:
             f'backend="gpu" can\'t run on {device}. Pass device="cuda", or backend="cpu" or "auto".'
         )
     try:
-        module = import_module("cosmeans.backends.gpu.backend")
+        module = import_module("cosmeans.backends.gpu.host")
     except ImportError as error:
         raise BackendUnavailableError(
-            f"The rows lie on {device}, and the GPU backend needs Triton ({error}). pip install triton, or pass "
+            f"The fit is to run on {device}, and the GPU backend needs Triton ({error}). pip install triton, or pass "
             'device="cpu".'
         ) from error
-    backend: Backend = module.GpuBackend(device)
+    backend: Backend = module.HostRowsBackend(device)
     return backend

@@ -76,16 +76,17 @@ def _best(batch: Batch, centroids: Tensor, m: int, backend: Backend) -> tuple[Te
 
     Rounding keeps order, so float32 cosines name every candidate: m of them, or more where they tie at rank m.
     """
-    labels = torch.full((len(batch), m), NO_LABEL, dtype=torch.int64, device=batch.rows.device)
-    scores = torch.zeros((len(batch), m), dtype=torch.float64, device=batch.rows.device)
     cosines_BK = backend.cosines(batch, centroids)
+    labels = torch.full((len(batch), m), NO_LABEL, dtype=torch.int64, device=cosines_BK.device)
+    scores = torch.zeros((len(batch), m), dtype=torch.float64, device=cosines_BK.device)
     candidate_BK = cosines_BK >= cosines_BK.topk(m, dim=1).values[:, -1:]
     count = candidate_BK.sum(dim=1)
     if batch.keep is not None:
         count[~batch.keep] = 0
     for width in torch.unique(count[count > 0]).tolist():
         chosen = (count == width).nonzero()[:, 0]
-        part = Batch(batch.start, batch.rows[chosen], None if batch.norms is None else batch.norms[chosen])
+        taken = batch.rows[chosen.to(batch.rows.device)]
+        part = Batch(batch.start, taken, None if batch.norms is None else batch.norms[chosen])
         columns = candidate_BK[chosen].nonzero()[:, 1].reshape(-1, width)
         exact = torch.stack([backend.scores(part, centroids, column) for column in columns.unbind(dim=1)], dim=1)
         # columns ascend, and a stable sort keeps them so at ties

@@ -73,7 +73,8 @@ def place(rows: RowSource, centroids: Tensor, backend: Backend, observer: Observ
     for batch in rows.batches():
         if batch.keep is not None and not bool(batch.keep.all()):
             left = ~batch.keep
-            bad += int((~torch.isfinite(sphere.as_float32(batch.rows[left])).all(dim=1)).sum())
+            taken = batch.rows[left.to(batch.rows.device)]
+            bad += int((~torch.isfinite(sphere.as_float32(taken)).all(dim=1)).sum())
             first = batch.start + int(left.to(torch.int8).argmax()) if first < 0 else first
     numbers = labels.cpu().numpy().astype(np.int64)
     zero = int((numbers == NO_LABEL).sum()) - bad

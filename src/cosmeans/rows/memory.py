@@ -40,6 +40,8 @@ class MemoryRows:
 
     squared_norms  the backend's function: one pass finds lengths, zero rows, NaN and infinity (rule 1)
     lengths        the backend's function: what these numbers mean
+    device         where all else of the rows lies, and what `take` returns; None: where they lie
+    batch_limit    rows of a batch at most, whatever was asked for
     zero_rows      "warn" | "skip" | "error"
     nonfinite      "error" | "skip"
     progress       called with (rows inspected, N)
@@ -51,7 +53,9 @@ class MemoryRows:
         *,
         squared_norms: Callable[[Tensor], Tensor],
         lengths: Callable[[Tensor], sphere.Lengths] = sphere.lengths,
+        device: torch.device | None = None,
         batch_size: int | None = None,
+        batch_limit: int | None = None,
         sample_weight: Any = None,
         zero_rows: str = "warn",
         nonfinite: str = "error",
@@ -60,11 +64,13 @@ class MemoryRows:
         self.rows = rows
         self.n_rows, self.n_features = rows.shape
         self.n_bytes = rows.nbytes
-        self.device = rows.device
-        self.batch_size = max(
+        self.rows_device = rows.device
+        self.device = device or rows.device
+        wanted = max(
             int(batch_size or choose_batch_size(self.n_rows, self.n_features, self.device)),
             least_batch_size(self.n_features, self.device),
         )
+        self.batch_size = min(wanted, batch_limit or wanted)
         weights, self._exponent = prepare_weights(sample_weight, self.n_rows)
         self.scale = _checked_scale(total_weight(weights, self.n_rows))
         self.weights = None if weights is None else weights.to(self.device)
@@ -85,8 +91,8 @@ class MemoryRows:
             )
 
     def take(self, indices: Tensor) -> Tensor:
-        index = indices.to(self.device)
-        return sphere.unit_rows(self.rows[index], None if self.norms is None else self.norms[index])
+        rows = self.rows[indices.to(self.rows_device)].to(self.device)
+        return sphere.unit_rows(rows, _cut(self.norms, indices.to(self.device)))
 
     def kept(self, index: int) -> bool:
         has_direction = self.keep is None or bool(self.keep[index])
@@ -165,16 +171,15 @@ class SampledRows:
         self._rows, self._indices = rows, indices.to(rows.device)
         self.n_rows, self.n_features = len(indices), rows.n_features
         self.n_bytes = rows.n_bytes * len(indices) // rows.n_rows
-        self.device, self.scale = rows.device, rows.scale
+        self.device, self.rows_device, self.scale = rows.device, rows.rows_device, rows.scale
         self.total = _total(self.masses(), _cut(rows.keep, self._indices), self.n_rows, self.scale)
 
     def batches(self) -> Iterator[Batch]:
         rows = self._rows
         for start in range(0, self.n_rows, rows.batch_size):
             index = self._indices[start : start + rows.batch_size]
-            yield Batch(
-                start, rows.rows[index], _cut(rows.norms, index), _cut(rows.keep, index), _cut(rows.weights, index)
-            )
+            taken = rows.rows[index.to(self.rows_device)]
+            yield Batch(start, taken, _cut(rows.norms, index), _cut(rows.keep, index), _cut(rows.weights, index))
 
     def take(self, indices: Tensor) -> Tensor:
         return self._rows.take(self._indices[indices.to(self.device)])

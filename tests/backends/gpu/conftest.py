@@ -11,7 +11,8 @@ import torch
 os.environ["TRITON_INTERPRET"] = "1"
 pytest.importorskip("triton", reason="the GPU kernels are written in Triton")
 
-_POISON = {torch.float16: float("nan"), torch.float32: float("nan"), torch.float64: float("nan"), torch.bool: True}
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_POISON = {torch.bool: True, **dict.fromkeys(_FLOATS, float("nan"))}
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 from cosmeans import lloyd, sphere
 from cosmeans.backends.gpu import assign
 from cosmeans.backends.gpu.backend import GpuBackend
-from cosmeans.backends.gpu.rows import Copy, copy_rows
+from cosmeans.backends.gpu.rows import Copy, copy_rows, divisors
 from cosmeans.backends.reference import ReferenceBackend
 from cosmeans.data import Batch, ClusterSums
 from cosmeans.group import Alone
@@ -110,7 +110,20 @@ def test_scores_cosines_and_norms_are_those_of_the_reference(n: int, d: int, k: 
     assert torch.equal(gpu.squared_norms(batch.rows), reference.squared_norms(batch.rows))
     assert torch.equal(gpu.scores(batch, centroids, labels), reference.scores(batch, centroids, labels))
     assert torch.equal(gpu.cosines(batch, centroids), reference.cosines(batch, centroids))
+    columns = torch.stack([labels, labels.flip(0)], dim=1)  # labels that do not lie side by side
+    for column in columns.unbind(dim=1):
+        assert torch.equal(gpu.scores(batch, centroids, column), reference.scores(batch, centroids, column))
     assert torch.equal(raised, expected)
+
+
+def test_divisors_are_those_of_the_sphere() -> None:
+    edges = torch.tensor([0.0, torch.nan, torch.inf, 1.0, 1.0 + 2.0**-20, 1.0 + 2.0**-19], dtype=torch.float64)
+    squared = torch.cat([edges, directions(1100, 1)[:, 0].double().exp()])
+
+    norms, keep = divisors(squared)
+
+    assert torch.equal(norms, sphere.divisors(squared))
+    assert torch.equal(keep, torch.isfinite(squared) & (squared != 0))
 
 
 def near_ties() -> tuple[Batch, Tensor]:

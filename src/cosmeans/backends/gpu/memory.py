@@ -1,4 +1,4 @@
-"""What a fit takes on the device, and the plan that fits; and the way of rows from the host to it.
+"""What a fit takes on the device, and the plan that fits.
 
 Bytes beside the rows themselves. `benchmarks/gpu.py memory` compares the model with the measured peak.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from cosmeans.backends.gpu.rows import width_of
 from cosmeans.errors import DeviceMemoryError
@@ -17,44 +16,94 @@ from cosmeans.errors import DeviceMemoryError
 # while batches are joined
 _OF_FIT = 4 + 20 + 4 + 16
 _OF_PART = 4 + 20 + 68  # a row labelled at once: its label, its places in the lists, its candidates
+_OF_RECEIVED = 8 + 17  # a row that comes from the host: its squared length; length, weight, whether it is kept
+_OF_FAR = 4 + 16 + 17 + 3  # a row that stays there: its label, its own similarity, the last three; rounded up
+_OF_FAR_PART = _OF_PART + 64  # and what inspecting it and listing it take
+_OF_FETCHED = 32  # its label, index, length and weight once more
 _OF_CENTROIDS = 40  # an entry of the centroids: int64 sums, float16 columns, and the generations alive at once
 _OF_CLUSTER = 192  # its lengths, hash and counts, and up to 32 buckets of four bytes
 _LEAST = 1 << 14  # rows labelled at once, below which starting kernels would take most of the time
+_LEAST_SENT = 1 << 10  # the same where sending them takes longer than that
 _MOST_IN_TURN = 1 << 20  # above which more rows at once save nothing
 _MARGIN = 256 << 20  # libraries, kernels, the allocator's rounding; the rows and more of small fits at their desks
-_PIECE = 32 << 20
+_FETCHED = 128 << 20  # bytes of rows fetched at once
+_ALIGNED = 64  # rows: parts begin at addresses of one kind, so that kernels are compiled once
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """resident: the fp16 copy of all rows stays; part: rows labelled at once; n_bytes: what all of it takes."""
+    """What lies on the device, and how much of it at once.
+
+    resident  the fp16 copy of all rows stays
+    part      rows labelled at once
+    n_bytes   what all of it takes, beside rows that lie there
+    fetched   rows that lie there at once where they stay on the host; 0: all of them lie there
+    """
 
     resident: bool
     part: int
     n_bytes: int
+    fetched: int = 0
 
 
 def plan_memory(n_rows: int, n_features: int, n_clusters: int, room: int, device: object) -> MemoryPlan:
     """The fastest plan that fits into `room` bytes beside the rows. Raises DeviceMemoryError if there is none."""
-    copy = 2 * width_of(n_features) + 4
-    fixed = n_rows * _OF_FIT + n_clusters * (n_features * _OF_CENTROIDS + _OF_CLUSTER) + _MARGIN
-    whole = fixed + n_rows * (copy + _OF_PART)
-    if whole <= room:
-        return MemoryPlan(True, n_rows, whole)
-    part = min(n_rows, _MOST_IN_TURN, (room - fixed) // (copy + _OF_PART))
-    if part < min(n_rows, _LEAST):
-        least = fixed + min(n_rows, _LEAST) * (copy + _OF_PART)
+    plan, least = _near(n_rows, n_features, n_clusters, room)
+    if plan is None:
         raise DeviceMemoryError(
             f"{n_rows} rows of {n_features} entries and {n_clusters} clusters need {_mb(least)} beside the rows; "
             f'{device} has {_mb(room)} free. Free memory there, pass fewer rows, or device="cpu".'
         )
-    return MemoryPlan(False, part, fixed + part * (copy + _OF_PART))
+    return plan
+
+
+def plan_far(
+    n_rows: int, n_features: int, n_clusters: int, row_bytes: int, room: int, device: object, *, keep: bool = True
+) -> MemoryPlan:
+    """The fastest plan for rows that stay on the host. keep: False where no pass follows that needs their copy.
+
+    Raises DeviceMemoryError if there is none.
+    """
+    copy = _of_copy(n_features)
+    fixed = n_rows * _OF_FAR + _of_centroids(n_features, n_clusters)
+    fetched = max(_LEAST_SENT, _FETCHED // row_bytes)
+    of_fetched = 2 * row_bytes + copy + _OF_FETCHED
+    kept = fixed + n_rows * copy + min(n_rows, fetched) * of_fetched
+    part = _rounded(min(n_rows, _MOST_IN_TURN, (room - kept) // _OF_FAR_PART))
+    if keep and part >= min(n_rows, _LEAST):
+        return MemoryPlan(True, part, kept + part * _OF_FAR_PART, _rounded(min(part, fetched)))
+    row = _OF_FAR_PART + of_fetched
+    part = _rounded(min(n_rows, fetched, (room - fixed) // row))
+    if part < min(n_rows, _LEAST_SENT):
+        raise DeviceMemoryError(
+            f"{n_rows} rows of {n_features} entries and {n_clusters} clusters need "
+            f"{_mb(fixed + min(n_rows, _LEAST_SENT) * row)} on {device} even if the rows stay on the host; "
+            f'{_mb(room)} are free. Free memory there, ask for fewer clusters, or pass device="cpu".'
+        )
+    return MemoryPlan(False, part, fixed + part * row, part)
+
+
+def plan_received(
+    shape: torch.Size, row_bytes: int, n_clusters: int, room: int, device: object, *, keep: bool = True
+) -> MemoryPlan:
+    """The fastest plan for rows of the host: they lie on the device, or their fp16 copy does, or neither.
+
+    Raises DeviceMemoryError if there is none.
+    """
+    n_rows, n_features = shape
+    near, _ = _near(n_rows, n_features, n_clusters, room - n_rows * (row_bytes + _OF_RECEIVED))
+    return near or plan_far(n_rows, n_features, n_clusters, row_bytes, room, device, keep=keep)
 
 
 def rows_in_turn(n_features: int, room: int) -> int:
     """Rows labelled at once where nothing was planned and no copy stays: they take up to half of the room."""
-    affordable = room // 2 // (2 * width_of(n_features) + 4 + _OF_PART)
+    affordable = room // 2 // (_of_copy(n_features) + _OF_PART)
     return max(_LEAST, min(_MOST_IN_TURN, affordable))
+
+
+def rows_fetched(row_bytes: int) -> int:
+    """Rows fetched at once where nothing was planned."""
+    return _rounded(max(_LEAST_SENT, _FETCHED // row_bytes))
 
 
 def free_bytes(device: torch.device) -> int:
@@ -68,32 +117,31 @@ def free_bytes(device: torch.device) -> int:
     return int(free + reserved - allocated)
 
 
-def upload(rows: Tensor, device: torch.device) -> Tensor:
-    """Rows of the host on the device. They go through two pinned pieces: one is filled while the other is sent.
+def _near(n_rows: int, n_features: int, n_clusters: int, room: int) -> tuple[MemoryPlan | None, int]:
+    """The fastest plan for rows on the device, if one fits, and the least that one takes."""
+    copy = _of_copy(n_features)
+    fixed = n_rows * _OF_FIT + _of_centroids(n_features, n_clusters)
+    whole = fixed + n_rows * (copy + _OF_PART)
+    if whole <= room:
+        return MemoryPlan(True, n_rows, whole), whole
+    least = fixed + min(n_rows, _LEAST) * (copy + _OF_PART)
+    if room < least:
+        return None, least
+    part = min(n_rows, _MOST_IN_TURN, (room - fixed) // (copy + _OF_PART))
+    return MemoryPlan(False, part, fixed + part * (copy + _OF_PART)), least
 
-    Raises DeviceMemoryError with the numbers if they don't fit there.
-    """
-    room = free_bytes(device)
-    if rows.nbytes > room:
-        raise DeviceMemoryError(
-            f'The rows take {_mb(rows.nbytes)}; {device} has {_mb(room)} free. Pass device="cpu", rows in float16 '
-            "(half the memory), or fewer rows."
-        )
-    if rows.nbytes < 2 * _PIECE or rows.is_pinned():
-        return rows.contiguous().to(device)
-    out = torch.empty(rows.shape, dtype=rows.dtype, device=device)
-    step = max(1, _PIECE * len(rows) // rows.nbytes)
-    pinned = torch.empty((2, step, *rows.shape[1:]), dtype=rows.dtype, pin_memory=True)
-    sent = [torch.cuda.Event(), torch.cuda.Event()]
-    with torch.cuda.device(device):
-        for turn, start in enumerate(range(0, len(rows), step)):
-            part = rows[start : start + step]
-            place = pinned[turn % 2, : len(part)]
-            sent[turn % 2].synchronize()  # returns at once if nothing was sent from there
-            place.copy_(part)
-            out[start : start + step].copy_(place, non_blocking=True)
-            sent[turn % 2].record()
-    return out
+
+def _of_copy(n_features: int) -> int:
+    """Of a row's fp16 copy, with its residual and its unit."""
+    return 2 * width_of(n_features) + 8
+
+
+def _of_centroids(n_features: int, n_clusters: int) -> int:
+    return n_clusters * (n_features * _OF_CENTROIDS + _OF_CLUSTER) + _MARGIN
+
+
+def _rounded(rows: int) -> int:
+    return rows if rows < _ALIGNED else rows // _ALIGNED * _ALIGNED
 
 
 def _mb(n_bytes: int) -> str:

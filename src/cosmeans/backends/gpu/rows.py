@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from cosmeans.backends.gpu.canonical import clean, padded, place, tree_sum, warps
+from cosmeans.backends.gpu.canonical import clean, divisor, padded, place, tree_sum, warps
 from cosmeans.data import Batch
 
 NOT_KEPT = tl.constexpr(-1.0)
@@ -64,6 +64,21 @@ def squared_norms(rows: Tensor) -> Tensor:
     if len(out):
         _squared_norms[(len(out),)](rows, out, rows.stride(0), rows.shape[1], P=size, num_warps=warps(size))
     return out
+
+
+@triton.jit(do_not_specialize=["n_rows"])
+def _divisors(squared_ptr, norms_ptr, keep_ptr, n_rows):
+    row = tl.program_id(0) * 1024 + tl.arange(0, 1024)
+    squared = tl.load(squared_ptr + row, mask=row < n_rows, other=1.0)
+    tl.store(norms_ptr + row, divisor(squared), mask=row < n_rows)
+    tl.store(keep_ptr + row, (squared > 0) & (squared < float("inf")), mask=row < n_rows)
+
+
+def divisors(squared: Tensor) -> tuple[Tensor, Tensor]:
+    """`sphere.divisors`, and which rows are neither zero nor bad; in one kernel, since the host has others to feed."""
+    norms, keep = torch.empty_like(squared), torch.empty(len(squared), dtype=torch.bool, device=squared.device)
+    _divisors[(triton.cdiv(len(squared), 1024),)](squared, norms, keep, len(squared))
+    return norms, keep
 
 
 @triton.jit

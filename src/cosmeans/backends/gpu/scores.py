@@ -58,7 +58,7 @@ def _launch(batch: Batch, centroids: Tensor, labels: Tensor, out: Tensor, *, rai
 def own_scores(batch: Batch, centroids: Tensor, labels: Tensor) -> Tensor:
     """(B,) float64; 0 for label -1."""
     out = torch.empty(len(batch), dtype=torch.float64, device=batch.rows.device)
-    _launch(batch, centroids, labels, out, raising=False)
+    _launch(batch, centroids, labels.contiguous(), out, raising=False)  # they may be a column of a table
     return out
 
 

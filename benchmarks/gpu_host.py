@@ -1,0 +1,199 @@
+"""Rows that come from the host: python benchmarks/gpu_host.py [--results FILE] check cupy ways memory uploads.
+
+`check` and `cupy` compare with the float64 reference, bit by bit. Records are appended to benchmarks/results/gpu.jsonl.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import gpu
+from cosmeans import KMeans, lloyd
+from cosmeans.backends.gpu import ferry as gpu_ferry
+from cosmeans.backends.gpu import host as gpu_host
+from cosmeans.backends.gpu.ferry import Ferry
+from cosmeans.backends.gpu.host import HostRowsBackend
+from cosmeans.backends.gpu.memory import MemoryPlan, plan_far
+from cosmeans.backends.reference import ReferenceBackend
+from cosmeans.group import Alone
+from cosmeans.inputs import read_rows
+from cosmeans.options import FitOptions
+from cosmeans.progress import Silent
+from cosmeans.result import FitResult
+from cosmeans.rows import memory as rows_memory
+from cosmeans.rows.memory import MemoryRows
+from gpu import record, wall
+from gpu_checks import cases, digest, fit, unit_rows
+
+
+def opened(x: Tensor, k: int, backend: HostRowsBackend, **options: Any) -> MemoryRows:
+    """Rows of the host as the estimator opens them."""
+    received = backend.receive(x, k, fit=True, say=print, progress=lambda *_: None)
+    return MemoryRows(
+        received.rows,
+        squared_norms=backend.squared_norms,
+        device=backend.device,
+        batch_limit=received.batch_limit,
+        **options,
+    )
+
+
+def fit_from_host(x: Tensor, centroids: Tensor, backend: HostRowsBackend, epochs: int, **options: Any) -> FitResult:
+    rows = opened(x, len(centroids), backend, sample_weight=options.pop("sample_weight", None))
+    settings = FitOptions(n_clusters=len(centroids), epochs=epochs, **options)
+    return lloyd.fit(rows, centroids, settings, backend, Alone(), Silent())
+
+
+PLANS = {
+    "there": MemoryPlan(True, 1 << 20, 0),
+    "copy": MemoryPlan(True, 2048, 0, 192),
+    "sent": MemoryPlan(False, 1024, 0, 1024),
+}
+
+
+@contextmanager
+def forced(plan: MemoryPlan, **small: int) -> Iterator[None]:
+    """Within, every source goes this way, in pieces of these sizes."""
+    places: list[tuple[Any, str, Any]] = [(rows_memory.LEAST_BATCH_BYTES, "cuda", 0)] if small else []
+    places += [(vars(gpu_host), name, lambda *_, keep=True: plan) for name in ("plan_received", "plan_far")]
+    places += [(vars(gpu_host), "rows_fetched", lambda *_: plan.fetched)]
+    places += [(vars(module), name, small[name]) for module in (gpu_host, gpu_ferry) for name in small]
+    before = [(where, name, where.get(name)) for where, name, _ in places]
+    for where, name, value in places:
+        where[name] = value
+    try:
+        yield
+    finally:
+        for where, name, value in before:
+            where[name] = value
+
+
+def check(epochs: int = 4) -> bool:
+    """Every case of one or two widths by each plan; pieces are small, so that many are on their way at once."""
+    good = True
+    for name, (x, centroids, options) in cases().items():
+        if x.shape[1] not in (200, 384):
+            continue
+        expected, found = digest(fit(x, centroids, ReferenceBackend("cuda"), epochs, **dict(options))), {}
+        for way, plan in PLANS.items():
+            backend = HostRowsBackend()
+            with forced(plan, _PIECE=1 << 16, _SPAN=1 << 17, _SMALL=0):
+                found[way] = digest(fit_from_host(x.cpu(), centroids, backend, epochs, **dict(options)))
+            if backend._memory is not plan:
+                found[way] = "not run"
+        wrong = {way: bits for way, bits in found.items() if bits != expected}
+        good &= not wrong
+        print(f"{'DIFFERENT' if wrong else 'same':10} {name:16} {expected} {wrong or ''}", flush=True)
+    print("ALL THE SAME" if good else "SOMETHING DIFFERS", flush=True)
+    return good
+
+
+def cupy() -> None:
+    """CuPy's rows, weights and centroids are taken where they lie."""
+    import cupy as cp
+
+    x = unit_rows(20_000, 96)
+    theirs, weights = cp.from_dlpack(x), cp.linspace(0.1, 3.0, 20_000)
+    taken = read_rows(theirs)[0]
+    kmeans = KMeans(64, init=theirs[:64], epochs=5, verbose=0).fit(theirs, sample_weight=weights)
+    expected = KMeans(64, init=x[:64], epochs=5, verbose=0).fit(x, sample_weight=weights.get())
+    same = {
+        "memory": taken.data_ptr() == theirs.data.ptr,
+        "labels": torch.equal(kmeans.labels_, expected.labels_),
+        "predict": torch.equal(kmeans.predict(theirs), kmeans.labels_),
+        "device": kmeans.labels_.device == x.device,
+    }
+    print("same" if all(same.values()) else "DIFFERENT", "CuPy", same, flush=True)
+
+
+def memory(n: int = 1_000_000, d: int = 768, k: int = 1000) -> None:
+    """Planned bytes against the measured peak where rows stay on the host, with their fp16 copy there or without."""
+    x = unit_rows(n, d).cpu()
+    first = x[:k].cuda()
+    for resident in (True, False):
+        gc.collect()
+        torch.cuda.empty_cache()
+        room = plan_far(n, d, k, 4 * d, 1 << 60, "", keep=resident).n_bytes
+        backend = HostRowsBackend()
+        backend._room = lambda room=room: room  # type: ignore[method-assign]
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        rows = opened(x, k, backend)
+        options = FitOptions(n_clusters=k, epochs=3, empty_clusters="keep")
+        result = lloyd.fit(rows, first, options, backend, Alone(), Silent())
+        scores = lloyd.own_scores(rows, result.centroids, result.labels, backend)
+        torch.cuda.synchronize()
+        plan, peak = backend._memory, torch.cuda.max_memory_allocated() - before
+        facts = {"planned": plan.n_bytes, "resident": plan.resident, "part": plan.part, "fetched": plan.fetched}
+        record("memory of host rows", n=n, d=d, k=k, enough=peak <= plan.n_bytes, peak=peak, **facts)
+        del backend, rows, result, scores
+
+
+def ways(n: int = 1_000_000, d: int = 768, k: int = 1000, epochs: int = 10) -> None:
+    """KMeans.fit of rows of the host by each way, beside the same fit of rows on the GPU."""
+    near = unit_rows(n, d)
+    x, times = near.cpu(), {}
+    for way in ("near", "there", "copy", "sent"):
+        rows = near if way == "near" else x
+        kmeans = KMeans(k, None, epochs, init=rows[:k].clone(), verbose=0, warm_start=False, device="cuda")
+        stays = way in ("copy", "sent")
+        with forced(plan_far(n, d, k, 4 * d, 1 << 60, "", keep=way == "copy")) if stays else nullcontext():
+            kmeans.fit(rows)
+            times[way] = wall(lambda kmeans=kmeans, rows=rows: kmeans.fit(rows), 5, 0.05)
+        if stays:
+            epochs_ms = [1e3 * i.seconds for i in kmeans.history_]
+            record("host epochs", way=kmeans.history_.iterations[-1].strategy, ms=epochs_ms)
+    record("rows on the host", n=n, d=d, k=k, epochs=epochs, gigabytes=n * d * 4 / 1e9, **times)
+
+
+def uploads(n: int = 1_000_000, d: int = 768) -> None:
+    """Rows of the host on their way: through pinned pieces, with .to(), and .to() from pinned memory."""
+    rows, device = unit_rows(n, d).cpu(), torch.device("cuda")
+    ferry = Ferry(device)
+
+    def upload(rows: Tensor) -> Tensor:
+        there = ferry.make(n, d, dtype=rows.dtype)
+        ferry.send(rows, there)
+        return there
+
+    times = {"upload": wall(lambda: upload(rows), 5), "to": wall(lambda: rows.to(device), 5)}
+    index = torch.randint(0, n, (n // 10,))
+    some = ferry.make(len(index), d, dtype=rows.dtype)
+    times["gathered_tenth"] = wall(lambda: ferry.send(rows, some, index), 5)
+    kmeans = KMeans(1000, None, 10, init=rows[:1000].clone(), verbose=0, warm_start=False, device="cuda")
+    kmeans.fit(rows)
+    times["fit_from_host"] = wall(lambda: kmeans.fit(rows), 3)
+    same = torch.equal(upload(rows).cpu(), rows)
+    rows = rows.pin_memory()
+    times["to_pinned"] = wall(lambda: rows.to(device), 5)
+    record("upload", n=n, d=d, same=same, gigabytes=n * d * 4 / 1e9, **times)
+
+
+ACTIONS = {"check": check, "cupy": cupy, "ways": ways, "memory": memory, "uploads": uploads}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("actions", nargs="+", choices=ACTIONS)
+    parser.add_argument("--results", type=Path, default=gpu.RESULTS)
+    chosen = parser.parse_args()
+    gpu.RESULTS = chosen.results
+    for name in chosen.actions:
+        started = time.perf_counter()
+        ACTIONS[name]()
+        gc.collect()
+        torch.cuda.empty_cache()
+        print(f"-- {name}: {time.perf_counter() - started:.1f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

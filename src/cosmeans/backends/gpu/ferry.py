@@ -1,0 +1,187 @@
+"""The way of rows from the host: pinned pieces, filled by all cores, sent beside the work on those that are there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from cosmeans.data import Batch
+
+GATHERED = -1  # `start` of a batch whose rows are not consecutive
+_PIECE = 32 << 20  # smaller ones are sent at a lower rate
+_SLOTS = 2  # one is filled, one is on its way; with more, they don't stay in the processor's cache in between
+
+
+class Mark(Protocol):
+    """A place in a queue of work."""
+
+    def synchronize(self) -> None:
+        """Return when the work before it is done."""
+        ...
+
+
+class Lane(Protocol):
+    """A queue of copies beside the queue of work, which is torch's current stream."""
+
+    def copy(self, into: Tensor, source: Tensor) -> None:
+        """Queue a copy. The source must stay as it is until `sent` is passed."""
+        ...
+
+    def sent(self) -> Mark:
+        """Behind the copies so far."""
+        ...
+
+    def arrive(self) -> None:
+        """Work queued from now on waits for the copies so far."""
+        ...
+
+    def worked(self) -> Mark:
+        """Behind the work so far."""
+        ...
+
+    def follow(self, mark: Mark) -> None:
+        """Copies from now on wait for that work."""
+        ...
+
+
+class Beside:
+    """A stream of its own on a GPU."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._stream = torch.cuda.Stream(device)
+
+    def copy(self, into: Tensor, source: Tensor) -> None:
+        with torch.cuda.stream(self._stream):
+            into.copy_(source, non_blocking=True)
+
+    def sent(self) -> Mark:
+        return self._stream.record_event()
+
+    def arrive(self) -> None:
+        torch.cuda.current_stream(self._device).wait_stream(self._stream)
+
+    def worked(self) -> Mark:
+        return torch.cuda.current_stream(self._device).record_event()
+
+    def follow(self, mark: Mark) -> None:
+        self._stream.wait_event(mark)  # type: ignore[arg-type]
+
+
+class AtOnce:
+    """Where nothing is queued: the kernels run in Triton's interpreter."""
+
+    def copy(self, into: Tensor, source: Tensor) -> None:
+        into.copy_(source)
+
+    def sent(self) -> Mark:
+        return self
+
+    def arrive(self) -> None: ...
+
+    def worked(self) -> Mark:
+        return self
+
+    def follow(self, mark: Mark) -> None: ...
+
+    def synchronize(self) -> None: ...
+
+
+@dataclass(slots=True)
+class _Staging:
+    """Two places for rows that stay on the host: one is written while the other is worked on."""
+
+    places: Tensor
+    worked: list[Mark | None] = field(default_factory=lambda: [None, None])
+    side: int = 0
+
+
+class Ferry:
+    """Sends rows of the host to one device. Nothing here waits for the device, except for a pinned piece."""
+
+    def __init__(self, device: torch.device, lane: Lane | None = None) -> None:
+        self._device = device
+        self._lane: Lane = lane or (Beside(device) if device.type == "cuda" else AtOnce())
+        self._pinned = torch.empty((_SLOTS, 0), dtype=torch.uint8)
+        self._gone: list[Mark | None] = [None] * _SLOTS
+        self._slot = 0
+        self._staging: _Staging | None = None
+
+    def make(self, *shape: int, dtype: torch.dtype) -> Tensor:
+        """Device memory that rows can be sent to: whoever had it before is done with it before they arrive."""
+        made = torch.empty(shape, dtype=dtype, device=self._device)
+        self._lane.follow(self._lane.worked())
+        return made
+
+    def send(self, rows: Tensor, into: Tensor, index: Tensor | None = None) -> None:
+        """Rows of the host, or those of an index on the host, to device memory; later work finds them there."""
+        if index is None and rows.is_pinned() and rows.is_contiguous():
+            self._lane.copy(into, rows)
+        else:
+            for start, step in _evenly(len(into), into.shape[1] * into.element_size()):
+                span = slice(start, start + step)
+                place = self._place(into[span])
+                if index is None:
+                    place.copy_(rows[span])
+                else:
+                    torch.index_select(rows, 0, index[span], out=place)
+                self._lane.copy(into[span], place)
+                self._gone[self._slot] = self._lane.sent()
+        self._lane.arrive()
+
+    def fetch(self, batch: Batch, step: int, index: Tensor | None = None) -> Iterator[tuple[slice | Tensor, Batch]]:
+        """The batch, or its rows of an index, with at most `step` rows at once on the device; and which those are.
+
+        A batch that was handed out is overwritten when the next but one is asked for.
+        """
+        n = len(batch) if index is None else len(index)
+        listed = None if index is None else index.cpu()
+        for start in range(0, n, step):
+            span = slice(start, min(start + step, n))
+            rows = self._next_place(step, batch.rows)[: span.stop - start]
+            which = span if index is None else index[span]
+            if listed is None:
+                self.send(batch.rows[span], rows)
+            else:
+                self.send(batch.rows, rows, listed[span])
+            facts = (None if fact is None else fact[which] for fact in (batch.norms, batch.keep, batch.weights))
+            yield which, Batch(GATHERED if listed is not None else batch.start + start, rows, *facts)
+
+    def _place(self, like: Tensor) -> Tensor:
+        """A pinned piece of this shape from which nothing is being sent."""
+        if self._pinned.shape[1] < like.nbytes:
+            # pinning takes longer than sending, but torch keeps what was pinned for the next one in this process
+            pinned, size = self._device.type == "cuda", max(_PIECE, like.nbytes)
+            self._pinned = torch.empty((_SLOTS, size), dtype=torch.uint8, pin_memory=pinned)
+            self._gone = [None] * _SLOTS
+        self._slot = (self._slot + 1) % _SLOTS
+        gone = self._gone[self._slot]
+        if gone is not None:
+            gone.synchronize()
+        return self._pinned[self._slot, : like.nbytes].view(like.dtype).view(like.shape)
+
+    def _next_place(self, n: int, like: Tensor) -> Tensor:
+        """Device memory for n such rows. What was queued with the rows here before last is done when they arrive."""
+        staging = self._staging
+        if staging is None or staging.places.dtype != like.dtype or staging.places.shape[2] != like.shape[1]:
+            staging = None
+        if staging is None or staging.places.shape[1] < n:
+            self._staging = None  # before its successor is made
+            staging = self._staging = _Staging(self.make(2, n, like.shape[1], dtype=like.dtype))
+        staging.worked[staging.side] = self._lane.worked()
+        staging.side ^= 1
+        before = staging.worked[staging.side]
+        if before is not None:
+            self._lane.follow(before)
+        return staging.places[staging.side]
+
+
+def _evenly(n_rows: int, row_bytes: int) -> Iterator[tuple[int, int]]:
+    """Where pieces begin, and their rows: of one size, since a small piece at the end would leave a slot unused."""
+    n_pieces = -(-n_rows // max(1, _PIECE // row_bytes))
+    step = -(-n_rows // max(1, n_pieces))
+    return ((start, step) for start in range(0, n_rows, max(1, step)))

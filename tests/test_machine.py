@@ -1,0 +1,83 @@
+"""Where a fit computes, on a machine with a GPU that isn't there."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cosmeans import KMeans, machine
+from cosmeans.errors import BackendUnavailableError
+from cosmeans.options import FitOptions
+
+memory = pytest.importorskip("cosmeans.backends.gpu.memory", reason="the GPU kernels are written in Triton")
+GPU = torch.device("cuda", 1)
+ROWS = torch.zeros(4000, 500)
+
+
+@pytest.fixture
+def free(monkeypatch):
+    """A GPU, the second of two, with so many bytes free."""
+    room = [1 << 40]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "a GPU")
+    monkeypatch.setattr(memory, "free_bytes", lambda device: room[0])
+    return room
+
+
+def chosen(rows=ROWS, **options):
+    told = []
+    return machine._device(FitOptions(n_clusters=10, **options), rows, told.append), told
+
+
+def test_a_gpu_is_taken_where_there_is_one(free):
+    assert chosen() == (GPU, ["computing on a GPU"])
+
+
+def test_rows_that_stay_on_the_host_are_no_reason_against_it(free):
+    least = 4000 * 40 + 10 * (500 * 40 + 192) + (256 << 20) + 1024 * (156 + 2 * 512 + 8 + 32 + 2 * 2000)
+    free[0] = least
+    assert chosen() == (GPU, ["computing on a GPU"])
+
+    free[0] = least - 1
+    device, (line,) = chosen()
+
+    assert device == torch.device("cpu")
+    assert line.startswith("computing on the CPU: 4000 rows of 500 entries and 10 clusters need")
+
+
+def test_without_triton_one_line_says_why_the_gpu_is_not_used(free, monkeypatch):
+    def missing(name):
+        raise ImportError("No module named 'triton'")
+
+    monkeypatch.setattr(machine, "import_module", missing)
+
+    assert chosen() == (
+        torch.device("cpu"),
+        ["computing on the CPU: the GPU backend needs Triton (No module named 'triton'). pip install triton"],
+    )
+
+
+def test_what_was_asked_for_by_name_is_kept(free):
+    assert chosen(device="cpu") == (torch.device("cpu"), [])
+    assert chosen(backend="cpu") == (torch.device("cpu"), [])
+    assert chosen(backend="reference") == (torch.device("cpu"), [])
+    free[0] = 0
+    assert chosen(backend="gpu") == (GPU, ["computing on a GPU"])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"device": "cuda"}, 'device="cuda" needs that GPU; torch sees none. Use device="cpu" or "auto".'),
+        ({"backend": "gpu"}, 'backend="gpu" needs a CUDA GPU; torch sees none. Use backend="auto".'),
+    ],
+    ids=str,
+)
+def test_a_machine_without_a_gpu_says_so(options, words, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+    with pytest.raises(BackendUnavailableError) as caught:
+        KMeans(2, verbose=0, **options).fit(ROWS)
+
+    assert str(caught.value) == words
