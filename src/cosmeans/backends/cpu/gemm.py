@@ -17,7 +17,7 @@ from cosmeans.errors import PrecisionError
 Gemm = Callable[[np.ndarray, np.ndarray, np.ndarray], None]
 TILE_BYTES = 2 << 20  # products of one tile: they stay in the cache until they are decided
 _TILE_ROWS = (128, 2048)  # fewer rows make a product slow
-_ROUNDS, _TRIAL_ROUNDS = 12, 3
+_ROUNDS, _TRIAL_ROUNDS = 12, 5
 _GAIN_ROWS = 128  # a product of a millisecond: mostly, nothing interrupts it
 # what NumPy's must gain: its threads all wait while labels are decided, and are in the way for some time after
 _NUMPY_GAIN = 1.1
@@ -99,20 +99,21 @@ def _float32_products() -> tuple[Product, Product]:
 
 @lru_cache(maxsize=64)
 def _fastest(n_clusters: int, n_features: int, threads: int) -> int:
-    """Which product is faster, tried as it will be used: tiles shared out to the threads. 0: torch's, 1: NumPy's."""
+    """Which product is faster: 0: torch's, tried in one thread and as fast in each; 1: NumPy's, which takes all cores.
+
+    In one thread: see `int8_gain`.
+    """
     rng = np.random.default_rng(0)
     centroids = rng.random((n_clusters, n_features), dtype=np.float32)
     ways: list[Callable[[], object]] = []
-    sizes = []
+    rows_in = []
     for product in _float32_products():
         size = tile_rows(product.tile_bytes, n_clusters)
         rows = rng.random((size, n_features), dtype=np.float32)
-        outs = [np.empty((size, n_clusters), np.float32) for _ in range(1 if product.all_cores else threads)]
-        work = partial(product.multiply, rows, centroids)
-        ways.append(partial(work, outs[0]) if product.all_cores else partial(each, work, outs))
-        sizes.append(size * len(outs))
-    by_torch, by_numpy = (spent / size for spent, size in zip(interleaved(ways, _TRIAL_ROUNDS), sizes, strict=True))
-    return int(by_numpy * _NUMPY_GAIN < by_torch)
+        ways.append(partial(product.multiply, rows, centroids, np.empty((size, n_clusters), np.float32)))
+        rows_in.append(size if product.all_cores else size * threads)
+    ((torch_seconds, numpy_seconds),) = each(partial(interleaved, rounds=_TRIAL_ROUNDS), [ways])
+    return int(numpy_seconds / rows_in[1] * _NUMPY_GAIN < torch_seconds / rows_in[0])
 
 
 @lru_cache(maxsize=64)
