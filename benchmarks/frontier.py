@@ -93,6 +93,7 @@ WAYS: dict[str, tuple[Way, tuple[int, ...]]] = {
 }
 
 MARKERS = "osD^vP"
+COLOURS = ("#000000", "#0072B2", "#D55E00", "#E69F00", "#CC79A7", "#009E73")  # Okabe and Ito: told apart by everybody
 
 
 def measure(rows: np.ndarray, clusters: int, rounds: int) -> list[dict]:
@@ -130,9 +131,9 @@ def draw(record: dict, path: Path) -> None:
 
     figure = Figure(figsize=(7.5, 4.6), layout="constrained")
     axes = figure.subplots()
-    for name, marker in zip(WAYS, MARKERS, strict=True):
+    for name, marker, colour in zip(WAYS, MARKERS, COLOURS, strict=True):
         points = [(p["seconds"], p["mean_similarity"]) for p in record["points"] if p["way"] == name]
-        axes.plot(*zip(*points, strict=True), marker=marker, label=name, markersize=4.5, linewidth=1.4)
+        axes.plot(*zip(*points, strict=True), marker=marker, color=colour, label=name, markersize=4.5, linewidth=1.4)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(FixedLocator([0.5, 1, 2, 5, 10, 20, 50]))
     axes.xaxis.set_major_formatter("{x:g}")
