@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pytest
 import torch
@@ -27,13 +26,3 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "empty", lambda *a, **k: spoil(empty(*a, **k)))
     monkeypatch.setattr(torch, "empty_like", lambda *a, **k: spoil(empty_like(*a, **k)))
     return
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tracing the interpreter takes as long as the tests: of each test here, the first case tells which lines run."""
-    seen: set[object] = set()
-    for item in items:
-        if isinstance(item, pytest.Function) and item.path.parent == Path(__file__).parent:
-            if item.function in seen:
-                item.add_marker("no_cover")
-            seen.add(item.function)

@@ -14,6 +14,7 @@ from cosmeans.backends.gpu.backend import GpuBackend
 from cosmeans.backends.gpu.rows import Copy, copy_rows, divisors
 from cosmeans.backends.reference import ReferenceBackend
 from cosmeans.data import Batch, ClusterSums
+from cosmeans.errors import BackendUnavailableError
 from cosmeans.group import Alone
 from cosmeans.options import FitOptions
 from cosmeans.progress import Silent
@@ -64,6 +65,11 @@ def test_what_a_copy_loses_is_bounded_by_its_residuals(dtype: torch.dtype, integ
     assert (lost <= copy.residuals).all()
     assert (copy.residuals <= 1.01 * lost + 2e-6).all()  # and no more than that
     assert (copy.values.view(8, -1)[:, 70:] == 0).all()
+
+
+def test_more_features_than_the_8_bit_screen_can_add_are_refused() -> None:
+    with pytest.raises(BackendUnavailableError, match=r"at most 2080 features .* these rows have 2081"):
+        GpuBackend("cpu", integers=True).prepare(sphere.normalise(directions(2, 2081)))
 
 
 @pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])

@@ -15,6 +15,7 @@ import triton.language as tl
 from cosmeans.backends.gpu.canonical import padded, place, warps
 from cosmeans.backends.gpu.centroids import Quantised
 from cosmeans.backends.gpu.rows import LARGEST, ROUNDER, width_of
+from cosmeans.errors import BackendUnavailableError
 
 MOST_FEATURES = 2080  # 127^2 D < 2^25: sums of products times 64 are 32-bit integers
 
@@ -23,6 +24,11 @@ class IntegerSpace:
     """Memory for the 8-bit centroids of a pass; made once per fit."""
 
     def __init__(self, n_clusters: int, n_features: int, tile: int, device: torch.device) -> None:
+        if n_features > MOST_FEATURES:
+            raise BackendUnavailableError(
+                f"The 8-bit screen adds up at most {MOST_FEATURES} features without overflow, and these rows have "
+                f"{n_features}. Use the float16 screen (integers=False)."
+            )
         places = -(-n_clusters // max(1, tile)) * max(1, tile)
         self.tile, self.width = tile, width_of(n_features, integers=True)
         # zeros once: places that no centroid fills are read as centroids of score 0 and masked
