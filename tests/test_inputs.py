@@ -206,7 +206,9 @@ for part in rows.split(4096):
     part.normal_(generator=generator)
     part /= part.norm(dim=1, keepdim=True)
 before = peak()
-kmeans = KMeans(32, epochs=2, random_state=0, verbose=0).fit(rows if kind == "torch" else rows.numpy())
+# what may be kept of the rows to save work, by default up to 128 MiB, has tests of its own
+kmeans = KMeans(32, epochs=2, random_state=0, verbose=0, memory_limit=0)
+kmeans.fit(rows if kind == "torch" else rows.numpy())
 kmeans.predict(rows)
 print((peak() - before) / (4 * n * d))
 """
