@@ -103,7 +103,7 @@ def _screen(
         for step in range(0, width, 64):
             a = tl.load(rows_ptr + step, mask=inside[:, None], other=0)
             b = tl.load(columns_ptr + step, mask=(column < n_columns)[None, :], other=0)
-            sums = tl.dot(a, b, sums)
+            sums = tl.dot(a, b, sums, out_dtype=sums.dtype)
         scores = tl.where((column < n_columns)[None, :], sums.to(tl.float32), float("-inf"))
         best, second, winner = _top_two(scores, column, best, second, winner)
     residual = tl.load(residuals_ptr + start + row, mask=inside, other=-1.0)

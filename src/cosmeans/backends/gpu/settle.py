@@ -86,7 +86,7 @@ def _candidates(
                     at_b = tl.max_contiguous(tl.multiple_of(b_ptr + at * COLUMN_TILE, (1, 16)), (1, together))
                 a = tl.load(at_a)
                 b = tl.load(at_b, mask=(column < n_columns)[:, None], other=0)
-                sums = tl.dot(a, tl.trans(b), sums)
+                sums = tl.dot(a, tl.trans(b), sums, out_dtype=sums.dtype)
             scores = sums.to(tl.float32) * unit[:, None]
             # written so that NaN is a candidate
             number = ((scores < floor[:, None]) == 0) & (column < n_columns)[None, :] & listed[:, None]

@@ -1,0 +1,115 @@
+"""Real embeddings on the GPU: python benchmarks/gpu_real.py [--embeddings FILE.npy] screens fits ...
+
+A million rows are grown from a sample (`grown_rows`), since no such file fits into a repository. Without --embeddings
+the sample is the one of `cosmeans demo`. Records are appended to benchmarks/results/gpu.jsonl.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import gpu
+from cosmeans.backends.gpu.backend import GpuBackend
+from cosmeans.result import FitResult
+from cosmeans.rows.memory import MemoryRows
+from gpu import burst, record, wall
+from gpu_checks import DEMO, fit
+
+NEIGHBOURS = 8
+N = 1 << 20
+SAMPLE = DEMO
+
+
+def grown_rows(n: int, copies: int = 1, seed: int = 0) -> Tensor:
+    """(n, copies * D) unit rows: points between a row of the sample and one of its 8 nearest others.
+
+    Each half, third, ... of a row starts from the same row of the sample and goes up to half of the way to a
+    neighbour of its own: rows keep the directions, the density and the neighbourhoods of the sample.
+    """
+    sample = torch.from_numpy(np.load(SAMPLE)).cuda().float()
+    sample = torch.nn.functional.normalize(sample)
+    near = torch.cat([(part @ sample.T).topk(NEIGHBOURS + 1).indices[:, 1:] for part in sample.split(8192)])
+    generator = torch.Generator("cuda").manual_seed(seed)
+    own = torch.randint(len(sample), (n,), device="cuda", generator=generator)
+    blocks = []
+    for _ in range(copies):
+        which = torch.randint(NEIGHBOURS, (n,), device="cuda", generator=generator)
+        step = 0.5 * torch.rand(n, 1, device="cuda", generator=generator)
+        blocks.append(torch.nn.functional.normalize(torch.lerp(sample[own], sample[near[own, which]], step)))
+    return torch.nn.functional.normalize(torch.cat(blocks, dim=1))
+
+
+def _listed(x: Tensor, result: FitResult, backend: GpuBackend) -> tuple[dict[str, float], object]:
+    """Rows that the screen lists with these centroids, as parts of all; and a function that screens once more."""
+    rows = MemoryRows(x, squared_norms=backend.squared_norms)
+    backend.begin(rows)
+    (batch,) = rows.batches()
+    prepared, labels = backend.prepare(result.centroids), torch.empty(len(x), dtype=torch.int32, device="cuda")
+    backend.screen(batch, prepared, labels)
+    again, pairs = backend._desk.settling(len(x)).doubtful.counts.tolist()
+    return {"again": again / len(x), "pairs": pairs / len(x)}, (
+        lambda: backend.screen(batch, prepared, labels),
+        lambda: backend.assign(batch, prepared, labels),
+    )
+
+
+def screens() -> None:
+    """float16 against 8 bits: rows without proof, the screen alone, and with settling; after 1, 3 and 10 epochs."""
+    for n, copies, k in ((0, 1, 1000), (N, 1, 1000), (N, 2, 1000), (N, 2, 256), (N // 4, 2, 16384), (N, 4, 1000)):
+        x = grown_rows(n, copies) if n else torch.from_numpy(np.load(SAMPLE)).cuda().float()
+        first = x[torch.randperm(len(x), generator=torch.Generator().manual_seed(1))[:k].cuda()]
+        for epochs in (1, 3, 10):
+            result = fit(x, first, GpuBackend(), epochs, empty_clusters="keep")
+            runs, facts = {}, {}
+            for name, integers in (("half", False), ("int8", True)):
+                facts[name], (screen, assign) = _listed(x, result, GpuBackend(integers=integers))
+                runs |= {f"{name} screen": screen, f"{name} assign": assign}
+            times = burst(runs, 5, 3, 0.1)
+            changed = [i.changed / len(x) for i in result.history][-1]
+            facts |= {"changed": changed, "similarity": result.history.similarities[-1]}
+            record("real screens", n=len(x), d=x.shape[1], k=k, epochs=epochs, **facts, **times)
+            del runs, screen, assign
+
+
+def fits(epochs: int = 10) -> None:
+    """Whole fits in float16 and in 8 bits."""
+    for n, copies, k in ((N, 1, 1000), (N, 2, 1000), (N, 4, 1000)):
+        x = grown_rows(n, copies)
+        first = x[torch.randperm(n, generator=torch.Generator().manual_seed(1))[:k].cuda()]
+        times = {}
+        for name, integers in (("half", False), ("int8", True)):
+            run = lambda i=integers, x=x, f=first: fit(x, f, GpuBackend(integers=i), epochs, empty_clusters="keep")  # noqa: E731
+            shares = [(i.changed / n, i.settled / n) for i in run().history]
+            times[name] = wall(run, 5)
+            times[f"{name} rows"] = shares
+        record("real fit", n=n, d=x.shape[1], k=k, epochs=epochs, **times)
+
+
+ACTIONS = {"screens": screens, "fits": fits}
+
+
+def main() -> None:
+    global SAMPLE
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("actions", nargs="+", choices=ACTIONS)
+    parser.add_argument("--embeddings", type=Path, default=DEMO, help="unit rows to grow from, .npy")
+    parser.add_argument("--results", type=Path, default=gpu.RESULTS)
+    chosen = parser.parse_args()
+    gpu.RESULTS, SAMPLE = chosen.results, chosen.embeddings
+    for name in chosen.actions:
+        started = time.perf_counter()
+        ACTIONS[name]()
+        gc.collect()
+        torch.cuda.empty_cache()
+        print(f"-- {name}: {time.perf_counter() - started:.1f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
