@@ -119,7 +119,7 @@ class HostRowsBackend(GpuBackend):
         copy = None
         if keep:
             shape = self._shape(n_clusters, d)
-            copy = Copy.empty(n, d, shape.rows if shape else 0, self._integers, self.device)
+            copy = Copy.empty(n, d, shape.rows if shape else 0, False, self.device)
         for near in self._arriving(rows, there, plan):
             found = squared[near.span] = super().squared_norms(near.rows)
             if copy is not None:
@@ -186,7 +186,7 @@ class HostRowsBackend(GpuBackend):
             self._memory = plan_far(rows.n_rows, d, k, row_bytes, self._room(), self.device)
             if self._memory.resident:
                 shape = self._shape(k, d)
-                self._resident = Copy.empty(rows.n_rows, d, shape.rows if shape else 0, self._integers, self.device)
+                self._resident = Copy.empty(rows.n_rows, d, shape.rows if shape else 0, False, self.device)
                 for batch in rows.batches():
                     for _, near in self._fetch(batch):
                         copy_rows(near, self._resident, near.start)
@@ -295,6 +295,6 @@ class HostRowsBackend(GpuBackend):
     def _copy(self, batch: Batch, tile: int) -> tuple[Copy, int]:
         if batch.start != GATHERED:
             return super()._copy(batch, tile)
-        copy = self._desk.part(self._at_a_time(batch.rows), batch.rows.shape[1], tile, self._integers)
+        copy = self._desk.part(self._at_a_time(batch.rows), batch.rows.shape[1], tile)
         copy_rows(batch, copy, 0)
         return copy, 0

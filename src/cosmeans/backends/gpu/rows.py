@@ -44,6 +44,11 @@ class Copy:
         )
 
     @property
+    def width(self) -> int:
+        """Columns of it."""
+        return len(self.values) // (-(-len(self.units) // max(1, self.tile)) * max(1, self.tile))
+
+    @property
     def integers(self) -> bool:
         return self.values.dtype == torch.int8
 
@@ -128,7 +133,7 @@ def _copy_rows(
         # x / n and 1 / n are rounded to float32, which moves the row by less than 2^-22
         values, inverse = _near_unit(values, tl.load(norms_ptr + row))
         slack = 2.0**-22
-    target = values_ptr + place(start + row, feature, width, TILE, INTEGERS)
+    target = values_ptr + place(start + row, feature, width, TILE, 16 if INTEGERS else 8)
     if INTEGERS:
         step = tl.maximum(tl.max(tl.abs(values)), 2.0**-100) / LARGEST
         code = tl.minimum(tl.maximum((values / step + ROUNDER) - ROUNDER, -LARGEST), LARGEST)

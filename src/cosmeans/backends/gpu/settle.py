@@ -74,10 +74,10 @@ def _candidates(
         floor = tl.load(list_scores_ptr + item, mask=listed, other=0.0)
         floor -= certified_gap(residual, bounds_ptr, accumulation, rounding) * (1.0 + 2.0**-20) + 2.0**-22
         found = tl.zeros((_LIST,), tl.int32)
-        a_ptr = values_ptr + place(row[:, None], depth[None, :], width, ROW_TILE, INTEGERS)
+        a_ptr = values_ptr + place(row[:, None], depth[None, :], width, ROW_TILE, together)
         for first in range(0, n_columns, _COLUMNS):
             column = first + tl.arange(0, _COLUMNS)
-            b_ptr = columns_ptr + place(column.to(tl.int64)[:, None], depth[None, :], width, COLUMN_TILE, INTEGERS)
+            b_ptr = columns_ptr + place(column.to(tl.int64)[:, None], depth[None, :], width, COLUMN_TILE, together)
             sums = tl.zeros((_LIST, _COLUMNS), tl.int32 if INTEGERS else tl.float32)
             for at in range(0, width, step):
                 at_a, at_b = a_ptr + at, b_ptr + at
@@ -110,7 +110,7 @@ def _settle(
     n_columns_ptr,
     list_ptr,
     pairs_ptr,
-    pair_columns_ptr,
+    pair_clusters_ptr,
     counts_ptr,
     candidates_ptr,
     n_candidates_ptr,
@@ -121,7 +121,7 @@ def _settle(
     P: tl.constexpr,
     HAS_NORMS: tl.constexpr,
 ):
-    """The candidate of the largest canonical score; columns ascend, so the first of equals is the lowest."""
+    """The candidate of the largest canonical score; candidates ascend, so the first of equals is the lowest."""
     feature = tl.arange(0, P)
     n_listed, n_pairs = tl.load(counts_ptr), tl.load(counts_ptr + 1)
     if tl.program_id(0) == 0:
@@ -131,7 +131,7 @@ def _settle(
         number, crowded = tl.full((), 2, tl.int32), item < 0
         if item < n_pairs:
             row = tl.load(pairs_ptr + item).to(tl.int64)
-            columns_ptr = pair_columns_ptr + far * 2
+            columns_ptr = pair_clusters_ptr + far * 2
         else:
             row = tl.load(list_ptr + item - n_pairs).to(tl.int64)
             columns_ptr = candidates_ptr + (far - n_pairs) * _SLOTS
@@ -143,10 +143,11 @@ def _settle(
         best = tl.full((), float("-inf"), tl.float64)
         winner = 0
         for i in range(0, number):
-            column = i
+            k = i
             if not crowded:
-                column = tl.load(columns_ptr + i)
-            k = tl.load(original_ptr + column)
+                k = tl.load(columns_ptr + i)
+            if item >= n_pairs:
+                k = tl.load(original_ptr + k)
             at = k.to(tl.int64) * n_features + feature
             centroid = tl.load(centroids_ptr + at, mask=feature < n_features, other=0.0)
             score = tree_sum(wide * centroid.to(tl.float64), P) + 0.0
@@ -187,7 +188,7 @@ def settle(
     )
     _settle[(32 * programs,)](  # it waits for memory: as many as a multiprocessor holds
         *(rows, rows if batch.norms is None else batch.norms, centroids.centroids, centroids.original),
-        *(centroids.n_columns, listed.rows, listed.pairs, listed.pair_columns, listed.counts),
+        *(centroids.n_columns, listed.rows, listed.pairs, listed.pair_clusters, listed.counts),
         *(space.candidates, space.n_candidates, labels, space.n_settled, rows.stride(0), d),
         P=size,
         HAS_NORMS=batch.norms is not None,
