@@ -70,7 +70,9 @@ def _row(copy: Copy, row: int) -> Tensor:
     return torch.stack([lines[:, chunk ^ (row % 8)] for chunk in range(8)], dim=1).flatten()
 
 
-def compared(rows: Tensor, centroids: Tensor, pairs: np.ndarray, tile: int = 0) -> tuple[list[int], dict[int, list[int]]]:
+def compared(
+    rows: Tensor, centroids: Tensor, pairs: np.ndarray, tile: int = 0
+) -> tuple[list[int], dict[int, list[int]]]:
     """Labels of rows with two candidates each (-7: none), and the pairs that are left, by row."""
     found, left = Doubtful.empty(len(rows), CPU), Doubtful.empty(len(rows), CPU)
     found.pairs[:] = torch.arange(len(rows))

@@ -59,7 +59,7 @@ def test_a_copy_in_8_bits_may_join_it_where_that_fits_too() -> None:
     more = 2_000_000 * (128 + 8 + 20) + 500_000 * (2 * 128 + 8) + 2 * 1000 * 128
 
     assert plan_memory(2_000_000, 100, 1000, CLIMBING, "a GPU") == MemoryPlan(True, 2_000_000, CLIMBING, ladder=True)
-    assert CLIMBING == WHOLE + more
+    assert WHOLE + more == CLIMBING
     assert not plan_memory(2_000_000, 2081, 1000, 1 << 50, "a GPU").ladder  # sums would overflow
 
 
