@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,10 +11,10 @@ from torch import Tensor
 
 from cosmeans import sphere
 from cosmeans.backends.gpu import ladder
-from cosmeans.backends.gpu.assign import Doubtful, Listed
+from cosmeans.backends.gpu.assign import Doubtful
 from cosmeans.backends.gpu.backend import GpuBackend
 from cosmeans.backends.gpu.choice import Choice
-from cosmeans.backends.gpu.ladder import compare, gather
+from cosmeans.backends.gpu.ladder import LadderSpace, compare, gather
 from cosmeans.backends.gpu.rows import Copy, copy_rows
 from cosmeans.data import Batch
 
@@ -42,24 +44,30 @@ def test_rows_are_labelled_whatever_room_there_is_for_gathered_ones(room: int, m
 
 
 @pytest.mark.parametrize("tile", [0, 64, 128])
-@pytest.mark.parametrize(("first", "count"), [(0, 5), (2, 9), (9, 9), (0, 0)])
-def test_gathered_rows_are_the_listed_ones(tile: int, first: int, count: int) -> None:
-    rows, room = directions(150, 100, 2), 4
-    source, into = copied(rows, tile), Copy.empty(room, 100, tile, integers=False, device=CPU)
+@pytest.mark.parametrize("count", [0, 3, 4, 9])
+def test_gathered_rows_are_the_listed_ones_and_others_go_on(tile: int, count: int, monkeypatch: Any) -> None:
+    monkeypatch.setattr(ladder, "gathered_rows", lambda n: 4)
+    rows, chosen = directions(150, 100, 2), torch.tensor([149, 0, 64, 63, 7, 128, 1, 90, 89], dtype=torch.int32)
+    source, space, left = copied(rows, tile), LadderSpace(150, 100, tile, CPU), Doubtful.empty(150, CPU)
+    into, found = space.gathered, space.doubtful
     for part in (into.values, into.residuals, into.units):
         part.fill_(-7.0)
-    chosen = torch.tensor([149, 0, 64, 63, 7, 128, 1, 90, 90], dtype=torch.int32)
-    listed = Listed(chosen, torch.tensor([count], dtype=torch.int32), first)
+    found.rows[:9], found.scores[:9], found.counts[0] = chosen, 0.5, count
+    left.counts.zero_()
+    bounds = torch.tensor([0.01, 1.0, 1.0, 1.0])
 
-    gather(source, 0, listed, into, programs=2)
+    gather(source, 0, source, 0, bounds, 0.0, space, left, programs=2)
 
-    here = chosen[first : min(count, first + room)].long()
+    here = chosen[: min(count, 4)].long()
     expected = copied(rows[here], tile) if len(here) else into
     assert torch.equal(into.residuals[: len(here)], source.residuals[here])
     assert torch.equal(into.units[: len(here)], source.units[here])
     for row in range(len(here)):
         assert torch.equal(_row(into, row), _row(expected, row))
     assert (into.residuals[len(here) :] == -7.0).all()
+    n_left = int(left.counts[0])
+    assert sorted(left.rows[:n_left].tolist()) == sorted(chosen[4:count].tolist())
+    assert (left.scores[:n_left] <= 0.5 - 2 * 0.01).all()  # what two scores of the first rung may lose
 
 
 def _row(copy: Copy, row: int) -> Tensor:
@@ -141,33 +149,41 @@ class Arrived:
         pass
 
 
-def passes(choice: Choice, *counted: tuple[bool, list[int]]) -> list[bool]:
-    """What is chosen for the pass after each of these."""
+def passes(choice: Choice, *counted: list[int]) -> list[bool]:
+    """What is chosen for passes of which the first, second, fourth, ... are counted like this."""
     chosen = []
-    for integers, counts in counted:
-        choice._counted.append((Arrived(), torch.tensor(counts), integers))  # type: ignore[arg-type]
+    for number in range(1, 2 ** len(counted)):
         chosen.append(choice.next())
+        assert choice.asks == (number in (1, 2, 4, 8, 16))
+        if choice.asks:
+            counts = torch.tensor(counted[number.bit_length() - 1])
+            choice._counted.append((number, Arrived(), counts, chosen[-1]))  # type: ignore[arg-type]
     return chosen
 
 
 N = 1 << 20
-RANDOM = (False, [0, 0, N // 16, N // 17])  # all of the sampled rows are close
-REAL = (False, [0, 0, N // 16 // 4, N // 16 // 12])
+RANDOM = [0, 0, N // 16, N // 17]  # all of the sampled rows are close
+REAL = [0, 0, N // 16 // 4, N // 16 // 12]
 
 
 def test_8_bits_are_chosen_where_few_sampled_scores_are_close() -> None:
-    assert passes(Choice(N, 768, 1000), REAL, REAL, REAL) == [False, True, True]
-    assert passes(Choice(N, 768, 1000), RANDOM, RANDOM, RANDOM) == [False, False, False]
+    assert passes(Choice(N, 768, 1000), REAL, [0] * 4, [0] * 4) == [False, False, *5 * [True]]
+    assert passes(Choice(N, 768, 1000), RANDOM, RANDOM, RANDOM) == 7 * [False]
+    assert passes(Choice(N, 768, 1000), RANDOM, RANDOM, REAL, [0] * 4) == [*5 * [False], *10 * [True]]
 
 
 def test_what_does_not_prove_enough_is_not_tried_again() -> None:
-    choice = Choice(N, 768, 1000)
-    bad = (True, [N // 2, N // 4, 0, 0])
+    bad = [N // 2, N // 4, 0, 0]
 
-    assert passes(choice, REAL, REAL, bad, bad, REAL, REAL, REAL) == [False, True, True, False, False, False, False]
+    assert passes(Choice(N, 768, 1000), REAL, REAL, bad, REAL, REAL) == [False, False, *3 * [True], *26 * [False]]
 
 
 def test_what_proves_enough_stays() -> None:
-    good = (True, [N // 12, N // 6, 0, 0])
+    good = [N // 12, N // 6, 0, 0]
 
-    assert passes(Choice(N, 768, 1000), REAL, REAL, good, good, good) == [False, True, True, True, True]
+    assert passes(Choice(N, 768, 1000), REAL, REAL, good, good) == [False, False, *13 * [True]]
+
+
+def test_short_rows_and_few_clusters_gain_nothing() -> None:
+    assert passes(Choice(N, 384, 1000), [0, 0, N // 16 // 4, N // 16 // 8], REAL) == 3 * [False]
+    assert passes(Choice(N, 768, 256), REAL, REAL) == 3 * [False]

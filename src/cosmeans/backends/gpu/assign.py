@@ -43,14 +43,13 @@ class Doubtful:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """What a gathered copy holds: the rows from entry `first` of a list on, as far as list and copy go.
+    """What a gathered copy holds: the first rows of a list, as far as list and copy go.
 
     rows (capacity,) int32, count (1,) int32
     """
 
     rows: Tensor
     count: Tensor
-    first: int
 
 
 @triton.jit
@@ -78,13 +77,7 @@ def _top_two(scores, column, best, second, winner):
     return tl.maximum(best, top), second, winner
 
 
-@triton.jit
-def entries_left(count_ptr, first, most):
-    """How many entries of a list from `first` on there are, `most` at most."""
-    return tl.minimum(tl.maximum(tl.load(count_ptr) - first, 0), most)
-
-
-@triton.jit(do_not_specialize=["start", "n_rows", "first_listed"])
+@triton.jit(do_not_specialize=["start", "n_rows"])
 def _screen(
     halves_ptr,
     residuals_ptr,
@@ -101,7 +94,6 @@ def _screen(
     n_listed_ptr,
     start,
     n_rows,
-    first_listed,
     width,
     accumulation,
     rounding,
@@ -112,7 +104,7 @@ def _screen(
 ):
     row = tl.program_id(0).to(tl.int64) * TILE_N + tl.arange(0, TILE_N)
     if LISTED:
-        n_rows = entries_left(n_listed_ptr, first_listed, n_rows)
+        n_rows = tl.minimum(n_rows, tl.load(n_listed_ptr))
         if tl.program_id(0) * TILE_N >= n_rows:
             return
     inside = row < n_rows
@@ -136,7 +128,7 @@ def _screen(
     kept = residual >= 0.0
     unit = tl.load(units_ptr + start + row, mask=inside, other=1.0)
     if LISTED:
-        row = tl.load(listed_ptr + first_listed + row, mask=inside, other=0)
+        row = tl.load(listed_ptr + row, mask=inside, other=0)
     label = tl.load(original_ptr + winner, mask=inside, other=0)
     tl.store(labels_ptr + row, tl.where(kept, label, -1), mask=inside)
     if INTEGERS:
@@ -183,8 +175,7 @@ def screen(
         *(copy.values, copy.residuals, copy.units, centroids.values, centroids.original, centroids.n_columns),
         *(centroids.bounds, labels, doubtful.rows, doubtful.scores, doubtful.counts),
         *((labels, labels) if listed is None else (listed.rows, listed.count)),
-        *(start, n_rows, 0 if listed is None else listed.first),
-        *(centroids.width, errors.accumulation, errors.rounding),
+        *(start, n_rows, centroids.width, errors.accumulation, errors.rounding),
         TILE_N=tile.rows,
         TILE_K=tile.columns,
         INTEGERS=copy.integers,

@@ -286,12 +286,12 @@ class GpuBackend:
             ladder = self._desk.ladder(n, d, copy.tile)
             counted = ladder.doubtful.counts.zero_()
             codes, at = self._coded(batch, k)
-            self._screen(codes, at, prepared.codes, labels, ladder.doubtful)
+            first = self._screen(codes, at, prepared.codes, labels, ladder.doubtful)
             compare(copy, start, prepared.centroids, ladder.doubtful, labels, doubtful, self._programs)
-            for listed in ladder.rounds(n):
-                gather(copy, start, listed, ladder.gathered, self._programs)
-                errors = self._screen(ladder.gathered, 0, prepared, labels, doubtful, listed)
-        if self._choice is not None and self._rows is not None and n == self._rows.n_rows:
+            errors_of_first = (prepared.codes.bounds, first.rounding)
+            gather(copy, start, codes, at, *errors_of_first, ladder, doubtful, self._programs)
+            errors = self._screen(ladder.gathered, 0, prepared, labels, doubtful, ladder.listed)
+        if self._choice is not None and self._choice.asks and self._rows is not None and n == self._rows.n_rows:
             self._choice.note(counted, prepared.codes is not None)
         return copy, start, errors
 
@@ -312,7 +312,8 @@ class GpuBackend:
         )
         task = (copy, start, centroids, labels, doubtful, errors)
         if shape is not None:
-            close = CLOSE if self._choice is not None and not copy.integers and listed is None else 0.0
+            asked = self._choice is not None and self._choice.asks and not copy.integers and listed is None
+            close = CLOSE if asked else 0.0
             hopper.screen(shape, *task, self._programs, listed, close)
         else:
             screen(*task, self._tile, listed)

@@ -170,7 +170,7 @@ struct Output {
     int* counts;
     const int* listed;
     const int* n_listed;
-    long long start, end, first;
+    long long start, end;
     float accumulation, rounding, close;
 };
 
@@ -202,7 +202,7 @@ __device__ __forceinline__ void conclude(const Found& found, long long row, long
     int place = 0;
     float best = 0.0f;
     if (threadIdx.x % 4 == 0 && row >= out.start && row < end) {
-        place = out.listed ? out.listed[out.first + row] : static_cast<int>(row - out.start);
+        place = out.listed ? out.listed[row] : static_cast<int>(row - out.start);
         float residual = out.residuals[row], unit = 1.0f;
 #if INTEGERS
         unit = out.units[row] * out.bounds[3];
@@ -248,7 +248,7 @@ screen(const char* __restrict__ rows, const char* __restrict__ centroids, const 
     int n_columns = *n_columns_at;
     int n_column_tiles = (n_columns + COLUMNS - 1) / COLUMNS;
     long long end = out.end;
-    if (out.n_listed) end = min(end, max(*out.n_listed - out.first, 0ll));
+    if (out.n_listed) end = min(end, static_cast<long long>(*out.n_listed));
     int first_tile = static_cast<int>(out.start / ROWS), end_tile = static_cast<int>((end + ROWS - 1) / ROWS);
     if (threadIdx.x == 0) {
         for (int i = 0; i < STAGES; ++i) {

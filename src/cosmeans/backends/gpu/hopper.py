@@ -104,7 +104,7 @@ class _Output(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("residuals", "units", "original", "bounds", "labels")),
         *((name, ctypes.c_void_p) for name in ("list", "list_scores", "pair_rows", "pair_clusters", "counts")),
         *((name, ctypes.c_void_p) for name in ("listed", "n_listed")),
-        *((name, ctypes.c_longlong) for name in ("start", "end", "first")),
+        *((name, ctypes.c_longlong) for name in ("start", "end")),
         *((name, ctypes.c_float) for name in ("accumulation", "rounding", "close")),
     ]
 
@@ -126,15 +126,15 @@ def screen(
     close: rows of a sample with a second or third score that near are counted in counts[2] and [3] (`choice.Choice`).
     """
     driver = _bindings("driver")
-    end, first, entries = start + len(labels), 0, [0, 0]
+    end, entries = start + len(labels), [0, 0]
     if listed is not None:
-        end, first, entries = len(copy.units), listed.first, [listed.rows.data_ptr(), listed.count.data_ptr()]
+        end, entries = len(copy.units), [listed.rows.data_ptr(), listed.count.data_ptr()]
     out = _Output(
         *(t.data_ptr() for t in (copy.residuals, copy.units, centroids.original, centroids.bounds, labels)),
         *(t.data_ptr() for t in (doubtful.rows, doubtful.scores, doubtful.pairs, doubtful.pair_clusters)),
         doubtful.counts.data_ptr(),
         *entries,
-        *(start, end, first, errors.accumulation, errors.rounding, close),
+        *(start, end, errors.accumulation, errors.rounding, close),
     )
     read = (copy.values.data_ptr(), centroids.values.data_ptr(), centroids.n_columns.data_ptr())
     steps = centroids.width // (128 if shape.integers else 64)

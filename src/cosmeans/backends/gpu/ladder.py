@@ -6,19 +6,17 @@ proved all the same, on random directions few (`choice.py`). Labels don't depend
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from cosmeans.backends.gpu.assign import Doubtful, Listed, entries_left
+from cosmeans.backends.gpu.assign import Doubtful, Listed, certified_gap
 from cosmeans.backends.gpu.canonical import padded, place, warps
 from cosmeans.backends.gpu.integers import MOST_FEATURES
 from cosmeans.backends.gpu.rows import Copy, width_of
 
-_PARTS = 4  # gathered rows have room for a quarter of all; more are gathered in turn
+_PARTS = 4  # gathered rows have room for a quarter of all: with more of them 8 bits don't pay (choice.py)
 _LEAST_GATHERED = 1 << 14
 SLACK = tl.constexpr(1.0)  # tests make it smaller, to see that the bound is needed
 
@@ -29,11 +27,7 @@ class LadderSpace:
     def __init__(self, capacity: int, n_features: int, tile: int, device: torch.device) -> None:
         self.doubtful = Doubtful.empty(capacity, device)
         self.gathered = Copy.empty(gathered_rows(capacity), n_features, tile, False, device)
-
-    def rounds(self, n_rows: int) -> Iterator[Listed]:
-        """The listed ones of n rows, as many at once as can be gathered."""
-        for first in range(0, n_rows, len(self.gathered.units)):
-            yield Listed(self.doubtful.rows, self.doubtful.counts[:1], first)
+        self.listed = Listed(self.doubtful.rows, self.doubtful.counts[:1])
 
 
 def can_climb(n_features: int) -> bool:
@@ -54,42 +48,74 @@ def ladder_bytes(n_rows: int, n_features: int, n_clusters: int) -> int:
 # --------------------------------------------------------------------- kernels
 
 
-@triton.jit(do_not_specialize=["start", "first", "most"])
+@triton.jit(do_not_specialize=["start", "most"])
 def _gather(
     values_ptr,
     residuals_ptr,
     units_ptr,
     list_ptr,
-    count_ptr,
+    list_scores_ptr,
+    counts_ptr,
+    code_residuals_ptr,
+    bounds_ptr,
     into_values_ptr,
     into_residuals_ptr,
     into_units_ptr,
+    left_ptr,
+    left_scores_ptr,
+    left_counts_ptr,
+    rounding,
     start,
-    first,
+    code_start,
     most,
     words,
     P: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    """Copies of the listed rows, 64 bits at a time."""
+    """Copies of the listed rows, 64 bits at a time. Rows without room go on to settling, with what their best score
+    is at least.
+    """
     word = tl.arange(0, P)
-    for item in range(tl.program_id(0), entries_left(count_ptr, first, most), tl.num_programs(0)):
-        row = start + tl.load(list_ptr + first + item).to(tl.int64)
-        target = tl.zeros((), tl.int64) + item
-        values = tl.load(values_ptr + place(row, word, words, TILE, 2), mask=word < words, other=0)
-        tl.store(into_values_ptr + place(target, word, words, TILE, 2), values, mask=word < words)
-        tl.store(into_residuals_ptr + item, tl.load(residuals_ptr + row))
-        tl.store(into_units_ptr + item, tl.load(units_ptr + row))
+    for item in range(tl.program_id(0), tl.load(counts_ptr), tl.num_programs(0)):
+        listed = tl.load(list_ptr + item)
+        row = start + listed.to(tl.int64)
+        if item < most:
+            target = tl.zeros((), tl.int64) + item
+            values = tl.load(values_ptr + place(row, word, words, TILE, 2), mask=word < words, other=0)
+            tl.store(into_values_ptr + place(target, word, words, TILE, 2), values, mask=word < words)
+            tl.store(into_residuals_ptr + item, tl.load(residuals_ptr + row))
+            tl.store(into_units_ptr + item, tl.load(units_ptr + row))
+        else:
+            at = tl.atomic_add(left_counts_ptr, 1, sem="relaxed")
+            residual = tl.load(code_residuals_ptr + code_start + listed)
+            lost = certified_gap(residual, bounds_ptr, 0.0, rounding)
+            tl.store(left_ptr + at, listed)
+            tl.store(left_scores_ptr + at, tl.load(list_scores_ptr + item) - lost)
 
 
-def gather(copy: Copy, start: int, listed: Listed, into: Copy, programs: int) -> None:
-    """Fill a copy of the same tiles with the listed rows of another one, in the order of the list."""
+def gather(
+    copy: Copy,
+    start: int,
+    codes: Copy,
+    code_start: int,
+    bounds: Tensor,
+    rounding: float,
+    space: LadderSpace,
+    left: Doubtful,
+    programs: int,
+) -> None:
+    """Copy the rows that the first rung lists, in the order of the list; those without room are listed in `left`.
+
+    copy, start, codes, code_start  both copies, and where in them the screened rows begin
+    bounds, rounding                of the first rung
+    """
+    found, into = space.doubtful, space.gathered
     words = copy.width // 4
     size = padded(words)
     _gather[(16 * programs,)](
-        *(copy.values.view(torch.int64), copy.residuals, copy.units, listed.rows, listed.count),
-        *(into.values.view(torch.int64), into.residuals, into.units),
-        *(start, listed.first, len(into.units), words),
+        *(copy.values.view(torch.int64), copy.residuals, copy.units, found.rows, found.scores, found.counts),
+        *(codes.residuals, bounds, into.values.view(torch.int64), into.residuals, into.units),
+        *(left.rows, left.scores, left.counts, rounding, start, code_start, len(into.units), words),
         P=size,
         TILE=copy.tile,
         num_warps=warps(size),
