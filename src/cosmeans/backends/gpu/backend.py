@@ -115,21 +115,21 @@ class GpuBackend:
             n = self._rows.n_rows
             self._memory = self._planned(n, d, k)
             if self._memory.resident:
-                self._resident = self._desk.resident(n, d, shape.rows if shape else 0, self._integers)
+                self._resident = self._desk.resident(n, d, hopper.ROW_TILE if shape else 0, self._integers)
                 for batch in self._rows.batches():
                     copy_rows(batch, self._resident, batch.start)
         return self._desk.centroids(k, d, shape.columns if shape else 0)
 
-    def _planned(self, n: int, d: int, k: int) -> MemoryPlan:
-        """Desks that wait for other fits give way to rows that don't fit beside them."""
+    def _planned(self, n: int, d: int, k: int, taken: int = 0) -> MemoryPlan:
+        """Desks that wait for other fits give way to rows that don't fit beside them. taken: bytes of the room."""
         try:
-            plan = plan_memory(n, d, k, self._room(), self.device)
+            plan = plan_memory(n, d, k, self._room() - taken, self.device)
         except DeviceMemoryError:
             plan = None
         if plan is not None and plan.resident:
             return plan
         clear_desks()
-        return plan_memory(n, d, k, self._room(), self.device)
+        return plan_memory(n, d, k, self._room() - taken, self.device)
 
     @_there
     def lend(self, rows: RowSource, centroids: Tensor) -> Loan | None:
@@ -137,25 +137,28 @@ class GpuBackend:
         (k, d), n = centroids.shape, rows.n_rows
         shape = self._shape(k, d)
         plan = Plan.of(rows, centroids, (shape is not None, self._integers))
-        if plan is not None or self._plan is not None:
+        if self._plan is not None or (plan is not None and plan.waits):
             self._give_back()
         if plan is None:
             return None
-        if plan.waits:
+        if not plan.waits:
+            # its first epoch keeps the device busy while the next ones are recorded
+            record.STARTED.discard(plan.kind)
+            self._ready(k, d)  # rows stay where they lie, and so does a copy that they have
+        else:
             self._desk = take_desk(plan.kind, self.device)
             self._leave = weakref.finalize(self, leave_desk, plan.kind, self._desk)
             self._leave.atexit = False
             plan = replace(plan, batch=record.copied(plan.batch, self._desk))
+            # a desk with a recording has all its memory
+            self._memory = self._planned(n, d, k) if self._desk.recording is None else MemoryPlan(True, n, 0)
         desk = self._desk
-        # a desk with a recording has all its memory
-        self._memory = self._planned(n, d, k) if desk.recording is None else MemoryPlan(True, n, 0)
+        assert self._memory is not None
         if not self._memory.resident:
             return None
-        self._plan, self._resident, self.lookahead = (
-            plan,
-            desk.resident(n, d, shape.rows if shape else 0, self._integers),
-            record.LOOKAHEAD,
-        )
+        if plan.waits:
+            self._resident = desk.resident(n, d, hopper.ROW_TILE if shape else 0, self._integers)
+        self._plan, self.lookahead = plan, record.LOOKAHEAD
         stand = lambda: Standing.empty(n, k, d, rows.scale, self.device)  # noqa: E731
         self._standing = standing = desk.get("standing", (), stand)
         if desk.recording is None:
@@ -179,7 +182,8 @@ class GpuBackend:
         assert self._standing is not None
         assert self._resident is not None
         self._standing.clear()
-        copy_rows(self._plan.batch, self._resident, 0)
+        if self._plan.waits:
+            copy_rows(self._plan.batch, self._resident, 0)
 
     @_there
     def repeat(self, work: Work, centroids: Tensor, observer: Observer) -> Outcome | None:
@@ -202,9 +206,10 @@ class GpuBackend:
 
     def _recorded(self, work: Work) -> Recording:
         assert self._standing is not None
+        assert self._plan is not None
         self._places = self._standing.places
         try:
-            return Recording(self._lay_out, work, self._standing)
+            return Recording(self._lay_out if self._plan.waits else None, work, self._standing)
         finally:
             self._places = None
 
@@ -249,7 +254,7 @@ class GpuBackend:
     def screen(self, batch: Batch, prepared: Quantised, labels: Tensor) -> tuple[Copy, int, Errors]:
         """Write preliminary labels and list the rows that lack proof; returns what settling needs to know."""
         doubtful, shape = self._desk.settling(len(batch)).doubtful, self._shape(*prepared.centroids.shape)
-        copy, start = self._copy(batch, shape.rows if shape else 0)
+        copy, start = self._copy(batch, hopper.ROW_TILE if shape else 0)
         errors = Errors(
             0.0 if self._integers else accumulation_error(batch.rows.shape[1], self.device),
             hopper.ROUNDING if self._integers or shape is not None else 0.0,
