@@ -14,12 +14,14 @@ from torch import Tensor
 
 from cosmeans import KMeans, lloyd, sphere
 from cosmeans.backends.gpu import backend as gpu_backend
+from cosmeans.backends.gpu import record
 from cosmeans.backends.gpu.backend import GpuBackend
 from cosmeans.backends.gpu.desk import clear_desks
+from cosmeans.backends.gpu.host import HostRowsBackend
 from cosmeans.backends.gpu.integers import MOST_FEATURES
 from cosmeans.backends.gpu.memory import MemoryPlan
 from cosmeans.backends.reference import ReferenceBackend
-from cosmeans.contracts import Backend
+from cosmeans.contracts import Backend, Receiver
 from cosmeans.data import ClusterSums
 from cosmeans.group import Alone
 from cosmeans.options import FitOptions
@@ -37,7 +39,10 @@ def unit_rows(n: int, d: int, seed: int = 0, dtype: torch.dtype = torch.float32)
 
 
 def fit(x: Tensor, centroids: Tensor, backend: Backend, epochs: int, **options: Any) -> FitResult:
+    """As the estimator fits rows on the device."""
     weights, size = options.pop("sample_weight", None), options.pop("batch_size", None)
+    if isinstance(backend, Receiver):
+        backend.expect(x, len(centroids), fit=True)
     inspect = {"squared_norms": backend.squared_norms, "lengths": backend.lengths}
     rows = MemoryRows(x, **inspect, sample_weight=weights, batch_size=size)
     settings = FitOptions(n_clusters=len(centroids), epochs=epochs, **options)
@@ -124,6 +129,24 @@ def _way(
     return run
 
 
+def _inspected_at_once(screen: str, *, recorded: bool) -> Callable[..., str | None]:
+    """Lengths and copy in one pass, and no desk: as fits go that are too large for one."""
+
+    def run(x: Tensor, centroids: Tensor, epochs: int, options: dict[str, Any]) -> str | None:
+        before = record._DESK_BYTES, record._HOST
+        record._DESK_BYTES, record._HOST = 0, 1.0 if recorded else 0.0
+        try:
+            backend = HostRowsBackend(screen=screen)
+            bits = digest(fit(x, centroids, backend, epochs, **options))
+        finally:
+            record._DESK_BYTES, record._HOST = before
+        if backend._resident is not backend._arrived.copy or bool(backend._desk.recording) is not recorded:
+            return "another way"
+        return bits
+
+    return run
+
+
 WAYS = {
     "portable": _way("portable", recorded=True),
     "portable again": _way("portable", recorded=True),
@@ -132,6 +155,9 @@ WAYS = {
     "portable, 8 bits": _way("portable", integers=True),
     "hopper, 8 bits": _way("hopper", integers=True),
     "hopper, 8 bits again": _way("hopper", integers=True, recorded=True),
+    "hopper, inspected at once": _inspected_at_once("hopper", recorded=False),
+    "hopper, inspected at once, recorded": _inspected_at_once("hopper", recorded=True),
+    "portable, inspected at once": _inspected_at_once("portable", recorded=False),
     "hopper, parts": _way("hopper", parts=999),
     "hopper, batches": _way("hopper", batch_size=999),
     "portable, batches": _way("portable", batch_size=1001),

@@ -147,7 +147,19 @@ class Recorder(Protocol):
 
 @runtime_checkable
 class Receiver(Protocol):
-    """A backend that takes rows of the host its own way, and can work with rows that stay there."""
+    """A backend that takes rows of the host its own way, and can work with rows that stay there.
+
+    One of both functions is called before the source of the rows is made.
+    """
+
+    def expect(self, rows: Tensor, n_clusters: int, *, fit: bool) -> None:
+        """Rows that lie on the device are inspected next, then labelled by `n_clusters` centroids.
+
+        What inspection and passes need of the rows may be found at once. They must stay as they are.
+
+        fit  many passes follow, and not one
+        """
+        ...
 
     def receive(
         self,

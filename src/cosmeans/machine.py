@@ -46,12 +46,14 @@ def send(
     Arguments are those of `contracts.Receiver`. Raises DeviceMemoryError if there is no room.
     """
     device = backend.device
-    if rows.device == device:
-        # a GPU reads entries that lie side by side: copied here once, not in every pass
-        return Received(rows.contiguous() if device.type == "cuda" and rows.stride(1) != 1 else rows)
-    if rows.device.type == "cpu" and isinstance(backend, Receiver):
+    if rows.device != device and rows.device.type == "cpu" and isinstance(backend, Receiver):
         return backend.receive(rows, n_clusters, fit=fit, say=say, progress=progress)
-    return Received(rows.to(device))
+    rows = rows.to(device)
+    if device.type == "cuda" and rows.stride(1) != 1:
+        rows = rows.contiguous()  # a GPU reads entries that lie side by side: copied here once, not in every pass
+    if isinstance(backend, Receiver):
+        backend.expect(rows, n_clusters, fit=fit)
+    return Received(rows)
 
 
 def _device(options: FitOptions, rows: Tensor, say: Callable[[str], None]) -> torch.device:

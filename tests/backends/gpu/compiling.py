@@ -53,8 +53,8 @@ JITFunction.run = _compile
 
 from cosmeans import sphere  # noqa: E402
 from cosmeans.backends.gpu.backend import GpuBackend  # noqa: E402
-from cosmeans.backends.gpu.hopper import shape_for  # noqa: E402
-from cosmeans.backends.gpu.rows import Copy, copy_rows, divisors  # noqa: E402
+from cosmeans.backends.gpu.hopper import ROW_TILE  # noqa: E402
+from cosmeans.backends.gpu.rows import Copy, copy_rows, inspect_rows  # noqa: E402
 from cosmeans.data import Batch, ClusterSums  # noqa: E402
 
 
@@ -68,13 +68,14 @@ def visit(dtype: torch.dtype, n: int, d: int, k: int, *, integers: bool, scaled:
     batch, centroids = Batch(0, rows, norms, keep, weights), sphere.normalise(torch.randn(k, d))
     labels = torch.zeros(n, dtype=torch.int32)
     sums = ClusterSums.zeros(k, d, 35, "cpu")
-    backend.lengths(backend.squared_norms(rows)), divisors(torch.ones(n, dtype=torch.float64))
+    squared = backend.squared_norms(rows)
+    backend.lengths(squared)
     backend.assign(batch, backend.prepare(centroids), labels)
     backend.accumulate(batch, labels - 1, labels, sums)
     backend.update(sums, centroids, n, 0, 0)
     backend.scores(batch, centroids, labels), backend.improve(batch, centroids[0], torch.zeros(n).double())
-    shape = shape_for(k, d, integers)
-    copy_rows(batch, Copy.empty(n, d, shape.rows, integers, rows.device), 0)
+    for copy in (Copy.empty(n, d, tile, integers, rows.device) for tile in (0, ROW_TILE)):
+        copy_rows(batch, copy, 0), inspect_rows(rows, squared, copy, 0)
 
 
 for kind in (torch.float32, torch.float16):

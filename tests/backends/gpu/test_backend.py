@@ -11,7 +11,7 @@ from torch import Tensor
 from cosmeans import lloyd, sphere
 from cosmeans.backends.gpu import assign
 from cosmeans.backends.gpu.backend import GpuBackend
-from cosmeans.backends.gpu.rows import Copy, copy_rows, divisors
+from cosmeans.backends.gpu.rows import Copy, copy_rows, inspect_rows, squared_norms
 from cosmeans.backends.reference import ReferenceBackend
 from cosmeans.data import Batch, ClusterSums
 from cosmeans.errors import BackendUnavailableError
@@ -122,14 +122,58 @@ def test_scores_cosines_and_norms_are_those_of_the_reference(n: int, d: int, k: 
     assert torch.equal(raised, expected)
 
 
-def test_divisors_are_those_of_the_sphere() -> None:
-    edges = torch.tensor([0.0, torch.nan, torch.inf, 1.0, 1.0 + 2.0**-20, 1.0 + 2.0**-19], dtype=torch.float64)
-    squared = torch.cat([edges, directions(1100, 1)[:, 0].double().exp()])
+# several rows make a program where D is small: rows left over, and one program a row
+WIDTHS = [(13, 1), (35, 37), (11, 128), (9, 200), (5, 300), (3, 1100)]
 
-    norms, keep = divisors(squared)
 
-    assert torch.equal(norms, sphere.divisors(squared))
-    assert torch.equal(keep, torch.isfinite(squared) & (squared != 0))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize(("n", "d"), WIDTHS)
+def test_squared_lengths_have_the_bits_of_the_sphere(n: int, d: int, dtype: torch.dtype) -> None:
+    rows = (directions(n, d) * torch.logspace(-20, 3, n)[:, None]).to(dtype)
+
+    assert torch.equal(squared_norms(rows), sphere.squared_norms(rows))
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # NumPy's, in the interpreter
+@pytest.mark.parametrize("integers", [False, True], ids=["float16", "8 bits"])
+@pytest.mark.parametrize("tile", [0, 64])
+@pytest.mark.parametrize(("n", "d"), WIDTHS)
+def test_one_pass_finds_the_lengths_and_makes_the_copy(n: int, d: int, tile: int, integers: bool) -> None:
+    """Unit rows, rows of other lengths, and rows that are not to be kept."""
+    rows = sphere.normalise(directions(n, d))
+    rows[n // 2 :] *= 7.3
+    rows[0], rows[1, 0], rows[-1, d // 2] = 0.0, torch.nan, torch.inf
+    squared, start = torch.empty(n, dtype=torch.float64), 70
+    one, two = (Copy.empty(n + start, d, tile, integers, rows.device) for _ in range(2))
+
+    inspect_rows(rows, squared, one, start)
+
+    truth = sphere.squared_norms(rows)
+    assert torch.equal(squared.nan_to_num(-5.0), truth.nan_to_num(-5.0))
+    keep = torch.isfinite(truth) & (truth != 0)
+    copy_rows(Batch(0, rows, sphere.divisors(truth), keep), two, start)
+    assert (one.residuals[start:][~keep] == -1).all()
+    assert (one.residuals[start:][keep] >= 0).all()
+    for name in ("values", "residuals", "units"):
+        assert torch.equal(getattr(one, name).nan_to_num(5.0), getattr(two, name).nan_to_num(5.0))
+
+
+def test_rows_of_unit_length_lose_nothing_to_a_division() -> None:
+    rows = torch.eye(5)
+    squared, copy = torch.empty(5, dtype=torch.float64), Copy.empty(5, 5, 0, False, rows.device)
+
+    inspect_rows(rows, squared, copy, 0)
+
+    assert (copy.residuals == 0).all()
+    assert (copy.units == 1).all()
+
+
+@pytest.mark.parametrize("n", [1, 128, 192, 193, 384, 385])
+def test_a_copy_in_tiles_has_all_places_that_a_kernel_reads(n: int) -> None:
+    copy = Copy.empty(n, 70, 64, False, torch.device("cpu"))
+
+    for groups in (2, 3):
+        assert len(copy.values) >= -(-n // (64 * groups)) * 64 * groups * 128
 
 
 def near_ties() -> tuple[Batch, Tensor]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from cosmeans import KMeans, estimator, lloyd, outliers, seeding, sphere, top
 from cosmeans.backends.gpu import backend as gpu_backend
 from cosmeans.backends.gpu import host, memory, record
+from cosmeans.backends.gpu.arrival import Arrived
 from cosmeans.backends.gpu.ferry import GATHERED, Ferry
 from cosmeans.backends.gpu.host import FETCHED, SENT, HostRowsBackend
 from cosmeans.backends.gpu.memory import MemoryPlan
@@ -186,16 +187,152 @@ def test_the_copy_made_on_the_way_is_the_one_that_is_used(monkeypatch: pytest.Mo
     use(MemoryPlan(True, 40, 0), monkeypatch)
     monkeypatch.setattr(host, "_SMALL", 0)
     backend, x = Told("cpu"), 3.0 * directions(40, 12)
-    made: list[int] = []
-    copy_rows = host.copy_rows
-    for module in (host, gpu_backend):
-        monkeypatch.setattr(module, "copy_rows", lambda *a: made.append(len(a[0])) or copy_rows(*a))
+    made = told_of_passes(monkeypatch)
 
     fit(x, unit(7, 12), backend)
 
-    assert made == [40]
+    assert made == ["inspect_rows"]
     assert backend._resident is backend._arrived.copy
     assert backend._arrived.squared is None  # its memory is free again
+
+
+def told_of_passes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the functions that read all rows for their lengths or their copy, as they are called."""
+    called: list[str] = []
+
+    def telling(name: str, function: Any) -> Any:
+        return lambda *a: called.append(name) or function(*a)
+
+    for name in ("copy_rows", "inspect_rows", "squared_norms"):
+        for module in (host, gpu_backend):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, telling(name, getattr(module, name)))
+    return called
+
+
+# ------------------------------------------------- rows that lie on the device
+
+
+def expected(x: Tensor, k: int, backend: Backend, **options: Any) -> MemoryRows:
+    """As the estimator opens rows that lie on the device."""
+    if isinstance(backend, Receiver):
+        backend.expect(x, k, fit=True)
+    options = {"zero_rows": "skip", "nonfinite": "skip", **options}
+    return MemoryRows(x, squared_norms=backend.squared_norms, lengths=backend.lengths, **options)
+
+
+def fit_there(x: Tensor, centroids: Tensor, backend: Backend, **options: Any) -> tuple[FitResult, Tensor]:
+    rows, settings = expected(x, len(centroids), backend, **options), FitOptions(n_clusters=len(centroids), epochs=3)
+    result = lloyd.fit(rows, centroids, settings, backend, Alone(), Silent())
+    return result, lloyd.own_scores(rows, result.centroids, result.labels, backend)
+
+
+@pytest.mark.filterwarnings("ignore::cosmeans.errors.SkippedRowsWarning")
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # NumPy's, in the interpreter
+@pytest.mark.parametrize("case", [*sorted(CASES), "NaN"])
+def test_rows_that_lie_there_are_read_once_before_the_first_epoch(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, centroids, options = CASES.get(case, (with_gaps(), unit(7, 12), {}))
+    backend, passes = Told("cpu"), told_of_passes(monkeypatch)
+
+    found = fit_there(x, centroids, backend, **options)
+
+    assert passes == ["inspect_rows"]
+    assert backend._resident is backend._arrived.copy
+    assert backend._arrived.squared is None
+    assert_same(found, fit_there(x, centroids, ReferenceBackend(), **options))
+
+
+def test_batches_are_parts_of_the_one_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend, passes, x = Told("cpu"), told_of_passes(monkeypatch), 3.0 * directions(40, 12)
+
+    found = fit_there(x, unit(7, 12), backend, batch_size=17)
+
+    assert passes == ["inspect_rows"]
+    assert_same(found, fit_there(x, unit(7, 12), ReferenceBackend(), batch_size=17))
+
+
+def test_without_room_for_the_copy_nothing_is_made_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend, passes, x = Told("cpu"), told_of_passes(monkeypatch), 3.0 * directions(40, 12)
+    climbing = memory.plan_memory(40, 12, 7, 1 << 60, "").n_bytes
+    least = memory.plan_memory(40, 12, 7, climbing - 1, "").n_bytes
+    monkeypatch.setattr(backend, "_room", lambda: least + 40 * memory.OF_RECEIVED - 1)
+
+    backend.expect(x, 7, fit=True)
+    assert backend._arrived is None
+    monkeypatch.setattr(backend, "_room", lambda: least + 40 * memory.OF_RECEIVED)
+    backend.expect(x, 7, fit=True)
+    assert backend._arrived is not None
+    assert passes == ["inspect_rows"]
+
+
+def test_another_source_over_the_same_rows_gets_a_copy_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may have been written to in between."""
+    backend, x, options = Told("cpu"), 3.0 * directions(40, 12), FitOptions(n_clusters=7, epochs=2)
+    lloyd.fit(expected(x, 7, backend), unit(7, 12), options, backend, Alone(), Silent())
+    x.copy_(directions(40, 12, 5))
+    results = []
+    for again in (backend, ReferenceBackend()):
+        rows = MemoryRows(x, squared_norms=again.squared_norms)
+        results.append(lloyd.fit(rows, unit(7, 12), options, again, Alone(), Silent()))
+
+    assert torch.equal(results[0].labels, results[1].labels)
+    assert torch.equal(results[0].centroids, results[1].centroids)
+
+
+def test_a_desk_that_waits_gets_rows_and_copy_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record, "can_record", lambda _: True)
+    backend, x = Told("cpu"), unit(40, 12)
+
+    backend.expect(x, 7, fit=True)
+    assert backend._arrived is None
+    monkeypatch.setattr(record, "_DESK_BYTES", 0)
+    backend.expect(x, 7, fit=True)
+    assert backend._arrived is not None
+
+
+def test_a_fit_recorded_where_its_rows_lie_uses_the_copy_made_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record, "can_record", lambda _: True)
+    monkeypatch.setattr(record, "_DESK_BYTES", 0)
+    backend, passes, x = Told("cpu"), told_of_passes(monkeypatch), unit(40, 12)
+    rows = expected(x, 7, backend)
+
+    for _ in range(2):  # as several starts do it
+        backend.begin(rows)
+        loan = backend.lend(rows, unit(7, 12))
+
+        assert loan is not None
+        assert backend._resident is backend._arrived.copy
+    assert passes == ["inspect_rows"]
+
+
+def test_rows_to_be_labelled_once_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not all of them are labelled at once: a part finds its place in the copy."""
+    monkeypatch.setattr(gpu_backend, "rows_in_turn", lambda *_: 24)
+    backend, passes, x = Told("cpu"), told_of_passes(monkeypatch), 3.0 * directions(40, 12)
+    labels = []
+    for which in (backend, ReferenceBackend()):
+        if which is backend:
+            backend.expect(x, 7, fit=False)
+        rows = MemoryRows(x, squared_norms=which.squared_norms)
+        labels.append(lloyd.predict(rows, unit(7, 12), which, Silent()))
+        if which is backend:
+            assert passes == ["inspect_rows"]
+            lloyd.predict(rows.sample(torch.arange(0, 40, 2)), unit(7, 12), backend, Silent())
+            assert passes == ["inspect_rows", "copy_rows"]
+
+    assert torch.equal(*labels)
+
+
+def test_the_copy_is_that_of_consecutive_rows_of_these_alone() -> None:
+    backend, x = Told("cpu"), unit(40, 12)
+    backend.expect(x, 7, fit=True)
+    arrived = backend._arrived
+
+    assert arrived.copy_of(x) == (arrived.copy, 0)
+    assert arrived.copy_of(x[7:9]) == (arrived.copy, 7)
+    assert arrived.copy_of(x[:0]) == (arrived.copy, 0)
+    for others in (x.clone(), x[::2], x[:, :5], x.view(20, 24), x.view(torch.int32), x[5:, 1:], x.view(-1)[4:-8]):
+        assert arrived.copy_of(others.reshape(-1, 12) if others.dim() == 1 else others) is None
 
 
 # ----------------------------------------------------- which way was taken
@@ -350,9 +487,9 @@ def test_the_estimator_gives_the_same_answers(
 # ------------------------------------------------------------ the choice
 
 
-def unread(_: object, rows: Tensor, plan: MemoryPlan, *rest: object, **options: object) -> host._Arrived:
+def unread(_: object, rows: Tensor, plan: MemoryPlan, *rest: object, **options: object) -> Arrived:
     """In place of reading the rows."""
-    return host._Arrived(rows, plan, None, None)
+    return Arrived(rows, plan, None, None)
 
 
 def planned(room: int, monkeypatch: pytest.MonkeyPatch, fit: bool = True) -> tuple[Told, Tensor, list[str]]:
@@ -368,7 +505,8 @@ def test_the_room_decides_which_way_rows_take(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(memory, "_LEAST_SENT", 64)
     monkeypatch.setattr(memory, "_FETCHED", 64 * 1200)
     monkeypatch.setattr(HostRowsBackend, "_inspected", unread)
-    most = memory.plan_received(torch.Size((5000, 300)), 1200, 7, 1 << 60, "a GPU")
+    climbing = memory.plan_memory(5000, 300, 7, 1 << 60, "a GPU")
+    most = memory.plan_memory(5000, 300, 7, climbing.n_bytes - 1, "a GPU")
     rows_there = most.n_bytes + 5000 * (1200 + 25)
 
     ways, rooms = [], range(rows_there + 1000, rows_there - 5000 * 2200, -100_000)

@@ -163,12 +163,24 @@ def test_rows_too_many_for_a_desk_that_waits_are_recorded_where_they_lie(monkeyp
 
 @pytest.mark.usefixtures("recording")
 def test_large_fits_are_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(record, "_LARGE", 0)
+    monkeypatch.setattr(record, "_HOST", 0)
     x = directions(50, 8)
 
     fit(x, sphere.normalise(x[:5].clone()), GpuBackend("cpu"))
 
     assert Tape.played == 0
+
+
+@pytest.mark.parametrize(("n", "d", "k", "pays"), [(1 << 20, 128, 256, True), (1 << 20, 768, 1000, False)])
+def test_fits_are_recorded_whose_passes_take_less_than_starting_them(
+    n: int, d: int, k: int, pays: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = torch.device("cpu")
+    assert not record.waits(n, k, d, 4, here)  # nothing is recorded without a GPU
+    monkeypatch.setattr(record, "can_record", lambda _: True)
+    assert not record.waits(n, k, d, 4, here)  # too large for a desk that waits
+    monkeypatch.setattr(record, "_DESK_BYTES", 1 << 40)
+    assert record.waits(n, k, d, 4, here) is pays
 
 
 class _StopsAfter(Silent):

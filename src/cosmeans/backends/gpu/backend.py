@@ -115,7 +115,7 @@ class GpuBackend:
             return columns
         shape = self._shape(k, d, True)
         if self._codes is None and self._resident is not None and self._rows is not None:
-            self._codes = self._desk.resident(len(self._resident.units), d, shape.rows if shape else 0, True)
+            self._codes = self._desk.resident(len(self._resident.units), d, hopper.ROW_TILE if shape else 0, True)
             for batch in self._rows.batches():
                 copy_rows(batch, self._codes, batch.start)
         codes = self._desk.integers(k, d, shape.columns if shape else 0).quantise(columns)
@@ -139,21 +139,21 @@ class GpuBackend:
             n = self._rows.n_rows
             self._memory = self._planned(n, d, k)
             if self._memory.resident:
-                self._resident = self._desk.resident(n, d, shape.rows if shape else 0)
+                self._resident = self._desk.resident(n, d, hopper.ROW_TILE if shape else 0)
                 for batch in self._rows.batches():
                     copy_rows(batch, self._resident, batch.start)
         return self._desk.centroids(k, d, shape.columns if shape else 0)
 
-    def _planned(self, n: int, d: int, k: int) -> MemoryPlan:
-        """Desks that wait for other fits give way to rows that don't fit beside them."""
+    def _planned(self, n: int, d: int, k: int, taken: int = 0) -> MemoryPlan:
+        """Desks that wait for other fits give way to rows that don't fit beside them. taken: bytes of the room."""
         try:
-            plan = plan_memory(n, d, k, self._room(), self.device)
+            plan = plan_memory(n, d, k, self._room() - taken, self.device)
         except DeviceMemoryError:
             plan = None
         if plan is not None and plan.resident:
             return plan
         clear_desks()
-        return plan_memory(n, d, k, self._room(), self.device)
+        return plan_memory(n, d, k, self._room() - taken, self.device)
 
     @_there
     def lend(self, rows: RowSource, centroids: Tensor) -> Loan | None:
@@ -161,25 +161,31 @@ class GpuBackend:
         (k, d), n = centroids.shape, rows.n_rows
         shape = self._shape(k, d)
         plan = Plan.of(rows, centroids, (shape is not None, self._integers))
-        if plan is not None or self._plan is not None:
+        if self._plan is not None or (plan is not None and plan.waits):
             self._give_back()
         if plan is None:
             return None
-        if plan.waits:
+        if not plan.waits:
+            # its first epoch keeps the device busy while the next ones are recorded
+            record.STARTED.discard(plan.kind)
+            self._ready(k, d)  # rows stay where they lie, and so does a copy that they have
+        else:
             self._desk = take_desk(plan.kind, self.device)
             self._leave = weakref.finalize(self, leave_desk, plan.kind, self._desk)
             self._leave.atexit = False
             plan = replace(plan, batch=record.copied(plan.batch, self._desk))
+            # a desk with a recording has all its memory
+            self._memory = self._planned(n, d, k) if self._desk.recording is None else MemoryPlan(True, n, 0)
         desk = self._desk
-        # a desk with a recording has all its memory
-        self._memory = self._planned(n, d, k) if desk.recording is None else MemoryPlan(True, n, 0)
+        assert self._memory is not None
         if not self._memory.resident:
             return None
-        self._plan, self.lookahead = plan, record.LOOKAHEAD
-        self._resident = desk.resident(n, d, shape.rows if shape else 0)
+        tile = hopper.ROW_TILE if shape else 0
+        if plan.waits:
+            self._resident = desk.resident(n, d, tile)
         if self._integers:
-            wide = self._shape(k, d, True)
-            self._codes = desk.resident(n, d, wide.rows if wide else 0, True)
+            self._codes = desk.resident(n, d, tile, True)
+        self._plan, self.lookahead = plan, record.LOOKAHEAD
         stand = lambda: Standing.empty(n, k, d, rows.scale, self.device)  # noqa: E731
         self._standing = standing = desk.get("standing", (), stand)
         if desk.recording is None:
@@ -204,9 +210,10 @@ class GpuBackend:
         assert self._standing is not None
         assert self._resident is not None
         self._standing.clear()
-        for copy in (self._resident, self._codes):
-            if copy is not None:
-                copy_rows(self._plan.batch, copy, 0)
+        if self._plan.waits:
+            copy_rows(self._plan.batch, self._resident, 0)
+        if self._codes is not None:
+            copy_rows(self._plan.batch, self._codes, 0)
 
     @_there
     def repeat(self, work: Work, centroids: Tensor, observer: Observer) -> Outcome | None:
@@ -229,9 +236,10 @@ class GpuBackend:
 
     def _recorded(self, work: Work) -> Recording:
         assert self._standing is not None
+        assert self._plan is not None
         self._places = self._standing.places
         try:
-            return Recording(self._lay_out, work, self._standing)
+            return Recording(self._lay_out if self._plan.waits else None, work, self._standing)
         finally:
             self._places = None
 
@@ -276,8 +284,7 @@ class GpuBackend:
     def screen(self, batch: Batch, prepared: Quantised, labels: Tensor) -> tuple[Copy, int, Errors]:
         """Write preliminary labels and list the rows that lack proof; returns what settling needs to know."""
         (k, d), n, doubtful = prepared.centroids.shape, len(batch), self._desk.settling(len(batch)).doubtful
-        shape = self._shape(k, d)
-        copy, start = self._copy(batch, shape.rows if shape else 0)
+        copy, start = self._copy(batch, hopper.ROW_TILE if self._shape(k, d) else 0)
         doubtful.counts.zero_()
         if prepared.codes is None:
             errors = self._screen(copy, start, prepared, labels, doubtful)

@@ -20,6 +20,11 @@ def padded(n: int) -> int:
     return triton.next_power_of_2(n)
 
 
+def rows_at_once(size: int) -> int:
+    """Rows of this padded size that one program holds: a kilobyte of entries, since starting programs takes time."""
+    return max(1, min(64, 1024 // size))
+
+
 def warps(size: int) -> int:
     """Warps for a program that holds one row of this padded size: 32 entries a thread at most."""
     return max(1, min(16, size // 1024))
@@ -32,6 +37,15 @@ def tree_sum(terms, P: tl.constexpr):
         if P >> (level + 1) > 0:
             terms = tl.sum(tl.reshape(terms, (2, P >> (level + 1))), axis=0)
     return tl.sum(terms)
+
+
+@triton.jit
+def tree_sums(terms, R: tl.constexpr, P: tl.constexpr):
+    """The same for each of R rows of P terms: (R,)."""
+    for level in tl.static_range(20):
+        if P >> (level + 1) > 0:
+            terms = tl.sum(tl.reshape(terms, (R, 2, P >> (level + 1))), axis=1)
+    return tl.reshape(terms, (R,))
 
 
 @triton.jit

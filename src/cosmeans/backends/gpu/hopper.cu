@@ -1,7 +1,7 @@
 // The screen of assign.py for Hopper (sm_90a): products, a running top two per row, the certificate. docs/gpu.md.
 //
-// Warpgroup 0 copies; GROUPS others multiply 64 rows each by COLUMNS centroids. Rows and centroids lie in tiles of
-// 128 bytes a row, already in the 128-byte swizzle (canonical.place), so one plain bulk copy moves a tile.
+// Warpgroup 0 copies; GROUPS others multiply 64 rows each by COLUMNS centroids. Rows lie in tiles of 64, centroids in
+// tiles of COLUMNS, 128 bytes each, already in the 128-byte swizzle (canonical.place): one plain bulk copy moves a tile.
 //
 // A score becomes one integer key, its code * 64 plus its place among a thread's columns, and integer maxima keep
 // score and column together. The code of a float score s is the bits of s + 2.5, which rounds s to 2^-22
@@ -16,7 +16,8 @@ typedef unsigned int u32;
 typedef unsigned long long u64;
 
 constexpr int ROWS = 64 * GROUPS;
-constexpr u32 ROW_BYTES = ROWS * 128, COLUMN_BYTES = COLUMNS * 128, STAGE_BYTES = ROW_BYTES + COLUMN_BYTES;
+constexpr u32 TILE_BYTES = 64 * 128, ROW_BYTES = GROUPS * TILE_BYTES;
+constexpr u32 COLUMN_BYTES = COLUMNS * 128, STAGE_BYTES = ROW_BYTES + COLUMN_BYTES;
 constexpr int LOWEST = -2147483647 - 1;
 constexpr int PLACES = COLUMNS / 4;  // columns of a row in one thread
 constexpr int CHUNKS = PLACES > 32 ? 2 : 1;  // ranked at once: more keys than 32 would not fit in registers
@@ -274,7 +275,11 @@ screen(const char* __restrict__ rows, const char* __restrict__ centroids, const 
                     wait(empty + 8 * stage, parity ^ 1);
                     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier),
                                  "r"(STAGE_BYTES) : "memory");
-                    copy(target, source + static_cast<u64>(step) * ROW_BYTES, ROW_BYTES, barrier);
+                    const char* tiles = source + static_cast<u64>(step) * TILE_BYTES;
+#pragma unroll
+                    for (int group = 0; group < GROUPS; ++group)
+                        copy(target + group * TILE_BYTES, tiles + static_cast<u64>(group * steps) * TILE_BYTES,
+                             TILE_BYTES, barrier);
                     copy(target + ROW_BYTES, centroids + column_place * COLUMN_BYTES, COLUMN_BYTES, barrier);
                     if (++stage == STAGES) stage = 0, parity ^= 1;
                 }

@@ -22,6 +22,7 @@ from cosmeans.backends.gpu.centroids import Quantised
 from cosmeans.backends.gpu.rows import Copy
 from cosmeans.errors import BackendUnavailableError
 
+ROW_TILE = 64  # rows of a tile, whatever the shape: the copy of the rows is made before K decides
 ROUNDING = 2.0**-21  # of a score, when 2.5 is added to it, or when it is a sum of integers
 _SHARED = 225 * 1024
 _SHORT = 192  # features
@@ -39,7 +40,7 @@ class Shape:
 
     @property
     def rows(self) -> int:
-        return 64 * self.groups
+        return ROW_TILE * self.groups
 
     @property
     def threads(self) -> int:
@@ -121,7 +122,7 @@ def screen(
     listed: Listed | None = None,
     close: float = 0.0,
 ) -> None:
-    """`assign.screen` on this chip: rows in tiles of `shape.rows`, centroids in tiles of `shape.columns`.
+    """`assign.screen` on this chip: rows in tiles of `ROW_TILE`, centroids in tiles of `shape.columns`.
 
     close: rows of a sample with a second or third score that near are counted in counts[2] and [3] (`choice.Choice`).
     """

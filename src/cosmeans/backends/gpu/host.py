@@ -1,4 +1,4 @@
-"""The GPU backend, also for rows that lie on the host (docs/gpu.md, section 6).
+"""The GPU backend for rows before their source is made, also for such that lie on the host (docs/gpu.md, section 6).
 
 Rows that fit are sent to the device once; their lengths and their fp16 copy are made of each piece while the next one
 travels. Of rows that don't, the fp16 copy is kept: an epoch fetches the rows that it settles and those that changed
@@ -9,20 +9,28 @@ functions of `GpuBackend`, so the bits are theirs.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from cosmeans.backends.gpu import hopper, record
 from cosmeans.backends.gpu.accumulate import accumulate
+from cosmeans.backends.gpu.arrival import Arrived
 from cosmeans.backends.gpu.backend import GpuBackend
 from cosmeans.backends.gpu.centroids import CentroidSpace, Quantised
 from cosmeans.backends.gpu.desk import clear_desks
 from cosmeans.backends.gpu.ferry import GATHERED, Ferry
-from cosmeans.backends.gpu.memory import MemoryPlan, plan_far, plan_received, rows_fetched
+from cosmeans.backends.gpu.memory import (
+    MOST_IN_TURN,
+    OF_RECEIVED,
+    MemoryPlan,
+    plan_far,
+    plan_received,
+    rows_fetched,
+)
 from cosmeans.backends.gpu.record import Plan
-from cosmeans.backends.gpu.rows import Copy, copy_rows, divisors, parts
+from cosmeans.backends.gpu.rows import Copy, copy_rows, inspect_rows, parts
 from cosmeans.contracts import Loan, RowSource
 from cosmeans.data import Assignment, Batch, ClusterSums, Received, Work
 from cosmeans.errors import DeviceMemoryError
@@ -34,30 +42,6 @@ FETCHED = "rows on the host, float16 copy on the GPU"
 SENT = "rows sent from the host in every pass"
 
 
-@dataclass(slots=True)
-class _Arrived:
-    """Rows of the host as their source holds them, with what was found of them on the way."""
-
-    rows: Tensor
-    plan: MemoryPlan
-    squared: Tensor | None
-    copy: Copy | None
-
-    def squared_of(self, rows: Tensor) -> Tensor | None:
-        """Squared lengths of consecutive rows of these; None for any others."""
-        whole = self.rows
-        if self.squared is None or rows.untyped_storage().data_ptr() != whole.untyped_storage().data_ptr():
-            return None
-        if rows.stride() != whole.stride() or rows.shape[1] != whole.shape[1]:
-            return None
-        start = (rows.storage_offset() - whole.storage_offset()) // max(1, whole.stride(0))
-        return self.squared[start : start + len(rows)]
-
-    def are(self, rows: RowSource) -> bool:
-        """Whether the source is over all of these rows, in their order."""
-        return rows.n_rows == len(self.rows) and next(iter(rows.batches())).rows.data_ptr() == self.rows.data_ptr()
-
-
 class HostRowsBackend(GpuBackend):
     """`GpuBackend`, and `contracts.Receiver`."""
 
@@ -66,10 +50,46 @@ class HostRowsBackend(GpuBackend):
         if self._index is not None:
             self.device = torch.device("cuda", self._index)
         self._ferry = Ferry(self.device)
-        self._arrived: _Arrived | None = None
+        self._arrived: Arrived | None = None
         self._sent: tuple[Batch, Batch] | None = None  # the batch labelled last, and the same on the device
 
     # ------------------------------------------------------------ receiving
+
+    def expect(self, rows: Tensor, n_clusters: int, *, fit: bool) -> None:
+        """`contracts.Receiver`. Squared lengths and fp16 copy are made in one pass, if the copy of all rows fits."""
+        n, d = rows.shape
+        # a small fit copies its rows to a desk
+        if not n or rows.stride(1) != 1 or (fit and record.waits(n, n_clusters, d, rows.element_size(), self.device)):
+            return
+        with self.current():
+            try:
+                plan = self._planned(n, d, n_clusters, taken=n * OF_RECEIVED)
+            except DeviceMemoryError:
+                return  # said when it is needed
+            if plan.resident and (fit or n <= MOST_IN_TURN):
+                self._arrived = arrived = self._empty(rows, plan, n_clusters, keep=True)
+                assert arrived.squared is not None
+                assert arrived.copy is not None
+                inspect_rows(rows, arrived.squared, arrived.copy, 0)
+                if fit:
+                    self._set_out(n, d, n_clusters)
+
+    def _set_out(self, n: int, d: int, k: int) -> None:
+        """Make the memory of a fit while the device inspects its rows: later it would wait for that."""
+        shape, desk = self._shape(k, d), self._desk
+        desk.centroids(k, d, shape.columns if shape else 0)
+        desk.settling(n), desk.labels(n), desk.moves(n, k), desk.updates(k)
+
+    def _empty(self, rows: Tensor, plan: MemoryPlan, n_clusters: int, *, keep: bool) -> Arrived:
+        """Memory for what will be found of the rows. keep: their copy, too."""
+        n, d = rows.shape
+        copy, squared = None, torch.empty(n, dtype=torch.float64, device=self.device)
+        if keep:
+            copy = Copy.empty(n, d, self._row_tile(n_clusters, d), False, self.device)
+        return Arrived(rows, plan, squared, copy)
+
+    def _row_tile(self, k: int, d: int) -> int:
+        return hopper.ROW_TILE if self._shape(k, d) else 0
 
     def receive(
         self,
@@ -111,22 +131,19 @@ class HostRowsBackend(GpuBackend):
 
     def _inspected(
         self, rows: Tensor, plan: MemoryPlan, n_clusters: int, *, keep: bool, progress: Callable[[int, int], None]
-    ) -> _Arrived:
+    ) -> Arrived:
         """The rows, where the plan wants them; squared lengths and fp16 copy are made while others arrive."""
         n, d = rows.shape
-        squared = torch.empty(n, dtype=torch.float64, device=self.device)
         there = rows if plan.fetched else self._ferry.make(n, d, dtype=rows.dtype)
-        copy = None
-        if keep:
-            shape = self._shape(n_clusters, d)
-            copy = Copy.empty(n, d, shape.rows if shape else 0, False, self.device)
+        arrived = self._empty(there, plan, n_clusters, keep=keep)
+        assert arrived.squared is not None
         for near in self._arriving(rows, there, plan):
-            found = squared[near.span] = super().squared_norms(near.rows)
-            if copy is not None:
-                norms, usable = divisors(found)
-                copy_rows(Batch(near.start, near.rows, norms, usable), copy, near.start)
+            if arrived.copy is None:
+                arrived.squared[near.span] = super().squared_norms(near.rows)
+            else:
+                inspect_rows(near.rows, arrived.squared[near.span], arrived.copy, near.start)
             progress(near.start + len(near), n)
-        return _Arrived(there, plan, squared, copy)
+        return arrived
 
     def _arriving(self, rows: Tensor, there: Tensor, plan: MemoryPlan) -> Iterator[Batch]:
         """All rows, a batch at a time on the device: those that stay there, or one place after the other."""
@@ -160,16 +177,15 @@ class HostRowsBackend(GpuBackend):
 
     def lend(self, rows: RowSource, centroids: Tensor) -> Loan | None:
         """An epoch that fetches rows waits for the device, so it can't be recorded."""
-        far, loan = rows.rows_device != self.device, None
-        if far and self._plan is not None:
-            self._give_back()
-        elif not far:
-            if self._arrived is not None and Plan.of(rows, centroids, None) is not None:
+        if rows.rows_device != self.device:
+            if self._plan is not None:
+                self._give_back()
+            return None
+        if self._arrived is not None:
+            plan = Plan.of(rows, centroids, None)
+            if plan is not None and plan.waits:
                 self._arrived.copy = None  # one is made at the desk
-            loan = super().lend(rows, centroids)
-        if loan is None:
-            self._take_up(rows)
-        return loan
+        return super().lend(rows, centroids)
 
     def _take_up(self, rows: RowSource) -> None:
         """The plan of rows that were received, and the copy made of them then."""
@@ -181,12 +197,13 @@ class HostRowsBackend(GpuBackend):
 
     def _ready(self, k: int, d: int) -> CentroidSpace:
         rows = self._rows
+        if rows is not None:
+            self._take_up(rows)
         if rows is not None and self._memory is None and rows.rows_device != self.device:
             row_bytes = rows.n_bytes // rows.n_rows
             self._memory = plan_far(rows.n_rows, d, k, row_bytes, self._room(), self.device)
             if self._memory.resident:
-                shape = self._shape(k, d)
-                self._resident = Copy.empty(rows.n_rows, d, shape.rows if shape else 0, False, self.device)
+                self._resident = Copy.empty(rows.n_rows, d, self._row_tile(k, d), False, self.device)
                 for batch in rows.batches():
                     for _, near in self._fetch(batch):
                         copy_rows(near, self._resident, near.start)
@@ -233,7 +250,7 @@ class HostRowsBackend(GpuBackend):
     def _doubtful(self, n: int) -> Tensor:
         """Indices of the rows that the screen listed, ascending, as files are read. Waits for the device."""
         listed = self._desk.settling(n).doubtful
-        crowded, pairs = listed.counts.tolist()
+        crowded, pairs = listed.counts[:2].tolist()
         return torch.cat([listed.rows[:crowded], listed.pairs[:pairs]]).sort().values.to(torch.int64)
 
     def accumulate(self, batch: Batch, before: Tensor, after: Tensor, into: ClusterSums) -> Tensor:
@@ -294,6 +311,10 @@ class HostRowsBackend(GpuBackend):
 
     def _copy(self, batch: Batch, tile: int) -> tuple[Copy, int]:
         if batch.start != GATHERED:
+            # rows to be labelled once: their source didn't begin a fit
+            known = self._arrived.copy_of(batch.rows) if self._rows is None and self._arrived is not None else None
+            if known is not None and known[0].tile == tile:
+                return known
             return super()._copy(batch, tile)
         copy = self._desk.part(self._at_a_time(batch.rows), batch.rows.shape[1], tile)
         copy_rows(batch, copy, 0)

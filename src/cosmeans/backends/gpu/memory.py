@@ -17,7 +17,7 @@ from cosmeans.errors import DeviceMemoryError
 # while batches are joined
 _OF_FIT = 4 + 20 + 4 + 16
 _OF_PART = 4 + 20 + 68  # a row labelled at once: its label, its places in the lists, its candidates
-_OF_RECEIVED = 8 + 17  # a row that comes from the host: its squared length; length, weight, whether it is kept
+OF_RECEIVED = 8 + 17  # a row before its source is made: its squared length; length, weight, whether it is kept
 _OF_FAR = 4 + 16 + 17 + 3  # a row that stays there: its label, its own similarity, the last three; rounded up
 _OF_FAR_PART = _OF_PART + 64  # and what inspecting it and listing it take
 _OF_FETCHED = 32  # its label, index, length and weight once more
@@ -25,7 +25,7 @@ _OF_CENTROIDS = 40  # an entry of the centroids: int64 sums, float16 columns, an
 _OF_CLUSTER = 192  # its lengths, hash and counts, and up to 32 buckets of four bytes
 _LEAST = 1 << 14  # rows labelled at once, below which starting kernels would take most of the time
 _LEAST_SENT = 1 << 10  # the same where sending them takes longer than that
-_MOST_IN_TURN = 1 << 20  # above which more rows at once save nothing
+MOST_IN_TURN = 1 << 20  # above which more rows at once save nothing
 _MARGIN = 256 << 20  # libraries, kernels, the allocator's rounding; the rows and more of small fits at their desks
 _FETCHED = 128 << 20  # bytes of rows fetched at once
 _ALIGNED = 64  # rows: parts begin at addresses of one kind, so that kernels are compiled once
@@ -72,7 +72,7 @@ def plan_far(
     fetched = max(_LEAST_SENT, _FETCHED // row_bytes)
     of_fetched = 2 * row_bytes + copy + _OF_FETCHED
     kept = fixed + n_rows * copy + min(n_rows, fetched) * of_fetched
-    part = _rounded(min(n_rows, _MOST_IN_TURN, (room - kept) // _OF_FAR_PART))
+    part = _rounded(min(n_rows, MOST_IN_TURN, (room - kept) // _OF_FAR_PART))
     if keep and part >= min(n_rows, _LEAST):
         return MemoryPlan(True, part, kept + part * _OF_FAR_PART, _rounded(min(part, fetched)))
     row = _OF_FAR_PART + of_fetched
@@ -94,14 +94,14 @@ def plan_received(
     Raises DeviceMemoryError if there is none.
     """
     n_rows, n_features = shape
-    near, _ = _near(n_rows, n_features, n_clusters, room - n_rows * (row_bytes + _OF_RECEIVED))
+    near, _ = _near(n_rows, n_features, n_clusters, room - n_rows * (row_bytes + OF_RECEIVED))
     return near or plan_far(n_rows, n_features, n_clusters, row_bytes, room, device, keep=keep)
 
 
 def rows_in_turn(n_features: int, room: int) -> int:
     """Rows labelled at once where nothing was planned and no copy stays: they take up to half of the room."""
     affordable = room // 2 // (_of_copy(n_features) + _OF_PART)
-    return max(_LEAST, min(_MOST_IN_TURN, affordable))
+    return max(_LEAST, min(MOST_IN_TURN, affordable))
 
 
 def rows_fetched(row_bytes: int) -> int:
@@ -133,7 +133,7 @@ def _near(n_rows: int, n_features: int, n_clusters: int, room: int) -> tuple[Mem
     least = fixed + min(n_rows, _LEAST) * (copy + _OF_PART)
     if room < least:
         return None, least
-    part = min(n_rows, _MOST_IN_TURN, (room - fixed) // (copy + _OF_PART))
+    part = min(n_rows, MOST_IN_TURN, (room - fixed) // (copy + _OF_PART))
     return MemoryPlan(False, part, fixed + part * (copy + _OF_PART)), least
 
 

@@ -30,7 +30,9 @@ STARTED: set[object] = set()
 
 LOOKAHEAD = 3  # epochs queued beyond the one that is read: enough that the device never waits for the host
 _PLACES = 8  # for outcomes: those ahead, the one that is read, the one before it, and some to spare
-_LARGE = 2e10  # products in a pass: a GPU takes longer for these than the host for starting their kernels one by one
+# seconds: of a pass, for a product and for whatever else a row takes, on an H100 at D = 128; and for the host to start
+# its kernels one by one (docs/gpu.md, section 5)
+_PRODUCT, _ROW, _HOST = 4e-15, 2e-10, 4e-4
 _DESK_BYTES = 128 << 20  # at a desk that waits for the next fit
 
 
@@ -51,7 +53,7 @@ class Plan:
     def of(cls, rows: RowSource, centroids: Tensor, screen: object) -> Plan | None:
         """None if recording can't be done or would not pay. screen: which kernel."""
         n, (k, d) = rows.n_rows, centroids.shape
-        if not can_record(centroids.device) or n * d * k > _LARGE:
+        if not _pays(n, k, d, centroids.device):
             return None
         batch = _only_batch(rows)
         if batch is None:
@@ -59,8 +61,18 @@ class Plan:
         parts = (batch.rows, batch.norms, batch.keep, batch.weights)
         kinds = tuple(None if part is None else part.dtype for part in parts)
         kind = (centroids.device, _stream(centroids.device), n, k, d, screen, rows.scale, rows.total, *kinds)
-        n_bytes = n * (d * (batch.rows.element_size() + 2) + 256) + k * (d * (32 + 5 * _PLACES) + 64)
-        return cls(kind, batch, n_bytes <= _DESK_BYTES)
+        return cls(kind, batch, waits(n, k, d, batch.rows.element_size(), centroids.device))
+
+
+def waits(n: int, k: int, d: int, entry_bytes: int, device: torch.device) -> bool:
+    """Whether n rows are few enough for a desk that waits for the next fit, if they come as one batch."""
+    n_bytes = n * (d * (entry_bytes + 2) + 256) + k * (d * (32 + 5 * _PLACES) + 64)
+    return n_bytes <= _DESK_BYTES and _pays(n, k, d, device)
+
+
+def _pays(n: int, k: int, d: int, device: torch.device) -> bool:
+    """Whether the device takes less time for a pass than the host for starting its kernels."""
+    return can_record(device) and n * (d * k * _PRODUCT + _ROW) < _HOST
 
 
 def can_record(device: torch.device) -> bool:
@@ -144,9 +156,10 @@ class Graph:
 class Recording:
     """What a fit begins with and one epoch of it, recorded now; both run when they are played."""
 
-    def __init__(self, lay_out: Callable[[], None], work: Work, standing: Standing) -> None:
+    def __init__(self, lay_out: Callable[[], None] | None, work: Work, standing: Standing) -> None:
+        """lay_out: None where no other fit will begin at this desk."""
         places, device = standing.places, standing.labels.device
-        self._beginning = Graph(lay_out, device)
+        self._beginning = None if lay_out is None else Graph(lay_out, device)
         self._epoch = Graph(lambda: work(places.start), device)
         self.whole = self._epoch.outcome is not None  # else a stop was requested meanwhile
         self._start = places.start
@@ -158,6 +171,7 @@ class Recording:
 
     def begin(self) -> None:
         """A fit begins: no row has a label, sums are zero, and the rows that lie there are copied to float16."""
+        assert self._beginning is not None  # a desk that waits
         self._beginning.play()
         self._played, self._last = 0, self._start
 

@@ -10,12 +10,28 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from cosmeans.backends.gpu.canonical import clean, divisor, padded, place, tree_sum, warps
+from cosmeans.backends.gpu.canonical import (
+    UNIT_TOLERANCE,
+    clean,
+    divisor,
+    padded,
+    place,
+    rows_at_once,
+    tree_sums,
+    warps,
+)
 from cosmeans.data import Batch
 
 NOT_KEPT = tl.constexpr(-1.0)
 LARGEST = tl.constexpr(127)  # 8-bit code
+_READ = 384  # rows: a multiple of what kernels read of tiles at once, 128 or 192
 ROUNDER = tl.constexpr(1.5 * 2.0**23)  # adding and taking it away rounds a float32 below 2^22 to an integer
+
+
+def _places(n_rows: int, tile: int) -> int:
+    """Rows that a copy has room for: tiles are read several at once."""
+    whole = _READ if tile else 1
+    return -(-n_rows // whole) * whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +41,7 @@ class Copy:
     values     flat float16 or int8, `canonical.place` says what lies where; columns beyond D are zero
     residuals  (N,) float32: ||x - unit * xq||, rounded up; -1: not kept
     units      (N,) float32
-    tile       rows of a swizzled tile, 0: row-major
+    tile       rows of a swizzled tile, 0: row-major; `Copy.empty` adds what a kernel reads behind the last one
     """
 
     values: Tensor
@@ -35,7 +51,7 @@ class Copy:
 
     @classmethod
     def empty(cls, n_rows: int, n_features: int, tile: int, integers: bool, device: torch.device) -> Copy:
-        places = -(-n_rows // max(1, tile)) * max(1, tile) * width_of(n_features, integers)
+        places = _places(n_rows, tile) * width_of(n_features, integers)
         return cls(
             torch.empty(places, dtype=torch.int8 if integers else torch.float16, device=device),
             torch.empty(n_rows, dtype=torch.float32, device=device),
@@ -46,7 +62,7 @@ class Copy:
     @property
     def width(self) -> int:
         """Columns of it."""
-        return len(self.values) // (-(-len(self.units) // max(1, self.tile)) * max(1, self.tile))
+        return len(self.values) // _places(len(self.units), self.tile)
 
     @property
     def integers(self) -> bool:
@@ -54,36 +70,30 @@ class Copy:
 
 
 @triton.jit
-def _squared_norms(rows_ptr, out_ptr, stride, n_features, P: tl.constexpr):
-    row = tl.program_id(0).to(tl.int64)
-    feature = tl.arange(0, P)
-    values = clean(tl.load(rows_ptr + row * stride + feature, mask=feature < n_features, other=0.0))
-    wide = values.to(tl.float64)
-    tl.store(out_ptr + row, tree_sum(wide * wide, P))
+def _load(rows_ptr, row, inside, feature, stride, n_features):
+    """(R, P) entries as rule 1 reads them, 0 beyond the rows and D; row is int64."""
+    mask = inside[:, None] & (feature < n_features)[None, :]
+    return clean(tl.load(rows_ptr + row[:, None] * stride + feature[None, :], mask=mask, other=0.0))
+
+
+@triton.jit(do_not_specialize=["n_rows"])
+def _squared_norms(rows_ptr, out_ptr, n_rows, stride, n_features, R: tl.constexpr, P: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64) * R + tl.arange(0, R)
+    inside = row < n_rows
+    wide = _load(rows_ptr, row, inside, tl.arange(0, P), stride, n_features).to(tl.float64)
+    tl.store(out_ptr + row, tree_sums(wide * wide, R, P), mask=inside)
 
 
 def squared_norms(rows: Tensor) -> Tensor:
     """`sphere.squared_norms`: (B,) float64."""
     out = torch.empty(rows.shape[0], dtype=torch.float64, device=rows.device)
     size = padded(rows.shape[1])
+    at_once = rows_at_once(size)
     if len(out):
-        _squared_norms[(len(out),)](rows, out, rows.stride(0), rows.shape[1], P=size, num_warps=warps(size))
+        _squared_norms[(triton.cdiv(len(out), at_once),)](
+            *(rows, out, len(out), rows.stride(0), rows.shape[1]), R=at_once, P=size, num_warps=warps(size)
+        )
     return out
-
-
-@triton.jit(do_not_specialize=["n_rows"])
-def _divisors(squared_ptr, norms_ptr, keep_ptr, n_rows):
-    row = tl.program_id(0) * 1024 + tl.arange(0, 1024)
-    squared = tl.load(squared_ptr + row, mask=row < n_rows, other=1.0)
-    tl.store(norms_ptr + row, divisor(squared), mask=row < n_rows)
-    tl.store(keep_ptr + row, (squared > 0) & (squared < float("inf")), mask=row < n_rows)
-
-
-def divisors(squared: Tensor) -> tuple[Tensor, Tensor]:
-    """`sphere.divisors`, and which rows are neither zero nor bad; in one kernel, since the host has others to feed."""
-    norms, keep = torch.empty_like(squared), torch.empty(len(squared), dtype=torch.bool, device=squared.device)
-    _divisors[(triton.cdiv(len(squared), 1024),)](squared, norms, keep, len(squared))
-    return norms, keep
 
 
 @triton.jit
@@ -93,8 +103,8 @@ def _power(exponent):
 
 
 @triton.jit
-def _near_unit(values, norm):
-    """values times the power of two that brings a row of this norm to a length in [0.75, 1.5), and 1 / that length.
+def _near_unit(norm):
+    """What brings rows of these norms to a length in [0.75, 1.5): two powers of two; and 1 / that length. All (R,).
 
     No entry is divided: a unit on the row does that for all of them. Powers of two in two steps, both in range.
     """
@@ -104,69 +114,123 @@ def _near_unit(values, norm):
     exponent = ((bits >> 52) & 0x7FF).to(tl.int32) - 1023 + large.to(tl.int32)
     half = exponent // 2
     length = tl.where(large, length * 0.5, length)
-    return values * _power(-half) * _power(half - exponent), (1.0 / length).to(tl.float32)
+    return _power(-half), _power(half - exponent), (1.0 / length).to(tl.float32)
 
 
-@triton.jit(do_not_specialize=["start"])
+@triton.jit
+def _narrow(values, inverse, slack, n_features, INTEGERS: tl.constexpr):
+    """The copies (R, P) of rows near length 1, what they lose, rounded up, and their units."""
+    if INTEGERS:
+        step = tl.maximum(tl.max(tl.abs(values), axis=1), 2.0**-100) / LARGEST
+        code = tl.minimum(tl.maximum((values / step[:, None] + ROUNDER) - ROUNDER, -LARGEST), LARGEST)
+        copied = code.to(tl.int8)
+        lost = values - code * step[:, None]
+        slack += 2.0**-21  # the products of code, step and inverse are rounded
+        unit = inverse * step
+    else:
+        copied = values.to(tl.float16)
+        lost = values - copied.to(tl.float32)  # exact
+        unit = inverse
+    # rounded up: summing D squares in float32 and the root lose less than (D + 8) 2^-22 of the length
+    residual = tl.sqrt(tl.sum(lost * lost, axis=1)) * inverse * (1.0 + (n_features + 8) * 2.0**-22) + slack
+    return copied, residual, unit
+
+
+@triton.jit(do_not_specialize=["start", "n_rows"])
 def _copy_rows(
     rows_ptr,
     norms_ptr,
     keep_ptr,
+    squared_ptr,
     values_ptr,
     residuals_ptr,
     units_ptr,
     start,
+    n_rows,
     stride,
     n_features,
     width,
+    R: tl.constexpr,
     P: tl.constexpr,
     TILE: tl.constexpr,
     INTEGERS: tl.constexpr,
     HAS_NORMS: tl.constexpr,
     HAS_KEEP: tl.constexpr,
+    INSPECT: tl.constexpr,
 ):
-    row = tl.program_id(0).to(tl.int64)
+    """Copy R rows. INSPECT: find their squared lengths, and from these what to divide by and which rows are kept."""
+    row = tl.program_id(0).to(tl.int64) * R + tl.arange(0, R)
+    inside = row < n_rows
     feature = tl.arange(0, P)
-    values = clean(tl.load(rows_ptr + row * stride + feature, mask=feature < n_features, other=0.0))
-    inverse, slack = 1.0, 0.0
+    values = _load(rows_ptr, row, inside, feature, stride, n_features)
+    kept = inside
+    norm = tl.full((R,), 1.0, tl.float64)
+    if INSPECT:
+        wide = values.to(tl.float64)
+        squared = tree_sums(wide * wide, R, P)
+        tl.store(squared_ptr + row, squared, mask=inside)
+        kept = (squared > 0) & (squared < float("inf"))
+        if tl.min((tl.abs(squared - 1.0) <= UNIT_TOLERANCE).to(tl.int32)) == 0:  # roots take time
+            norm = divisor(squared)
     if HAS_NORMS:
-        # x / n and 1 / n are rounded to float32, which moves the row by less than 2^-22
-        values, inverse = _near_unit(values, tl.load(norms_ptr + row))
-        slack = 2.0**-22
-    target = values_ptr + place(start + row, feature, width, TILE, 16 if INTEGERS else 8)
-    if INTEGERS:
-        step = tl.maximum(tl.max(tl.abs(values)), 2.0**-100) / LARGEST
-        code = tl.minimum(tl.maximum((values / step + ROUNDER) - ROUNDER, -LARGEST), LARGEST)
-        tl.store(target, code.to(tl.int8), mask=feature < width)
-        lost = values - code * step
-        slack += 2.0**-21  # the products of code, step and inverse are rounded
-        inverse_unit = inverse * step
-    else:
-        half = values.to(tl.float16)
-        tl.store(target, half, mask=feature < width)
-        lost = values - half.to(tl.float32)  # exact
-        inverse_unit = inverse
-    # rounded up: summing D squares in float32 and the root lose less than (D + 8) 2^-22 of the length
-    residual = tl.sqrt(tl.sum(lost * lost)) * inverse * (1.0 + (n_features + 8) * 2.0**-22) + slack
+        norm = tl.load(norms_ptr + row, mask=inside, other=1.0)
     if HAS_KEEP:
-        residual = tl.where(tl.load(keep_ptr + row) != 0, residual, NOT_KEPT)
-    tl.store(residuals_ptr + start + row, residual)
-    tl.store(units_ptr + start + row, inverse_unit)
+        kept = tl.load(keep_ptr + row, mask=inside, other=0) != 0
+    inverse, slack = tl.full((R,), 1.0, tl.float32), tl.zeros((R,), tl.float32)
+    scaled = 0
+    if INSPECT or HAS_NORMS:
+        scaled = tl.max((norm != 1.0).to(tl.int32))
+    if scaled > 0:
+        once, again, inverse = _near_unit(norm)
+        values = values * once[:, None] * again[:, None]
+        # x / n and 1 / n are rounded to float32, which moves the row by less than 2^-22
+        slack = tl.where(norm != 1.0, 2.0**-22, 0.0)
+    copied, residual, unit = _narrow(values, inverse, slack, n_features, INTEGERS)
+    target = values_ptr + place((start + row)[:, None], feature[None, :], width, TILE, 16 if INTEGERS else 8)
+    if TILE > 0:  # 16 bytes stay together, which the compiler can't see
+        together: tl.constexpr = 16 if INTEGERS else 8
+        target = tl.max_contiguous(tl.multiple_of(target, (1, 16)), (1, together))
+    tl.store(target, copied, mask=inside[:, None] & (feature < width)[None, :])
+    tl.store(residuals_ptr + start + row, tl.where(kept, residual, NOT_KEPT), mask=inside)
+    tl.store(units_ptr + start + row, unit, mask=inside)
 
 
 def copy_rows(batch: Batch, into: Copy, start: int) -> None:
     """Write what the screen reads of the batch's rows, from place `start` of the copy on."""
-    rows, d = dense(batch.rows), batch.rows.shape[1]
+    _write_copy(dense(batch.rows), into, start, norms=batch.norms, keep=batch.keep)
+
+
+def inspect_rows(rows: Tensor, squared: Tensor, into: Copy, start: int) -> None:
+    """`squared_norms` written to `squared` (B,) float64, and the copy of the rows that it makes of them, in one pass.
+
+    The copy is what `copy_rows` makes with `sphere.lengths(squared)`; rows that aren't usable are not kept.
+    """
+    _write_copy(dense(rows), into, start, squared=squared)
+
+
+def _write_copy(
+    rows: Tensor,
+    into: Copy,
+    start: int,
+    *,
+    norms: Tensor | None = None,
+    keep: Tensor | None = None,
+    squared: Tensor | None = None,
+) -> None:
+    n, d = rows.shape
     width = width_of(d, into.integers)
     size = padded(max(d, width))
-    _copy_rows[(len(rows),)](
-        *(rows, rows if batch.norms is None else batch.norms, rows if batch.keep is None else batch.keep),
-        *(into.values, into.residuals, into.units, start, rows.stride(0), d, width),
+    at_once = rows_at_once(size)
+    facts = (rows if fact is None else fact for fact in (norms, keep, squared))
+    _copy_rows[(triton.cdiv(n, at_once),)](
+        *(rows, *facts, into.values, into.residuals, into.units, start, n, rows.stride(0), d, width),
+        R=at_once,
         P=size,
         TILE=into.tile,
         INTEGERS=into.integers,
-        HAS_NORMS=batch.norms is not None,
-        HAS_KEEP=batch.keep is not None,
+        HAS_NORMS=norms is not None,
+        HAS_KEEP=keep is not None,
+        INSPECT=squared is not None,
         num_warps=warps(size),
     )
 
