@@ -23,13 +23,13 @@ import torch
 from torch import Tensor
 
 from cosmeans import KMeans, sphere
-from cosmeans.backends.gpu import record as recording
 from cosmeans.backends.gpu.backend import GpuBackend
 from cosmeans.backends.gpu.host import HostRowsBackend
 from cosmeans.backends.gpu.memory import plan_memory
 from cosmeans.result import FitResult
 from cosmeans.rows.memory import MemoryRows
 from gpu_checks import check, estimator, fit, large, unit_rows
+from gpu_waits import gaps, limits
 
 RESULTS = Path(__file__).parent / "results" / "gpu.jsonl"
 
@@ -320,63 +320,11 @@ def profile(
         print(f"{event.device_time_total / 1e3:9.3f} ms {event.count:5} x  {event.key[:90]}", flush=True)
 
 
-def gaps(n: int = 1_000_000, d: int = 768, k: int = 1000, epochs: int = 10, dtype: torch.dtype = torch.float32) -> None:
-    """Where the GPU waits in a fit: gaps of more than 5 us between what it does, and those before and after it all."""
-    x = unit_rows(n, d, dtype=dtype)
-    c = x[:k].float()
-    run = lambda: fit(x, c, HostRowsBackend(), epochs, empty_clusters="keep")  # noqa: E731
-    run(), run()
-    torch.cuda.synchronize()
-    activities = [torch.profiler.ProfilerActivity.CUDA, torch.profiler.ProfilerActivity.CPU]
-    with torch.profiler.profile(activities=activities) as found, torch.profiler.record_function("the fit"):
-        run()
-        torch.cuda.synchronize()
-    events = found.events()
-    whole = next(e.time_range for e in events if e.name == "the fit" and e.device_type.value == 0)
-    done = sorted((e for e in events if e.device_type.value == 1 and e.name != "the fit"), key=_start)
-    idle, longer, until = 0.0, 0.0, done[0].time_range.start
-    last = "the beginning"
-    for event in done:
-        gap = event.time_range.start - until
-        idle += max(0.0, gap)
-        if gap > 5.0:
-            longer += gap
-            print(f"{gap:9.1f} us after {last[:50]:50} before {event.name[:50]}", flush=True)
-        if event.time_range.end > until:
-            until, last = event.time_range.end, event.name
-    ends = {"before_us": done[0].time_range.start - whole.start, "after_us": whole.end - until}
-    record("gaps", n=n, d=d, k=k, epochs=epochs, dtype=str(dtype), idle_us=idle, longer_us=longer, **ends)
-
-
-def _start(event: Any) -> float:
-    return float(event.time_range.start)
-
-
-LIMITS = [(1 << 20, 128, 256), (1 << 20, 128, 1000), (300_000, 384, 256), (1 << 18, 768, 256), (1 << 17, 128, 1000)]
-
-
-def limits(epochs: int = 10) -> None:
-    """Fits of medium size, each recorded and started kernel by kernel: `record._HOST` lies where these are equal."""
-    recording._DESK_BYTES, before = 0, recording._HOST  # rows stay where they lie
-    for n, d, k in LIMITS:
-        x = unit_rows(n, d, dtype=torch.float16)
-        times = {}
-        for name, limit in {"recorded": 1.0, "started": 0.0}.items():
-            for passes in (epochs, 3 * epochs):
-                recording._HOST = limit
-                run = lambda p=passes: fit(x, x[:k].float(), HostRowsBackend(), p, empty_clusters="keep")  # noqa: E731
-                run(), run()
-                times[f"{name}, {passes} epochs"] = wall(run, 7, 0.05)
-        modelled = n * (d * k * recording._PRODUCT + recording._ROW) * 1e3
-        record("limit", n=n, d=d, k=k, pass_ms=modelled, limit_ms=before * 1e3, **times)
-    recording._HOST = before
-
-
 ACTIONS = {
     **{"check": check, "estimator": estimator, "large": large, "proofs": proofs, "screens": screens, "fit": whole},
     **{"profile": profile, "cells": cells, "flash": flash, "flash-tutorial": flash_tutorial, "small": small},
     **{"memory": memory, "kmeans": whole_kmeans, "first": first, "host": host},
-    **{"gaps": gaps, "limits": limits},
+    **{"gaps": lambda: gaps(record), "limits": lambda: limits(record, wall)},
 }
 
 
