@@ -24,10 +24,12 @@ from torch import Tensor
 
 from cosmeans import KMeans, sphere
 from cosmeans.backends.gpu.backend import GpuBackend
+from cosmeans.backends.gpu.host import HostRowsBackend
 from cosmeans.backends.gpu.memory import plan_memory
 from cosmeans.result import FitResult
 from cosmeans.rows.memory import MemoryRows
 from gpu_checks import check, estimator, fit, large, unit_rows
+from gpu_waits import gaps, limits
 
 RESULTS = Path(__file__).parent / "results" / "gpu.jsonl"
 
@@ -115,7 +117,7 @@ def whole(n: int = 1_000_000, d: int = 768, k: int = 1000, epochs: int = 10) -> 
         c = sphere.normalise(x[:k].clone())
 
         def run(x: Tensor = x, c: Tensor = c) -> FitResult:
-            return fit(x, c, GpuBackend(), epochs)
+            return fit(x, c, HostRowsBackend(), epochs)
 
         started = time.perf_counter()
         result = run()
@@ -162,7 +164,7 @@ def cells() -> None:
             c = rows[:k].float()
 
             def run(rows: Tensor = rows, c: Tensor = c, epochs: int = epochs) -> FitResult:
-                return fit(rows, c, GpuBackend(), epochs, empty_clusters="keep")
+                return fit(rows, c, HostRowsBackend(), epochs, empty_clusters="keep")
 
             passes = len(run().history) + 1
             run()
@@ -193,7 +195,7 @@ def flash(shapes: list[tuple[int, int, int]] | None = None, epochs: int = 10) ->
             theirs = lambda r=rows, f=first: batch_kmeans_Cosine(  # noqa: E731
                 r[None], f.shape[1], epochs, tol=0.0, init_centroids=f
             )
-            ours = lambda r=rows, c=c: fit(r, c, GpuBackend(), epochs, empty_clusters="keep")  # noqa: E731
+            ours = lambda r=rows, c=c: fit(r, c, HostRowsBackend(), epochs, empty_clusters="keep")  # noqa: E731
             started = time.perf_counter()
             try:
                 theirs()
@@ -222,8 +224,8 @@ def small(n: int = 32_000, d: int = 128, k: int = 256) -> None:
     turn = itertools.cycle(sets)
     one = torch.zeros(1, device="cuda")
     times = {
-        "ms": lambda: fit(x, c, GpuBackend(), 10),
-        "twenty_epochs": lambda: fit(x, c, GpuBackend(), 20),
+        "ms": lambda: fit(x, c, HostRowsBackend(), 10),
+        "twenty_epochs": lambda: fit(x, c, HostRowsBackend(), 20),
         "inspecting": lambda: inspected(x),
         "loop": lambda: torch_loop(x.half(), c.half(), 10),
         "waking": one.item,  # what the machine takes to answer at all after idling
@@ -231,7 +233,7 @@ def small(n: int = 32_000, d: int = 128, k: int = 256) -> None:
     for run in times.values():
         run(), run()
     found = {name: wall(run, 15) for name, run in times.items()}
-    many = wall(lambda: fit(next(turn), c, GpuBackend(), 10), 40, 0.0)
+    many = wall(lambda: fit(next(turn), c, HostRowsBackend(), 10), 40, 0.0)
     many_loops = wall(lambda: torch_loop(next(turn).half(), c.half(), 10), 40, 0.0)
     record("small fit", n=n, d=d, k=k, epochs=10, **found, in_a_row=many, loops_in_a_row=many_loops)
 
@@ -308,10 +310,10 @@ def profile(
     """Where the time of a fit goes, kernel by kernel."""
     x = unit_rows(n, d, dtype=dtype)
     c = x[:k].float()
-    fit(x, c, GpuBackend(), epochs, empty_clusters="keep")
+    fit(x, c, HostRowsBackend(), epochs, empty_clusters="keep")
     activities = [torch.profiler.ProfilerActivity.CUDA, torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=activities) as found:
-        fit(x, c, GpuBackend(), epochs, empty_clusters="keep")
+        fit(x, c, HostRowsBackend(), epochs, empty_clusters="keep")
         torch.cuda.synchronize()
     kernels = [event for event in found.key_averages() if event.device_time_total > 0 and event.device_type.value == 1]
     for event in sorted(kernels, key=lambda e: -e.device_time_total)[:40]:
@@ -322,6 +324,7 @@ ACTIONS = {
     **{"check": check, "estimator": estimator, "large": large, "proofs": proofs, "screens": screens, "fit": whole},
     **{"profile": profile, "cells": cells, "flash": flash, "flash-tutorial": flash_tutorial, "small": small},
     **{"memory": memory, "kmeans": whole_kmeans, "first": first, "host": host},
+    **{"gaps": lambda: gaps(record), "limits": lambda: limits(record, wall)},
 }
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from cosmeans import KMeans, machine
+from cosmeans.data import Received
 from cosmeans.errors import BackendUnavailableError
 from cosmeans.options import FitOptions
 
@@ -81,3 +82,28 @@ def test_a_machine_without_a_gpu_says_so(options, words, monkeypatch):
         KMeans(2, verbose=0, **options).fit(ROWS)
 
     assert str(caught.value) == words
+
+
+class AReceiver:
+    """Notes which of its two functions was called."""
+
+    def __init__(self, device):
+        self.device, self.called = torch.device(device), []
+
+    def expect(self, rows, n_clusters, *, fit):
+        self.called.append(("expect", rows, n_clusters, fit))
+
+    def receive(self, rows, n_clusters, *, fit, say, progress):
+        self.called.append(("receive", rows, n_clusters, fit))
+        return Received(rows)
+
+
+@pytest.mark.parametrize(("device", "name"), [("cpu", "expect"), ("cuda:1", "receive")])
+@pytest.mark.parametrize("fit", [True, False])
+def test_a_receiver_is_told_what_comes_wherever_the_rows_lie(device, name, fit):
+    backend = AReceiver(device)
+
+    sent = machine.send(ROWS, backend, 7, fit=fit, say=None, progress=None)
+
+    assert sent.rows is ROWS
+    assert backend.called == [(name, ROWS, 7, fit)]
