@@ -283,10 +283,12 @@ def first() -> None:
 
 def host() -> None:
     """Where Python's time around small fits and around `KMeans.fit` goes."""
-    small, large = unit_rows(32_000, 128), unit_rows(1_000_000, 768)
+    small, large, medium = unit_rows(32_000, 128), unit_rows(1_000_000, 768), unit_rows(1 << 20, 128).half()
     kmeans = KMeans(1000, None, 10, random_state=0, verbose=0, warm_start=False)
     runs: dict[str, Callable[[], Any]] = {
-        "small": lambda: fit(small, small[:256], GpuBackend(), 10),
+        "small": lambda: fit(small, small[:256], HostRowsBackend(), 10),
+        "medium": lambda: fit(medium, medium[:1000].float(), HostRowsBackend(), 10),
+        "large": lambda: fit(large, large[:1000], HostRowsBackend(), 10),
         "KMeans.fit": lambda: kmeans.fit(large),
     }
     for name, run in runs.items():
@@ -300,8 +302,7 @@ def host() -> None:
             torch.cuda.synchronize()
             profiler.disable()
         print(name)
-        for order in ("cumulative", "tottime"):
-            pstats.Stats(profiler).sort_stats(order).print_stats(32)
+        pstats.Stats(profiler).sort_stats("cumulative").print_stats(45)
 
 
 def profile(

@@ -117,6 +117,15 @@ def test_no_content_is_taken_twice(starts, backend, open_rows):
     assert len(np.unique(ours(x, 12, 4, open_rows, backend), axis=0)) == 12
 
 
+@pytest.mark.parametrize("keys", [1, 3])
+def test_rows_of_equal_fingerprints_are_told_apart_by_their_bits(keys, backend, open_rows, monkeypatch):
+    x = np.tile(unit_rows(12, 4), (3, 1))
+    expected = random_start(x, 12, 5, open_rows, backend)
+    few = lambda rows: (rows[:, 0] * 1e6).to(torch.int64) % keys  # noqa: E731
+    monkeypatch.setattr(seeding, "_fingerprints", few)
+    assert np.array_equal(random_start(x, 12, 5, open_rows, backend), expected)
+
+
 def test_a_rare_row_is_found_when_draws_run_out(backend, open_rows):
     x = np.tile(unit_rows(1, 4), (3, 1))
     x[1] = unit_rows(1, 4, 1)

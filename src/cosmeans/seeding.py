@@ -5,6 +5,7 @@ Nothing here depends on the device, the batches or the order of a floating-point
 
 from __future__ import annotations
 
+from collections import Counter
 from enum import IntEnum
 
 import numpy as np
@@ -104,11 +105,12 @@ def random_rows(rows: RowSource, n_clusters: int, seed: int, run: int = 0) -> Te
 
 
 class _DistinctRows:
-    """Rows taken in turn, each content once."""
+    """Rows taken in turn, each content once. Fingerprints tell most rows apart; equal ones are compared in full."""
 
     def __init__(self, rows: RowSource, wanted: int) -> None:
         self.rows, self.wanted = rows, wanted
-        self.seen: set[bytes] = set()
+        self.seen: dict[int, list[int]] = {}  # rows taken, by fingerprint
+        self.contents: dict[int, bytes] = {}  # of rows that had to be compared
         self.asked: set[int] = set()
         self.taken: list[int] = []
 
@@ -120,18 +122,33 @@ class _DistinctRows:
         """At most `missing` rows, in order; read together, since each reading may wait for a device."""
         fresh = [i for i in dict.fromkeys(indices) if i not in self.asked and self.rows.kept(i)]
         self.asked.update(fresh)
-        rows = self.rows.take(torch.tensor(fresh, dtype=torch.int64))
-        for index, values in zip(fresh, rows.cpu().numpy(), strict=True):
-            content = values.tobytes()
-            if content not in self.seen:
-                self.seen.add(content)
+        prints = _fingerprints(self._take(fresh)).tolist()
+        often = Counter(prints)
+        alike = [i for i, key in zip(fresh, prints, strict=True) if often[key] > 1 or key in self.seen]
+        if alike:
+            taken = [i for key in often for i in self.seen.get(key, ()) if i not in self.contents]
+            values = self._take(alike + taken).cpu().numpy()
+            self.contents |= {i: row.tobytes() for i, row in zip(alike + taken, values, strict=True)}
+        for index, key in zip(fresh, prints, strict=True):
+            twins = self.seen.setdefault(key, [])
+            if not any(self.contents[twin] == self.contents[index] for twin in twins):
+                twins.append(index)
                 self.taken.append(index)
+
+    def _take(self, indices: list[int]) -> Tensor:
+        return self.rows.take(torch.tensor(indices, dtype=torch.int64))
 
     def centroids(self) -> Tensor:
         found = len(self.taken)
         if found == 0:
             raise InputError("No row can be a first centroid: all are zero, skipped or of weight zero.")
         return self.rows.take(torch.tensor([self.taken[i % found] for i in range(self.wanted)], dtype=torch.int64))
+
+
+def _fingerprints(rows: Tensor) -> Tensor:
+    """(B,) int64, the same for rows of the same bits: a weighted sum of these, modulo 2^64."""
+    weights = torch.from_numpy(np.random.Philox(key=0).random_raw(rows.shape[1]).view(np.int64)).to(rows.device)
+    return (rows.contiguous().view(torch.int32) * weights).sum(dim=1)
 
 
 def plus_plus(

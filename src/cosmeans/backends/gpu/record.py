@@ -32,7 +32,7 @@ LOOKAHEAD = 3  # epochs queued beyond the one that is read: enough that the devi
 _PLACES = 8  # for outcomes: those ahead, the one that is read, the one before it, and some to spare
 # seconds: of a pass, for a product and for whatever else a row takes, on an H100 at D = 128; and for the host to start
 # its kernels one by one (docs/gpu.md, section 5)
-_PRODUCT, _ROW, _HOST = 4e-15, 2e-10, 4e-4
+_PRODUCT, _ROW, _HOST = 4e-15, 2e-10, 1e-3
 _DESK_BYTES = 128 << 20  # at a desk that waits for the next fit
 
 
