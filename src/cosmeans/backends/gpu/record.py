@@ -167,11 +167,13 @@ class Recording:
         self._figures = list(places.figures)
         self._arrived = [Event() for _ in self._updates]
         self._played, self._last = 0, self._start
+        self._stream = torch.cuda.current_stream(device)
         places.turn.zero_()
 
     def begin(self) -> None:
         """A fit begins: no row has a label, sums are zero, and the rows that lie there are copied to float16."""
         assert self._beginning is not None  # a desk that waits
+        self._stream = torch.cuda.current_stream(self._start.device)  # to ask for it in each epoch takes the host longer
         self._beginning.play()
         self._played, self._last = 0, self._start
 
@@ -183,7 +185,7 @@ class Recording:
         place = self._played % len(self._updates)
         self._played += 1
         update, figures, arrived = self._updates[place], self._figures[place], self._arrived[place]
-        arrived.record()
+        arrived.record(self._stream)
         self._last = update.centroids
 
         def read() -> Figures:
