@@ -53,22 +53,28 @@ def _listed(x: Tensor, result: FitResult, backend: GpuBackend) -> tuple[dict[str
     (batch,) = rows.batches()
     prepared, labels = backend.prepare(result.centroids), torch.empty(len(x), dtype=torch.int32, device="cuda")
     backend.screen(batch, prepared, labels)
-    again, pairs = backend._desk.settling(len(x)).doubtful.counts.tolist()
-    return {"again": again / len(x), "pairs": pairs / len(x)}, (
+    lists = {"settled": backend._desk.settling(len(x)).doubtful}
+    if prepared.codes is not None:
+        lists["first rung"] = backend._desk.ladder(len(x), x.shape[1], backend._resident.tile).doubtful
+    facts = {}
+    for name, listed in lists.items():
+        again, pairs = listed.counts.tolist()[:2]
+        facts |= {f"{name}, again": again / len(x), f"{name}, pairs": pairs / len(x)}
+    return facts, (
         lambda: backend.screen(batch, prepared, labels),
         lambda: backend.assign(batch, prepared, labels),
     )
 
 
 def screens() -> None:
-    """float16 against 8 bits: rows without proof, the screen alone, and with settling; after 1, 3 and 10 epochs."""
+    """float16 against the ladder: rows without proof, the screen alone, and with settling; after 1, 3 and 10 epochs."""
     for n, copies, k in ((0, 1, 1000), (N, 1, 1000), (N, 2, 1000), (N, 2, 256), (N // 4, 2, 16384), (N, 4, 1000)):
         x = grown_rows(n, copies) if n else torch.from_numpy(np.load(SAMPLE)).cuda().float()
         first = x[torch.randperm(len(x), generator=torch.Generator().manual_seed(1))[:k].cuda()]
         for epochs in (1, 3, 10):
             result = fit(x, first, GpuBackend(), epochs, empty_clusters="keep")
             runs, facts = {}, {}
-            for name, integers in (("half", False), ("int8", True)):
+            for name, integers in (("half", False), ("ladder", True)):
                 facts[name], (screen, assign) = _listed(x, result, GpuBackend(integers=integers))
                 runs |= {f"{name} screen": screen, f"{name} assign": assign}
             times = burst(runs, 5, 3, 0.1)
@@ -79,16 +85,18 @@ def screens() -> None:
 
 
 def fits(epochs: int = 10) -> None:
-    """Whole fits in float16 and in 8 bits."""
-    for n, copies, k in ((N, 1, 1000), (N, 2, 1000), (N, 4, 1000)):
+    """Whole fits in float16, on the ladder, and as the backend chooses."""
+    for n, copies, k in ((N, 1, 1000), (N, 2, 1000), (N, 4, 1000), (N, 2, 4096), (N // 4, 2, 16384)):
         x = grown_rows(n, copies)
         first = x[torch.randperm(n, generator=torch.Generator().manual_seed(1))[:k].cuda()]
-        times = {}
-        for name, integers in (("half", False), ("int8", True)):
+        times, labels = {}, []
+        for name, integers in (("half", False), ("ladder", True), ("auto", None)):
             run = lambda i=integers, x=x, f=first: fit(x, f, GpuBackend(integers=i), epochs, empty_clusters="keep")  # noqa: E731
-            shares = [(i.changed / n, i.settled / n) for i in run().history]
+            result = run()
+            labels.append(result.labels)
             times[name] = wall(run, 5)
-            times[f"{name} rows"] = shares
+        times["rows"] = [(i.changed / n, i.settled / n) for i in result.history]
+        times["same"] = all(torch.equal(labels[0], found) for found in labels)
         record("real fit", n=n, d=x.shape[1], k=k, epochs=epochs, **times)
 
 

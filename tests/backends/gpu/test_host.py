@@ -253,7 +253,8 @@ def test_batches_are_parts_of_the_one_copy(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_without_room_for_the_copy_nothing_is_made_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
     backend, passes, x = Told("cpu"), told_of_passes(monkeypatch), 3.0 * directions(40, 12)
-    least = memory.plan_memory(40, 12, 7, 1 << 60, "").n_bytes
+    climbing = memory.plan_memory(40, 12, 7, 1 << 60, "").n_bytes
+    least = memory.plan_memory(40, 12, 7, climbing - 1, "").n_bytes
     monkeypatch.setattr(backend, "_room", lambda: least + 40 * memory.OF_RECEIVED - 1)
 
     backend.expect(x, 7, fit=True)
@@ -504,7 +505,8 @@ def test_the_room_decides_which_way_rows_take(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(memory, "_LEAST_SENT", 64)
     monkeypatch.setattr(memory, "_FETCHED", 64 * 1200)
     monkeypatch.setattr(HostRowsBackend, "_inspected", unread)
-    most = memory.plan_received(torch.Size((5000, 300)), 1200, 7, 1 << 60, "a GPU")
+    climbing = memory.plan_memory(5000, 300, 7, 1 << 60, "a GPU")
+    most = memory.plan_memory(5000, 300, 7, climbing.n_bytes - 1, "a GPU")
     rows_there = most.n_bytes + 5000 * (1200 + 25)
 
     ways, rooms = [], range(rows_there + 1000, rows_there - 5000 * 2200, -100_000)

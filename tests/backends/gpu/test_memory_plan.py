@@ -20,7 +20,8 @@ from cosmeans.progress import Silent
 from cosmeans.result import FitResult
 from cosmeans.rows.memory import MemoryRows
 
-WHOLE = plan_memory(2_000_000, 100, 1000, 1 << 50, "a GPU").n_bytes
+CLIMBING = plan_memory(2_000_000, 100, 1000, 1 << 50, "a GPU").n_bytes
+WHOLE = plan_memory(2_000_000, 100, 1000, CLIMBING - 1, "a GPU").n_bytes
 
 
 def directions(n: int, d: int, seed: int = 0) -> Tensor:
@@ -51,6 +52,15 @@ def assert_same(found: FitResult, expected: FitResult) -> None:
 
 def test_the_copy_of_all_rows_stays_where_it_fits() -> None:
     assert plan_memory(2_000_000, 100, 1000, WHOLE, "a GPU") == MemoryPlan(True, 2_000_000, WHOLE)
+
+
+def test_a_copy_in_8_bits_may_join_it_where_that_fits_too() -> None:
+    # 128 codes a row, 8 bytes of residual and unit, 20 of lists; a quarter of the rows gathered, twice the centroids
+    more = 2_000_000 * (128 + 8 + 20) + 500_000 * (2 * 128 + 8) + 2 * 1000 * 128
+
+    assert plan_memory(2_000_000, 100, 1000, CLIMBING, "a GPU") == MemoryPlan(True, 2_000_000, CLIMBING, ladder=True)
+    assert WHOLE + more == CLIMBING
+    assert not plan_memory(2_000_000, 2081, 1000, 1 << 50, "a GPU").ladder  # sums would overflow
 
 
 def test_one_byte_less_and_rows_are_labelled_in_parts() -> None:
@@ -87,7 +97,8 @@ def test_without_room_for_a_part_the_error_has_the_numbers() -> None:
 
 
 def test_few_rows_need_no_full_part() -> None:
-    small = plan_memory(10, 100, 3, 1 << 50, "a GPU").n_bytes
+    climbing = plan_memory(10, 100, 3, 1 << 50, "a GPU").n_bytes
+    small = plan_memory(10, 100, 3, climbing - 1, "a GPU").n_bytes
 
     assert plan_memory(10, 100, 3, small, "a GPU").resident
     with pytest.raises(DeviceMemoryError, match="10 rows of 100 entries and 3 clusters need 256 MiB"):

@@ -23,22 +23,33 @@ SLACK = tl.constexpr(1.0)  # tests make it smaller, to see that the bound is nee
 class Doubtful:
     """Rows whose label the screen can't prove, in two lists of `capacity` rows each.
 
-    rows, scores         (capacity,) int32 and float32: rows to be screened again, and the best score of each
-    pairs, pair_columns  (capacity,) and (2 * capacity,) int32: rows with two candidates, and these in ascending order
-    counts               (2,) int32: the lengths of both
+    rows, scores          (capacity,) int32 and float32: rows to be screened again, and the best score of each
+    pairs, pair_clusters  (capacity,) and (2 * capacity,) int32: rows with two candidates, and these in ascending order
+    counts                (4,) int32: the lengths of both; `choice.Choice` explains the others
     """
 
     rows: Tensor
     scores: Tensor
     pairs: Tensor
-    pair_columns: Tensor
+    pair_clusters: Tensor
     counts: Tensor
 
     @classmethod
     def empty(cls, capacity: int, device: torch.device) -> Doubtful:
-        sizes = {"rows": capacity, "scores": capacity, "pairs": capacity, "pair_columns": 2 * capacity, "counts": 2}
+        sizes = {"rows": capacity, "scores": capacity, "pairs": capacity, "pair_clusters": 2 * capacity, "counts": 4}
         lists = {name: torch.empty(size, dtype=torch.int32, device=device) for name, size in sizes.items()}
         return cls(**{**lists, "scores": lists["scores"].view(torch.float32)})
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What a gathered copy holds: the first rows of a list, as far as list and copy go.
+
+    rows (capacity,) int32, count (1,) int32
+    """
+
+    rows: Tensor
+    count: Tensor
 
 
 @triton.jit
@@ -79,6 +90,8 @@ def _screen(
     list_ptr,
     list_scores_ptr,
     counts_ptr,
+    listed_ptr,
+    n_listed_ptr,
     start,
     n_rows,
     width,
@@ -87,8 +100,13 @@ def _screen(
     TILE_N: tl.constexpr,
     TILE_K: tl.constexpr,
     INTEGERS: tl.constexpr,
+    LISTED: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64) * TILE_N + tl.arange(0, TILE_N)
+    if LISTED:
+        n_rows = tl.minimum(n_rows, tl.load(n_listed_ptr))
+        if tl.program_id(0) * TILE_N >= n_rows:
+            return
     inside = row < n_rows
     depth = tl.arange(0, 64)
     n_columns = tl.load(n_columns_ptr)
@@ -108,9 +126,11 @@ def _screen(
         best, second, winner = _top_two(scores, column, best, second, winner)
     residual = tl.load(residuals_ptr + start + row, mask=inside, other=-1.0)
     kept = residual >= 0.0
+    unit = tl.load(units_ptr + start + row, mask=inside, other=1.0)
+    if LISTED:
+        row = tl.load(listed_ptr + row, mask=inside, other=0)
     label = tl.load(original_ptr + winner, mask=inside, other=0)
     tl.store(labels_ptr + row, tl.where(kept, label, -1), mask=inside)
-    unit = tl.load(units_ptr + start + row, mask=inside, other=1.0)
     if INTEGERS:
         unit *= tl.load(bounds_ptr + 3)
     certain = (best - second) * unit > certified_gap(residual, bounds_ptr, accumulation, rounding)
@@ -136,20 +156,30 @@ class Errors:
 
 
 def screen(
-    copy: Copy, start: int, centroids: Quantised, labels: Tensor, doubtful: Doubtful, errors: Errors, tile: Tile
+    copy: Copy,
+    start: int,
+    centroids: Quantised,
+    labels: Tensor,
+    doubtful: Doubtful,
+    errors: Errors,
+    tile: Tile,
+    listed: Listed | None = None,
 ) -> None:
     """Label rows start .. start + len(labels) of a row-major copy; rows without proof are listed, all as `rows`.
 
-    Labels of listed rows are preliminary. `doubtful.counts` must be zero before.
+    Labels of listed rows are preliminary. `doubtful.counts` must be zero before. listed: which of the labelled rows
+    the copy holds, from its beginning on; None: all in order.
     """
-    n_rows = len(labels)
+    n_rows = len(labels) if listed is None else len(copy.units)
     _screen[(triton.cdiv(n_rows, tile.rows),)](
         *(copy.values, copy.residuals, copy.units, centroids.values, centroids.original, centroids.n_columns),
         *(centroids.bounds, labels, doubtful.rows, doubtful.scores, doubtful.counts),
+        *((labels, labels) if listed is None else (listed.rows, listed.count)),
         *(start, n_rows, centroids.width, errors.accumulation, errors.rounding),
         TILE_N=tile.rows,
         TILE_K=tile.columns,
         INTEGERS=copy.integers,
+        LISTED=listed is not None,
         num_warps=tile.warps,
         num_stages=tile.stages,
     )

@@ -19,9 +19,11 @@ from torch import Tensor
 
 from cosmeans.backends.gpu import hopper, record, scores
 from cosmeans.backends.gpu.accumulate import accumulate
-from cosmeans.backends.gpu.assign import Errors, accumulation_error, screen
+from cosmeans.backends.gpu.assign import Doubtful, Errors, Listed, accumulation_error, screen
 from cosmeans.backends.gpu.centroids import CentroidSpace, Quantised
+from cosmeans.backends.gpu.choice import CLOSE, LEAST_FEATURES, Choice
 from cosmeans.backends.gpu.desk import Desk, clear_desks, leave_desk, take_desk
+from cosmeans.backends.gpu.ladder import compare, gather
 from cosmeans.backends.gpu.lengths import lengths
 from cosmeans.backends.gpu.memory import MemoryPlan, free_bytes, plan_memory, rows_in_turn
 from cosmeans.backends.gpu.record import Plan, Recording, Standing, Work
@@ -59,12 +61,15 @@ def _there(
 
 
 class GpuBackend:
-    """Screens in fp16, proves most labels, settles the rest; sums in int64."""
+    """Screens in fp16 or in 8 bits first, proves most labels, settles the rest; sums in int64."""
 
     name = "gpu"
 
-    def __init__(self, device: torch.device | str = "cuda", screen: str = "auto", integers: bool = False) -> None:
-        """screen: "portable", "hopper", or "auto": the fastest that runs here. integers: in 8 bits, not float16."""
+    def __init__(self, device: torch.device | str = "cuda", screen: str = "auto", integers: bool | None = None) -> None:
+        """screen: "portable", "hopper", or "auto": the fastest that runs here.
+
+        integers: whether 8 bits come first; None: where earlier passes show that it pays.
+        """
         self.device = torch.device(device)
         self._index = _index(self.device)
         self._wanted, self._integers = screen, integers
@@ -74,6 +79,8 @@ class GpuBackend:
         self._rows: RowSource | None = None
         self._memory: MemoryPlan | None = None  # of the rows of the fit
         self._resident: Copy | None = None
+        self._codes: Copy | None = None
+        self._choice: Choice | None = None
         self.lookahead = 1
         self._desk = Desk(self.device)
         self._leave: weakref.finalize[..., GpuBackend] | None = None  # leaves the desk, as the backend's end does
@@ -98,15 +105,32 @@ class GpuBackend:
         if rows is self._rows:
             return
         self._rows = rows
-        self._memory, self._resident = None, None
+        self._memory, self._resident, self._codes, self._choice = None, None, None, None
 
     @_there
     def prepare(self, centroids: Tensor) -> Quantised:
-        (k, d), shape = centroids.shape, self._shape(*centroids.shape)
+        k, d = centroids.shape
         columns = self._ready(k, d).quantise(centroids)
-        if self._integers:
-            columns = self._desk.integers(k, d, shape.columns if shape else 0).quantise(columns)
-        return columns
+        if not self._climbs(k, d):
+            return columns
+        shape = self._shape(k, d, True)
+        if self._codes is None and self._resident is not None and self._rows is not None:
+            self._codes = self._desk.resident(len(self._resident.units), d, hopper.ROW_TILE if shape else 0, True)
+            for batch in self._rows.batches():
+                copy_rows(batch, self._codes, batch.start)
+        codes = self._desk.integers(k, d, shape.columns if shape else 0).quantise(columns)
+        return replace(columns, codes=codes)
+
+    def _climbs(self, k: int, d: int) -> bool:
+        """Whether the next pass begins in 8 bits."""
+        if self._integers is not None:
+            return self._integers
+        if self._choice is None:
+            there = self._memory is not None and self._memory.ladder and self._plan is None
+            if not there or d < LEAST_FEATURES or self._rows is None or self._shape(k, d) is None:
+                return False
+            self._choice = Choice(self._rows.n_rows, d, k)
+        return self._choice.next()
 
     def _ready(self, k: int, d: int) -> CentroidSpace:
         """Make the fp16 copy of the rows and the memory for centroids, if not done yet."""
@@ -115,7 +139,7 @@ class GpuBackend:
             n = self._rows.n_rows
             self._memory = self._planned(n, d, k)
             if self._memory.resident:
-                self._resident = self._desk.resident(n, d, hopper.ROW_TILE if shape else 0, self._integers)
+                self._resident = self._desk.resident(n, d, hopper.ROW_TILE if shape else 0)
                 for batch in self._rows.batches():
                     copy_rows(batch, self._resident, batch.start)
         return self._desk.centroids(k, d, shape.columns if shape else 0)
@@ -156,8 +180,11 @@ class GpuBackend:
         assert self._memory is not None
         if not self._memory.resident:
             return None
+        tile = hopper.ROW_TILE if shape else 0
         if plan.waits:
-            self._resident = desk.resident(n, d, hopper.ROW_TILE if shape else 0, self._integers)
+            self._resident = desk.resident(n, d, tile)
+        if self._integers:
+            self._codes = desk.resident(n, d, tile, True)
         self._plan, self.lookahead = plan, record.LOOKAHEAD
         stand = lambda: Standing.empty(n, k, d, rows.scale, self.device)  # noqa: E731
         self._standing = standing = desk.get("standing", (), stand)
@@ -174,7 +201,8 @@ class GpuBackend:
         if self._leave is not None:
             self._leave()
         self._leave, self._plan, self._standing = None, None, None
-        self._desk, self._memory, self._resident, self.lookahead = Desk(self.device), None, None, 1
+        self._desk, self._memory, self._resident, self._codes = Desk(self.device), None, None, None
+        self.lookahead = 1
 
     def _lay_out(self) -> None:
         """What a fit at the desk begins with."""
@@ -184,6 +212,8 @@ class GpuBackend:
         self._standing.clear()
         if self._plan.waits:
             copy_rows(self._plan.batch, self._resident, 0)
+        if self._codes is not None:
+            copy_rows(self._plan.batch, self._codes, 0)
 
     @_there
     def repeat(self, work: Work, centroids: Tensor, observer: Observer) -> Outcome | None:
@@ -213,11 +243,11 @@ class GpuBackend:
         finally:
             self._places = None
 
-    def _shape(self, n_clusters: int, n_features: int) -> hopper.Shape | None:
+    def _shape(self, n_clusters: int, n_features: int, integers: bool = False) -> hopper.Shape | None:
         """How the Hopper screen is cut for these centroids; None: the portable one runs."""
         if self._hopper is None:
             self._hopper = self._choose_screen(n_clusters, n_features)
-        return hopper.shape_for(n_clusters, n_features, self._integers) if self._hopper else None
+        return hopper.shape_for(n_clusters, n_features, integers) if self._hopper else None
 
     def _choose_screen(self, n_clusters: int, n_features: int) -> bool:
         """Whether the Hopper screen runs; without it on a Hopper GPU one line says why."""
@@ -226,7 +256,7 @@ class GpuBackend:
         reason = hopper.why_not(self.device)
         if reason is None:
             try:
-                hopper.build(hopper.shape_for(n_clusters, n_features, self._integers), self.device)
+                hopper.build(hopper.shape_for(n_clusters, n_features), self.device)
             except BackendUnavailableError as error:
                 reason = str(error)
         if reason is not None and self._wanted == "hopper":
@@ -253,19 +283,57 @@ class GpuBackend:
 
     def screen(self, batch: Batch, prepared: Quantised, labels: Tensor) -> tuple[Copy, int, Errors]:
         """Write preliminary labels and list the rows that lack proof; returns what settling needs to know."""
-        doubtful, shape = self._desk.settling(len(batch)).doubtful, self._shape(*prepared.centroids.shape)
-        copy, start = self._copy(batch, hopper.ROW_TILE if shape else 0)
-        errors = Errors(
-            0.0 if self._integers else accumulation_error(batch.rows.shape[1], self.device),
-            hopper.ROUNDING if self._integers or shape is not None else 0.0,
-        )
+        (k, d), n, doubtful = prepared.centroids.shape, len(batch), self._desk.settling(len(batch)).doubtful
+        copy, start = self._copy(batch, hopper.ROW_TILE if self._shape(k, d) else 0)
         doubtful.counts.zero_()
-        task = (copy, start, prepared, labels, doubtful, errors)
-        if shape is not None:
-            hopper.screen(shape, *task, self._programs)
+        if prepared.codes is None:
+            errors = self._screen(copy, start, prepared, labels, doubtful)
+            counted = doubtful.counts
         else:
-            screen(*task, self._tile)
+            ladder = self._desk.ladder(n, d, copy.tile)
+            counted = ladder.doubtful.counts.zero_()
+            codes, at = self._coded(batch, k)
+            first = self._screen(codes, at, prepared.codes, labels, ladder.doubtful)
+            compare(copy, start, prepared.centroids, ladder.doubtful, labels, doubtful, self._programs)
+            errors_of_first = (prepared.codes.bounds, first.rounding)
+            gather(copy, start, codes, at, *errors_of_first, ladder, doubtful, self._programs)
+            errors = self._screen(ladder.gathered, 0, prepared, labels, doubtful, ladder.listed)
+        if self._choice is not None and self._choice.asks and self._rows is not None and n == self._rows.n_rows:
+            self._choice.note(counted, prepared.codes is not None)
         return copy, start, errors
+
+    def _screen(
+        self,
+        copy: Copy,
+        start: int,
+        centroids: Quantised,
+        labels: Tensor,
+        doubtful: Doubtful,
+        listed: Listed | None = None,
+    ) -> Errors:
+        k, d = centroids.centroids.shape
+        shape = self._shape(k, d, copy.integers)
+        errors = Errors(
+            0.0 if copy.integers else accumulation_error(d, self.device),
+            hopper.ROUNDING if copy.integers or shape is not None else 0.0,
+        )
+        task = (copy, start, centroids, labels, doubtful, errors)
+        if shape is not None:
+            asked = self._choice is not None and self._choice.asks and not copy.integers and listed is None
+            close = CLOSE if asked else 0.0
+            hopper.screen(shape, *task, self._programs, listed, close)
+        else:
+            screen(*task, self._tile, listed)
+        return errors
+
+    def _coded(self, batch: Batch, k: int) -> tuple[Copy, int]:
+        """The 8-bit copy that holds the batch, and where in it the batch starts."""
+        if self._codes is not None:
+            return self._codes, batch.start
+        shape = self._shape(k, batch.rows.shape[1], True)
+        copy = self._desk.part(len(batch), batch.rows.shape[1], shape.rows if shape else 0, True)
+        copy_rows(batch, copy, 0)
+        return copy, 0
 
     @_there
     def accumulate(self, batch: Batch, before: Tensor, after: Tensor, into: ClusterSums) -> Tensor:
@@ -307,7 +375,7 @@ class GpuBackend:
         """The copy that holds the batch, and where in it the batch starts."""
         if self._resident is not None:
             return self._resident, batch.start
-        copy = self._desk.part(len(batch), batch.rows.shape[1], tile, self._integers)
+        copy = self._desk.part(len(batch), batch.rows.shape[1], tile)
         copy_rows(batch, copy, 0)
         return copy, 0
 

@@ -114,17 +114,16 @@ def term(q, weight):
 
 
 @triton.jit
-def place(row, feature, width, TILE: tl.constexpr, INTEGERS: tl.constexpr):
+def place(row, feature, width, TILE: tl.constexpr, CHUNK: tl.constexpr):
     """Where entry (row, feature) of a copy lies; row is int64.
 
-    TILE 0: row-major. Else tiles of TILE rows by 128 bytes, each in the 128-byte swizzle: the chunk c of 16 bytes of
-    row r lies at place c xor (r mod 8), which is how Hopper's products read it.
+    TILE 0: row-major. Else tiles of TILE rows by 128 bytes, each in the 128-byte swizzle: the chunk c of 16 bytes, or
+    CHUNK entries, of row r lies at place c xor (r mod 8), which is how Hopper's products read it.
     """
     if TILE > 0:
-        chunk: tl.constexpr = 16 if INTEGERS else 8
-        line: tl.constexpr = 8 * chunk
-        at = ((feature % line) // chunk) ^ (row % 8)
+        line: tl.constexpr = 8 * CHUNK
+        at = ((feature % line) // CHUNK) ^ (row % 8)
         start = ((row // TILE) * (width // line) + feature // line) * (TILE * line)
-        return start + (row % TILE) * line + at * chunk + feature % chunk
+        return start + (row % TILE) * line + at * CHUNK + feature % CHUNK
     else:
         return row * width + feature

@@ -24,6 +24,7 @@ class Quantised:
     original   (K,) int32: the centroid of each column; n_columns (1,) int32 of them count
     bounds     (3,) float32: max ||c - cq||, max ||c||, max ||cq||, rounded up
     width      D rounded up to a multiple of 64; tile: centroids of one swizzled tile, 0: row-major
+    codes      the same columns in 8 bits, where these are screened first (`ladder.py`)
     """
 
     centroids: Tensor
@@ -33,6 +34,7 @@ class Quantised:
     bounds: Tensor
     width: int
     tile: int
+    codes: Quantised | None = None
 
 
 class CentroidSpace:
@@ -194,5 +196,5 @@ def _write_columns(
         feature = tl.arange(0, P)
         source = centroids_ptr + k.to(tl.int64) * n_features + feature
         values = tl.load(source, mask=feature < n_features, other=0.0)
-        target = halves_ptr + place(column.to(tl.int64), feature, width, TILE, False)
+        target = halves_ptr + place(column.to(tl.int64), feature, width, TILE, 8)
         tl.store(target, values.to(tl.float16), mask=feature < width)

@@ -11,6 +11,7 @@ from torch import Tensor
 from cosmeans.backends.gpu.accumulate import MoveSpace
 from cosmeans.backends.gpu.centroids import CentroidSpace
 from cosmeans.backends.gpu.integers import IntegerSpace
+from cosmeans.backends.gpu.ladder import LadderSpace
 from cosmeans.backends.gpu.rows import Copy
 from cosmeans.backends.gpu.settle import SettleSpace
 from cosmeans.backends.gpu.update import UpdateSpace
@@ -52,17 +53,21 @@ class Desk:
         space: IntegerSpace = self.get("integers", (k, d), lambda: IntegerSpace(k, d, tile, self.device))
         return space
 
-    def resident(self, n: int, d: int, tile: int, integers: bool) -> Copy:
+    def resident(self, n: int, d: int, tile: int, integers: bool = False) -> Copy:
         """For the narrow copy of all rows."""
         make = lambda: Copy.empty(n, d, tile, integers, self.device)  # noqa: E731
-        copy: Copy = self.get("resident", (n, d, tile, integers), make)
+        copy: Copy = self.get("resident codes" if integers else "resident", (n, d, tile), make)
         return copy
 
-    def part(self, n: int, d: int, tile: int, integers: bool) -> Copy:
+    def part(self, n: int, d: int, tile: int, integers: bool = False) -> Copy:
         """For the narrow copy of the rows that are labelled at once."""
         make = lambda: Copy.empty(n, d, tile, integers, self.device)  # noqa: E731
-        copy: Copy = self.room("part", n, (d, tile, integers), make)
+        copy: Copy = self.room("part codes" if integers else "part", n, (d, tile), make)
         return copy
+
+    def ladder(self, n: int, d: int, tile: int) -> LadderSpace:
+        space: LadderSpace = self.room("ladder", n, (d, tile), lambda: LadderSpace(n, d, tile, self.device))
+        return space
 
     def settling(self, n: int) -> SettleSpace:
         space: SettleSpace = self.room("settling", n, (), lambda: SettleSpace(n, self.device))

@@ -22,6 +22,7 @@ constexpr int LOWEST = -2147483647 - 1;
 constexpr int PLACES = COLUMNS / 4;  // columns of a row in one thread
 constexpr int CHUNKS = PLACES > 32 ? 2 : 1;  // ranked at once: more keys than 32 would not fit in registers
 constexpr int CUT = ((PLACES / 2 + CHUNKS - 1) / CHUNKS) * 2;
+constexpr int SAMPLED = 16;  // one of so many row tiles is counted
 constexpr int PIECES = HOLD * CHUNKS;  // of what is held, ranked one after each step of the next products
 
 __device__ __forceinline__ u32 shared_address(const void* pointer) {
@@ -166,10 +167,12 @@ struct Output {
     int* list;
     float* list_scores;
     int* pair_rows;
-    int* pair_columns;
+    int* pair_clusters;
     int* counts;
+    const int* listed;
+    const int* n_listed;
     long long start, end;
-    float accumulation, rounding;
+    float accumulation, rounding, close;
 };
 
 // A place of its own for every asking lane of the warp, from a counter in memory.
@@ -181,6 +184,11 @@ __device__ __forceinline__ int take_place(bool asks, int* counter) {
     return __shfl_sync(~0u, base, leader) + __popc(asking & ((1u << lane) - 1));
 }
 
+__device__ __forceinline__ void count(bool is, int* counter) {
+    u32 those = __ballot_sync(~0u, is);
+    if (those != 0 && threadIdx.x % 32 == 0) atomicAdd(counter, __popc(those));
+}
+
 #if INTEGERS
 __device__ __forceinline__ float value_of(int code, float unit) { return static_cast<float>(code) * unit; }
 #else
@@ -188,11 +196,14 @@ __device__ __forceinline__ float value_of(int code, float) { return __int_as_flo
 #endif
 
 // Label the row. Unless the gap proves its label (assign.certified_gap) it is listed: with its two candidates if all
-// other scores lie too low, else to be screened again.
-__device__ __forceinline__ void conclude(const Found& found, long long row, const Output& out) {
-    bool crowded = false, pair = false;
+// other scores lie too low, else to be screened again. `close`: of a sample, rows with a second or third score that
+// near are counted (choice.Choice).
+__device__ __forceinline__ void conclude(const Found& found, long long row, long long end, const Output& out) {
+    bool crowded = false, pair = false, close_second = false, close_third = false;
+    int place = 0;
     float best = 0.0f;
-    if (threadIdx.x % 4 == 0 && row >= out.start && row < out.end) {
+    if (threadIdx.x % 4 == 0 && row >= out.start && row < end) {
+        place = out.listed ? out.listed[row] : static_cast<int>(row - out.start);
         float residual = out.residuals[row], unit = 1.0f;
 #if INTEGERS
         unit = out.units[row] * out.bounds[3];
@@ -202,23 +213,29 @@ __device__ __forceinline__ void conclude(const Found& found, long long row, cons
         error += out.rounding + 2.842170943040401e-14f;
         float limit = 2.0f * error * 1.000003814697265625f;
         best = value_of(found.score, unit);
-        bool certain = best - value_of(found.second, unit) > limit;
-        bool only_two = best - value_of(found.third, unit) > limit;
+        float ahead = best - value_of(found.second, unit), of_third = best - value_of(found.third, unit);
+        bool certain = ahead > limit, only_two = of_third > limit;
         bool kept = residual >= 0.0f;
-        out.labels[row - out.start] = kept ? out.original[found.column] : -1;
+        close_second = kept && ahead <= out.close;
+        close_third = kept && of_third <= out.close;
+        out.labels[place] = kept ? out.original[found.column] : -1;
         pair = kept && !certain && only_two;
         crowded = kept && !certain && !only_two;
     }
     int at = take_place(crowded, out.counts);
     if (crowded) {
-        out.list[at] = static_cast<int>(row - out.start);
+        out.list[at] = place;
         out.list_scores[at] = best;
     }
     at = take_place(pair, out.counts + 1);
     if (pair) {
-        out.pair_rows[at] = static_cast<int>(row - out.start);
-        out.pair_columns[2 * at] = min(found.column, found.second_column);
-        out.pair_columns[2 * at + 1] = max(found.column, found.second_column);
+        out.pair_rows[at] = place;
+        out.pair_clusters[2 * at] = out.original[min(found.column, found.second_column)];
+        out.pair_clusters[2 * at + 1] = out.original[max(found.column, found.second_column)];
+    }
+    if (out.close > 0.0f && row / ROWS % SAMPLED == 0) {  // of a tile, so of a whole warp
+        count(close_second, out.counts + 2);
+        count(close_third, out.counts + 3);
     }
 }
 
@@ -231,7 +248,9 @@ screen(const char* __restrict__ rows, const char* __restrict__ centroids, const 
     u32 full = shared_address(barriers), empty = full + 8 * STAGES;
     int n_columns = *n_columns_at;
     int n_column_tiles = (n_columns + COLUMNS - 1) / COLUMNS;
-    int first_tile = static_cast<int>(out.start / ROWS), end_tile = static_cast<int>((out.end + ROWS - 1) / ROWS);
+    long long end = out.end;
+    if (out.n_listed) end = min(end, static_cast<long long>(*out.n_listed));
+    int first_tile = static_cast<int>(out.start / ROWS), end_tile = static_cast<int>((end + ROWS - 1) / ROWS);
     if (threadIdx.x == 0) {
         for (int i = 0; i < STAGES; ++i) {
             asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(full + 8 * i), "r"(1));
@@ -292,8 +311,8 @@ screen(const char* __restrict__ rows, const char* __restrict__ centroids, const 
             if (++stage == STAGES) stage = 0, parity ^= 1;
         };
         auto finish = [&]() {
-            conclude(join(top[0]), row, out);
-            conclude(join(top[1]), row + 8, out);
+            conclude(join(top[0]), row, end, out);
+            conclude(join(top[1]), row + 8, end, out);
             top[0] = top[1] = Top();
         };
         for (int tile = first_tile + blockIdx.x; tile < end_tile; tile += gridDim.x) {

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from triton.runtime.cache import get_cache_manager
 
-from cosmeans.backends.gpu.assign import Doubtful, Errors
+from cosmeans.backends.gpu.assign import Doubtful, Errors, Listed
 from cosmeans.backends.gpu.centroids import Quantised
 from cosmeans.backends.gpu.rows import Copy
 from cosmeans.errors import BackendUnavailableError
@@ -103,9 +103,10 @@ class _Output(ctypes.Structure):
 
     _fields_ = [
         *((name, ctypes.c_void_p) for name in ("residuals", "units", "original", "bounds", "labels")),
-        *((name, ctypes.c_void_p) for name in ("list", "list_scores", "pair_rows", "pair_columns", "counts")),
+        *((name, ctypes.c_void_p) for name in ("list", "list_scores", "pair_rows", "pair_clusters", "counts")),
+        *((name, ctypes.c_void_p) for name in ("listed", "n_listed")),
         *((name, ctypes.c_longlong) for name in ("start", "end")),
-        *((name, ctypes.c_float) for name in ("accumulation", "rounding")),
+        *((name, ctypes.c_float) for name in ("accumulation", "rounding", "close")),
     ]
 
 
@@ -118,18 +119,27 @@ def screen(
     doubtful: Doubtful,
     errors: Errors,
     programs: int,
+    listed: Listed | None = None,
+    close: float = 0.0,
 ) -> None:
-    """`assign.screen` on this chip: rows in tiles of `ROW_TILE`, centroids in tiles of `shape.columns`."""
+    """`assign.screen` on this chip: rows in tiles of `ROW_TILE`, centroids in tiles of `shape.columns`.
+
+    close: rows of a sample with a second or third score that near are counted in counts[2] and [3] (`choice.Choice`).
+    """
     driver = _bindings("driver")
+    end, entries = start + len(labels), [0, 0]
+    if listed is not None:
+        end, entries = len(copy.units), [listed.rows.data_ptr(), listed.count.data_ptr()]
     out = _Output(
         *(t.data_ptr() for t in (copy.residuals, copy.units, centroids.original, centroids.bounds, labels)),
-        *(t.data_ptr() for t in (doubtful.rows, doubtful.scores, doubtful.pairs, doubtful.pair_columns)),
+        *(t.data_ptr() for t in (doubtful.rows, doubtful.scores, doubtful.pairs, doubtful.pair_clusters)),
         doubtful.counts.data_ptr(),
-        *(start, start + len(labels), errors.accumulation, errors.rounding),
+        *entries,
+        *(start, end, errors.accumulation, errors.rounding, close),
     )
-    pointers = (copy.values.data_ptr(), centroids.values.data_ptr(), centroids.n_columns.data_ptr())
+    read = (copy.values.data_ptr(), centroids.values.data_ptr(), centroids.n_columns.data_ptr())
     steps = centroids.width // (128 if shape.integers else 64)
-    held = [*map(ctypes.c_void_p, pointers), out, ctypes.c_int(steps), ctypes.c_int(_PLACES)]
+    held = [*map(ctypes.c_void_p, read), out, ctypes.c_int(steps), ctypes.c_int(_PLACES)]
     arguments = (ctypes.c_void_p * len(held))(*(ctypes.addressof(value) for value in held))
     _check(
         driver.cuLaunchKernel(

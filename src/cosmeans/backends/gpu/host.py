@@ -85,7 +85,7 @@ class HostRowsBackend(GpuBackend):
         n, d = rows.shape
         copy, squared = None, torch.empty(n, dtype=torch.float64, device=self.device)
         if keep:
-            copy = Copy.empty(n, d, self._row_tile(n_clusters, d), self._integers, self.device)
+            copy = Copy.empty(n, d, self._row_tile(n_clusters, d), False, self.device)
         return Arrived(rows, plan, squared, copy)
 
     def _row_tile(self, k: int, d: int) -> int:
@@ -192,8 +192,7 @@ class HostRowsBackend(GpuBackend):
         arrived = self._arrived
         if arrived is None or self._memory is not None or not arrived.are(rows):
             return
-        found = arrived.copy
-        if not arrived.plan.resident if found is None else found.integers == self._integers:
+        if arrived.copy is not None or not arrived.plan.resident:
             self._memory, self._resident = arrived.plan, arrived.copy
 
     def _ready(self, k: int, d: int) -> CentroidSpace:
@@ -204,7 +203,7 @@ class HostRowsBackend(GpuBackend):
             row_bytes = rows.n_bytes // rows.n_rows
             self._memory = plan_far(rows.n_rows, d, k, row_bytes, self._room(), self.device)
             if self._memory.resident:
-                self._resident = Copy.empty(rows.n_rows, d, self._row_tile(k, d), self._integers, self.device)
+                self._resident = Copy.empty(rows.n_rows, d, self._row_tile(k, d), False, self.device)
                 for batch in rows.batches():
                     for _, near in self._fetch(batch):
                         copy_rows(near, self._resident, near.start)
@@ -251,7 +250,7 @@ class HostRowsBackend(GpuBackend):
     def _doubtful(self, n: int) -> Tensor:
         """Indices of the rows that the screen listed, ascending, as files are read. Waits for the device."""
         listed = self._desk.settling(n).doubtful
-        crowded, pairs = listed.counts.tolist()
+        crowded, pairs = listed.counts[:2].tolist()
         return torch.cat([listed.rows[:crowded], listed.pairs[:pairs]]).sort().values.to(torch.int64)
 
     def accumulate(self, batch: Batch, before: Tensor, after: Tensor, into: ClusterSums) -> Tensor:
@@ -314,9 +313,9 @@ class HostRowsBackend(GpuBackend):
         if batch.start != GATHERED:
             # rows to be labelled once: their source didn't begin a fit
             known = self._arrived.copy_of(batch.rows) if self._rows is None and self._arrived is not None else None
-            if known is not None and (known[0].tile, known[0].integers) == (tile, self._integers):
+            if known is not None and known[0].tile == tile:
                 return known
             return super()._copy(batch, tile)
-        copy = self._desk.part(self._at_a_time(batch.rows), batch.rows.shape[1], tile, self._integers)
+        copy = self._desk.part(self._at_a_time(batch.rows), batch.rows.shape[1], tile)
         copy_rows(batch, copy, 0)
         return copy, 0

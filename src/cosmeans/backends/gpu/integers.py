@@ -86,7 +86,7 @@ def _write_codes(
         values = tl.load(centroids_ptr + k * n_features + feature, mask=feature < n_features, other=0.0)
         unit = tl.load(bounds_ptr + 3) / LARGEST
         code = tl.minimum(tl.maximum((values / unit + ROUNDER) - ROUNDER, -LARGEST), LARGEST)
-        tl.store(codes_ptr + place(column.to(tl.int64), feature, width, TILE, True), code.to(tl.int8), feature < width)
+        tl.store(codes_ptr + place(column.to(tl.int64), feature, width, TILE, 16), code.to(tl.int8), feature < width)
         rounded = code * unit
         lost = values - rounded
         # rounded up: sums of D squares in float32, the products of code and unit

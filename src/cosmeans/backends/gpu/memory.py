@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
+from cosmeans.backends.gpu.ladder import can_climb, ladder_bytes
 from cosmeans.backends.gpu.rows import width_of
 from cosmeans.errors import DeviceMemoryError
 
@@ -38,12 +39,14 @@ class MemoryPlan:
     part      rows labelled at once
     n_bytes   what all of it takes, beside rows that lie there
     fetched   rows that lie there at once where they stay on the host; 0: all of them lie there
+    ladder    there is room for a copy in 8 bits, too
     """
 
     resident: bool
     part: int
     n_bytes: int
     fetched: int = 0
+    ladder: bool = False
 
 
 def plan_memory(n_rows: int, n_features: int, n_clusters: int, room: int, device: object) -> MemoryPlan:
@@ -122,6 +125,9 @@ def _near(n_rows: int, n_features: int, n_clusters: int, room: int) -> tuple[Mem
     copy = _of_copy(n_features)
     fixed = n_rows * _OF_FIT + _of_centroids(n_features, n_clusters)
     whole = fixed + n_rows * (copy + _OF_PART)
+    climbing = whole + ladder_bytes(n_rows, n_features, n_clusters)
+    if climbing <= room and can_climb(n_features):
+        return MemoryPlan(True, n_rows, climbing, ladder=True), climbing
     if whole <= room:
         return MemoryPlan(True, n_rows, whole), whole
     least = fixed + min(n_rows, _LEAST) * (copy + _OF_PART)

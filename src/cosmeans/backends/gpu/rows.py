@@ -28,6 +28,12 @@ _READ = 384  # rows: a multiple of what kernels read of tiles at once, 128 or 19
 ROUNDER = tl.constexpr(1.5 * 2.0**23)  # adding and taking it away rounds a float32 below 2^22 to an integer
 
 
+def _places(n_rows: int, tile: int) -> int:
+    """Rows that a copy has room for: tiles are read several at once."""
+    whole = _READ if tile else 1
+    return -(-n_rows // whole) * whole
+
+
 @dataclass(frozen=True, slots=True)
 class Copy:
     """The copy xq of consecutive rows that the screen reads: a row is close to its values times its unit.
@@ -45,14 +51,18 @@ class Copy:
 
     @classmethod
     def empty(cls, n_rows: int, n_features: int, tile: int, integers: bool, device: torch.device) -> Copy:
-        whole = _READ if tile else 1
-        places = -(-n_rows // whole) * whole * width_of(n_features, integers)
+        places = _places(n_rows, tile) * width_of(n_features, integers)
         return cls(
             torch.empty(places, dtype=torch.int8 if integers else torch.float16, device=device),
             torch.empty(n_rows, dtype=torch.float32, device=device),
             torch.empty(n_rows, dtype=torch.float32, device=device),
             tile,
         )
+
+    @property
+    def width(self) -> int:
+        """Columns of it."""
+        return len(self.values) // _places(len(self.units), self.tile)
 
     @property
     def integers(self) -> bool:
@@ -176,7 +186,7 @@ def _copy_rows(
         # x / n and 1 / n are rounded to float32, which moves the row by less than 2^-22
         slack = tl.where(norm != 1.0, 2.0**-22, 0.0)
     copied, residual, unit = _narrow(values, inverse, slack, n_features, INTEGERS)
-    target = values_ptr + place((start + row)[:, None], feature[None, :], width, TILE, INTEGERS)
+    target = values_ptr + place((start + row)[:, None], feature[None, :], width, TILE, 16 if INTEGERS else 8)
     if TILE > 0:  # 16 bytes stay together, which the compiler can't see
         together: tl.constexpr = 16 if INTEGERS else 8
         target = tl.max_contiguous(tl.multiple_of(target, (1, 16)), (1, together))

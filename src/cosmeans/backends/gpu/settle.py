@@ -31,7 +31,7 @@ class SettleSpace:
             return torch.empty(size, dtype=torch.int32, device=device)
 
         self.doubtful = Doubtful.empty(capacity, device)
-        self.n_candidates = empty(capacity)
+        self.n_candidates = torch.zeros(capacity, dtype=torch.int32, device=device)  # whoever reads them puts back 0
         self.candidates = empty(capacity * _SLOTS.value)
         self.n_settled = empty(1)
 
@@ -55,50 +55,50 @@ def _candidates(
     rounding,
     ROW_TILE: tl.constexpr,
     COLUMN_TILE: tl.constexpr,
-    INTEGERS: tl.constexpr,
 ):
-    """Screen the listed rows once more and note every column within 2 E of a row's best, in order."""
-    step: tl.constexpr = 128 if INTEGERS else 64
-    together: tl.constexpr = 16 if INTEGERS else 8
+    """Screen the listed rows once more and note every column within 2 E of a row's best.
+
+    Where few rows are listed, several programs share the columns of a block of them.
+    """
     n_listed = tl.load(counts_ptr)
     n_columns = tl.load(n_columns_ptr)
-    depth = tl.arange(0, step)
-    for block in range(tl.program_id(0), tl.cdiv(n_listed, _LIST), tl.num_programs(0)):
-        item = block * _LIST + tl.arange(0, _LIST)
+    depth = tl.arange(0, 64)
+    blocks, tiles = tl.cdiv(n_listed, _LIST), tl.cdiv(n_columns, _COLUMNS)
+    shares = tl.minimum(tl.cdiv(tl.num_programs(0), tl.maximum(blocks, 1)), tl.maximum(tiles, 1))
+    span = tl.cdiv(tiles, shares) * _COLUMNS
+    for task in range(tl.program_id(0), blocks * shares, tl.num_programs(0)):
+        item = task // shares * _LIST + tl.arange(0, _LIST)
         listed = item < n_listed
         row = start + tl.load(list_ptr + item, mask=listed, other=0).to(tl.int64)
         residual = tl.load(residuals_ptr + row, mask=listed, other=0.0)
         unit = tl.load(units_ptr + row, mask=listed, other=0.0)
-        if INTEGERS:
-            unit *= tl.load(bounds_ptr + 3)
         floor = tl.load(list_scores_ptr + item, mask=listed, other=0.0)
         floor -= certified_gap(residual, bounds_ptr, accumulation, rounding) * (1.0 + 2.0**-20) + 2.0**-22
-        found = tl.zeros((_LIST,), tl.int32)
-        a_ptr = values_ptr + place(row[:, None], depth[None, :], width, ROW_TILE, INTEGERS)
-        for first in range(0, n_columns, _COLUMNS):
+        a_ptr = values_ptr + place(row[:, None], depth[None, :], width, ROW_TILE, 8)
+        begin = task % shares * span
+        for first in range(begin, tl.minimum(begin + span, n_columns), _COLUMNS):
             column = first + tl.arange(0, _COLUMNS)
-            b_ptr = columns_ptr + place(column.to(tl.int64)[:, None], depth[None, :], width, COLUMN_TILE, INTEGERS)
-            sums = tl.zeros((_LIST, _COLUMNS), tl.int32 if INTEGERS else tl.float32)
-            for at in range(0, width, step):
+            b_ptr = columns_ptr + place(column.to(tl.int64)[:, None], depth[None, :], width, COLUMN_TILE, 8)
+            sums = tl.zeros((_LIST, _COLUMNS), tl.float32)
+            for at in range(0, width, 64):
                 at_a, at_b = a_ptr + at, b_ptr + at
                 if ROW_TILE > 0:  # 16 bytes stay together, which the compiler can't see
-                    at_a = tl.max_contiguous(tl.multiple_of(a_ptr + at * ROW_TILE, (1, 16)), (1, together))
-                    at_b = tl.max_contiguous(tl.multiple_of(b_ptr + at * COLUMN_TILE, (1, 16)), (1, together))
+                    at_a = tl.max_contiguous(tl.multiple_of(a_ptr + at * ROW_TILE, (1, 16)), (1, 8))
+                    at_b = tl.max_contiguous(tl.multiple_of(b_ptr + at * COLUMN_TILE, (1, 16)), (1, 8))
                 a = tl.load(at_a)
                 b = tl.load(at_b, mask=(column < n_columns)[:, None], other=0)
-                sums = tl.dot(a, tl.trans(b), sums, out_dtype=sums.dtype)
+                sums = tl.dot(a, tl.trans(b), sums)
             scores = sums.to(tl.float32) * unit[:, None]
             # written so that NaN is a candidate
             number = ((scores < floor[:, None]) == 0) & (column < n_columns)[None, :] & listed[:, None]
             number = number.to(tl.int32)
             per_row = tl.sum(number, axis=1)
             if tl.max(per_row) > 0:
+                found = tl.atomic_add(n_candidates_ptr + item, per_row, mask=per_row > 0, sem="relaxed")
                 slot = found[:, None] + tl.cumsum(number, axis=1) - 1
                 target = candidates_ptr + item.to(tl.int64)[:, None] * _SLOTS + slot
                 fits = (number > 0) & (slot < _SLOTS)
                 tl.store(target, tl.where(fits, column[None, :], 0), mask=fits)
-                found += per_row
-        tl.store(n_candidates_ptr + item, found, mask=listed)
 
 
 @triton.jit
@@ -110,7 +110,7 @@ def _settle(
     n_columns_ptr,
     list_ptr,
     pairs_ptr,
-    pair_columns_ptr,
+    pair_clusters_ptr,
     counts_ptr,
     candidates_ptr,
     n_candidates_ptr,
@@ -121,7 +121,7 @@ def _settle(
     P: tl.constexpr,
     HAS_NORMS: tl.constexpr,
 ):
-    """The candidate of the largest canonical score; columns ascend, so the first of equals is the lowest."""
+    """The candidate of the largest canonical score, the lowest of equals."""
     feature = tl.arange(0, P)
     n_listed, n_pairs = tl.load(counts_ptr), tl.load(counts_ptr + 1)
     if tl.program_id(0) == 0:
@@ -131,11 +131,11 @@ def _settle(
         number, crowded = tl.full((), 2, tl.int32), item < 0
         if item < n_pairs:
             row = tl.load(pairs_ptr + item).to(tl.int64)
-            columns_ptr = pair_columns_ptr + far * 2
+            columns_ptr = pair_clusters_ptr + far * 2
         else:
             row = tl.load(list_ptr + item - n_pairs).to(tl.int64)
             columns_ptr = candidates_ptr + (far - n_pairs) * _SLOTS
-            number = tl.load(n_candidates_ptr + item - n_pairs)
+            number = tl.atomic_xchg(n_candidates_ptr + item - n_pairs, 0, sem="relaxed")  # once for all warps
             crowded = (number > _SLOTS) | (number == 0)
             if crowded:
                 number = tl.load(n_columns_ptr)
@@ -143,14 +143,16 @@ def _settle(
         best = tl.full((), float("-inf"), tl.float64)
         winner = 0
         for i in range(0, number):
-            column = i
+            k = i
             if not crowded:
-                column = tl.load(columns_ptr + i)
-            k = tl.load(original_ptr + column)
+                k = tl.load(columns_ptr + i)
+            if item >= n_pairs:
+                k = tl.load(original_ptr + k)
             at = k.to(tl.int64) * n_features + feature
             centroid = tl.load(centroids_ptr + at, mask=feature < n_features, other=0.0)
             score = tree_sum(wide * centroid.to(tl.float64), P) + 0.0
-            winner = tl.where(score > best, k, winner)
+            # candidates are in any order where programs shared the columns
+            winner = tl.where((score > best) | ((score == best) & (k < winner)), k, winner)
             best = tl.maximum(best, score)
         tl.store(labels_ptr + row, winner)
 
@@ -181,13 +183,12 @@ def settle(
         *(start, centroids.width, errors.accumulation, errors.rounding),
         ROW_TILE=copy.tile,
         COLUMN_TILE=centroids.tile,
-        INTEGERS=copy.integers,
         num_warps=8,
         num_stages=3,
     )
     _settle[(32 * programs,)](  # it waits for memory: as many as a multiprocessor holds
         *(rows, rows if batch.norms is None else batch.norms, centroids.centroids, centroids.original),
-        *(centroids.n_columns, listed.rows, listed.pairs, listed.pair_columns, listed.counts),
+        *(centroids.n_columns, listed.rows, listed.pairs, listed.pair_clusters, listed.counts),
         *(space.candidates, space.n_candidates, labels, space.n_settled, rows.stride(0), d),
         P=size,
         HAS_NORMS=batch.norms is not None,

@@ -1,0 +1,187 @@
+"""The screen in two rungs: 8 bits for all rows, float16 for the rows that these can't prove (docs/gpu.md, section 2).
+
+8-bit products run at twice the rate of float16 and lose thirty times as much. On real embeddings most labels are
+proved all the same, on random directions few (`choice.py`). Labels don't depend on it.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from cosmeans.backends.gpu.assign import Doubtful, Listed, certified_gap
+from cosmeans.backends.gpu.canonical import padded, place, warps
+from cosmeans.backends.gpu.integers import MOST_FEATURES
+from cosmeans.backends.gpu.rows import Copy, width_of
+
+_PARTS = 4  # gathered rows have room for a quarter of all: with more of them 8 bits don't pay (choice.py)
+_LEAST_GATHERED = 1 << 14
+SLACK = tl.constexpr(1.0)  # tests make it smaller, to see that the bound is needed
+
+
+class LadderSpace:
+    """Memory for the second rung of at most `capacity` rows: the rows without proof, and float16 copies of some."""
+
+    def __init__(self, capacity: int, n_features: int, tile: int, device: torch.device) -> None:
+        self.doubtful = Doubtful.empty(capacity, device)
+        self.gathered = Copy.empty(gathered_rows(capacity), n_features, tile, False, device)
+        self.listed = Listed(self.doubtful.rows, self.doubtful.counts[:1])
+
+
+def can_climb(n_features: int) -> bool:
+    return n_features <= MOST_FEATURES
+
+
+def gathered_rows(n_rows: int) -> int:
+    return min(n_rows, max(_LEAST_GATHERED, -(-n_rows // _PARTS)))
+
+
+def ladder_bytes(n_rows: int, n_features: int, n_clusters: int) -> int:
+    """What the first rung and the way to the second one take: codes, lists, gathered rows; codes of centroids."""
+    codes = width_of(n_features, integers=True)
+    gathered = gathered_rows(n_rows) * (2 * width_of(n_features) + 8)
+    return n_rows * (codes + 8 + 20) + gathered + 2 * n_clusters * codes
+
+
+# --------------------------------------------------------------------- kernels
+
+
+@triton.jit(do_not_specialize=["start", "most"])
+def _gather(
+    values_ptr,
+    residuals_ptr,
+    units_ptr,
+    list_ptr,
+    list_scores_ptr,
+    counts_ptr,
+    code_residuals_ptr,
+    bounds_ptr,
+    into_values_ptr,
+    into_residuals_ptr,
+    into_units_ptr,
+    left_ptr,
+    left_scores_ptr,
+    left_counts_ptr,
+    rounding,
+    start,
+    code_start,
+    most,
+    words,
+    P: tl.constexpr,
+    TILE: tl.constexpr,
+):
+    """Copies of the listed rows, 64 bits at a time. Rows without room go on to settling, with what their best score
+    is at least.
+    """
+    word = tl.arange(0, P)
+    for item in range(tl.program_id(0), tl.load(counts_ptr), tl.num_programs(0)):
+        listed = tl.load(list_ptr + item)
+        row = start + listed.to(tl.int64)
+        if item < most:
+            target = tl.zeros((), tl.int64) + item
+            values = tl.load(values_ptr + place(row, word, words, TILE, 2), mask=word < words, other=0)
+            tl.store(into_values_ptr + place(target, word, words, TILE, 2), values, mask=word < words)
+            tl.store(into_residuals_ptr + item, tl.load(residuals_ptr + row))
+            tl.store(into_units_ptr + item, tl.load(units_ptr + row))
+        else:
+            at = tl.atomic_add(left_counts_ptr, 1, sem="relaxed")
+            residual = tl.load(code_residuals_ptr + code_start + listed)
+            lost = certified_gap(residual, bounds_ptr, 0.0, rounding)
+            tl.store(left_ptr + at, listed)
+            tl.store(left_scores_ptr + at, tl.load(list_scores_ptr + item) - lost)
+
+
+def gather(
+    copy: Copy,
+    start: int,
+    codes: Copy,
+    code_start: int,
+    bounds: Tensor,
+    rounding: float,
+    space: LadderSpace,
+    left: Doubtful,
+    programs: int,
+) -> None:
+    """Copy the rows that the first rung lists, in the order of the list; those without room are listed in `left`.
+
+    copy, start, codes, code_start  both copies, and where in them the screened rows begin
+    bounds, rounding                of the first rung
+    """
+    found, into = space.doubtful, space.gathered
+    words = copy.width // 4
+    size = padded(words)
+    _gather[(16 * programs,)](
+        *(copy.values.view(torch.int64), copy.residuals, copy.units, found.rows, found.scores, found.counts),
+        *(codes.residuals, bounds, into.values.view(torch.int64), into.residuals, into.units),
+        *(left.rows, left.scores, left.counts, rounding, start, code_start, len(into.units), words),
+        P=size,
+        TILE=copy.tile,
+        num_warps=warps(size),
+    )
+
+
+@triton.jit(do_not_specialize=["start"])
+def _compare(
+    values_ptr,
+    residuals_ptr,
+    units_ptr,
+    centroids_ptr,
+    pairs_ptr,
+    pair_clusters_ptr,
+    counts_ptr,
+    labels_ptr,
+    left_ptr,
+    left_clusters_ptr,
+    left_counts_ptr,
+    start,
+    n_features,
+    width,
+    P: tl.constexpr,
+    TILE: tl.constexpr,
+):
+    """x (a - b) from the float16 copy of x, with what that and float32 sums lose; without proof the pair stays."""
+    feature = tl.arange(0, P)
+    mask = feature < n_features
+    for item in range(tl.program_id(0), tl.load(counts_ptr + 1), tl.num_programs(0)):
+        target = tl.load(pairs_ptr + item)
+        row = start + target.to(tl.int64)
+        a = tl.load(pair_clusters_ptr + 2 * item)
+        b = tl.load(pair_clusters_ptr + 2 * item + 1)
+        half = tl.load(values_ptr + place(row, feature, width, TILE, 8), mask=mask, other=0.0).to(tl.float32)
+        ours = tl.load(centroids_ptr + a.to(tl.int64) * n_features + feature, mask=mask, other=0.0)
+        theirs = tl.load(centroids_ptr + b.to(tl.int64) * n_features + feature, mask=mask, other=0.0)
+        apart = ours - theirs
+        residual = tl.load(residuals_ptr + row)
+        gap = tl.sum(half * apart) * tl.load(units_ptr + row)
+        # differences, products and their sums in float32 lose less than (D + 8) 2^-24 of the lengths; rounded up
+        distance = tl.sqrt(tl.sum(apart * apart)) * (1.0 + (n_features + 8) * 2.0**-22)
+        lost = residual + (1.0 + 2.0**-19 + residual) * (n_features + 8) * 1.02 * 2.0**-24
+        certain = tl.abs(gap) > (lost * distance * (1.0 + 2.0**-18) + 2.0**-43) * SLACK
+        if certain:
+            tl.store(labels_ptr + target, tl.where(gap > 0, a, b))
+        else:
+            at = tl.atomic_add(left_counts_ptr + 1, 1, sem="relaxed")
+            tl.store(left_ptr + at, target)
+            tl.store(left_clusters_ptr + 2 * at, a)
+            tl.store(left_clusters_ptr + 2 * at + 1, b)
+
+
+def compare(
+    copy: Copy, start: int, centroids: Tensor, found: Doubtful, labels: Tensor, left: Doubtful, programs: int
+) -> None:
+    """Label the rows of which two candidates are known by the float16 copy; pairs without proof are listed in `left`.
+
+    copy, start  float16 rows, and where in them the labelled ones begin
+    centroids    (K, D) float32
+    """
+    d = centroids.shape[1]
+    size = padded(d)
+    _compare[(32 * programs,)](
+        *(copy.values, copy.residuals, copy.units, centroids, found.pairs, found.pair_clusters, found.counts),
+        *(labels, left.pairs, left.pair_clusters, left.counts, start, d, copy.width),
+        P=size,
+        TILE=copy.tile,
+        num_warps=warps(size),
+    )
