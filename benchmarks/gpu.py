@@ -25,7 +25,7 @@ from torch import Tensor
 from cosmeans import KMeans, sphere
 from cosmeans.backends.gpu.backend import GpuBackend
 from cosmeans.backends.gpu.host import HostRowsBackend
-from cosmeans.backends.gpu.memory import plan_memory
+from cosmeans.backends.gpu.memory import OF_RECEIVED, plan_memory
 from cosmeans.result import FitResult
 from cosmeans.rows.memory import MemoryRows
 from gpu_checks import check, estimator, fit, large, unit_rows
@@ -246,7 +246,8 @@ def memory() -> None:
         first = x[:k].float()
         gc.collect()
         torch.cuda.empty_cache()
-        backend, room = GpuBackend(), plan_memory(n, d, k, 1 << 60, "").n_bytes
+        backend = HostRowsBackend()
+        room = plan_memory(n, d, k, 1 << 60, "").n_bytes + n * OF_RECEIVED
         if turn == 0:
             room = int(room * 0.6)  # the second way: rows are labelled in parts
         backend._room = lambda room=room: room  # type: ignore[method-assign]
@@ -258,7 +259,7 @@ def memory() -> None:
         plan, peak = backend._memory, torch.cuda.max_memory_allocated() - before
         taken = total - torch.cuda.mem_get_info()[0]
         facts = {"planned": plan.n_bytes, "resident": plan.resident, "part": plan.part, "peak": peak, "taken": taken}
-        record("memory", n=n, d=d, k=k, enough=peak <= plan.n_bytes, **facts)
+        record("memory", n=n, d=d, k=k, enough=peak <= plan.n_bytes + n * OF_RECEIVED, **facts)
         del backend, result, scores, x, first
 
 

@@ -323,18 +323,6 @@ def test_rows_to_be_labelled_once_are_read_once(monkeypatch: pytest.MonkeyPatch)
     assert torch.equal(*labels)
 
 
-def test_the_copy_is_that_of_consecutive_rows_of_these_alone() -> None:
-    backend, x = Told("cpu"), unit(40, 12)
-    backend.expect(x, 7, fit=True)
-    arrived = backend._arrived
-
-    assert arrived.copy_of(x) == (arrived.copy, 0)
-    assert arrived.copy_of(x[7:9]) == (arrived.copy, 7)
-    assert arrived.copy_of(x[:0]) == (arrived.copy, 0)
-    for others in (x.clone(), x[::2], x[:, :5], x.view(20, 24), x.view(torch.int32), x[5:, 1:], x.view(-1)[4:-8]):
-        assert arrived.copy_of(others.reshape(-1, 12) if others.dim() == 1 else others) is None
-
-
 # ----------------------------------------------------- which way was taken
 
 

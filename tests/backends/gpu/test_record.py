@@ -171,7 +171,9 @@ def test_large_fits_are_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Tape.played == 0
 
 
-@pytest.mark.parametrize(("n", "d", "k", "pays"), [(1 << 20, 128, 256, True), (1 << 20, 768, 1000, False)])
+@pytest.mark.parametrize(
+    ("n", "d", "k", "pays"), [(1 << 20, 128, 256, True), (1 << 20, 768, 1000, False), (9000, 1024, 9000, False)]
+)
 def test_fits_are_recorded_whose_passes_take_less_than_starting_them(
     n: int, d: int, k: int, pays: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

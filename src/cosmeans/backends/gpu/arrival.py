@@ -15,6 +15,7 @@ from cosmeans.contracts import RowSource
 class Arrived:
     """Rows as their source will hold them. They are held here, too: nothing else can come to lie at their place.
 
+    plan     of the memory of what follows
     squared  (N,) float64, their squared lengths; None: not found, or the source has them
     copy     of all of them; None: none was made
     source   the one that took them up: the first over all of these rows that a fit begins with, and no other

@@ -34,6 +34,7 @@ _PLACES = 8  # for outcomes: those ahead, the one that is read, the one before i
 # its kernels one by one (docs/gpu.md, section 5)
 _PRODUCT, _ROW, _HOST = 4e-15, 2e-10, 1e-3
 _DESK_BYTES = 128 << 20  # at a desk that waits for the next fit
+_OUTCOMES = 128 << 20  # bytes of all places for outcomes: half of the margin of the plan (memory.py)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +72,9 @@ def waits(n: int, k: int, d: int, entry_bytes: int, device: torch.device) -> boo
 
 
 def _pays(n: int, k: int, d: int, device: torch.device) -> bool:
-    """Whether the device takes less time for a pass than the host for starting its kernels."""
-    return can_record(device) and n * (d * k * _PRODUCT + _ROW) < _HOST
+    """Whether the device takes less time for a pass than the host for starting its kernels, and outcomes fit."""
+    small = 4 * _PLACES * k * d <= _OUTCOMES
+    return small and can_record(device) and n * (d * k * _PRODUCT + _ROW) < _HOST
 
 
 def can_record(device: torch.device) -> bool:
