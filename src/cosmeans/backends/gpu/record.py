@@ -81,9 +81,14 @@ def can_record(device: torch.device) -> bool:
     return device.type == "cuda" and not torch.version.hip
 
 
+def _current(device: torch.device) -> torch.cuda.Stream | None:
+    return torch.cuda.current_stream(device) if device.type == "cuda" else None
+
+
 def _stream(device: torch.device) -> int:
     """Work on one stream is in order, so a desk serves the fits of one stream."""
-    return torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
+    stream = _current(device)
+    return 0 if stream is None else stream.cuda_stream
 
 
 def _only_batch(rows: RowSource) -> Batch | None:
@@ -169,13 +174,13 @@ class Recording:
         self._figures = list(places.figures)
         self._arrived = [Event() for _ in self._updates]
         self._played, self._last = 0, self._start
-        self._stream = torch.cuda.current_stream(device)
+        self._stream = _current(device)
         places.turn.zero_()
 
     def begin(self) -> None:
         """A fit begins: no row has a label, sums are zero, and the rows that lie there are copied to float16."""
         assert self._beginning is not None  # a desk that waits
-        self._stream = torch.cuda.current_stream(self._start.device)  # to ask for it in each epoch takes the host longer
+        self._stream = _current(self._start.device)  # to ask for it in each epoch takes the host longer
         self._beginning.play()
         self._played, self._last = 0, self._start
 
