@@ -128,6 +128,7 @@ def whole(n: int = 1_000_000, d: int = 768, k: int = 1000, epochs: int = 10) -> 
 
 CELL_ROWS = {256: 1 << 20, 1000: 1 << 20, 4096: 1 << 20, 16384: 1 << 18, 65536: 1 << 18}  # K: rows
 CELLS = [(n, d, k) for k, n in CELL_ROWS.items() for d in (128, 384, 768, 1024, 1536)]
+CELLS += [(100_000, 128, 256), (100_000, 768, 1000), (1 << 22, 128, 1000), (1 << 22, 768, 1000)]
 
 
 def torch_loop(x: Tensor, centroids: Tensor, epochs: int) -> Tensor:
@@ -179,7 +180,7 @@ def cells() -> None:
         record("cell", n=n, d=d, k=k, epochs=epochs, passes=passes, **times)
 
 
-FLASH_SHAPES = [(n, d, k) for n, d, k in CELLS if d <= 384 and k <= 4096]
+FLASH_SHAPES = [(n, d, k) for n, d, k in CELLS if d <= 384 and k <= 4096 and n == 1 << 20]
 
 
 def flash(shapes: list[tuple[int, int, int]] | None = None, epochs: int = 10) -> None:

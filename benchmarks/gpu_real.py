@@ -19,7 +19,7 @@ import gpu
 from cosmeans.backends.gpu.backend import GpuBackend
 from cosmeans.result import FitResult
 from cosmeans.rows.memory import MemoryRows
-from gpu import burst, record, wall
+from gpu import burst, record, torch_loop, wall
 from gpu_checks import DEMO, fit
 
 NEIGHBOURS = 8
@@ -85,8 +85,9 @@ def screens() -> None:
 
 
 def fits(epochs: int = 10) -> None:
-    """Whole fits in float16, on the ladder, and as the backend chooses."""
-    for n, copies, k in ((N, 1, 1000), (N, 2, 1000), (N, 4, 1000), (N, 2, 4096), (N // 4, 2, 16384)):
+    """Whole fits in float16, on the ladder, and as the backend chooses; peers where they need no long tuning."""
+    shapes = ((N, 1, 1000), (N, 2, 1000), (N, 4, 1000), (N, 2, 4096), (N // 4, 2, 16384), (N // 4, 2, 65536))
+    for n, copies, k in shapes:
         x = grown_rows(n, copies)
         first = x[torch.randperm(n, generator=torch.Generator().manual_seed(1))[:k].cuda()]
         times, labels = {}, []
@@ -94,7 +95,21 @@ def fits(epochs: int = 10) -> None:
             run = lambda i=integers, x=x, f=first: fit(x, f, GpuBackend(integers=i), epochs, empty_clusters="keep")  # noqa: E731
             result = run()
             labels.append(result.labels)
-            times[name] = wall(run, 5)
+            times[name] = wall(run, 3)
+        if x.shape[1] <= 384:
+            from flash_kmeans import batch_kmeans_Cosine
+
+            half, start = x.half()[None], first.half()[None]
+            theirs = lambda h=half, s=start, k=k: batch_kmeans_Cosine(h, k, epochs, tol=0.0, init_centroids=s)  # noqa: E731
+            theirs()
+            times["flash, float16"] = wall(theirs, 3)
+            rows = x.half()
+            ours = lambda r=rows, f=first: fit(r, f, GpuBackend(), epochs, empty_clusters="keep")  # noqa: E731
+            ours()
+            times["auto, float16"] = wall(ours, 3)
+        loop = lambda x=x, f=first: torch_loop(x.half(), f.half(), epochs)  # noqa: E731
+        loop()
+        times["loop, float16"] = wall(loop, 1)
         times["rows"] = [(i.changed / n, i.settled / n) for i in result.history]
         times["same"] = all(torch.equal(labels[0], found) for found in labels)
         record("real fit", n=n, d=x.shape[1], k=k, epochs=epochs, **times)
