@@ -40,8 +40,12 @@ nvcc = _nvcc()
         (256, 768, Shape(2, 256, 1)),
         (257, 384, Shape(2, 136, 2)),
         (1000, 768, Shape(2, 200, 2)),
-        (1 << 16, 768, Shape(2, 200, 2)),
+        (2047, 768, Shape(2, 192, 2)),
+        (2048, 768, Shape(2, 256, 1)),
+        (1 << 16, 768, Shape(2, 256, 1)),
+        (1000, 1024, Shape(2, 256, 1)),
         (1000, 128, Shape(3, 200, 0)),
+        (4096, 128, Shape(2, 256, 1)),
     ],
 )
 def test_column_tiles_are_evenly_filled(n_clusters: int, n_features: int, shape: Shape) -> None:

@@ -25,7 +25,8 @@ from cosmeans.errors import BackendUnavailableError
 ROW_TILE = 64  # rows of a tile, whatever the shape: the copy of the rows is made before K decides
 ROUNDING = 2.0**-21  # of a score, when 2.5 is added to it, or when it is a sum of integers
 _SHARED = 225 * 1024
-_SHORT = 192  # features
+_SHORT, _LONG = 192, 1024  # features
+_MANY = 2048  # centroids
 _PLACES = 64  # keys are a score times this plus a place among the columns of a thread
 
 
@@ -64,6 +65,8 @@ def shape_for(n_clusters: int, n_features: int, integers: bool = False) -> Shape
     """Measured on an H100 (benchmarks/results/gpu.jsonl, "shapes"): what is held takes registers from the columns."""
     if integers:  # wider in steps of 16 alone
         return Shape(2, _even(n_clusters, 256, 16), 1, integers)
+    if n_clusters >= _MANY or (n_features >= _LONG and n_clusters > 256):
+        return Shape(2, _even(n_clusters, 256), 1)  # rows are read anew for each tile of centroids: wide ones
     if n_features <= _SHORT:  # ranking takes longer than products: three groups keep more of it going
         return Shape(3, _even(n_clusters, 200), 0)
     if n_clusters <= 256:
