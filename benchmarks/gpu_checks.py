@@ -159,6 +159,7 @@ WAYS = {
     "hopper, inspected at once, recorded": _inspected_at_once("hopper", recorded=True),
     "portable, inspected at once": _inspected_at_once("portable", recorded=False),
     "hopper, parts": _way("hopper", parts=999),
+    "hopper, 8 bits, parts": _way("hopper", integers=True, parts=999),
     "hopper, batches": _way("hopper", batch_size=999),
     "portable, batches": _way("portable", batch_size=1001),
 }

@@ -7,7 +7,6 @@ copied out behind it and read one epoch later.
 from __future__ import annotations
 
 import functools
-import sys
 import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -17,9 +16,9 @@ from typing import Concatenate, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
-from cosmeans.backends.gpu import hopper, record, scores
+from cosmeans.backends.gpu import record, scores
 from cosmeans.backends.gpu.accumulate import accumulate
-from cosmeans.backends.gpu.assign import Doubtful, Errors, Listed, accumulation_error, screen
+from cosmeans.backends.gpu.assign import Errors
 from cosmeans.backends.gpu.centroids import CentroidSpace, Quantised
 from cosmeans.backends.gpu.choice import CLOSE, LEAST_FEATURES, Choice
 from cosmeans.backends.gpu.desk import Desk, clear_desks, leave_desk, take_desk
@@ -28,12 +27,12 @@ from cosmeans.backends.gpu.lengths import lengths
 from cosmeans.backends.gpu.memory import MemoryPlan, free_bytes, plan_memory, rows_in_turn
 from cosmeans.backends.gpu.record import Plan, Recording, Standing, Work
 from cosmeans.backends.gpu.rows import Copy, copy_rows, dense, dense_batch, parts, squared_norms
+from cosmeans.backends.gpu.screens import Screens
 from cosmeans.backends.gpu.settle import settle
-from cosmeans.backends.gpu.tiles import Tile, describe, tile_for
 from cosmeans.backends.gpu.update import Places
 from cosmeans.contracts import Loan, Observer, RowSource
 from cosmeans.data import Assignment, Batch, ClusterSums
-from cosmeans.errors import BackendUnavailableError, DeviceMemoryError
+from cosmeans.errors import DeviceMemoryError
 from cosmeans.sphere import Figures, Lengths, Outcome, Update
 
 _P = ParamSpec("_P")
@@ -72,10 +71,8 @@ class GpuBackend:
         """
         self.device = torch.device(device)
         self._index = _index(self.device)
-        self._wanted, self._integers = screen, integers
-        self._hopper: bool | None = None  # known with the shape of the centroids
-        self._chip, shared, self._programs = describe(self.device)
-        self._tile: Tile = tile_for(self._chip, shared)
+        self._integers, self._screens = integers, Screens(self.device, screen)
+        self._programs = self._screens.programs
         self._rows: RowSource | None = None
         self._memory: MemoryPlan | None = None  # of the rows of the fit
         self._resident: Copy | None = None
@@ -113,12 +110,11 @@ class GpuBackend:
         columns = self._ready(k, d).quantise(centroids)
         if not self._climbs(k, d):
             return columns
-        shape = self._shape(k, d, True)
         if self._codes is None and self._resident is not None and self._rows is not None:
-            self._codes = self._desk.resident(len(self._resident.units), d, hopper.ROW_TILE if shape else 0, True)
+            self._codes = self._desk.resident(len(self._resident.units), d, self._screens.row_tile(k, d), True)
             for batch in self._rows.batches():
                 copy_rows(batch, self._codes, batch.start)
-        codes = self._desk.integers(k, d, shape.columns if shape else 0).quantise(columns)
+        codes = self._desk.integers(k, d, self._screens.column_tile(k, d, True)).quantise(columns)
         return replace(columns, codes=codes)
 
     def _climbs(self, k: int, d: int) -> bool:
@@ -127,22 +123,21 @@ class GpuBackend:
             return self._integers
         if self._choice is None:
             there = self._memory is not None and self._memory.ladder and self._plan is None
-            if not there or d < LEAST_FEATURES or self._rows is None or self._shape(k, d) is None:
+            if not there or d < LEAST_FEATURES or self._rows is None or self._screens.shape(k, d) is None:
                 return False
             self._choice = Choice(self._rows.n_rows, d, k)
         return self._choice.next()
 
     def _ready(self, k: int, d: int) -> CentroidSpace:
         """Make the fp16 copy of the rows and the memory for centroids, if not done yet."""
-        shape = self._shape(k, d)
         if self._rows is not None and self._memory is None:
             n = self._rows.n_rows
             self._memory = self._planned(n, d, k)
             if self._memory.resident:
-                self._resident = self._desk.resident(n, d, hopper.ROW_TILE if shape else 0)
+                self._resident = self._desk.resident(n, d, self._screens.row_tile(k, d))
                 for batch in self._rows.batches():
                     copy_rows(batch, self._resident, batch.start)
-        return self._desk.centroids(k, d, shape.columns if shape else 0)
+        return self._desk.centroids(k, d, self._screens.column_tile(k, d))
 
     def _planned(self, n: int, d: int, k: int, taken: int = 0) -> MemoryPlan:
         """Desks that wait for other fits give way to rows that don't fit beside them. taken: bytes of the room."""
@@ -159,8 +154,8 @@ class GpuBackend:
     def lend(self, rows: RowSource, centroids: Tensor) -> Loan | None:
         """`contracts.Recorder`: a small fit works at a desk where all memory of its epochs is made."""
         (k, d), n = centroids.shape, rows.n_rows
-        shape = self._shape(k, d)
-        plan = Plan.of(rows, centroids, (shape is not None, self._integers))
+        tile = self._screens.row_tile(k, d)
+        plan = Plan.of(rows, centroids, (tile, self._integers))
         if self._plan is not None or (plan is not None and plan.waits):
             self._give_back()
         if plan is None:
@@ -180,7 +175,6 @@ class GpuBackend:
         assert self._memory is not None
         if not self._memory.resident:
             return None
-        tile = hopper.ROW_TILE if shape else 0
         if plan.waits:
             self._resident = desk.resident(n, d, tile)
         if self._integers:
@@ -243,28 +237,6 @@ class GpuBackend:
         finally:
             self._places = None
 
-    def _shape(self, n_clusters: int, n_features: int, integers: bool = False) -> hopper.Shape | None:
-        """How the Hopper screen is cut for these centroids; None: the portable one runs."""
-        if self._hopper is None:
-            self._hopper = self._choose_screen(n_clusters, n_features)
-        return hopper.shape_for(n_clusters, n_features, integers) if self._hopper else None
-
-    def _choose_screen(self, n_clusters: int, n_features: int) -> bool:
-        """Whether the Hopper screen runs; without it on a Hopper GPU one line says why."""
-        if self._wanted == "portable":
-            return False
-        reason = hopper.why_not(self.device)
-        if reason is None:
-            try:
-                hopper.build(hopper.shape_for(n_clusters, n_features), self.device)
-            except BackendUnavailableError as error:
-                reason = str(error)
-        if reason is not None and self._wanted == "hopper":
-            raise BackendUnavailableError(f"The Hopper screen can't run on {self.device}: {reason}.")
-        if reason is not None and self._chip == "sm_90":
-            sys.stderr.write(f"cosmeans: the portable screen runs in place of the Hopper one: {reason}\n")
-        return reason is None
-
     @_there
     def assign(self, batch: Batch, prepared: Quantised, before: Tensor) -> Assignment:
         labels, settled = self._desk.labels(len(batch)), None
@@ -284,54 +256,31 @@ class GpuBackend:
     def screen(self, batch: Batch, prepared: Quantised, labels: Tensor) -> tuple[Copy, int, Errors]:
         """Write preliminary labels and list the rows that lack proof; returns what settling needs to know."""
         (k, d), n, doubtful = prepared.centroids.shape, len(batch), self._desk.settling(len(batch)).doubtful
-        copy, start = self._copy(batch, hopper.ROW_TILE if self._shape(k, d) else 0)
+        copy, start = self._copy(batch, self._screens.row_tile(k, d))
         doubtful.counts.zero_()
+        asked = self._choice is not None and self._choice.asks
         if prepared.codes is None:
-            errors = self._screen(copy, start, prepared, labels, doubtful)
+            errors = self._screens.screen(copy, start, prepared, labels, doubtful, close=CLOSE if asked else 0.0)
             counted = doubtful.counts
         else:
             ladder = self._desk.ladder(n, d, copy.tile)
             counted = ladder.doubtful.counts.zero_()
             codes, at = self._coded(batch, k)
-            first = self._screen(codes, at, prepared.codes, labels, ladder.doubtful)
+            first = self._screens.screen(codes, at, prepared.codes, labels, ladder.doubtful)
             compare(copy, start, prepared.centroids, ladder.doubtful, labels, doubtful, self._programs)
             errors_of_first = (prepared.codes.bounds, first.rounding)
             gather(copy, start, codes, at, *errors_of_first, ladder, doubtful, self._programs)
-            errors = self._screen(ladder.gathered, 0, prepared, labels, doubtful, ladder.listed)
-        if self._choice is not None and self._choice.asks and self._rows is not None and n == self._rows.n_rows:
+            errors = self._screens.screen(ladder.gathered, 0, prepared, labels, doubtful, ladder.listed)
+        if asked and self._choice is not None and self._rows is not None and n == self._rows.n_rows:
             self._choice.note(counted, prepared.codes is not None)
         return copy, start, errors
-
-    def _screen(
-        self,
-        copy: Copy,
-        start: int,
-        centroids: Quantised,
-        labels: Tensor,
-        doubtful: Doubtful,
-        listed: Listed | None = None,
-    ) -> Errors:
-        k, d = centroids.centroids.shape
-        shape = self._shape(k, d, copy.integers)
-        errors = Errors(
-            0.0 if copy.integers else accumulation_error(d, self.device),
-            hopper.ROUNDING if copy.integers or shape is not None else 0.0,
-        )
-        task = (copy, start, centroids, labels, doubtful, errors)
-        if shape is not None:
-            asked = self._choice is not None and self._choice.asks and not copy.integers and listed is None
-            close = CLOSE if asked else 0.0
-            hopper.screen(shape, *task, self._programs, listed, close)
-        else:
-            screen(*task, self._tile, listed)
-        return errors
 
     def _coded(self, batch: Batch, k: int) -> tuple[Copy, int]:
         """The 8-bit copy that holds the batch, and where in it the batch starts."""
         if self._codes is not None:
             return self._codes, batch.start
-        shape = self._shape(k, batch.rows.shape[1], True)
-        copy = self._desk.part(len(batch), batch.rows.shape[1], shape.rows if shape else 0, True)
+        d = batch.rows.shape[1]
+        copy = self._desk.part(len(batch), d, self._screens.row_tile(k, d), True)
         copy_rows(batch, copy, 0)
         return copy, 0
 

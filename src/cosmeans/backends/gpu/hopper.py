@@ -129,6 +129,7 @@ def screen(
 
     close: rows of a sample with a second or third score that near are counted in counts[2] and [3] (`choice.Choice`).
     """
+    assert (copy.tile, centroids.tile) == (ROW_TILE, shape.columns)  # else it would read other rows
     driver = _bindings("driver")
     end, entries = start + len(labels), [0, 0]
     if listed is not None:

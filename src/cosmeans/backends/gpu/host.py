@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cosmeans.backends.gpu import hopper, record
+from cosmeans.backends.gpu import record
 from cosmeans.backends.gpu.accumulate import accumulate
 from cosmeans.backends.gpu.arrival import Arrived
 from cosmeans.backends.gpu.backend import GpuBackend
@@ -76,8 +76,8 @@ class HostRowsBackend(GpuBackend):
 
     def _set_out(self, n: int, d: int, k: int) -> None:
         """Make the memory of a fit while the device inspects its rows: later it would wait for that."""
-        shape, desk = self._shape(k, d), self._desk
-        desk.centroids(k, d, shape.columns if shape else 0)
+        desk = self._desk
+        desk.centroids(k, d, self._screens.column_tile(k, d))
         desk.settling(n), desk.labels(n), desk.moves(n, k), desk.updates(k)
 
     def _empty(self, rows: Tensor, plan: MemoryPlan, n_clusters: int, *, keep: bool) -> Arrived:
@@ -85,11 +85,8 @@ class HostRowsBackend(GpuBackend):
         n, d = rows.shape
         copy, squared = None, torch.empty(n, dtype=torch.float64, device=self.device)
         if keep:
-            copy = Copy.empty(n, d, self._row_tile(n_clusters, d), False, self.device)
+            copy = Copy.empty(n, d, self._screens.row_tile(n_clusters, d), False, self.device)
         return Arrived(rows, plan, squared, copy)
-
-    def _row_tile(self, k: int, d: int) -> int:
-        return hopper.ROW_TILE if self._shape(k, d) else 0
 
     def receive(
         self,
@@ -203,7 +200,7 @@ class HostRowsBackend(GpuBackend):
             row_bytes = rows.n_bytes // rows.n_rows
             self._memory = plan_far(rows.n_rows, d, k, row_bytes, self._room(), self.device)
             if self._memory.resident:
-                self._resident = Copy.empty(rows.n_rows, d, self._row_tile(k, d), False, self.device)
+                self._resident = Copy.empty(rows.n_rows, d, self._screens.row_tile(k, d), False, self.device)
                 for batch in rows.batches():
                     for _, near in self._fetch(batch):
                         copy_rows(near, self._resident, near.start)

@@ -1,0 +1,81 @@
+"""Which screen runs on a device, the portable or the Hopper one, and how it is started."""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+from torch import Tensor
+
+from cosmeans.backends.gpu import hopper
+from cosmeans.backends.gpu.assign import Doubtful, Errors, Listed, accumulation_error, screen
+from cosmeans.backends.gpu.centroids import Quantised
+from cosmeans.backends.gpu.rows import Copy
+from cosmeans.backends.gpu.tiles import describe, tile_for
+from cosmeans.errors import BackendUnavailableError
+
+
+class Screens:
+    """The screen of one device. programs: its multiprocessors."""
+
+    def __init__(self, device: torch.device, wanted: str) -> None:
+        """wanted: "portable", "hopper", or "auto": the fastest that runs here."""
+        self.device, self._wanted = device, wanted
+        self._hopper: bool | None = None  # known with the shape of the centroids
+        self._chip, shared, self.programs = describe(device)
+        self._tile = tile_for(self._chip, shared)
+
+    def shape(self, n_clusters: int, n_features: int, integers: bool = False) -> hopper.Shape | None:
+        """How the Hopper screen is cut for these centroids; None: the portable one runs."""
+        if self._hopper is None:
+            self._hopper = self._choose(n_clusters, n_features)
+        return hopper.shape_for(n_clusters, n_features, integers) if self._hopper else None
+
+    def row_tile(self, n_clusters: int, n_features: int) -> int:
+        """Rows of one swizzled tile of a copy; 0: row-major."""
+        return hopper.ROW_TILE if self.shape(n_clusters, n_features) else 0
+
+    def column_tile(self, n_clusters: int, n_features: int, integers: bool = False) -> int:
+        """Centroids of one swizzled tile; 0: row-major."""
+        shape = self.shape(n_clusters, n_features, integers)
+        return shape.columns if shape else 0
+
+    def screen(
+        self,
+        copy: Copy,
+        start: int,
+        centroids: Quantised,
+        labels: Tensor,
+        doubtful: Doubtful,
+        listed: Listed | None = None,
+        close: float = 0.0,
+    ) -> Errors:
+        """`assign.screen` or `hopper.screen`, whose arguments these are; returns what it may have lost."""
+        k, d = centroids.centroids.shape
+        shape = self.shape(k, d, copy.integers)
+        errors = Errors(
+            0.0 if copy.integers else accumulation_error(d, self.device),
+            hopper.ROUNDING if copy.integers or shape is not None else 0.0,
+        )
+        task = (copy, start, centroids, labels, doubtful, errors)
+        if shape is not None:
+            hopper.screen(shape, *task, self.programs, listed, close)
+        else:
+            screen(*task, self._tile, listed)
+        return errors
+
+    def _choose(self, n_clusters: int, n_features: int) -> bool:
+        """Whether the Hopper screen runs; without it on a Hopper GPU one line says why."""
+        if self._wanted == "portable":
+            return False
+        reason = hopper.why_not(self.device)
+        if reason is None:
+            try:
+                hopper.build(hopper.shape_for(n_clusters, n_features), self.device)
+            except BackendUnavailableError as error:
+                reason = str(error)
+        if reason is not None and self._wanted == "hopper":
+            raise BackendUnavailableError(f"The Hopper screen can't run on {self.device}: {reason}.")
+        if reason is not None and self._chip == "sm_90":
+            sys.stderr.write(f"cosmeans: the portable screen runs in place of the Hopper one: {reason}\n")
+        return reason is None
