@@ -19,7 +19,7 @@ _AHEAD = 2  # passes queued while an earlier one is read
 class Choice:
     """Whether 8 bits come first, pass by pass: counted two passes ago, so that nothing waits for the device.
 
-    asks  whether the next pass shall be counted: less and less often, as little changes later
+    asks  whether the pass begun last shall be counted: less and less often, as little changes later
     """
 
     def __init__(self, n_rows: int, n_features: int, n_clusters: int) -> None:
