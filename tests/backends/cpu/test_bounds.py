@@ -153,7 +153,7 @@ def test_labels_and_bounds_hold_however_loose_a_screen_is(excess, own, columns):
     )
     labels, bound, index = np.empty(200, np.int32), np.empty(200, np.float32), np.arange(columns, dtype=np.int32)
     decide.decide(
-        values, np.float32(-np.inf), np.arange(200, dtype=np.int32), x, column, own_t, nothing, screen,
+        values, columns, np.float32(-np.inf), np.arange(200, dtype=np.int32), x, column, own_t, nothing, screen,
         centroids, centroids, index, error, labels, bound, 0, 200,
     )  # fmt: skip
     np.testing.assert_array_equal(labels, best)

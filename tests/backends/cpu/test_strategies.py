@@ -213,8 +213,9 @@ def test_split_is_the_cheapest_of_all():
         costs = []
         for heavy in range(201):
             farthest = moved[heavy] if heavy < 200 else 0.0
-            paid = 0 if heavy == 0 else max(16, heavy)
-            costs.append((paid + (need <= farthest).mean() * (200 - paid)) / 200)
+            paid = 0 if heavy == 0 else min(200, -(-heavy // bounds._PANEL) * bounds._PANEL) + bounds._EACH_ROW
+            whole = 200 + bounds._EACH_ROW
+            costs.append((paid + (need <= farthest).mean() * (whole - paid)) / whole)
         chosen = choose_split(moved, need)
         assert chosen.left == pytest.approx(min(1.0, *costs) if min(costs) <= bounds._WORTH else 1.0)
         assert chosen.heavy == 200 or chosen.farthest == moved[chosen.heavy]

@@ -17,7 +17,7 @@ from cosmeans.backends.cpu.kernels import canonical_score, dot
 
 _JIT = {"nogil": True, "cache": True, "error_model": "numpy"}
 _ORDERLESS = {"nogil": True, "cache": True, "error_model": "numpy", "fastmath": {"nnan", "nsz", "reassoc", "contract"}}
-LANES = 64  # lane l holds columns l, l + 64, ...: only lanes that reach the threshold are looked through
+_LOWEST = np.int32(-(2**31))  # below the key of every float32
 DONE, LIGHT, FULL = 0, 1, 2
 # one step of a stored float32 bound, rounded outward (numerics: bounds kept over iterations)
 STEP = 2.0**-22
@@ -69,66 +69,56 @@ def _upper(value, j, factor, bias, width, scale, tail):
 
 
 @njit(**_ORDERLESS)
-def _largest(lanes):
-    top = lanes[0]
-    for lane in range(1, LANES):
-        top = max(top, lanes[lane])
-    return top
+def _key(value):
+    """Integers in the order of float32; its own inverse on their bits. Compilers make vectors of their maximum."""
+    bits = np.float32(value).view(np.int32)
+    return bits ^ ((bits >> np.int32(31)) & np.int32(0x7FFFFFFF))
 
 
 @njit(**_ORDERLESS)
-def _fill_lanes(values, factor, bias, width, scale, tail, lanes):
-    """Largest v of every lane, and of all. Lanes rather than runs of columns: this loop is all vectors."""
-    for lane in range(LANES):
-        lanes[lane] = -np.inf
-    whole = values.shape[0] // LANES * LANES
-    for first in range(0, whole, LANES):
-        for lane in range(LANES):
-            j = first + lane
-            lanes[lane] = max(lanes[lane], _upper(values[j], j, factor, bias, width, scale, tail))
-    for j in range(whole, values.shape[0]):
-        lanes[j - whole] = max(lanes[j - whole], _upper(values[j], j, factor, bias, width, scale, tail))
-    return _largest(lanes)
+def _value(key):
+    return np.int32(key ^ ((key >> np.int32(31)) & np.int32(0x7FFFFFFF))).view(np.float32)
 
 
 @njit(**_ORDERLESS)
 def _fill_upper(values, factor, bias, width, scale, tail, upper):
-    """v of every column: all vectors, where the lanes that reach the threshold would be looked through one by one."""
+    """v of every column. Returns the largest."""
+    top = _LOWEST
     for j in range(values.shape[0]):
-        upper[j] = _upper(values[j], j, factor, bias, width, scale, tail)
+        v = _upper(values[j], j, factor, bias, width, scale, tail)
+        upper[j] = v
+        key = _key(v)
+        top = key if key > top else top
+    return _value(top)
 
 
-@njit(**_JIT)
-def _highest_column(upper, lanes):
-    """The column of largest v: of the lane whose v is largest."""
-    lane = 0
-    for other in range(1, LANES):
-        if lanes[other] > lanes[lane]:
-            lane = other
-    best, where = np.float32(-np.inf), lane
-    for j in range(lane, upper.shape[0], LANES):
-        if upper[j] > best:
-            best, where = upper[j], j
+@njit(**_ORDERLESS)
+def _first_of(upper, value):
+    """The lowest column with this v."""
+    where = np.int32(upper.shape[0])
+    for j in range(upper.shape[0]):
+        here = np.int32(j) if upper[j] == value else np.int32(upper.shape[0])
+        where = here if here < where else where
     return where
 
 
 @njit(**_JIT)
 def decide(
-    values, lowest, which, rows, column, own, rest, screen, shifted, centroids, index, error, labels, bound, start, stop
-):
-    """Labels and bounds of rows which[start:stop] from screened values (G, L).
+    values, width, lowest, which, rows, column, own, rest, screen, shifted, centroids, index, error, labels, bound,
+    start, stop,
+):  # fmt: skip
+    """Labels and bounds of rows which[start:stop] from screened values (G, L or more), L = width.
 
     lowest   what makes a value lose: written over the row's own column, whose t is known better
     screen   factor, bias, width (U,) or three times None, and scale, tail, slack (B,): see the top of this file
     error    of a float32 t, from `dot`
     Returns (rows settled canonically, float32 dot products computed).
     """
-    factor, bias, width, scales, tails, slacks = screen
-    lanes = np.empty(LANES, np.float32)
-    columns = np.empty(values.shape[1] + 2, np.int32)
-    exact = np.empty(values.shape[1] + 2, np.float64)
-    upper = np.empty(values.shape[1], np.float32)
-    reaching = np.zeros(-(-values.shape[1] // 8) * 8, np.uint8)
+    factor, bias, widths, scales, tails, slacks = screen
+    columns = np.empty(width + 2, np.int32)
+    exact = np.empty(width + 2, np.float64)
+    upper = np.empty(width, np.float32)
+    reaching = np.zeros(-(-width // 8) * 8, np.uint8)
     words = reaching.view(np.uint64)
     terms = np.empty(rows.shape[1], np.float64)
     settled = dots = 0
@@ -136,17 +126,17 @@ def decide(
         i = which[g]
         own_column = column[i]
         scale, tail, slack = scales[i], tails[i], np.float64(slacks[i])
-        if 0 <= own_column < values.shape[1]:
+        if 0 <= own_column < width:
             values[g, own_column] = lowest
-        top = np.float64(_fill_lanes(values[g], factor, bias, width, scale, tail, lanes))
+        highest = _fill_upper(values[g, :width], factor, bias, widths, scale, tail, upper)
+        top = np.float64(highest)
         floor = own[i] - error
         if top + slack < floor:
             labels[i] = index[own_column]
             bound[i] = max(rest[i], _above(top + slack))
             continue
-        _fill_upper(values[g], factor, bias, width, scale, tail, upper)
         found, others = _survivors(
-            upper, slack, lanes, reaching, words, rows[i], shifted, own_column, own[i], floor, error, columns, exact
+            upper, highest, slack, reaching, words, rows[i], shifted, own_column, own[i], floor, error, columns, exact
         )
         dots += found
         winner, close = _best(columns, exact, found, error)
@@ -163,29 +153,23 @@ def decide(
 
 
 @njit(**_ORDERLESS)
-def _leave_out(upper, least, lanes, reaching):
+def _leave_out(upper, least, reaching):
     """reaching[j]: whether v of column j is at least `least`. Returns the largest v among the others.
 
     Two loops: together, compilers would not make vectors of them.
     """
-    size = upper.shape[0]
-    for j in range(size):
+    for j in range(upper.shape[0]):
         reaching[j] = upper[j] >= least
-    for lane in range(LANES):
-        lanes[lane] = -np.inf
-    whole = size // LANES * LANES
-    for first in range(0, whole, LANES):
-        for lane in range(LANES):
-            v = upper[first + lane]
-            lanes[lane] = max(lanes[lane], v if v < least else np.float32(-np.inf))
-    for j in range(whole, size):
-        v = upper[j]
-        lanes[j - whole] = max(lanes[j - whole], v if v < least else np.float32(-np.inf))
-    return _largest(lanes)
+    top = _LOWEST
+    for j in range(upper.shape[0]):
+        key = _key(upper[j])
+        key = key if upper[j] < least else _LOWEST
+        top = key if key > top else top
+    return _value(top) if top > _LOWEST else np.float32(-np.inf)
 
 
 @njit(**_JIT)
-def _survivors(upper, slack, lanes, reaching, words, row, shifted, own_column, own, floor, error, columns, exact):
+def _survivors(upper, highest, slack, reaching, words, row, shifted, own_column, own, floor, error, columns, exact):
     """Columns that may hold the largest t, with their float32 t; the own one is first if there is one.
 
     The column of the highest bound is tried first: it raises the floor that the others must reach.
@@ -198,14 +182,14 @@ def _survivors(upper, slack, lanes, reaching, words, row, shifted, own_column, o
         found = 1
         if own_column < upper.shape[0]:
             upper[own_column] = -np.inf
-    first = _highest_column(upper, lanes)
-    if first != own_column:
+    first = _first_of(upper, highest)
+    if first != own_column and first < upper.shape[0]:
         columns[found], exact[found] = first, np.float64(dot(row, shifted[first]))
         floor = max(floor, exact[found] - error)
         upper[first] = -np.inf
         found += 1
     least = np.nextafter(np.float32(floor - slack), np.float32(-np.inf))
-    others = np.float64(_leave_out(upper, least, lanes, reaching))
+    others = np.float64(_leave_out(upper, least, reaching))
     for word in range(words.shape[0]):
         if words[word] == 0:
             continue

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from cosmeans import sphere
-from cosmeans.backends.cpu import encode, kernels
+from cosmeans.backends.cpu import encode, kernels, vnni
 from cosmeans.backends.cpu.gemm import INT8, Product
 from cosmeans.backends.cpu.threads import spread
 
@@ -34,13 +34,17 @@ def dot_error(n_features: int, longest: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Encoded centroids, U columns: codes (U, .); factor, bias, width (U,) float32, or None; the rest bounds slack."""
+    """Encoded centroids, U columns: codes (U, .); factor, bias, width (U,) float32, or None; the rest bounds slack.
+
+    panels  the same codes as `vnni` multiplies them, where it does
+    """
 
     codes: np.ndarray
     factor: np.ndarray | None
     bias: np.ndarray | None
     width: np.ndarray | None
     facts: Any = None
+    panels: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +160,11 @@ class Int8Screen:
         scale, length, residual = np.empty((3, size), np.float32)
         nothing = np.zeros(n_features, np.float32)
         spread(encode.to_int8, shifted, nothing, codes, scale, length, residual, size=size)
-        bias = (shifted @ self.middle.astype(np.float64)).astype(np.float32)
+        # not `@`: NumPy would wake its threads, which wait awake in the way of what follows
+        bias = np.einsum("ij,j->i", shifted, self.middle.astype(np.float64)).astype(np.float32)
         facts = _Int8Facts(float(lengths(shifted).max()), float(length.max()), float(np.abs(bias).max()))
-        return Columns(codes, scale, bias, residual, facts)
+        packed = vnni.panels(codes) if vnni.usable(n_features) else None
+        return Columns(codes, scale, bias, residual, facts, packed)
 
     def rows(self, rows: np.ndarray, start: int, columns: Columns) -> Codes:
         size = len(rows)
