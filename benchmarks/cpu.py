@@ -42,7 +42,7 @@ AVX2 = {  # what tells oneDNN, MKL, torch, OpenBLAS, numba and FAISS to use no n
     "ATEN_CPU_CAPABILITY": "avx2",
     "OPENBLAS_CORETYPE": "Haswell",
     "NUMBA_CPU_NAME": "haswell",
-    "NUMBA_CPU_FEATURES": "",
+    "NUMBA_CPU_FEATURES": "+avx2,+fma",
     "FAISS_OPT_LEVEL": "AVX2",
 }
 

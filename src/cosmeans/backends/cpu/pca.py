@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from cosmeans import sphere
+from cosmeans.backends.cpu import fused
 from cosmeans.backends.cpu.gemm import Product
 from cosmeans.backends.cpu.screens import CANONICAL, Codes, Columns, lengths
 
@@ -78,7 +79,8 @@ class PcaScreen:
         codes, tail, _ = self.basis.split(shifted, np.float32)
         size = len(shifted)
         longest = float(lengths(shifted).max())
-        return Columns(codes, np.ones(size, np.float32), np.zeros(size, np.float32), _above(tail), longest)
+        packed = fused.panels(codes) if fused.multiplies_floats() else None
+        return Columns(codes, np.ones(size, np.float32), np.zeros(size, np.float32), _above(tail), longest, packed)
 
     def rows(self, rows: np.ndarray, start: int, columns: Columns) -> Codes:
         span = slice(start, start + len(rows))

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from cosmeans import sphere
-from cosmeans.backends.cpu import encode, kernels, vnni
+from cosmeans.backends.cpu import encode, fused, kernels
 from cosmeans.backends.cpu.gemm import INT8, Product
 from cosmeans.backends.cpu.threads import spread
 
@@ -36,7 +36,7 @@ def dot_error(n_features: int, longest: float) -> float:
 class Columns:
     """Encoded centroids, U columns: codes (U, .); factor, bias, width (U,) float32, or None; the rest bounds slack.
 
-    panels  the same codes as `vnni` multiplies them, where it does
+    panels  the same codes as `fused` multiplies them, where it does
     """
 
     codes: np.ndarray
@@ -93,7 +93,8 @@ class Float32Screen:
 
     def columns(self, shifted: np.ndarray) -> Columns:
         error = dot_error(shifted.shape[1], lengths(shifted).max()) * (1.0 + 2.0**-20)
-        return Columns(shifted, None, None, None, np.float32(error))
+        packed = fused.panels(shifted) if fused.multiplies_floats() else None
+        return Columns(shifted, None, None, None, np.float32(error), packed)
 
     def rows(self, rows: np.ndarray, start: int, columns: Columns) -> Codes:
         size = len(rows)
@@ -163,7 +164,7 @@ class Int8Screen:
         # not `@`: NumPy would wake its threads, which wait awake in the way of what follows
         bias = np.einsum("ij,j->i", shifted, self.middle.astype(np.float64)).astype(np.float32)
         facts = _Int8Facts(float(lengths(shifted).max()), float(length.max()), float(np.abs(bias).max()))
-        packed = vnni.panels(codes) if vnni.usable(n_features) else None
+        packed = fused.panels(codes) if fused.multiplies_bytes(n_features) else None
         return Columns(codes, scale, bias, residual, facts, packed)
 
     def rows(self, rows: np.ndarray, start: int, columns: Columns) -> Codes:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cosmeans.backends.cpu import decide, kernels, vnni
+from cosmeans.backends.cpu import decide, fused, kernels
 from cosmeans.backends.cpu.bounds import Split
 from cosmeans.backends.cpu.gemm import interleaved, tile_rows
 from cosmeans.backends.cpu.passes import Pass
@@ -42,7 +42,7 @@ def assign_blocks(batch: Batch, chosen: Pass, before: np.ndarray, labels: np.nda
     def work(span: slice) -> _Counts:
         return _assign_block(batch, span, chosen, before[span], labels[span])
 
-    in_turn = len(spans) == 1 or chosen.screen.product.all_cores
+    in_turn = len(spans) == 1 or (chosen.columns.panels is None and chosen.screen.product.all_cores)
     counts = [work(span) for span in spans] if in_turn else each(work, spans)
     chosen.remember(batch.span, labels)
     settled, dots, skipped = (sum(part) for part in zip(*counts, strict=True))
@@ -109,7 +109,8 @@ def _decided(
     """Multiplies some rows of a block with the first columns and decides them; what `decide.decide` returned."""
     columns = chosen.columns
     if columns.panels is not None:
-        return spread(vnni.decide_products, codes.codes, columns.panels, width, which, *given, size=len(which))
+        kernel = fused.decide_bytes if codes.codes.dtype == np.int8 else fused.decide_floats
+        return spread(kernel, codes.codes, columns.panels, width, which, *given, size=len(which))
     counts: list[tuple[int, int]] = []
     for part in _tiles(which, width, chosen.screen.product.tile_bytes):
         values = _screened(chosen.screen, codes, part, columns.codes[:width])
