@@ -4,8 +4,8 @@ Everything here speaks of t = <x, c - g> for one vector g shared by all centroid
 score, and c - g is shorter than c, which makes every bound tighter (docs/algorithm.md, eq. 9 to 11).
 
 A screen gives, for row i and column j, a value s_ij from which t_ij <= v_ij + slack_i follows, with
-v_ij = s_ij factor_j scale_i + bias_j + tail_i width_j, or v_ij = s_ij where factor is None. Columns are distinct
-centroids, those that moved most first.
+v_ij = s_ij factor_j scale_i + bias_j + tail_i width_j; factor, scale and bias fall away where factor is None, tail and
+width where width is. Columns are distinct centroids, those that moved most first.
 """
 
 from __future__ import annotations
@@ -62,9 +62,11 @@ def scan(rows, keep, column, shifted, index, error, farthest, heavy, own, rest, 
 
 @njit(**_ORDERLESS)
 def _upper(value, j, factor, bias, width, scale, tail):
-    """v of one column; the branch is taken when this is compiled."""
-    if factor is None:
+    """v of one column; branches are taken when this is compiled."""
+    if width is None:
         return np.float32(value)
+    if factor is None:
+        return value + tail * width[j]
     return np.float32(value) * factor[j] * scale + (bias[j] + tail * width[j])
 
 
@@ -104,24 +106,27 @@ def _first_of(upper, value):
 
 @njit(**_JIT)
 def decide(
-    values, width, lowest, which, rows, column, own, rest, screen, shifted, centroids, index, error, labels, bound,
-    start, stop,
+    values, width, lowest, which, rows, column, own, rest, screen, finer, shifted, centroids, index, error, labels,
+    bound, start, stop,
 ):  # fmt: skip
     """Labels and bounds of rows which[start:stop] from screened values (G, L or more), L = width.
 
     lowest   what makes a value lose: written over the row's own column, whose t is known better
     screen   factor, bias, width (U,) or three times None, and scale, tail, slack (B,): see the top of this file
+    finer    None, or what bounds a single t more tightly (`_finer`) and a margin: columns whose v reaches so far
+             below the best are bounded so, too, for the sake of the bound that is kept
     error    of a float32 t, from `dot`
     Returns (rows settled canonically, float32 dot products computed).
     """
     factor, bias, widths, scales, tails, slacks = screen
-    columns = np.empty(width + 2, np.int32)
+    columns = np.empty(width + 3, np.int32)
     exact = np.empty(width + 2, np.float64)
     upper = np.empty(width, np.float32)
     reaching = np.zeros(-(-width // 8) * 8, np.uint8)
     words = reaching.view(np.uint64)
     terms = np.empty(rows.shape[1], np.float64)
     settled = dots = 0
+    margin = 0.0 if finer is None else finer[4]
     for g in range(start, stop):
         i = which[g]
         own_column = column[i]
@@ -131,19 +136,19 @@ def decide(
         highest = _fill_upper(values[g, :width], factor, bias, widths, scale, tail, upper)
         top = np.float64(highest)
         floor = own[i] - error
-        if top + slack < floor:
+        if top + slack < floor - margin:
             labels[i] = index[own_column]
             bound[i] = max(rest[i], _above(top + slack))
             continue
-        found, others = _survivors(
-            upper, highest, slack, reaching, words, rows[i], shifted, own_column, own[i], floor, error, columns, exact
-        )
+        found, second = _survivors(
+            upper, highest, slack, reaching, words, values[g], finer, i, margin, rows[i], shifted, own_column, own[i],
+            floor, error, columns, exact,
+        )  # fmt: skip
         dots += found
         winner, close = _best(columns, exact, found, error)
         if close > 1:
             settled += 1
             winner = _settle(columns, exact, found, error, rows[i], centroids, index, terms)
-        second = others + slack
         for n in range(found):
             if columns[n] != winner:
                 second = max(second, exact[n] + error)
@@ -153,13 +158,8 @@ def decide(
 
 
 @njit(**_ORDERLESS)
-def _leave_out(upper, least, reaching):
-    """reaching[j]: whether v of column j is at least `least`. Returns the largest v among the others.
-
-    Two loops: together, compilers would not make vectors of them.
-    """
-    for j in range(upper.shape[0]):
-        reaching[j] = upper[j] >= least
+def _highest_below(upper, least):
+    """The largest v below `least`."""
     top = _LOWEST
     for j in range(upper.shape[0]):
         key = _key(upper[j])
@@ -168,13 +168,44 @@ def _leave_out(upper, least, reaching):
     return _value(top) if top > _LOWEST else np.float32(-np.inf)
 
 
+@njit(**_ORDERLESS)
+def _reach(upper, least, reaching):
+    for j in range(upper.shape[0]):
+        reaching[j] = upper[j] >= least
+
+
 @njit(**_JIT)
-def _survivors(upper, highest, slack, reaching, words, row, shifted, own_column, own, floor, error, columns, exact):
+def _listed(reaching, words, columns, n):
+    """Write the columns that reach the threshold to columns[n:], and what comes of n. No branch for one of them."""
+    for word in range(words.shape[0]):
+        if words[word] == 0:
+            continue
+        for j in range(8 * word, 8 * word + 8):
+            columns[n] = j
+            n += reaching[j]
+    return n
+
+
+@njit(**_JIT)
+def _finer(finer, i, j, value):
+    """A lower v than that of the first coordinates: with those that follow them, and what lies outside of both.
+
+    finer: coordinates (B, .) and (U, .), lengths of the rest (B,) and (U,), the margin.
+    """
+    rows, columns, tails, widths, _ = finer
+    return np.float64(value + dot(rows[i, rows.shape[1] - columns.shape[1] :], columns[j]) + tails[i] * widths[j])
+
+
+@njit(**_JIT)
+def _survivors(
+    upper, highest, slack, reaching, words, values, finer, i, margin, row, shifted, own_column, own, floor, error,
+    columns, exact,
+):  # fmt: skip
     """Columns that may hold the largest t, with their float32 t; the own one is first if there is one.
 
     The column of the highest bound is tried first: it raises the floor that the others must reach.
     reaching: room for a byte a column, the rest 0; words: the same memory, 8 at a time. upper is overwritten.
-    Returns (how many, largest v among the columns left out).
+    Returns (how many, a bound on t of the columns left out).
     """
     found = 0
     if own_column >= 0:
@@ -182,27 +213,27 @@ def _survivors(upper, highest, slack, reaching, words, row, shifted, own_column,
         found = 1
         if own_column < upper.shape[0]:
             upper[own_column] = -np.inf
-    first = _first_of(upper, highest)
-    if first != own_column and first < upper.shape[0]:
-        columns[found], exact[found] = first, np.float64(dot(row, shifted[first]))
-        floor = max(floor, exact[found] - error)
-        upper[first] = -np.inf
-        found += 1
-    least = np.nextafter(np.float32(floor - slack), np.float32(-np.inf))
-    others = np.float64(_leave_out(upper, least, reaching))
-    for word in range(words.shape[0]):
-        if words[word] == 0:
-            continue
-        for j in range(8 * word, 8 * word + 8):
-            if not reaching[j]:
-                continue
-            v = np.float64(upper[j])
-            if v + slack < floor:
-                others = max(others, v)
-                continue
-            columns[found], exact[found] = j, np.float64(dot(row, shifted[j]))
+    if found == 0 or finer is None:
+        first = _first_of(upper, highest)
+        if first != own_column and first < upper.shape[0]:
+            columns[found], exact[found] = first, np.float64(dot(row, shifted[first]))
             floor = max(floor, exact[found] - error)
+            upper[first] = -np.inf
             found += 1
+    least = np.nextafter(np.float32(floor - slack - margin), np.float32(-np.inf))
+    _reach(upper, least, reaching)
+    # where margins are kept, there is mostly something right below
+    others = np.float64(_highest_below(upper, least) if finer is None else least) + slack
+    reached = _listed(reaching, words, columns, found)
+    for n in range(found, reached):
+        j = columns[n]
+        v = np.float64(upper[j]) if finer is None else _finer(finer, i, j, values[j])
+        if v + slack < floor:
+            others = max(others, v + slack)
+            continue
+        columns[found], exact[found] = j, np.float64(dot(row, shifted[j]))
+        floor = max(floor, exact[found] - error)
+        found += 1
     return found, others
 
 

@@ -93,13 +93,13 @@ def multiply_bytes(codes, packed, which, width, values):
 
 @njit(**_JIT)
 def multiply_floats(codes, packed, which, width, values):
-    """values (T, W) float32: as `multiply_bytes`, each rounded after every feature."""
-    steps, stride = np.int64(codes.shape[1]), np.int64(values.shape[1])
+    """values (T, W) float32: as `multiply_bytes`, of as many first entries of the rows as columns have."""
+    steps, stride = np.int64(packed.shape[1]), np.int64(values.shape[1])
     size = which.shape[0]
     first = np.zeros(ROWS, np.float32)
     at = np.empty(-(-size // ROWS) * ROWS, np.int64)
     for g in range(at.shape[0]):
-        at[g] = which[min(g, size - 1)] * steps
+        at[g] = which[min(g, size - 1)] * codes.shape[1]
     for p in range(-(-width // FLOAT_PANEL)):
         some = -(-(width - p * FLOAT_PANEL) // STEP)
         for g in range(0, size, ROWS):
@@ -123,8 +123,8 @@ def _room(width):
 
 @njit(**_JIT)
 def decide_bytes(
-    codes, packed, width, which, rows, column, own, rest, screen, shifted, centroids, index, error, labels, bound,
-    start, stop,
+    codes, packed, width, which, rows, column, own, rest, screen, finer, shifted, centroids, index, error, labels,
+    bound, start, stop,
 ):  # fmt: skip
     """`decide` of rows which[start:stop] against the first `width` columns, tile by tile. Returns what it does."""
     tile, padded = _room(width)
@@ -134,8 +134,8 @@ def decide_bytes(
         part = which[first : min(first + tile, stop)]
         multiply_bytes(codes, packed, part, width, values)
         counts = decide(
-            values, width, LOWEST, part, rows, column, own, rest, screen, shifted, centroids, index, error, labels,
-            bound, 0, part.shape[0],
+            values, width, LOWEST, part, rows, column, own, rest, screen, finer, shifted, centroids, index, error,
+            labels, bound, 0, part.shape[0],
         )  # fmt: skip
         settled += counts[0]
         dots += counts[1]
@@ -144,8 +144,8 @@ def decide_bytes(
 
 @njit(**_JIT)
 def decide_floats(
-    codes, packed, width, which, rows, column, own, rest, screen, shifted, centroids, index, error, labels, bound,
-    start, stop,
+    codes, packed, width, which, rows, column, own, rest, screen, finer, shifted, centroids, index, error, labels,
+    bound, start, stop,
 ):  # fmt: skip
     """The same with float32 products."""
     tile, padded = _room(width)
@@ -155,8 +155,8 @@ def decide_floats(
         part = which[first : min(first + tile, stop)]
         multiply_floats(codes, packed, part, width, values)
         counts = decide(
-            values, width, np.float32(-np.inf), part, rows, column, own, rest, screen, shifted, centroids, index, error,
-            labels, bound, 0, part.shape[0],
+            values, width, np.float32(-np.inf), part, rows, column, own, rest, screen, finer, shifted, centroids,
+            index, error, labels, bound, 0, part.shape[0],
         )  # fmt: skip
         settled += counts[0]
         dots += counts[1]

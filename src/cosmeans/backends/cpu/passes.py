@@ -35,9 +35,9 @@ _KEPT_SHARE, _NEEDED_ANYWAY, _KEPT_FREELY = 4, 600 << 20, 128 << 20
 _WORTH_INT8_TRIAL, _WORTH_A_TRIAL = 2**30, 2**32
 _INT8_GAIN = 1.3  # what int8 must gain: its bounds are looser, and rows have to be encoded
 _BASIS_ROWS = 8192
-_PCA_PASSES = range(2, 5)  # the passes (1 is the first) before which principal directions are tried
+_PCA_PASSES = range(1, 5)  # the passes (1 is the first) before which principal directions are tried
 _PCA_LEAST = (256, 128)  # clusters, features: below, its products are too narrow to be fast
-_PCA_REACHED = 0.1  # of all products; if more must be made in full, there is nothing to gain
+_PCA_REACHED = 0.3  # of all products; if more need a second look, there is nothing to gain
 _PCA_WORTH = 0.75  # of the time of float32: its bounds are looser, so later passes skip less
 
 

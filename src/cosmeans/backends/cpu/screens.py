@@ -49,12 +49,16 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class Codes:
-    """Encoded rows of one block: codes (B, .), scale, tail, slack (B,) float32."""
+    """Encoded rows of one block: codes (B, .), scale, tail, slack (B,) float32.
+
+    finer  what bounds a single product more tightly (`decide._finer`), less the codes; None: nothing does
+    """
 
     codes: np.ndarray
     scale: np.ndarray
     tail: np.ndarray
     slack: np.ndarray
+    finer: tuple[Any, ...] | None = None
 
 
 class Screen(Protocol):

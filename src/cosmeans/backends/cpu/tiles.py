@@ -96,7 +96,8 @@ def _assign_block(batch: Batch, span: slice, chosen: Pass, before: np.ndarray, l
         dots += len(which) * width
         skipped -= len(which) * width
         encoded = (*chosen.factors(width), codes.scale, codes.tail, codes.slack)
-        given = (rows, column, own, rest, encoded, chosen.shifted, chosen.centroids, chosen.index, chosen.error)
+        finer = None if codes.finer is None else (codes.codes, *codes.finer)
+        given = (rows, column, own, rest, encoded, finer, chosen.shifted, chosen.centroids, chosen.index, chosen.error)
         for counts in _decided(chosen, codes, which, width, (*given, labels, bound)):
             settled += counts[0]
             dots += counts[1]
@@ -122,7 +123,7 @@ def _screened(screen: Screen, codes: Codes, which: np.ndarray, columns: np.ndarr
     """Products of some rows of a block with columns; rows that follow one another aren't copied."""
     first, last = int(which[0]), int(which[-1])
     chosen = codes.codes[first : last + 1] if last - first + 1 == len(which) else codes.codes[which]
-    return product(screen, chosen, columns, _scratch(len(which) * len(columns)))
+    return product(screen, chosen[:, : columns.shape[1]], columns, _scratch(len(which) * len(columns)))
 
 
 def _tiles(which: np.ndarray, width: int, tile_bytes: int) -> list[np.ndarray]:
