@@ -258,6 +258,16 @@ def test_memory_kept_of_the_rows_is_bounded(limit, open_rows):
         assert max(kept) > limit / 2 or max(kept) == len(x) * (x.shape[1] + 20)
 
 
+@pytest.mark.parametrize("strategy", FORCED)
+def test_by_default_a_quarter_of_the_rows_and_24_bytes_each_are_kept_at_most(strategy, open_rows):
+    """Of float32 rows: D / 4 floats. Whatever the limit allows, no strategy has a use for more."""
+    x, first = converging()
+    result = fitted(x, first, 3, open_rows, strategy, None)
+    kept = max(epoch.kept_bytes for epoch in result.history)
+    assert kept <= len(x) * (x.shape[1] + 24)
+    assert kept > len(x) * x.shape[1] or strategy in ("float32", "split")
+
+
 @pytest.mark.parametrize(("strategy", "each"), [("split", 8), ("pca", 8 + 2 * 10 + 12)])
 def test_a_strategy_without_its_memory_is_refused(strategy, each):
     text = (

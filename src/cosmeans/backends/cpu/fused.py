@@ -26,7 +26,9 @@ _MOST_FEATURES = 1 << 16  # 255 x 127 each: sums fit 32 bits
 _FLOAT = FLOATS[16 if _WIDE else 8]
 
 _bytes_1, _bytes_2, _bytes_3, _bytes_4 = (tile(BYTES, n * STEP, PANEL) for n in (1, 2, 3, 4))
-_floats_1, _floats_2, _floats_3, _floats_4 = (tile(_FLOAT, min(n * STEP, FLOAT_PANEL), FLOAT_PANEL) for n in (1, 2, 3, 4))
+_floats_1, _floats_2, _floats_3, _floats_4 = (
+    tile(_FLOAT, min(n * STEP, FLOAT_PANEL), FLOAT_PANEL) for n in (1, 2, 3, 4)
+)
 
 
 def multiplies_bytes(n_features: int) -> bool:
@@ -161,4 +163,3 @@ def decide_floats(
         settled += counts[0]
         dots += counts[1]
     return settled, dots
-

@@ -9,7 +9,7 @@ import numpy as np
 import psutil
 import torch
 
-from cosmeans.backends.cpu import decide
+from cosmeans.backends.cpu import decide, fused
 from cosmeans.backends.cpu.bounds import ROW_BYTES, RowBounds, Split, choose_split
 from cosmeans.backends.cpu.gemm import choose_gemm, int8_gain, int8_is_exact
 from cosmeans.backends.cpu.pca import Basis, PcaScreen, pca_bytes
@@ -151,7 +151,7 @@ class Strategies:
         """The screen for batches of so many rows against these columns."""
         n_clusters, n_features = shifted.shape
         size = max(n_rows, self._rows.n_rows if self._rows else 0) * shifted.size
-        trial = size >= _WORTH_A_TRIAL
+        trial = size >= _WORTH_A_TRIAL and not fused.multiplies_floats()  # faster than both (Zen 4)
         name = self._name(size, shifted)
         if name == "int8" and not int8_is_exact(n_features):
             raise BackendUnavailableError(
@@ -201,10 +201,10 @@ class Strategies:
         if pca_bytes(shifted.shape[1]) * self._rows.n_rows > self._room():
             return False
         n_clusters, n_features = shifted.shape
-        screen = self._pca_screen(n_clusters, True)
+        screen = self._pca_screen(n_clusters, not fused.multiplies_floats())
         if screen.reached(self._sample, shifted) > _PCA_REACHED:
             return False
-        plain = Float32Screen(choose_gemm(n_clusters, n_features))
+        plain = Float32Screen(choose_gemm(n_clusters, n_features, not fused.multiplies_floats()))
         few = PcaScreen(screen.product, screen.basis, len(self._sample))
         seconds = self.trial(self._sample, shifted, [plain, few])
         if seconds[1] > _PCA_WORTH * seconds[0]:

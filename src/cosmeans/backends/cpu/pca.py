@@ -90,7 +90,8 @@ class PcaScreen:
 
         <x, s> <= <a, b> + |r_x| |r_s| + |P^T r_x| |b|,   x = P a + r_x,  s = P b + r_s
 
-    The same holds with all of P, for less that lies outside. Coordinates of all rows stay from pass to pass, in float16.
+    The same holds with all of P, for less that lies outside. Coordinates of all rows stay from pass to pass, in
+    float16.
     """
 
     name = "pca"

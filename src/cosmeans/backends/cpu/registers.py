@@ -25,7 +25,7 @@ _BYTE, _WORD, _LONG = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 @lru_cache(maxsize=8)
 def has(*names: str) -> bool:
     """Whether numba compiles for a processor with all these features."""
-    told: str | None = numba.config.CPU_FEATURES
+    told: str | None = getattr(numba.config, "CPU_FEATURES", None)
     if told is None:
         features = binding.get_host_cpu_features()
         return all(features.get(name, False) for name in names)
@@ -36,9 +36,9 @@ def has(*names: str) -> bool:
 class Kind:
     """How entries are multiplied.
 
-    lanes   sums in a register
-    bytes   of an entry that is taken at once: one float32, or four 8-bit integers
-    add     (builder, sums, columns, row) -> sums
+    lanes    sums in a register
+    element  LLVM's type of an entry, 4 bytes: one float32, or four 8-bit integers in a word
+    add      (builder, sums, columns, row) -> sums
     """
 
     lanes: int
