@@ -102,8 +102,21 @@ def pca_rounds():
     return screen, rows, truth.unit((lost @ directions.T).astype(np.float32))[0]
 
 
-def _pca():
-    return PcaScreen(Product(torch_gemm, 1 << 20, all_cores=False), Basis(normal(500, D, 4)), 30)
+def pca_off():
+    """Coordinates too small by all that a float32 product may lose, where each of them counts."""
+
+    def lossy(rows, columns, out):
+        sizes = np.outer(np.linalg.norm(rows, axis=1), np.linalg.norm(columns, axis=1))
+        out[:] = rows.astype(np.float64) @ columns.T - 0.95 * rows.shape[1] * 2.0**-24 * sizes
+
+    screen = _pca(lossy)
+    every = np.ones((30, screen.basis.leading)) / screen.basis.leading**0.5
+    rows = truth.unit((every @ screen.basis.directions[:, : screen.basis.leading].T).astype(np.float32))[0]
+    return screen, rows, 0.5 * rows
+
+
+def _pca(multiply=torch_gemm):
+    return PcaScreen(Product(multiply, 1 << 20, all_cores=False), Basis(normal(500, D, 4)), 30)
 
 
 def _within(screen, rows, size):
@@ -116,6 +129,7 @@ TIGHT = {  # and how near the bound comes to the truth, at most
     "int8, columns": (int8_loses_of_columns, 3e-5),
     "pca, outside": (pca_leaves_outside, 5e-4),
     "pca, outside of all": (pca_leaves_outside_of_all, 5e-4),
+    "pca, off": (pca_off, 2e-4),
     "pca, rounded": (pca_rounds, 1e-4),  # of which most is what float32 may lose of coordinates, by proof
 }
 
@@ -172,3 +186,36 @@ def test_labels_and_bounds_hold_however_loose_a_screen_is(excess, own, columns):
     np.testing.assert_array_equal(labels, best)
     t[np.arange(200), best] = -np.inf
     assert (bound >= t.max(axis=1)).all()
+
+
+@pytest.mark.parametrize("own", ["none", "right", "any"])
+@pytest.mark.parametrize("margin", [0.0, 0.05, 5.0])
+def test_labels_and_bounds_hold_with_a_second_look(margin, own):
+    """Half of the coordinates for all columns, a quarter more for those that reach the margin; lengths of the rest."""
+    x, centroids = unit_rows(200, D, 1), unit_rows(150, D, 2)
+    t = x.astype(np.float64) @ centroids.T.astype(np.float64)
+    best = t.argmax(axis=1)
+    column = {"none": np.full(200, -1), "right": best, "any": np.arange(200) % 150}[own].astype(np.int32)
+    half, more = D // 2, 3 * D // 4
+    error = dot_error(D, 1.0)
+    own_t = np.where(column >= 0, t[np.arange(200), column], -np.inf)
+
+    def left(entries):
+        return np.nextafter(np.linalg.norm(entries, axis=1).astype(np.float32), np.float32(np.inf))
+
+    values = x[:, :half] @ centroids[:, :half].T
+    screen = (None, None, left(centroids[:, half:]), np.ones(200, np.float32), left(x[:, half:]))
+    finer = (x[:, :more], centroids[:, half:more].copy(), left(x[:, more:]), left(centroids[:, more:]), margin)
+    labels, bound, index = np.empty(200, np.int32), np.empty(200, np.float32), np.arange(150, dtype=np.int32)
+    decide.decide(
+        values, 150, np.float32(-np.inf), index_of(200), x, column, own_t, np.full(200, -np.inf, np.float32),
+        (*screen, np.full(200, 2 * error, np.float32)), finer, centroids, centroids, index, error, labels, bound,
+        0, 200,
+    )  # fmt: skip
+    np.testing.assert_array_equal(labels, best)
+    t[np.arange(200), best] = -np.inf
+    assert (bound >= t.max(axis=1)).all()
+
+
+def index_of(size):
+    return np.arange(size, dtype=np.int32)

@@ -78,9 +78,11 @@ class Basis:
 
 
 class _Facts(NamedTuple):
-    """longest |c - g|; of columns: coordinates beyond the leading ones (U, .), and what lies outside of all (U,)."""
+    """longest |c - g|; how far coordinates b of columns s may be from P^T s, at most; coordinates beyond the leading
+    ones (U, .), and what lies outside of all (U,)."""
 
     longest: float
+    off: float
     following: np.ndarray
     rest: np.ndarray
 
@@ -88,7 +90,7 @@ class _Facts(NamedTuple):
 class PcaScreen:
     """A product of D/4 columns instead of D; Cauchy and Schwarz bound what lies outside them (eq. 12).
 
-        <x, s> <= <a, b> + |r_x| |r_s| + |P^T r_x| |b|,   x = P a + r_x,  s = P b + r_s
+        <x, s> <= <a, b> + |r_x| |r_s| + |P^T r_x| |b| + |a| |P^T s - b|,   x = P a + r_x,  s = P b + r_s
 
     The same holds with all of P, for less that lies outside. Coordinates of all rows stay from pass to pass, in
     float16.
@@ -109,10 +111,10 @@ class PcaScreen:
         return self._codes.nbytes + 3 * self._tail.nbytes
 
     def columns(self, shifted: np.ndarray) -> Columns:
-        codes, tail, rest, _ = self.basis.split(shifted, self.product.multiply, torch.float32)
+        codes, tail, rest, lost = self.basis.split(shifted, self.product.multiply, torch.float32)
         leading = self.basis.leading
         first, following = np.ascontiguousarray(codes[:, :leading]), np.ascontiguousarray(codes[:, leading:])
-        facts = _Facts(float(lengths(shifted).max()), following, rest)
+        facts = _Facts(float(lengths(shifted).max()), float(lost.max()), following, rest)
         packed = fused.panels(first) if fused.multiplies_floats() else None
         return Columns(first, None, None, tail, facts, packed)
 
@@ -137,10 +139,10 @@ class PcaScreen:
     def _coded(
         self, codes: np.ndarray, tail: np.ndarray, rest: np.ndarray, lost: np.ndarray, columns: Columns
     ) -> Codes:
-        """slack: |P^T r_x| |b|; b rounded, the float32 products and the arithmetic of eq. 10: Q + 40 roundings."""
-        longest, following, outside = columns.facts
+        """slack: |P^T r_x| |b| and |a| |P^T s - b|; float32 products and the arithmetic of eq. 10: Q + 40 roundings."""
+        longest, off, following, outside = columns.facts
         longest *= 1.01  # |b| and |r_s| are not longer, nor |a| and |r_x| than 1.01
-        rounding = (codes.shape[1] + 40) * sphere.UNIT_ROUNDOFF * 1.01 * longest + CANONICAL
+        rounding = (codes.shape[1] + 40) * sphere.UNIT_ROUNDOFF * 1.01 * longest + 1.01 * off + CANONICAL
         slack = _above(lost.astype(np.float64) * longest + rounding)
         wide = torch.from_numpy(codes).to(torch.float32).numpy()
         finer = (following, rest, outside, _MARGIN)
