@@ -13,23 +13,22 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from cosmeans.backends.cpu.compiling import INNER, INNER_ORDERLESS, JIT
 from cosmeans.backends.cpu.kernels import canonical_score, dot
 
-_JIT = {"nogil": True, "cache": True, "error_model": "numpy"}
-_ORDERLESS = {"nogil": True, "cache": True, "error_model": "numpy", "fastmath": {"nnan", "nsz", "reassoc", "contract"}}
 _LOWEST = np.int32(-(2**31))  # below the key of every float32
 DONE, LIGHT, FULL = 0, 1, 2
 # one step of a stored float32 bound, rounded outward (numerics: bounds kept over iterations)
 STEP = 2.0**-22
 
 
-@njit(**_JIT)
+@njit(**INNER)
 def _above(value):
     """A float32 that is not below this float64."""
     return np.nextafter(np.float32(value), np.float32(np.inf))
 
 
-@njit(**_JIT)
+@njit(**JIT)
 def scan(rows, keep, column, shifted, index, error, farthest, heavy, own, rest, bound, verdict, labels, start, stop):
     """Own t of every row, and whether the bound kept from the pass before still proves its label.
 
@@ -60,7 +59,7 @@ def scan(rows, keep, column, shifted, index, error, farthest, heavy, own, rest, 
                 bound[i] = rest[i]
 
 
-@njit(**_ORDERLESS)
+@njit(**INNER_ORDERLESS)
 def _upper(value, j, factor, bias, width, scale, tail):
     """v of one column; branches are taken when this is compiled."""
     if width is None:
@@ -70,19 +69,19 @@ def _upper(value, j, factor, bias, width, scale, tail):
     return np.float32(value) * factor[j] * scale + (bias[j] + tail * width[j])
 
 
-@njit(**_ORDERLESS)
+@njit(**INNER_ORDERLESS)
 def _key(value):
     """Integers in the order of float32; its own inverse on their bits. Compilers make vectors of their maximum."""
     bits = np.float32(value).view(np.int32)
     return bits ^ ((bits >> np.int32(31)) & np.int32(0x7FFFFFFF))
 
 
-@njit(**_ORDERLESS)
+@njit(**INNER_ORDERLESS)
 def _value(key):
     return np.int32(key ^ ((key >> np.int32(31)) & np.int32(0x7FFFFFFF))).view(np.float32)
 
 
-@njit(**_ORDERLESS)
+@njit(**INNER_ORDERLESS)
 def _fill_upper(values, factor, bias, width, scale, tail, upper):
     """v of every column. Returns the largest."""
     top = _LOWEST
@@ -94,7 +93,7 @@ def _fill_upper(values, factor, bias, width, scale, tail, upper):
     return _value(top)
 
 
-@njit(**_ORDERLESS)
+@njit(**INNER_ORDERLESS)
 def _first_of(upper, value):
     """The lowest column with this v."""
     where = np.int32(upper.shape[0])
@@ -104,8 +103,8 @@ def _first_of(upper, value):
     return where
 
 
-@njit(**_JIT)
-def decide(
+@njit(**INNER)
+def decide_rows(
     values, width, lowest, which, rows, column, own, rest, screen, finer, shifted, centroids, index, error, labels,
     bound, start, stop,
 ):  # fmt: skip
@@ -157,7 +156,19 @@ def decide(
     return settled, dots
 
 
-@njit(**_ORDERLESS)
+@njit(**JIT)
+def decide(
+    values, width, lowest, which, rows, column, own, rest, screen, finer, shifted, centroids, index, error, labels,
+    bound, start, stop,
+):  # fmt: skip
+    """`decide_rows`, to be called from Python."""
+    return decide_rows(
+        values, width, lowest, which, rows, column, own, rest, screen, finer, shifted, centroids, index, error, labels,
+        bound, start, stop,
+    )  # fmt: skip
+
+
+@njit(**INNER_ORDERLESS)
 def _highest_below(upper, least):
     """The largest v below `least`."""
     top = _LOWEST
@@ -168,13 +179,13 @@ def _highest_below(upper, least):
     return _value(top) if top > _LOWEST else np.float32(-np.inf)
 
 
-@njit(**_ORDERLESS)
+@njit(**INNER_ORDERLESS)
 def _reach(upper, least, reaching):
     for j in range(upper.shape[0]):
         reaching[j] = upper[j] >= least
 
 
-@njit(**_JIT)
+@njit(**INNER)
 def _listed(reaching, words, columns, n):
     """Write the columns that reach the threshold to columns[n:], and what comes of n. No branch for one of them."""
     for word in range(words.shape[0]):
@@ -186,7 +197,7 @@ def _listed(reaching, words, columns, n):
     return n
 
 
-@njit(**_JIT)
+@njit(**JIT)
 def _finer(finer, i, j, value):
     """A lower v than that of the first coordinates: with those that follow them, and what lies outside of both.
 
@@ -196,7 +207,7 @@ def _finer(finer, i, j, value):
     return np.float64(value + dot(rows[i, rows.shape[1] - columns.shape[1] :], columns[j]) + tails[i] * widths[j])
 
 
-@njit(**_JIT)
+@njit(**INNER)
 def _survivors(
     upper, highest, slack, reaching, words, values, finer, i, margin, row, shifted, own_column, own, floor, error,
     columns, exact,
@@ -237,7 +248,7 @@ def _survivors(
     return found, others
 
 
-@njit(**_JIT)
+@njit(**INNER)
 def _best(columns, exact, found, error):
     """Column of the largest float32 t, and how many can't be told from it."""
     where = 0
@@ -250,7 +261,7 @@ def _best(columns, exact, found, error):
     return columns[where], close
 
 
-@njit(**_JIT)
+@njit(**INNER)
 def _settle(columns, exact, found, error, row, centroids, index, terms):
     """Column of the largest canonical score among those close to the best; the lowest centroid at a tie."""
     highest = -np.inf

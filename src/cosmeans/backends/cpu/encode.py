@@ -7,14 +7,14 @@ import math
 import numpy as np
 from numba import njit
 
-_JIT = {"nogil": True, "cache": True, "error_model": "numpy"}
-_ORDERLESS = {"nogil": True, "cache": True, "error_model": "numpy", "fastmath": {"nnan", "nsz", "reassoc", "contract"}}
+from cosmeans.backends.cpu.compiling import INNER, INNER_ORDERLESS, JIT
+
 LARGEST = 127
 _UNIT = 2.0**-24
 _NOTHING = 2.0**-60  # more than what squares below float32's range can hide
 
 
-@njit(**_ORDERLESS)
+@njit(**INNER_ORDERLESS)
 def _largest_entry(row, middle):
     """Largest |row - middle|, at most 2^-29 less. In integers: compilers turn their maximum into vectors."""
     best = np.int32(0)
@@ -24,7 +24,7 @@ def _largest_entry(row, middle):
     return np.float32(best) * np.float32(2.0**-29)
 
 
-@njit(**_ORDERLESS)
+@njit(**INNER_ORDERLESS)
 def _quantise(row, middle, scale, inverse, codes):
     """Codes of row - middle; squared lengths of scale * codes and of what they lose, in float32."""
     kept = np.float32(0.0)
@@ -39,7 +39,7 @@ def _quantise(row, middle, scale, inverse, codes):
     return kept, lost
 
 
-@njit(**_JIT)
+@njit(**JIT)
 def to_int8(rows, middle, codes, scale, length, residual, start, stop):
     """Row i is middle + scale_i * codes_i + something no longer than residual_i; |scale_i codes_i| <= length_i.
 
@@ -60,7 +60,7 @@ def to_int8(rows, middle, codes, scale, length, residual, start, stop):
         residual[i] = np.nextafter(np.float32(left + 4.0 * _UNIT * (near + left)), np.float32(np.inf))
 
 
-@njit(**_ORDERLESS)
+@njit(**INNER_ORDERLESS)
 def _sums(row, within, near, leading):
     """In float64: |row|^2; |near|^2 and <near, within> of the leading coordinates and of all; |within - near|^2."""
     squared = 0.0
@@ -78,7 +78,7 @@ def _sums(row, within, near, leading):
     return squared, first, first_with, first + others, first_with + others_with, lost
 
 
-@njit(**_JIT)
+@njit(**JIT)
 def outside(rows, within, near, leading, error, skew, tail, rest, lost, start, stop):
     """Bounds on what lies outside of the coordinates of rows: docs/algorithm.md, eq. 12.
 
@@ -100,7 +100,7 @@ def outside(rows, within, near, leading, error, skew, tail, rest, lost, start, s
         lost[i] = _above(math.sqrt(difference) + off + skew * math.sqrt(whole) + nothing)
 
 
-@njit(**_JIT)
+@njit(**INNER)
 def _above(value):
     """A float32 that is not below this float64, nor a little more."""
     return np.nextafter(np.float32(value * (1.0 + 2.0**-20)), np.float32(np.inf))

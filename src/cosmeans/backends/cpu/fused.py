@@ -11,11 +11,10 @@ import numpy as np
 from numba import njit
 
 from cosmeans.backends.cpu import registers
-from cosmeans.backends.cpu.decide import decide
+from cosmeans.backends.cpu.compiling import INNER, INNER_ORDERLESS, JIT
+from cosmeans.backends.cpu.decide import decide_rows
 from cosmeans.backends.cpu.registers import BYTES, FLOATS, ROWS, STEP, tile
 
-_JIT = {"nogil": True, "cache": True, "error_model": "numpy"}
-_ORDERLESS = {"nogil": True, "cache": True, "error_model": "numpy", "fastmath": {"nnan", "nsz", "reassoc", "contract"}}
 LOWEST = np.int32(-(2**31))
 _WIDE = registers.has("avx512f")
 # 24 sums, 4 registers of columns and one of a row, of 32; with AVX2 12, 2 and one, of 16
@@ -56,7 +55,7 @@ def panels(columns: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(lines if together > 1 else lines[..., 0])
 
 
-@njit(**_ORDERLESS)
+@njit(**INNER_ORDERLESS)
 def _sum(codes):
     total = np.int32(0)
     for d in range(codes.shape[0]):
@@ -64,7 +63,7 @@ def _sum(codes):
     return total
 
 
-@njit(**_JIT)
+@njit(**INNER)
 def multiply_bytes(codes, packed, which, width, values):
     """values (T, W) int32: products of rows codes[which] with the first `width` columns, exact; W and T have room.
 
@@ -93,7 +92,7 @@ def multiply_bytes(codes, packed, which, width, values):
                 _bytes_1(codes, at[g:], first[g:], packed[p], steps, out, stride)
 
 
-@njit(**_JIT)
+@njit(**INNER)
 def multiply_floats(codes, packed, which, width, values):
     """values (T, W) float32: as `multiply_bytes`, of as many first entries of the rows as columns have."""
     steps, stride = np.int64(packed.shape[1]), np.int64(values.shape[1])
@@ -116,26 +115,26 @@ def multiply_floats(codes, packed, which, width, values):
                 _floats_1(codes, at[g:], first, packed[p], steps, out, stride)
 
 
-@njit(**_JIT)
+@njit(**INNER)
 def _room(width):
     """Rows of a tile and columns of its products."""
     padded = -(-width // STEP) * STEP
     return max(ROWS, min(_TILE, _TILE_BYTES // (4 * padded)) // ROWS * ROWS), padded
 
 
-@njit(**_JIT)
+@njit(**JIT)
 def decide_bytes(
     codes, packed, width, which, rows, column, own, rest, screen, finer, shifted, centroids, index, error, labels,
     bound, start, stop,
 ):  # fmt: skip
-    """`decide` of rows which[start:stop] against the first `width` columns, tile by tile. Returns what it does."""
+    """`decide_rows` of rows which[start:stop] against the first `width` columns, tile by tile. Returns what it does."""
     tile, padded = _room(width)
     values = np.empty((tile, padded), np.int32)
     settled = dots = 0
     for first in range(start, stop, tile):
         part = which[first : min(first + tile, stop)]
         multiply_bytes(codes, packed, part, width, values)
-        counts = decide(
+        counts = decide_rows(
             values, width, LOWEST, part, rows, column, own, rest, screen, finer, shifted, centroids, index, error,
             labels, bound, 0, part.shape[0],
         )  # fmt: skip
@@ -144,7 +143,7 @@ def decide_bytes(
     return settled, dots
 
 
-@njit(**_JIT)
+@njit(**JIT)
 def decide_floats(
     codes, packed, width, which, rows, column, own, rest, screen, finer, shifted, centroids, index, error, labels,
     bound, start, stop,
@@ -156,7 +155,7 @@ def decide_floats(
     for first in range(start, stop, tile):
         part = which[first : min(first + tile, stop)]
         multiply_floats(codes, packed, part, width, values)
-        counts = decide(
+        counts = decide_rows(
             values, width, np.float32(-np.inf), part, rows, column, own, rest, screen, finer, shifted, centroids,
             index, error, labels, bound, 0, part.shape[0],
         )  # fmt: skip

@@ -61,19 +61,23 @@ class Basis:
         gram = self.directions.T @ self.directions
         self.skew = float(np.linalg.norm(gram - np.eye(len(gram)))) + _NOTHING
 
-    def split(self, rows: np.ndarray, multiply: Gemm, dtype: torch.dtype) -> Coordinates:
-        """Coordinates of rows (B, D), rounded to this type; multiply: a float32 product, in any order.
+    def error(self) -> float:
+        """How far float32 products P^T x are from the true ones, for |x| = 1.
 
-        A product with one direction p is off by (D + 1) u |x| |p|: D u for the product, u for rounding p.
+        (D + 1) u |x| |p| for each direction p: D u for the product, u for rounding p.
         """
-        size, n_features = rows.shape
+        size = float(np.linalg.norm(self.directions))
+        return (len(self.directions) + 2) * sphere.UNIT_ROUNDOFF * size * (1.0 + 2.0**-18)
+
+    def split(self, rows: np.ndarray, multiply: Gemm, dtype: torch.dtype) -> Coordinates:
+        """Coordinates of rows (B, D), rounded to this type; multiply: a float32 product, in any order."""
+        size = len(rows)
         within = np.empty((size, self.directions.shape[1]), np.float32)
         multiply(rows, np.ascontiguousarray(self.directions.T, np.float32), within)
         codes = torch.from_numpy(within).to(dtype)
         near = codes.to(torch.float32).numpy()
-        error = (n_features + 2) * sphere.UNIT_ROUNDOFF * float(np.linalg.norm(self.directions)) * (1.0 + 2.0**-18)
         bounds = np.empty((3, size), np.float32)
-        spread(encode.outside, rows, within, near, self.leading, error, self.skew, *bounds, size=size)
+        spread(encode.outside, rows, within, near, self.leading, self.error(), self.skew, *bounds, size=size)
         return Coordinates(codes.numpy(), *bounds)
 
 
@@ -111,10 +115,11 @@ class PcaScreen:
         return self._codes.nbytes + 3 * self._tail.nbytes
 
     def columns(self, shifted: np.ndarray) -> Columns:
-        codes, tail, rest, lost = self.basis.split(shifted, self.product.multiply, torch.float32)
+        codes, tail, rest, _ = self.basis.split(shifted, self.product.multiply, torch.float32)
         leading = self.basis.leading
         first, following = np.ascontiguousarray(codes[:, :leading]), np.ascontiguousarray(codes[:, leading:])
-        facts = _Facts(float(lengths(shifted).max()), float(lost.max()), following, rest)
+        longest = float(lengths(shifted).max())
+        facts = _Facts(longest, self.basis.error() * longest, following, rest)
         packed = fused.panels(first) if fused.multiplies_floats() else None
         return Columns(first, None, None, tail, facts, packed)
 
