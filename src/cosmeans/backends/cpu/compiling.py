@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-JIT: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
+JIT: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy", "no_cfunc_wrapper": True}
 # called by other loops alone, never from Python: what would let it call them takes a good part of the compiling
+# inline="always" beside it: what is called once is compiled once
 INNER: dict[str, Any] = {
     "nogil": True,
     "error_model": "numpy",

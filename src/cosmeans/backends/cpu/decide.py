@@ -185,7 +185,7 @@ def _reach(upper, least, reaching):
         reaching[j] = upper[j] >= least
 
 
-@njit(**INNER)
+@njit(**INNER, inline="always")
 def _listed(reaching, words, columns, n):
     """Write the columns that reach the threshold to columns[n:], and what comes of n. No branch for one of them."""
     for word in range(words.shape[0]):
@@ -207,7 +207,7 @@ def _finer(finer, i, j, value):
     return np.float64(value + dot(rows[i, rows.shape[1] - columns.shape[1] :], columns[j]) + tails[i] * widths[j])
 
 
-@njit(**INNER)
+@njit(**INNER, inline="always")
 def _survivors(
     upper, highest, slack, reaching, words, values, finer, i, margin, row, shifted, own_column, own, floor, error,
     columns, exact,
@@ -248,7 +248,7 @@ def _survivors(
     return found, others
 
 
-@njit(**INNER)
+@njit(**INNER, inline="always")
 def _best(columns, exact, found, error):
     """Column of the largest float32 t, and how many can't be told from it."""
     where = 0
@@ -261,7 +261,7 @@ def _best(columns, exact, found, error):
     return columns[where], close
 
 
-@njit(**INNER)
+@njit(**INNER, inline="always")
 def _settle(columns, exact, found, error, row, centroids, index, terms):
     """Column of the largest canonical score among those close to the best; the lowest centroid at a tie."""
     highest = -np.inf
