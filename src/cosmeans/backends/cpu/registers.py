@@ -12,9 +12,10 @@ from functools import lru_cache
 from typing import Any
 
 import numba
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic
 
 ROWS = 6
@@ -26,10 +27,8 @@ _BYTE, _WORD, _LONG = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 def has(*names: str) -> bool:
     """Whether numba compiles for a processor with all these features."""
     told: str | None = getattr(numba.config, "CPU_FEATURES", None)
-    if told is None:
-        features = binding.get_host_cpu_features()
-        return all(features.get(name, False) for name in names)
-    return all(f"+{name}" in told.split(",") for name in names)
+    features = (get_host_cpu_features() if told is None else told).split(",")
+    return all(f"+{name}" in features for name in names)
 
 
 @dataclass(frozen=True, slots=True)
