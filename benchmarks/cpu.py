@@ -42,7 +42,7 @@ AVX2 = {  # what tells oneDNN, MKL, torch, OpenBLAS, numba and FAISS to use no n
     "ATEN_CPU_CAPABILITY": "avx2",
     "OPENBLAS_CORETYPE": "Haswell",
     "NUMBA_CPU_NAME": "haswell",
-    "NUMBA_CPU_FEATURES": "",
+    "NUMBA_CPU_FEATURES": "+avx2,+fma",
     "FAISS_OPT_LEVEL": "AVX2",
 }
 
@@ -167,7 +167,7 @@ def main() -> None:
         record = measure(rows, clusters, epochs, options.peer, options.rounds)
         print(table(title, record), flush=True)
         facts = {"case": title, "processor": processor(), "threads": options.threads, "epochs": epochs}
-        names = ("torch", "numpy", "numba", "faiss-cpu", "scikit-learn", "superkmeans")
+        names = ("torch", "numpy", "numba", "faiss-cpu", "scikit-learn", "superkmeans", "fastkmeans")
         facts["instructions"] = "up to AVX2" if options.avx2 else "all"
         facts["versions"] = {name: version(name) for name in names}
         facts["when"] = datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,7 +1,7 @@
 """Other libraries doing the same work: rows (N, D) float32 of unit length, first centroids, so many iterations.
 
-Each takes all rows, stops for nothing, starts from the same centroids (SuperKMeans can't: it draws its own), and
-returns its centroids.
+Each takes all rows, stops for nothing, starts from the same centroids (SuperKMeans and fastkmeans can't: they draw
+their own), and returns its centroids.
 """
 
 from __future__ import annotations
@@ -74,6 +74,16 @@ def superkmeans(rows: np.ndarray, first: np.ndarray, epochs: int) -> np.ndarray:
     return np.asarray(kmeans.train(rows))
 
 
+def fastkmeans(rows: np.ndarray, first: np.ndarray, epochs: int) -> np.ndarray:
+    """Euclidean; draws its own first centroids."""
+    from fastkmeans import FastKMeans
+
+    k, d = first.shape
+    kmeans = FastKMeans(d, k, niter=epochs, tol=0.0, gpu=False, max_points_per_centroid=ALL_ROWS, use_triton=False)
+    kmeans.train(rows)
+    return kmeans.centroids
+
+
 def sklearn(rows: np.ndarray, first: np.ndarray, epochs: int) -> np.ndarray:
     """Euclidean, centroids not scaled back to unit length."""
     from sklearn.cluster import KMeans
@@ -105,6 +115,7 @@ PEERS: dict[str, Peer] = {
     "FAISS": faiss_kmeans,
     "FAISS SuperKmeans": faiss_superkmeans,
     "SuperKMeans": superkmeans,
+    "fastkmeans": fastkmeans,
     "scikit-learn": sklearn,
     "PyTorch loop": pytorch_loop,
 }

@@ -81,6 +81,16 @@ class Assignment:
     settled: int | Tensor
     work: Work | None = None
 
+    def write(self, into: Tensor) -> None:
+        """Copy the labels to where they stay.
+
+        NumPy on the CPU: torch would wake its threads, which wait awake for milliseconds, in the way of what follows.
+        """
+        if into.device.type == "cpu":
+            into.numpy()[:] = self.labels.numpy()
+        else:
+            into.copy_(self.labels)
+
 
 @dataclass(frozen=True, slots=True)
 class ClusterSums:

@@ -212,7 +212,8 @@ def predict(rows: RowSource, centroids: Tensor, backend: Backend, observer: Obse
     prepared = backend.prepare(centroids)
     observer.epoch(1, 0)
     for batch in rows.batches():
-        labels[batch.span] = backend.assign(batch, prepared, labels[batch.span]).labels
+        before = labels[batch.span]
+        backend.assign(batch, prepared, before).write(into=before)
         observer.batch(len(batch))
     return labels
 
@@ -277,7 +278,7 @@ def sweep(
         changed = backend.accumulate(batch, before, assignment.labels, state.sums)
         counted = _Counts(changed, assignment.settled, assignment.work)
         counts = counted if counts is None else counts + counted
-        state.labels[batch.span] = assignment.labels
+        assignment.write(into=before)
         observer.batch(len(batch))
     state.under = centroids
     return counts

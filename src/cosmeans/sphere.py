@@ -154,6 +154,13 @@ def similarity(direction: Tensor, centroids: Tensor, total: int) -> Tensor:
     return mean_of(tree_sum(rounded_sums(direction).to(torch.float64) * centroids.to(torch.float64)), total)
 
 
+def same(new: Tensor, old: Tensor) -> bool:
+    """Whether all entries are equal. NumPy on the CPU: torch's threads would stay awake for what follows."""
+    if new.device.type == "cpu":
+        return np.array_equal(new.numpy(), old.numpy())
+    return torch.equal(new, old)
+
+
 def mean_of(own: Tensor, total: int) -> Tensor:
     """Eq. 7 from its terms per cluster, (K,) float64; NaN where nothing weighs anything."""
     return tree_sum(own) / torch.tensor(float(total), dtype=torch.float64, device=own.device)
@@ -232,7 +239,7 @@ def finished(
         largest=int(count.max()),
         empty=int((count == 0).sum()),
         lost=int(update.lost.sum()),
-        moved=not torch.equal(update.centroids, previous),
+        moved=not same(update.centroids, previous),
         changed=changed,
         settled=settled,
     )

@@ -87,9 +87,13 @@ def no_slack(monkeypatch, which):
     if which in ("int8", "pca"):
         screen = {"int8": Int8Screen, "pca": PcaScreen}[which]
         whole = screen.rows
-        monkeypatch.setattr(
-            screen, "rows", lambda *args: replace(codes := whole(*args), slack=0 * codes.slack, tail=0 * codes.tail)
-        )
+
+        def rows(*args):
+            codes = whole(*args)
+            finer = codes.finer and (codes.finer[0], 0 * codes.finer[1], codes.finer[2], 0.0)
+            return replace(codes, slack=0 * codes.slack, tail=0 * codes.tail, finer=finer)
+
+        monkeypatch.setattr(screen, "rows", rows)
     if which == "split":
         whole_movement = RowBounds.movement
 
@@ -154,7 +158,7 @@ SCREENS = {  # and how far its bounds may lie above the truth
     "int8": (lambda x: Int8Screen(x[:50].mean(axis=0), 0), 0.2),
     "pca": (lambda x: PcaScreen(PRODUCT, Basis(x), len(x)), 2.1),
     "pca, another basis": (lambda x: PcaScreen(PRODUCT, Basis(normal(100, x.shape[1], 7)), len(x)), 2.1),
-    "pca, skew": (lambda x: PcaScreen(PRODUCT, skew(Basis(x)), len(x)), 10.0),
+    "pca, skew": (lambda x: PcaScreen(PRODUCT, skew(Basis(x)), len(x)), 13.0),
 }
 
 
@@ -178,14 +182,22 @@ def test_what_a_screen_says_is_above_the_truth(screen, kind):
     columns = made.columns(shifted)
     codes = made.rows(x, 0, columns)
     values = np.empty((len(x), len(shifted)), made.dtype)
-    made.product.multiply(codes.codes, columns.codes, values)
+    made.product.multiply(codes.codes[:, : columns.codes.shape[1]], columns.codes, values)
     v = values.astype(np.float64)
     if columns.factor is not None:
-        v = v * columns.factor * codes.scale[:, None] + columns.bias + codes.tail[:, None] * columns.width
+        v = v * columns.factor * codes.scale[:, None] + columns.bias
+    if columns.width is not None:
+        v = v + codes.tail[:, None].astype(np.float64) * columns.width
     t = x.astype(np.float64) @ (x[100:140].astype(np.float64) - g.astype(np.float64)).T
     above = v + codes.slack[:, None] - t
     assert above.min() >= 0
     assert above.max() <= most
+    if codes.finer is not None:
+        following, rest, width, _ = codes.finer
+        more = codes.codes[:, columns.codes.shape[1] :] @ following.T
+        finer = values.astype(np.float64) + more + np.outer(rest, width) + codes.slack[:, None] - t
+        assert finer.min() >= 0
+        assert finer.max() <= most
 
 
 @pytest.mark.parametrize("strategy", ["split", "pca", "int8"])
@@ -213,8 +225,9 @@ def test_split_is_the_cheapest_of_all():
         costs = []
         for heavy in range(201):
             farthest = moved[heavy] if heavy < 200 else 0.0
-            paid = 0 if heavy == 0 else max(16, heavy)
-            costs.append((paid + (need <= farthest).mean() * (200 - paid)) / 200)
+            paid = 0 if heavy == 0 else min(200, -(-heavy // bounds._PANEL) * bounds._PANEL) + bounds._EACH_ROW
+            whole = 200 + bounds._EACH_ROW
+            costs.append((paid + (need <= farthest).mean() * (whole - paid)) / whole)
         chosen = choose_split(moved, need)
         assert chosen.left == pytest.approx(min(1.0, *costs) if min(costs) <= bounds._WORTH else 1.0)
         assert chosen.heavy == 200 or chosen.farthest == moved[chosen.heavy]
@@ -245,7 +258,17 @@ def test_memory_kept_of_the_rows_is_bounded(limit, open_rows):
         assert max(kept) > limit / 2 or max(kept) == len(x) * (x.shape[1] + 20)
 
 
-@pytest.mark.parametrize(("strategy", "each"), [("split", 8), ("pca", 8 + 2 * 5 + 8)])
+@pytest.mark.parametrize("strategy", FORCED)
+def test_by_default_a_quarter_of_the_rows_and_24_bytes_each_are_kept_at_most(strategy, open_rows):
+    """Of float32 rows: D / 4 floats. Whatever the limit allows, no strategy has a use for more."""
+    x, first = converging()
+    result = fitted(x, first, 3, open_rows, strategy, None)
+    kept = max(epoch.kept_bytes for epoch in result.history)
+    assert kept <= len(x) * (x.shape[1] + 24)
+    assert kept > len(x) * x.shape[1] or strategy in ("float32", "split")
+
+
+@pytest.mark.parametrize(("strategy", "each"), [("split", 8), ("pca", 8 + 2 * 10 + 12)])
 def test_a_strategy_without_its_memory_is_refused(strategy, each):
     text = (
         f'strategy="{strategy}" keeps {each} bytes a row, {100 * each:,} in all; memory_limit allows {100 * each - 1:,}'
@@ -268,14 +291,14 @@ def chosen(result):
 
 
 def test_principal_directions_are_chosen_where_they_leave_little(no_integers, monkeypatch, open_rows):
-    """Rows near few directions, from the second pass on; not rows that have none, nor without memory for them."""
+    """Rows near few directions, from the first pass on; not rows that have none, nor without memory for them."""
     leading = normal(3000, 24, 1) @ normal(24, 128, 2)
     x = truth.unit((leading + 0.5 * normal(3000, 128, 3)).astype(np.float32))[0]
     first = x[:256].copy()
     backend_trial = [1.0, 0.5]  # seconds of float32 and of principal directions
     monkeypatch.setattr("cosmeans.backends.cpu.backend.seconds_of", lambda *task: backend_trial)
     result = fitted(x, first, 5, open_rows, "auto")
-    assert chosen(result) == ["float32", "pca", "pca", "pca", "pca"]
+    assert chosen(result) == ["pca"] * 5
     assert wrong_labels(result, x) == 0
     assert max(epoch.kept_bytes for epoch in result.history) == len(x) * (8 + pca_bytes(128))
     without = fitted(x, first, 5, open_rows, "auto", len(x) * (7 + pca_bytes(128)))

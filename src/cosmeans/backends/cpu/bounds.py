@@ -17,7 +17,8 @@ from cosmeans.backends.cpu.screens import lengths
 # of a chord: the length of a row is up to 1 + 2^-20
 _OUTWARD = 1.0 + 2.0**-18
 ROW_BYTES = 8  # what is kept of a row
-_FEWEST = 16  # columns; a narrower product costs the same
+_PANEL = 16  # columns: products are as slow as if there were a multiple of it
+_EACH_ROW = 48  # columns' worth of time that a row takes however few there are: to copy, to multiply, to decide
 _WORTH = 0.95  # a split that leaves more of the work than this is no gain
 
 
@@ -61,7 +62,7 @@ class Split:
     heavy: int
     farthest: float
     left: float
-    """The part of all products that is expected to be left."""
+    """The part of the time that is expected to be left."""
 
 
 def choose_split(moved: np.ndarray, need: np.ndarray) -> Split:
@@ -77,8 +78,9 @@ def choose_split(moved: np.ndarray, need: np.ndarray) -> Split:
     farthest = np.append(moved, 0.0)
     failing = np.searchsorted(np.sort(need), farthest, side="right") / len(need)  # need <= farthest: not proved
     heavy = np.arange(total + 1)
-    paid = np.where(heavy == 0, 0, np.minimum(total, np.maximum(heavy, _FEWEST)))
-    work = np.where(np.isfinite(farthest), (paid + failing * (total - paid)) / total, 1.0)
+    paid = np.where(heavy == 0, 0, np.minimum(total, -(-heavy // _PANEL) * _PANEL) + _EACH_ROW)
+    whole = total + _EACH_ROW
+    work = np.where(np.isfinite(farthest), (paid + failing * (whole - paid)) / whole, 1.0)
     best = int(work.argmin())
     if work[best] > _WORTH:
         return everything

@@ -4,8 +4,8 @@ Everything here speaks of t = <x, c - g> for one vector g shared by all centroid
 score, and c - g is shorter than c, which makes every bound tighter (docs/algorithm.md, eq. 9 to 11).
 
 A screen gives, for row i and column j, a value s_ij from which t_ij <= v_ij + slack_i follows, with
-v_ij = s_ij factor_j scale_i + bias_j + tail_i width_j, or v_ij = s_ij where factor is None. Columns are distinct
-centroids, those that moved most first.
+v_ij = s_ij factor_j scale_i + bias_j + tail_i width_j; factor, scale and bias fall away where factor is None, tail and
+width where width is. Columns are distinct centroids, those that moved most first.
 """
 
 from __future__ import annotations
@@ -13,23 +13,22 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from cosmeans.backends.cpu.compiling import INNER, INNER_ORDERLESS, JIT
 from cosmeans.backends.cpu.kernels import canonical_score, dot
 
-_JIT = {"nogil": True, "cache": True, "error_model": "numpy"}
-_ORDERLESS = {"nogil": True, "cache": True, "error_model": "numpy", "fastmath": {"nnan", "nsz", "reassoc", "contract"}}
-LANES = 64  # lane l holds columns l, l + 64, ...: only lanes that reach the threshold are looked through
+_LOWEST = np.int32(-(2**31))  # below the key of every float32
 DONE, LIGHT, FULL = 0, 1, 2
 # one step of a stored float32 bound, rounded outward (numerics: bounds kept over iterations)
 STEP = 2.0**-22
 
 
-@njit(**_JIT)
+@njit(**INNER)
 def _above(value):
     """A float32 that is not below this float64."""
     return np.nextafter(np.float32(value), np.float32(np.inf))
 
 
-@njit(**_JIT)
+@njit(**JIT)
 def scan(rows, keep, column, shifted, index, error, farthest, heavy, own, rest, bound, verdict, labels, start, stop):
     """Own t of every row, and whether the bound kept from the pass before still proves its label.
 
@@ -60,100 +59,95 @@ def scan(rows, keep, column, shifted, index, error, farthest, heavy, own, rest, 
                 bound[i] = rest[i]
 
 
-@njit(**_ORDERLESS)
+@njit(**INNER_ORDERLESS)
 def _upper(value, j, factor, bias, width, scale, tail):
-    """v of one column; the branch is taken when this is compiled."""
-    if factor is None:
+    """v of one column; branches are taken when this is compiled."""
+    if width is None:
         return np.float32(value)
+    if factor is None:
+        return value + tail * width[j]
     return np.float32(value) * factor[j] * scale + (bias[j] + tail * width[j])
 
 
-@njit(**_ORDERLESS)
-def _largest(lanes):
-    top = lanes[0]
-    for lane in range(1, LANES):
-        top = max(top, lanes[lane])
-    return top
+@njit(**INNER_ORDERLESS)
+def _key(value):
+    """Integers in the order of float32; its own inverse on their bits. Compilers make vectors of their maximum."""
+    bits = np.float32(value).view(np.int32)
+    return bits ^ ((bits >> np.int32(31)) & np.int32(0x7FFFFFFF))
 
 
-@njit(**_ORDERLESS)
-def _fill_lanes(values, factor, bias, width, scale, tail, lanes):
-    """Largest v of every lane, and of all. Lanes rather than runs of columns: this loop is all vectors."""
-    for lane in range(LANES):
-        lanes[lane] = -np.inf
-    whole = values.shape[0] // LANES * LANES
-    for first in range(0, whole, LANES):
-        for lane in range(LANES):
-            j = first + lane
-            lanes[lane] = max(lanes[lane], _upper(values[j], j, factor, bias, width, scale, tail))
-    for j in range(whole, values.shape[0]):
-        lanes[j - whole] = max(lanes[j - whole], _upper(values[j], j, factor, bias, width, scale, tail))
-    return _largest(lanes)
+@njit(**INNER_ORDERLESS)
+def _value(key):
+    return np.int32(key ^ ((key >> np.int32(31)) & np.int32(0x7FFFFFFF))).view(np.float32)
 
 
-@njit(**_ORDERLESS)
+@njit(**INNER_ORDERLESS)
 def _fill_upper(values, factor, bias, width, scale, tail, upper):
-    """v of every column: all vectors, where the lanes that reach the threshold would be looked through one by one."""
+    """v of every column. Returns the largest."""
+    top = _LOWEST
     for j in range(values.shape[0]):
-        upper[j] = _upper(values[j], j, factor, bias, width, scale, tail)
+        v = _upper(values[j], j, factor, bias, width, scale, tail)
+        upper[j] = v
+        key = _key(v)
+        top = key if key > top else top
+    return _value(top)
 
 
-@njit(**_JIT)
-def _highest_column(upper, lanes):
-    """The column of largest v: of the lane whose v is largest."""
-    lane = 0
-    for other in range(1, LANES):
-        if lanes[other] > lanes[lane]:
-            lane = other
-    best, where = np.float32(-np.inf), lane
-    for j in range(lane, upper.shape[0], LANES):
-        if upper[j] > best:
-            best, where = upper[j], j
+@njit(**INNER_ORDERLESS)
+def _first_of(upper, value):
+    """The lowest column with this v."""
+    where = np.int32(upper.shape[0])
+    for j in range(upper.shape[0]):
+        here = np.int32(j) if upper[j] == value else np.int32(upper.shape[0])
+        where = here if here < where else where
     return where
 
 
-@njit(**_JIT)
-def decide(
-    values, lowest, which, rows, column, own, rest, screen, shifted, centroids, index, error, labels, bound, start, stop
-):
-    """Labels and bounds of rows which[start:stop] from screened values (G, L).
+@njit(**INNER)
+def decide_rows(
+    values, width, lowest, which, rows, column, own, rest, screen, finer, shifted, centroids, index, error, labels,
+    bound, start, stop,
+):  # fmt: skip
+    """Labels and bounds of rows which[start:stop] from screened values (G, L or more), L = width.
 
     lowest   what makes a value lose: written over the row's own column, whose t is known better
     screen   factor, bias, width (U,) or three times None, and scale, tail, slack (B,): see the top of this file
+    finer    None, or what bounds a single t more tightly (`_finer`) and a margin: columns whose v reaches so far
+             below the best are bounded so, too, for the sake of the bound that is kept
     error    of a float32 t, from `dot`
     Returns (rows settled canonically, float32 dot products computed).
     """
-    factor, bias, width, scales, tails, slacks = screen
-    lanes = np.empty(LANES, np.float32)
-    columns = np.empty(values.shape[1] + 2, np.int32)
-    exact = np.empty(values.shape[1] + 2, np.float64)
-    upper = np.empty(values.shape[1], np.float32)
-    reaching = np.zeros(-(-values.shape[1] // 8) * 8, np.uint8)
+    factor, bias, widths, scales, tails, slacks = screen
+    columns = np.empty(width + 3, np.int32)
+    exact = np.empty(width + 2, np.float64)
+    upper = np.empty(width, np.float32)
+    reaching = np.zeros(-(-width // 8) * 8, np.uint8)
     words = reaching.view(np.uint64)
     terms = np.empty(rows.shape[1], np.float64)
     settled = dots = 0
+    margin = 0.0 if finer is None else finer[4]
     for g in range(start, stop):
         i = which[g]
         own_column = column[i]
         scale, tail, slack = scales[i], tails[i], np.float64(slacks[i])
-        if 0 <= own_column < values.shape[1]:
+        if 0 <= own_column < width:
             values[g, own_column] = lowest
-        top = np.float64(_fill_lanes(values[g], factor, bias, width, scale, tail, lanes))
+        highest = _fill_upper(values[g, :width], factor, bias, widths, scale, tail, upper)
+        top = np.float64(highest)
         floor = own[i] - error
-        if top + slack < floor:
+        if top + slack < floor - margin:
             labels[i] = index[own_column]
             bound[i] = max(rest[i], _above(top + slack))
             continue
-        _fill_upper(values[g], factor, bias, width, scale, tail, upper)
-        found, others = _survivors(
-            upper, slack, lanes, reaching, words, rows[i], shifted, own_column, own[i], floor, error, columns, exact
-        )
+        found, second = _survivors(
+            upper, highest, slack, reaching, words, values[g], finer, i, margin, rows[i], shifted, own_column, own[i],
+            floor, error, columns, exact,
+        )  # fmt: skip
         dots += found
         winner, close = _best(columns, exact, found, error)
         if close > 1:
             settled += 1
             winner = _settle(columns, exact, found, error, rows[i], centroids, index, terms)
-        second = others + slack
         for n in range(found):
             if columns[n] != winner:
                 second = max(second, exact[n] + error)
@@ -162,35 +156,67 @@ def decide(
     return settled, dots
 
 
-@njit(**_ORDERLESS)
-def _leave_out(upper, least, lanes, reaching):
-    """reaching[j]: whether v of column j is at least `least`. Returns the largest v among the others.
+@njit(**JIT)
+def decide(
+    values, width, lowest, which, rows, column, own, rest, screen, finer, shifted, centroids, index, error, labels,
+    bound, start, stop,
+):  # fmt: skip
+    """`decide_rows`, to be called from Python."""
+    return decide_rows(
+        values, width, lowest, which, rows, column, own, rest, screen, finer, shifted, centroids, index, error, labels,
+        bound, start, stop,
+    )  # fmt: skip
 
-    Two loops: together, compilers would not make vectors of them.
-    """
-    size = upper.shape[0]
-    for j in range(size):
+
+@njit(**INNER_ORDERLESS)
+def _highest_below(upper, least):
+    """The largest v below `least`."""
+    top = _LOWEST
+    for j in range(upper.shape[0]):
+        key = _key(upper[j])
+        key = key if upper[j] < least else _LOWEST
+        top = key if key > top else top
+    return _value(top) if top > _LOWEST else np.float32(-np.inf)
+
+
+@njit(**INNER_ORDERLESS)
+def _reach(upper, least, reaching):
+    for j in range(upper.shape[0]):
         reaching[j] = upper[j] >= least
-    for lane in range(LANES):
-        lanes[lane] = -np.inf
-    whole = size // LANES * LANES
-    for first in range(0, whole, LANES):
-        for lane in range(LANES):
-            v = upper[first + lane]
-            lanes[lane] = max(lanes[lane], v if v < least else np.float32(-np.inf))
-    for j in range(whole, size):
-        v = upper[j]
-        lanes[j - whole] = max(lanes[j - whole], v if v < least else np.float32(-np.inf))
-    return _largest(lanes)
 
 
-@njit(**_JIT)
-def _survivors(upper, slack, lanes, reaching, words, row, shifted, own_column, own, floor, error, columns, exact):
+@njit(**INNER, inline="always")
+def _listed(reaching, words, columns, n):
+    """Write the columns that reach the threshold to columns[n:], and what comes of n. No branch for one of them."""
+    for word in range(words.shape[0]):
+        if words[word] == 0:
+            continue
+        for j in range(8 * word, 8 * word + 8):
+            columns[n] = j
+            n += reaching[j]
+    return n
+
+
+@njit(**JIT)
+def _finer(finer, i, j, value):
+    """A lower v than that of the first coordinates: with those that follow them, and what lies outside of both.
+
+    finer: coordinates (B, .) and (U, .), lengths of the rest (B,) and (U,), the margin.
+    """
+    rows, columns, tails, widths, _ = finer
+    return np.float64(value + dot(rows[i, rows.shape[1] - columns.shape[1] :], columns[j]) + tails[i] * widths[j])
+
+
+@njit(**INNER, inline="always")
+def _survivors(
+    upper, highest, slack, reaching, words, values, finer, i, margin, row, shifted, own_column, own, floor, error,
+    columns, exact,
+):  # fmt: skip
     """Columns that may hold the largest t, with their float32 t; the own one is first if there is one.
 
     The column of the highest bound is tried first: it raises the floor that the others must reach.
     reaching: room for a byte a column, the rest 0; words: the same memory, 8 at a time. upper is overwritten.
-    Returns (how many, largest v among the columns left out).
+    Returns (how many, a bound on t of the columns left out).
     """
     found = 0
     if own_column >= 0:
@@ -198,31 +224,31 @@ def _survivors(upper, slack, lanes, reaching, words, row, shifted, own_column, o
         found = 1
         if own_column < upper.shape[0]:
             upper[own_column] = -np.inf
-    first = _highest_column(upper, lanes)
-    if first != own_column:
-        columns[found], exact[found] = first, np.float64(dot(row, shifted[first]))
-        floor = max(floor, exact[found] - error)
-        upper[first] = -np.inf
-        found += 1
-    least = np.nextafter(np.float32(floor - slack), np.float32(-np.inf))
-    others = np.float64(_leave_out(upper, least, lanes, reaching))
-    for word in range(words.shape[0]):
-        if words[word] == 0:
-            continue
-        for j in range(8 * word, 8 * word + 8):
-            if not reaching[j]:
-                continue
-            v = np.float64(upper[j])
-            if v + slack < floor:
-                others = max(others, v)
-                continue
-            columns[found], exact[found] = j, np.float64(dot(row, shifted[j]))
+    if found == 0 or finer is None:
+        first = _first_of(upper, highest)
+        if first != own_column and first < upper.shape[0]:
+            columns[found], exact[found] = first, np.float64(dot(row, shifted[first]))
             floor = max(floor, exact[found] - error)
+            upper[first] = -np.inf
             found += 1
+    least = np.nextafter(np.float32(floor - slack - margin), np.float32(-np.inf))
+    _reach(upper, least, reaching)
+    # where margins are kept, there is mostly something right below
+    others = np.float64(_highest_below(upper, least) if finer is None else least) + slack
+    reached = _listed(reaching, words, columns, found)
+    for n in range(found, reached):
+        j = columns[n]
+        v = np.float64(upper[j]) if finer is None else _finer(finer, i, j, values[j])
+        if v + slack < floor:
+            others = max(others, v + slack)
+            continue
+        columns[found], exact[found] = j, np.float64(dot(row, shifted[j]))
+        floor = max(floor, exact[found] - error)
+        found += 1
     return found, others
 
 
-@njit(**_JIT)
+@njit(**INNER, inline="always")
 def _best(columns, exact, found, error):
     """Column of the largest float32 t, and how many can't be told from it."""
     where = 0
@@ -235,7 +261,7 @@ def _best(columns, exact, found, error):
     return columns[where], close
 
 
-@njit(**_JIT)
+@njit(**INNER, inline="always")
 def _settle(columns, exact, found, error, row, centroids, index, terms):
     """Column of the largest canonical score among those close to the best; the lowest centroid at a tie."""
     highest = -np.inf

@@ -12,12 +12,13 @@ import math
 import numpy as np
 from numba import njit
 
-_JIT = {"nogil": True, "cache": True, "error_model": "numpy"}
+from cosmeans.backends.cpu.compiling import INNER, JIT
+
 SMALLEST_NORMAL = np.float32(2.0**-126)
 UNIT_TOLERANCE = 2.0**-20
 
 
-@njit(**_JIT)
+@njit(**INNER)
 def _tree(terms, size):
     """Sum terms[:size] in the order of sphere.tree_sum; terms is overwritten."""
     half = 1
@@ -31,13 +32,13 @@ def _tree(terms, size):
     return terms[0]
 
 
-@njit(**_JIT)
+@njit(**INNER)
 def _clean(value):
     """Rule 1: below 2^-126 counts as +0.0."""
     return np.float32(0.0) if abs(value) < SMALLEST_NORMAL else value
 
 
-@njit(**_JIT)
+@njit(**INNER)
 def canonical_score(row, centroid, terms):
     """sphere.scores of one pair; row may hold subnormals (as it lies), the centroid may not."""
     for d in range(row.shape[0]):
@@ -45,7 +46,7 @@ def canonical_score(row, centroid, terms):
     return _tree(terms, row.shape[0]) + 0.0
 
 
-@njit(**_JIT)
+@njit(**JIT)
 def squared_norms(rows, out, start, stop):
     """sphere.squared_norms of float32 rows."""
     terms = np.empty(rows.shape[1], np.float64)
@@ -56,7 +57,7 @@ def squared_norms(rows, out, start, stop):
         out[i] = _tree(terms, rows.shape[1])
 
 
-@njit(**_JIT)
+@njit(**JIT)
 def unit_rows(rows, norms, out, start, stop):
     """sphere.unit_rows of float32 rows."""
     for i in range(start, stop):
@@ -65,7 +66,7 @@ def unit_rows(rows, norms, out, start, stop):
             out[i, d] = _clean(np.float32(np.float64(_clean(rows[i, d])) / n))
 
 
-@njit(**_JIT)
+@njit(**JIT)
 def own_scores(rows, centroids, labels, out, start, stop):
     """Canonical score of each row with the centroid of its label; 0 for label -1."""
     terms = np.empty(rows.shape[1], np.float64)
@@ -74,7 +75,7 @@ def own_scores(rows, centroids, labels, out, start, stop):
         out[i] = canonical_score(rows[i], centroids[label], terms) if label >= 0 else 0.0
 
 
-@njit(**_JIT)
+@njit(**INNER)
 def _fill_units(row, n, factor, units):
     """q of rule 4 for a row of length n, or a part of it. x 2^s is exact in float32 too."""
     if n == 1.0:
@@ -86,7 +87,7 @@ def _fill_units(row, n, factor, units):
             units[d] = np.int64(np.rint(value * np.float32(factor)))
 
 
-@njit(**_JIT)
+@njit(**JIT)
 def move(rows, at, norms, weights, changed, before, after, scale, direction, start, stop):
     """Take changed rows out of one sum and add them to another, for features start <= d < stop.
 
@@ -115,7 +116,7 @@ def move(rows, at, norms, weights, changed, before, after, scale, direction, sta
                 total[d] += units[d]
 
 
-@njit(**_JIT)
+@njit(**JIT)
 def update(direction, previous, centroids, lost, own, shift, start, stop):
     """sphere.update_centroids of centroids start <= k < stop, with the terms of the figures.
 
@@ -127,7 +128,9 @@ def update(direction, previous, centroids, lost, own, shift, start, stop):
     terms = np.empty(size, np.float64)
     for k in range(start, stop):
         total, before, centroid = direction[k], previous[k], centroids[k]
-        lost[k] = not total.any()
+        lost[k] = True
+        for d in range(size):
+            lost[k] &= total[d] == 0
         for d in range(size):
             sums[d] = np.float32(np.float64(total[d]))
         for d in range(size):
@@ -156,7 +159,7 @@ def lengths(rows, less, out, start, stop):
         out[i] = math.sqrt(total) * (1.0 + 2.0**-20)
 
 
-@njit(**_JIT)
+@njit(**JIT)
 def improve(rows, centroid, slack, best, start, stop):
     """Raise best to the canonical score with one more centroid, where float32 can't exclude that it is larger."""
     terms = np.empty(rows.shape[1], np.float64)
@@ -166,7 +169,7 @@ def improve(rows, centroid, slack, best, start, stop):
             best[i] = max(best[i], score)
 
 
-@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+@njit(**INNER, fastmath={"reassoc", "contract"})
 def dot(row, centroid):
     """float32 dot product in any order: its error is bounded by sphere.screen_error."""
     total = np.float32(0.0)
@@ -175,7 +178,7 @@ def dot(row, centroid):
     return total
 
 
-@njit(**_JIT)
+@njit(**JIT)
 def round_cosines(wide, rows, centroids, error, out, start, stop):
     """float32 of canonical scores from float64 products; canonical where the bound can't decide the rounding."""
     terms = np.empty(rows.shape[1], np.float64)

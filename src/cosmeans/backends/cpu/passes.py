@@ -9,7 +9,7 @@ import numpy as np
 import psutil
 import torch
 
-from cosmeans.backends.cpu import decide
+from cosmeans.backends.cpu import decide, fused
 from cosmeans.backends.cpu.bounds import ROW_BYTES, RowBounds, Split, choose_split
 from cosmeans.backends.cpu.gemm import choose_gemm, int8_gain, int8_is_exact
 from cosmeans.backends.cpu.pca import Basis, PcaScreen, pca_bytes
@@ -35,9 +35,9 @@ _KEPT_SHARE, _NEEDED_ANYWAY, _KEPT_FREELY = 4, 600 << 20, 128 << 20
 _WORTH_INT8_TRIAL, _WORTH_A_TRIAL = 2**30, 2**32
 _INT8_GAIN = 1.3  # what int8 must gain: its bounds are looser, and rows have to be encoded
 _BASIS_ROWS = 8192
-_PCA_PASSES = range(2, 5)  # the passes (1 is the first) before which principal directions are tried
+_PCA_PASSES = range(1, 5)  # the passes (1 is the first) before which principal directions are tried
 _PCA_LEAST = (256, 128)  # clusters, features: below, its products are too narrow to be fast
-_PCA_REACHED = 0.1  # of all products; if more must be made in full, there is nothing to gain
+_PCA_REACHED = 0.3  # of all products; if more need a second look, there is nothing to gain
 _PCA_WORTH = 0.75  # of the time of float32: its bounds are looser, so later passes skip less
 
 
@@ -151,7 +151,7 @@ class Strategies:
         """The screen for batches of so many rows against these columns."""
         n_clusters, n_features = shifted.shape
         size = max(n_rows, self._rows.n_rows if self._rows else 0) * shifted.size
-        trial = size >= _WORTH_A_TRIAL
+        trial = size >= _WORTH_A_TRIAL and not fused.multiplies_floats()  # faster than both (Zen 4)
         name = self._name(size, shifted)
         if name == "int8" and not int8_is_exact(n_features):
             raise BackendUnavailableError(
@@ -201,10 +201,10 @@ class Strategies:
         if pca_bytes(shifted.shape[1]) * self._rows.n_rows > self._room():
             return False
         n_clusters, n_features = shifted.shape
-        screen = self._pca_screen(n_clusters, True)
+        screen = self._pca_screen(n_clusters, not fused.multiplies_floats())
         if screen.reached(self._sample, shifted) > _PCA_REACHED:
             return False
-        plain = Float32Screen(choose_gemm(n_clusters, n_features))
+        plain = Float32Screen(choose_gemm(n_clusters, n_features, not fused.multiplies_floats()))
         few = PcaScreen(screen.product, screen.basis, len(self._sample))
         seconds = self.trial(self._sample, shifted, [plain, few])
         if seconds[1] > _PCA_WORTH * seconds[0]:

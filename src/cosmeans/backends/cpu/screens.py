@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from cosmeans import sphere
-from cosmeans.backends.cpu import encode, kernels
+from cosmeans.backends.cpu import encode, fused, kernels
 from cosmeans.backends.cpu.gemm import INT8, Product
 from cosmeans.backends.cpu.threads import spread
 
@@ -34,23 +34,31 @@ def dot_error(n_features: int, longest: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Encoded centroids, U columns: codes (U, .); factor, bias, width (U,) float32, or None; the rest bounds slack."""
+    """Encoded centroids, U columns: codes (U, .); factor, bias, width (U,) float32, or None; the rest bounds slack.
+
+    panels  the same codes as `fused` multiplies them, where it does
+    """
 
     codes: np.ndarray
     factor: np.ndarray | None
     bias: np.ndarray | None
     width: np.ndarray | None
     facts: Any = None
+    panels: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Codes:
-    """Encoded rows of one block: codes (B, .), scale, tail, slack (B,) float32."""
+    """Encoded rows of one block: codes (B, .), scale, tail, slack (B,) float32.
+
+    finer  what bounds a single product more tightly (`decide._finer`), less the codes; None: nothing does
+    """
 
     codes: np.ndarray
     scale: np.ndarray
     tail: np.ndarray
     slack: np.ndarray
+    finer: tuple[Any, ...] | None = None
 
 
 class Screen(Protocol):
@@ -89,7 +97,8 @@ class Float32Screen:
 
     def columns(self, shifted: np.ndarray) -> Columns:
         error = dot_error(shifted.shape[1], lengths(shifted).max()) * (1.0 + 2.0**-20)
-        return Columns(shifted, None, None, None, np.float32(error))
+        packed = fused.panels(shifted) if fused.multiplies_floats() else None
+        return Columns(shifted, None, None, None, np.float32(error), packed)
 
     def rows(self, rows: np.ndarray, start: int, columns: Columns) -> Codes:
         size = len(rows)
@@ -156,9 +165,11 @@ class Int8Screen:
         scale, length, residual = np.empty((3, size), np.float32)
         nothing = np.zeros(n_features, np.float32)
         spread(encode.to_int8, shifted, nothing, codes, scale, length, residual, size=size)
-        bias = (shifted @ self.middle.astype(np.float64)).astype(np.float32)
+        # not `@`: NumPy would wake its threads, which wait awake in the way of what follows
+        bias = np.einsum("ij,j->i", shifted, self.middle.astype(np.float64)).astype(np.float32)
         facts = _Int8Facts(float(lengths(shifted).max()), float(length.max()), float(np.abs(bias).max()))
-        return Columns(codes, scale, bias, residual, facts)
+        packed = fused.panels(codes) if fused.multiplies_bytes(n_features) else None
+        return Columns(codes, scale, bias, residual, facts, packed)
 
     def rows(self, rows: np.ndarray, start: int, columns: Columns) -> Codes:
         size = len(rows)

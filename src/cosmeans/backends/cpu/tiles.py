@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from threading import local
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cosmeans.backends.cpu import decide, kernels
+from cosmeans.backends.cpu import decide, fused, kernels
 from cosmeans.backends.cpu.bounds import Split
 from cosmeans.backends.cpu.gemm import interleaved, tile_rows
 from cosmeans.backends.cpu.passes import Pass
@@ -22,6 +23,7 @@ from cosmeans.data import NO_LABEL, Batch, Work
 _BLOCK_BYTES = 4 << 20  # float32 rows of one block
 _BLOCK_ROWS = (256, 4096)
 _SINGLE = 1024  # a batch up to this size is one block: sharing it out costs more than it brings
+_LAST_PARTS = 4  # of a block, where a batch ends
 _TRIAL_ROUNDS = 3
 _memory = local()
 
@@ -35,13 +37,12 @@ def assign_blocks(batch: Batch, chosen: Pass, before: np.ndarray, labels: np.nda
         chosen.remember(batch.span, labels)
         return 0, Work(0, int(keep.sum()) * len(chosen.centroids), chosen.kept_bytes, "one centroid")
     chosen.make_screen(size)
-    step = size if size <= _SINGLE else _block_rows(size, batch.rows.shape[1])
-    spans = [slice(start, min(size, start + step)) for start in range(0, size, step)]
+    spans = _spans(size, batch.rows.shape[1])
 
     def work(span: slice) -> _Counts:
         return _assign_block(batch, span, chosen, before[span], labels[span])
 
-    in_turn = len(spans) == 1 or chosen.screen.product.all_cores
+    in_turn = len(spans) == 1 or (chosen.columns.panels is None and chosen.screen.product.all_cores)
     counts = [work(span) for span in spans] if in_turn else each(work, spans)
     chosen.remember(batch.span, labels)
     settled, dots, skipped = (sum(part) for part in zip(*counts, strict=True))
@@ -94,25 +95,35 @@ def _assign_block(batch: Batch, span: slice, chosen: Pass, before: np.ndarray, l
             codes = chosen.screen.rows(rows, start, chosen.columns)
         dots += len(which) * width
         skipped -= len(which) * width
-        for part in _tiles(which, width, chosen.screen.product.tile_bytes):
-            values = _screened(chosen.screen, codes, part, chosen.columns.codes[:width])
-            encoded = (*chosen.factors(width), codes.scale, codes.tail, codes.slack)
-            for counts in spread(
-                decide.decide,
-                *(values, chosen.screen.lowest, part, rows, column, own, rest, encoded, chosen.shifted),
-                *(chosen.centroids, chosen.index, chosen.error, labels, bound),
-                size=len(part),
-            ):
-                settled += counts[0]
-                dots += counts[1]
+        encoded = (*chosen.factors(width), codes.scale, codes.tail, codes.slack)
+        finer = None if codes.finer is None else (codes.codes, *codes.finer)
+        given = (rows, column, own, rest, encoded, finer, chosen.shifted, chosen.centroids, chosen.index, chosen.error)
+        for counts in _decided(chosen, codes, which, width, (*given, labels, bound)):
+            settled += counts[0]
+            dots += counts[1]
     return _Counts(settled, dots, skipped)
+
+
+def _decided(
+    chosen: Pass, codes: Codes, which: np.ndarray, width: int, given: tuple[Any, ...]
+) -> list[tuple[int, int]]:
+    """Multiplies some rows of a block with the first columns and decides them; what `decide.decide` returned."""
+    columns = chosen.columns
+    if columns.panels is not None:
+        kernel = fused.decide_bytes if codes.codes.dtype == np.int8 else fused.decide_floats
+        return spread(kernel, codes.codes, columns.panels, width, which, *given, size=len(which))
+    counts: list[tuple[int, int]] = []
+    for part in _tiles(which, width, chosen.screen.product.tile_bytes):
+        values = _screened(chosen.screen, codes, part, columns.codes[:width])
+        counts += spread(decide.decide, values, width, chosen.screen.lowest, part, *given, size=len(part))
+    return counts
 
 
 def _screened(screen: Screen, codes: Codes, which: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Products of some rows of a block with columns; rows that follow one another aren't copied."""
     first, last = int(which[0]), int(which[-1])
     chosen = codes.codes[first : last + 1] if last - first + 1 == len(which) else codes.codes[which]
-    return product(screen, chosen, columns, _scratch(len(which) * len(columns)))
+    return product(screen, chosen[:, : columns.shape[1]], columns, _scratch(len(which) * len(columns)))
 
 
 def _tiles(which: np.ndarray, width: int, tile_bytes: int) -> list[np.ndarray]:
@@ -126,6 +137,16 @@ def _block_rows(size: int, n_features: int) -> int:
     rows = min(most, max(fewest, _BLOCK_BYTES // (4 * n_features)))
     shares = -(-size // rows)
     return -(-size // max(shares, min(2 * torch.get_num_threads(), size // fewest)))
+
+
+def _spans(size: int, n_features: int) -> list[slice]:
+    """Blocks of a batch; the last ones are smaller, so that the threads end together."""
+    if size <= _SINGLE:
+        return [slice(0, size)]
+    step = _block_rows(size, n_features)
+    large = max(0, size // step - torch.get_num_threads()) * step
+    starts = [*range(0, large, step), *range(large, size, -(-step // _LAST_PARTS)), size]
+    return [slice(*pair) for pair in pairwise(starts)]
 
 
 def _scratch(values: int) -> np.ndarray:

@@ -1,0 +1,164 @@
+"""Products and the decision in one loop: rows are taken where they lie, and what comes out is decided in the cache.
+
+A library's product pays for every row, however few columns there are, wants its rows copied together, and leaves the
+products in memory. Here six rows at a time meet up to 64 columns in registers. For x86: float32 with fused
+multiply-add, 8-bit integers with VNNI. Other processors use the products of `gemm`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from cosmeans.backends.cpu import registers
+from cosmeans.backends.cpu.compiling import INNER, INNER_ORDERLESS, JIT
+from cosmeans.backends.cpu.decide import decide_rows
+from cosmeans.backends.cpu.registers import BYTES, FLOATS, ROWS, STEP, tile
+
+LOWEST = np.int32(-(2**31))
+_WIDE = registers.has("avx512f")
+# 24 sums, 4 registers of columns and one of a row, of 32; with AVX2 12, 2 and one, of 16
+PANEL, FLOAT_PANEL = 4 * STEP, 4 * STEP if _WIDE else STEP
+_TILE = 96  # rows decided together, at most, and the bytes of their products: half of a second-level cache
+_TILE_BYTES = 512 << 10
+_MOST_FEATURES = 1 << 16  # 255 x 127 each: sums fit 32 bits
+_FLOAT = FLOATS[16 if _WIDE else 8]
+
+_bytes_1, _bytes_2, _bytes_3, _bytes_4 = (tile(BYTES, n * STEP, PANEL) for n in (1, 2, 3, 4))
+_floats_1, _floats_2, _floats_3, _floats_4 = (
+    tile(_FLOAT, min(n * STEP, FLOAT_PANEL), FLOAT_PANEL) for n in (1, 2, 3, 4)
+)
+
+
+def multiplies_bytes(n_features: int) -> bool:
+    """Whether 8-bit rows of so many features can be multiplied here: features are taken by four."""
+    fits = n_features % 4 == 0 and n_features <= _MOST_FEATURES
+    return fits and registers.has("avx512f", "avx512bw", "avx512vnni")
+
+
+def multiplies_floats() -> bool:
+    return registers.has("avx2", "fma")
+
+
+def panels(columns: np.ndarray) -> np.ndarray:
+    """Columns (U, D) as they are multiplied: entries of one panel's columns side by side, zeros where there are none.
+
+    float32: (P, D, panel). int8: (P, D / 4, panel, 4) uint8, 128 more than they were.
+    """
+    size, n_features = columns.shape
+    together, panel = (4, PANEL) if columns.dtype == np.int8 else (1, FLOAT_PANEL)
+    wide = np.zeros((-(-size // panel) * panel, n_features), columns.dtype)
+    wide[:size] = columns
+    if columns.dtype == np.int8:
+        wide = wide.view(np.uint8) ^ np.uint8(128)
+    lines = wide.reshape(-1, panel, n_features // together, together).transpose(0, 2, 1, 3)
+    return np.ascontiguousarray(lines if together > 1 else lines[..., 0])
+
+
+@njit(**INNER_ORDERLESS)
+def _sum(codes):
+    total = np.int32(0)
+    for d in range(codes.shape[0]):
+        total += np.int32(codes[d])
+    return total
+
+
+@njit(**INNER)
+def multiply_bytes(codes, packed, which, width, values):
+    """values (T, W) int32: products of rows codes[which] with the first `width` columns, exact; W and T have room.
+
+    A panel stays in the nearest cache while all rows meet it. Its columns are 128 too large, so every sum begins
+    with 128 times the sum of the row less.
+    """
+    steps, stride = np.int64(codes.shape[1] // 4), np.int64(values.shape[1])
+    size = which.shape[0]
+    first = np.empty(-(-size // ROWS) * ROWS, np.int32)
+    at = np.empty(first.shape[0], np.int64)
+    for g in range(first.shape[0]):
+        i = which[min(g, size - 1)]
+        at[g] = i * steps
+        first[g] = np.int32(-128) * _sum(codes[i])
+    for p in range(-(-width // PANEL)):
+        some = -(-(width - p * PANEL) // STEP)
+        for g in range(0, size, ROWS):
+            out = values[g, p * PANEL :]
+            if some >= 4:
+                _bytes_4(codes, at[g:], first[g:], packed[p], steps, out, stride)
+            elif some == 3:
+                _bytes_3(codes, at[g:], first[g:], packed[p], steps, out, stride)
+            elif some == 2:
+                _bytes_2(codes, at[g:], first[g:], packed[p], steps, out, stride)
+            else:
+                _bytes_1(codes, at[g:], first[g:], packed[p], steps, out, stride)
+
+
+@njit(**INNER)
+def multiply_floats(codes, packed, which, width, values):
+    """values (T, W) float32: as `multiply_bytes`, of as many first entries of the rows as columns have."""
+    steps, stride = np.int64(packed.shape[1]), np.int64(values.shape[1])
+    size = which.shape[0]
+    first = np.zeros(ROWS, np.float32)
+    at = np.empty(-(-size // ROWS) * ROWS, np.int64)
+    for g in range(at.shape[0]):
+        at[g] = which[min(g, size - 1)] * codes.shape[1]
+    for p in range(-(-width // FLOAT_PANEL)):
+        some = -(-(width - p * FLOAT_PANEL) // STEP)
+        for g in range(0, size, ROWS):
+            out = values[g, p * FLOAT_PANEL :]
+            if some >= 4:
+                _floats_4(codes, at[g:], first, packed[p], steps, out, stride)
+            elif some == 3:
+                _floats_3(codes, at[g:], first, packed[p], steps, out, stride)
+            elif some == 2:
+                _floats_2(codes, at[g:], first, packed[p], steps, out, stride)
+            else:
+                _floats_1(codes, at[g:], first, packed[p], steps, out, stride)
+
+
+@njit(**INNER)
+def _room(width):
+    """Rows of a tile and columns of its products."""
+    padded = -(-width // STEP) * STEP
+    return max(ROWS, min(_TILE, _TILE_BYTES // (4 * padded)) // ROWS * ROWS), padded
+
+
+@njit(**JIT)
+def decide_bytes(
+    codes, packed, width, which, rows, column, own, rest, screen, finer, shifted, centroids, index, error, labels,
+    bound, start, stop,
+):  # fmt: skip
+    """`decide_rows` of rows which[start:stop] against the first `width` columns, tile by tile. Returns what it does."""
+    tile, padded = _room(width)
+    values = np.empty((tile, padded), np.int32)
+    settled = dots = 0
+    for first in range(start, stop, tile):
+        part = which[first : min(first + tile, stop)]
+        multiply_bytes(codes, packed, part, width, values)
+        counts = decide_rows(
+            values, width, LOWEST, part, rows, column, own, rest, screen, finer, shifted, centroids, index, error,
+            labels, bound, 0, part.shape[0],
+        )  # fmt: skip
+        settled += counts[0]
+        dots += counts[1]
+    return settled, dots
+
+
+@njit(**JIT)
+def decide_floats(
+    codes, packed, width, which, rows, column, own, rest, screen, finer, shifted, centroids, index, error, labels,
+    bound, start, stop,
+):  # fmt: skip
+    """The same with float32 products."""
+    tile, padded = _room(width)
+    values = np.empty((tile, padded), np.float32)
+    settled = dots = 0
+    for first in range(start, stop, tile):
+        part = which[first : min(first + tile, stop)]
+        multiply_floats(codes, packed, part, width, values)
+        counts = decide_rows(
+            values, width, np.float32(-np.inf), part, rows, column, own, rest, screen, finer, shifted, centroids,
+            index, error, labels, bound, 0, part.shape[0],
+        )  # fmt: skip
+        settled += counts[0]
+        dots += counts[1]
+    return settled, dots

@@ -1,0 +1,114 @@
+"""Products in registers: right for every shape, and the same answers as with the products of libraries."""
+
+import numpy as np
+import pytest
+import torch
+from numba import njit
+
+import truth
+from cosmeans import lloyd
+from cosmeans.backends.cpu import CpuBackend, fused, registers
+from cosmeans.group import Alone
+from cosmeans.options import FitOptions
+from cosmeans.progress import Silent
+from generators import normal, text_rows
+
+bytes_needed = pytest.mark.skipif(not fused.multiplies_bytes(384), reason="needs AVX-512 VNNI")
+floats_needed = pytest.mark.skipif(not fused.multiplies_floats(), reason="needs AVX2 and FMA")
+COLUMNS = [1, 15, 16, 17, 33, 48, 64, 65, 130, 1000]
+WHICH = ([3], [39, 0, 1], [0, 1, 2, 3, 4, 5], [7, 9, 9, 20, 21, 22, 38])
+
+
+@njit
+def multiply_bytes(rows, packed, which, width, values):
+    fused.multiply_bytes(rows, packed, which, width, values)
+
+
+@njit
+def multiply_floats(rows, packed, which, width, values):
+    fused.multiply_floats(rows, packed, which, width, values)
+
+
+def products(multiply, rows, columns, which, width, dtype):
+    """The first `width` columns, in memory that held something else."""
+    values = np.full((-(-len(which) // 6) * 6, -(-width // 16) * 16), 12345, dtype)
+    multiply(rows, fused.panels(columns), np.array(which, np.int32), width, values)
+    return values[: len(which), :width]
+
+
+@bytes_needed
+@pytest.mark.parametrize("d", [4, 8, 100, 384, 1024])
+@pytest.mark.parametrize("n_columns", COLUMNS)
+def test_products_of_bytes_are_exact_for_every_shape(d, n_columns):
+    rng = np.random.default_rng(d)
+    rows = rng.choice(np.array([-127, 126, 127], np.int8), (40, d))
+    columns = rng.integers(-127, 128, (n_columns, d), np.int8)
+    columns[::3] = 127
+    exact = rows.astype(np.int64) @ columns.astype(np.int64).T
+    for which in WHICH:
+        values = products(multiply_bytes, rows, columns, which, n_columns, np.int32)
+        np.testing.assert_array_equal(values, exact[which])
+
+
+@floats_needed
+@pytest.mark.parametrize("d", [1, 2, 7, 100, 384, 769])
+@pytest.mark.parametrize("n_columns", COLUMNS)
+def test_products_of_floats_are_within_the_bound_for_every_shape(d, n_columns):
+    rows, columns = normal(40, d, 1), normal(n_columns, d, 2)
+    exact = rows.astype(np.float64) @ columns.astype(np.float64).T
+    sizes = np.abs(rows).astype(np.float64) @ np.abs(columns).astype(np.float64).T
+    for which in WHICH:
+        values = products(multiply_floats, rows, columns, which, n_columns, np.float32)
+        assert (np.abs(values - exact[which]) <= d * 2.0**-24 * sizes[which]).all()
+
+
+@bytes_needed
+def test_the_first_columns_alone_are_multiplied_alike():
+    rng = np.random.default_rng(0)
+    rows, columns = rng.integers(-127, 128, (12, 64), np.int8), rng.integers(-127, 128, (200, 64), np.int8)
+    exact = rows.astype(np.int64) @ columns.astype(np.int64).T
+    which = np.arange(12)
+    for width in (16, 48, 80, 112, 144, 199):
+        np.testing.assert_array_equal(products(multiply_bytes, rows, columns, which, width, np.int32), exact[:, :width])
+        wide = rows.astype(np.float32), columns.astype(np.float32)  # exact, too: all sums fit 24 bits
+        np.testing.assert_array_equal(products(multiply_floats, *wide, which, width, np.float32), exact[:, :width])
+
+
+def test_bytes_are_taken_by_four():
+    assert not fused.multiplies_bytes(2)
+    assert not fused.multiplies_bytes(385)
+    assert not fused.multiplies_bytes((1 << 16) + 4)  # sums might not fit
+
+
+@pytest.mark.parametrize("told", ["", "+avx2", "+avx512f,-avx512vnni,-fma,+avx512bw"])
+def test_what_numba_may_use_is_asked(told, monkeypatch):
+    monkeypatch.setattr(registers.numba.config, "CPU_FEATURES", told)
+    registers.has.cache_clear()
+    try:
+        assert not fused.multiplies_bytes(384)
+        assert not fused.multiplies_floats()
+    finally:
+        monkeypatch.undo()
+        registers.has.cache_clear()
+
+
+@pytest.mark.parametrize("strategy", ["float32", "pca", "int8"])
+@pytest.mark.parametrize("here", [True, False])
+def test_labels_are_the_same_with_the_products_of_libraries(strategy, here, monkeypatch, open_rows):
+    """Both ways, whatever this processor has."""
+    if here and not (fused.multiplies_bytes(384) if strategy == "int8" else fused.multiplies_floats()):
+        pytest.skip("this processor lacks the instructions")
+    if not here:
+        monkeypatch.setattr(fused, "multiplies_bytes", lambda n_features: False)
+        monkeypatch.setattr(fused, "multiplies_floats", lambda: False)
+    called = []
+    for name in ("decide_bytes", "decide_floats"):
+        whole = getattr(fused, name)
+        monkeypatch.setattr(fused, name, lambda *task, whole=whole: called.append(1) or whole(*task))
+    x = truth.unit(text_rows(3000))[0]
+    backend = CpuBackend(strategy, 1 << 30)
+    rows = open_rows(x, backend, batch_size=700)
+    options = FitOptions(n_clusters=70, epochs=6)
+    result = lloyd.fit(rows, torch.from_numpy(x[:70].copy()), options, backend, Alone(), Silent())
+    np.testing.assert_array_equal(result.labels.numpy(), truth.labels(x, result.centroids.numpy()))
+    assert bool(called) == here
