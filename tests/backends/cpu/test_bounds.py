@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import truth
-from cosmeans.backends.cpu import CpuBackend, decide
+from cosmeans.backends.cpu import CpuBackend, decide, encode
 from cosmeans.backends.cpu.gemm import Product, torch_gemm
 from cosmeans.backends.cpu.pca import Basis, PcaScreen
 from cosmeans.backends.cpu.screens import Int8Screen, dot_error
@@ -87,16 +87,19 @@ def pca_leaves_outside():
     return screen, rows, (0.5 * inside + 0.5 * outside).astype(np.float32)
 
 
-def pca_rounds_rows():
-    """Columns along what 16 bits take from the coordinates of the rows."""
+def pca_rounds():
+    """Rows along what 16 bits take from columns, and columns along what they take from rows: half a code each."""
     screen = _pca()
-    rows = truth.unit(_within(screen, normal(30, D, 7)))[0]
-    return screen, rows, _lost(screen, rows)
-
-
-def pca_rounds_columns():
-    screen, columns, rows = pca_rounds_rows()
-    return screen, rows, columns
+    directions = screen.basis.directions
+    code = encode.LONGEST / directions.shape[1] ** 0.5
+    along = np.full((30, directions.shape[1]), 1.0)
+    across = along * np.resize([1.0, -1.0], directions.shape[1])
+    assert code == int(code)
+    rows, columns = (
+        (part @ directions.T).astype(np.float32)
+        for part in (code * along + 0.49 * across, code * across + 0.49 * along)
+    )
+    return screen, truth.unit(rows)[0], truth.unit(columns)[0]
 
 
 def pca_off():
@@ -123,21 +126,12 @@ def _within(screen, rows):
     return (rows @ directions @ directions.T).astype(np.float32)
 
 
-def _lost(screen, rows):
-    """Unit vectors along what 16 bits take from rows within the directions."""
-    within = rows.astype(np.float64) @ screen.basis.directions
-    step = np.linalg.norm(within, axis=1, keepdims=True) / 32000
-    lost = within - step * np.rint(within / step)
-    return truth.unit((lost @ screen.basis.directions.T).astype(np.float32))[0]
-
-
 TIGHT = {  # and how near the bound comes to the truth, at most
     "int8, rows": (int8_loses_of_rows, 3e-5),
     "int8, columns": (int8_loses_of_columns, 3e-5),
     "pca, outside": (pca_leaves_outside, 5e-4),
     "pca, off": (pca_off, 2e-4),
-    "pca, rows rounded": (pca_rounds_rows, 1.5e-4),  # of which most is what float32 may lose of coordinates, by proof
-    "pca, columns rounded": (pca_rounds_columns, 1.5e-4),
+    "pca, rounded": (pca_rounds, 1e-4),  # of which most is what float32 may lose of coordinates, by proof
 }
 
 
