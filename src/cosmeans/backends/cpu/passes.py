@@ -103,7 +103,7 @@ class Strategies:
     """Chooses how each pass of one fit (or one predict) is done. Every choice gives the same labels.
 
     strategy "float32" is the plain path, "split" adds the bounds, "pca" and "int8" have them too and multiply a
-    quarter of the coordinates, or in 8 bits.
+    part of the coordinates, or in 8 bits.
     """
 
     def __init__(self, strategy: str, memory_limit: int | None) -> None:
