@@ -224,3 +224,12 @@ def plus_plus_start(x, n_clusters, seed, weights=None, run=0):
             return random_start(x, n_clusters, seed, weights, run)
         chosen.append(rows[pick(masses, draw(sum(masses), seed, 2, len(chosen), run))])
     return np.array(chosen)
+
+
+def screened(screen, codes, columns):
+    """The products of a screen, float64; those of 16 bits have none to be called from here, and are exact."""
+    if screen.name == "pca":
+        return codes.codes.astype(np.float64) @ columns.codes.astype(np.float64).T
+    values = np.empty((len(codes.codes), len(columns.codes)), screen.dtype)
+    screen.product.multiply(codes.codes, columns.codes, values)
+    return values.astype(np.float64)

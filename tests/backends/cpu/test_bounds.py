@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import truth
-from cosmeans.backends.cpu import CpuBackend, decide
+from cosmeans.backends.cpu import CpuBackend, decide, encode
 from cosmeans.backends.cpu.gemm import Product, torch_gemm
 from cosmeans.backends.cpu.pca import Basis, PcaScreen
 from cosmeans.backends.cpu.screens import Int8Screen, dot_error
@@ -78,28 +78,28 @@ def int8_loses_of_columns():
     return screen, truth.unit(rows)[0], columns
 
 
-def pca_leaves_outside(of="leading"):
-    """Rows and columns with parallel parts outside the directions: the leading ones, or all."""
+def pca_leaves_outside():
+    """Rows and columns with parallel parts outside the directions."""
     screen = _pca()
-    size = screen.basis.leading if of == "leading" else screen.basis.directions.shape[1]
-    outside = truth.unit(normal(30, D, 5) - _within(screen, normal(30, D, 5), size))[0]
-    inside = truth.unit(_within(screen, normal(30, D, 6), size))[0]
+    outside = truth.unit(normal(30, D, 5) - _within(screen, normal(30, D, 5)))[0]
+    inside = truth.unit(_within(screen, normal(30, D, 6)))[0]
     rows = truth.unit(0.6 * inside + 0.8 * outside)[0]
     return screen, rows, (0.5 * inside + 0.5 * outside).astype(np.float32)
 
 
-def pca_leaves_outside_of_all():
-    return pca_leaves_outside(of="all")
-
-
 def pca_rounds():
-    """Columns along what float16 takes from the coordinates of the rows."""
+    """Rows along what 16 bits take from columns, and columns along what they take from rows: half a code each."""
     screen = _pca()
-    directions = screen.basis.directions[:, : screen.basis.leading]
-    rows = truth.unit(_within(screen, normal(30, D, 7), screen.basis.leading))[0]
-    within = rows.astype(np.float64) @ directions
-    lost = within - within.astype(np.float16)
-    return screen, rows, truth.unit((lost @ directions.T).astype(np.float32))[0]
+    directions = screen.basis.directions
+    code = encode.LONGEST / directions.shape[1] ** 0.5
+    along = np.full((30, directions.shape[1]), 1.0)
+    across = along * np.resize([1.0, -1.0], directions.shape[1])
+    assert code == int(code)
+    rows, columns = (
+        (part @ directions.T).astype(np.float32)
+        for part in (code * along + 0.49 * across, code * across + 0.49 * along)
+    )
+    return screen, truth.unit(rows)[0], truth.unit(columns)[0]
 
 
 def pca_off():
@@ -110,17 +110,19 @@ def pca_off():
         out[:] = rows.astype(np.float64) @ columns.T - 0.95 * rows.shape[1] * 2.0**-24 * sizes
 
     screen = _pca(lossy)
-    every = np.ones((30, screen.basis.leading)) / screen.basis.leading**0.5
-    rows = truth.unit((every @ screen.basis.directions[:, : screen.basis.leading].T).astype(np.float32))[0]
+    screen.basis.packed = None  # as where no product of ours is
+    directions = screen.basis.directions
+    every = np.ones((30, directions.shape[1])) / directions.shape[1] ** 0.5
+    rows = truth.unit((every @ directions.T).astype(np.float32))[0]
     return screen, rows, 0.5 * rows
 
 
 def _pca(multiply=torch_gemm):
-    return PcaScreen(Product(multiply, 1 << 20, all_cores=False), Basis(normal(500, D, 4)), 30)
+    return PcaScreen(Product(multiply, 1 << 20, all_cores=False), Basis.of(normal(500, D, 4)), 30)
 
 
-def _within(screen, rows, size):
-    directions = screen.basis.directions[:, :size]
+def _within(screen, rows):
+    directions = screen.basis.directions
     return (rows @ directions @ directions.T).astype(np.float32)
 
 
@@ -128,7 +130,6 @@ TIGHT = {  # and how near the bound comes to the truth, at most
     "int8, rows": (int8_loses_of_rows, 3e-5),
     "int8, columns": (int8_loses_of_columns, 3e-5),
     "pca, outside": (pca_leaves_outside, 5e-4),
-    "pca, outside of all": (pca_leaves_outside_of_all, 5e-4),
     "pca, off": (pca_off, 2e-4),
     "pca, rounded": (pca_rounds, 1e-4),  # of which most is what float32 may lose of coordinates, by proof
 }
@@ -140,20 +141,11 @@ def test_what_a_screen_loses_is_bounded_where_it_is_most(case):
     screen, rows, shifted = make()
     columns = screen.columns(shifted)
     codes = screen.rows(rows, 0, columns)
-    values = np.empty((len(rows), len(shifted)), screen.dtype)
-    screen.product.multiply(codes.codes[:, : columns.codes.shape[1]], columns.codes, values)
-    v = values.astype(np.float64)
-    if columns.factor is not None:
-        v = v * columns.factor * codes.scale[:, None] + columns.bias
-    exact = rows.astype(np.float64) @ shifted.T.astype(np.float64)
-    above = np.diag(v + codes.tail[:, None].astype(np.float64) * columns.width + codes.slack[:, None] - exact)
+    v = truth.screened(screen, codes, columns) * columns.factor.astype(np.float64) * codes.scale[:, None] + columns.bias
+    above = v + codes.tail[:, None].astype(np.float64) * columns.width + codes.slack[:, None]
+    above = np.diag(above - rows.astype(np.float64) @ shifted.T.astype(np.float64))
     assert above.min() >= 0
-    assert above.max() <= near or case == "pca, outside of all"
-    if codes.finer is not None:
-        task = (codes.codes, *codes.finer)
-        finer = [decide._finer(task, i, i, values[i, i]) + codes.slack[i] - exact[i, i] for i in range(len(rows))]
-        assert min(finer) >= 0
-        assert max(finer) <= near or case == "pca, outside"
+    assert above.max() <= near
 
 
 @pytest.mark.parametrize("columns", [2, 7, 64, 65, 300])
@@ -180,44 +172,9 @@ def test_labels_and_bounds_hold_however_loose_a_screen_is(excess, own, columns):
     )
     labels, bound, index = np.empty(200, np.int32), np.empty(200, np.float32), np.arange(columns, dtype=np.int32)
     decide.decide(
-        values, columns, np.float32(-np.inf), np.arange(200, dtype=np.int32), x, column, own_t, nothing, screen, None,
+        values, columns, np.float32(-np.inf), np.arange(200, dtype=np.int32), x, column, own_t, nothing, screen,
         centroids, centroids, index, error, labels, bound, 0, 200,
     )  # fmt: skip
     np.testing.assert_array_equal(labels, best)
     t[np.arange(200), best] = -np.inf
     assert (bound >= t.max(axis=1)).all()
-
-
-@pytest.mark.parametrize("own", ["none", "right", "second"])
-@pytest.mark.parametrize("margin", [0.0, 0.05, 5.0])
-def test_labels_and_bounds_hold_with_a_second_look(margin, own):
-    """Half of the coordinates for all columns, a quarter more for those that reach the margin; lengths of the rest."""
-    falling = np.repeat([1.0, 0.2, 0.005], [D // 2, D // 4, D // 4]).astype(np.float32)  # so that bounds are tight
-    x, centroids = (truth.unit(falling * normal(n, D, n))[0] for n in (200, 150))
-    t = x.astype(np.float64) @ centroids.T.astype(np.float64)
-    best = t.argmax(axis=1)
-    second = np.argsort(t, axis=1)[:, -2]
-    column = {"none": np.full(200, -1), "right": best, "second": second}[own].astype(np.int32)
-    half, more = D // 2, 3 * D // 4
-    error = dot_error(D, 1.0)
-    own_t = np.where(column >= 0, t[np.arange(200), column], -np.inf)
-
-    def left(entries):
-        return np.nextafter(np.linalg.norm(entries, axis=1).astype(np.float32), np.float32(np.inf))
-
-    values = x[:, :half] @ centroids[:, :half].T
-    screen = (None, None, left(centroids[:, half:]), np.ones(200, np.float32), left(x[:, half:]))
-    finer = (x[:, :more], centroids[:, half:more].copy(), left(x[:, more:]), left(centroids[:, more:]), margin)
-    labels, bound, index = np.empty(200, np.int32), np.empty(200, np.float32), np.arange(150, dtype=np.int32)
-    decide.decide(
-        values, 150, np.float32(-np.inf), index_of(200), x, column, own_t, np.full(200, -np.inf, np.float32),
-        (*screen, np.full(200, 2 * error, np.float32)), finer, centroids, centroids, index, error, labels, bound,
-        0, 200,
-    )  # fmt: skip
-    np.testing.assert_array_equal(labels, best)
-    t[np.arange(200), best] = -np.inf
-    assert (bound >= t.max(axis=1)).all()
-
-
-def index_of(size):
-    return np.arange(size, dtype=np.int32)

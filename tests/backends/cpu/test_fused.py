@@ -7,13 +7,14 @@ from numba import njit
 
 import truth
 from cosmeans import lloyd
-from cosmeans.backends.cpu import CpuBackend, fused, registers
+from cosmeans.backends.cpu import CpuBackend, encode, fused, registers
 from cosmeans.group import Alone
 from cosmeans.options import FitOptions
 from cosmeans.progress import Silent
 from generators import normal, text_rows
 
 bytes_needed = pytest.mark.skipif(not fused.multiplies_bytes(384), reason="needs AVX-512 VNNI")
+shorts_needed = pytest.mark.skipif(not fused.multiplies_shorts(384), reason="needs AVX2")
 floats_needed = pytest.mark.skipif(not fused.multiplies_floats(), reason="needs AVX2 and FMA")
 COLUMNS = [1, 15, 16, 17, 33, 48, 64, 65, 130, 1000]
 WHICH = ([3], [39, 0, 1], [0, 1, 2, 3, 4, 5], [7, 9, 9, 20, 21, 22, 38])
@@ -22,6 +23,11 @@ WHICH = ([3], [39, 0, 1], [0, 1, 2, 3, 4, 5], [7, 9, 9, 20, 21, 22, 38])
 @njit
 def multiply_bytes(rows, packed, which, width, values):
     fused.multiply_bytes(rows, packed, which, width, values)
+
+
+@njit
+def multiply_shorts(rows, packed, which, width, values):
+    fused.multiply_shorts(rows, packed, which, width, values)
 
 
 @njit
@@ -47,6 +53,23 @@ def test_products_of_bytes_are_exact_for_every_shape(d, n_columns):
     exact = rows.astype(np.int64) @ columns.astype(np.int64).T
     for which in WHICH:
         values = products(multiply_bytes, rows, columns, which, n_columns, np.int32)
+        np.testing.assert_array_equal(values, exact[which])
+
+
+@shorts_needed
+@pytest.mark.parametrize("d", [2, 6, 144, 1000])
+@pytest.mark.parametrize("n_columns", COLUMNS)
+def test_products_of_shorts_are_exact_for_every_shape(d, n_columns):
+    """As long as a screen makes them: the largest sums there are, of either sign, and one product alone."""
+    rng = np.random.default_rng(d)
+    length = encode.LONGEST / d**0.5
+    rows = np.rint(length * rng.choice([-1.0, 1.0], (40, d))).astype(np.int16)
+    columns = np.rint(length * rng.choice([-1.0, 1.0], (n_columns, d))).astype(np.int16)
+    columns[0], rows[7] = rows[3], 0
+    rows[7, 1] = encode.LONGEST
+    exact = rows.astype(np.int64) @ columns.astype(np.int64).T
+    for which in WHICH:
+        values = products(multiply_shorts, rows, columns, which, n_columns, np.int32)
         np.testing.assert_array_equal(values, exact[which])
 
 
@@ -78,6 +101,7 @@ def test_bytes_are_taken_by_four():
     assert not fused.multiplies_bytes(2)
     assert not fused.multiplies_bytes(385)
     assert not fused.multiplies_bytes((1 << 16) + 4)  # sums might not fit
+    assert not fused.multiplies_shorts(383)
 
 
 @pytest.mark.parametrize("told", ["", "+avx2", "+avx512f,-avx512vnni,-fma,+avx512bw"])
@@ -96,13 +120,15 @@ def test_what_numba_may_use_is_asked(told, monkeypatch):
 @pytest.mark.parametrize("here", [True, False])
 def test_labels_are_the_same_with_the_products_of_libraries(strategy, here, monkeypatch, open_rows):
     """Both ways, whatever this processor has."""
-    if here and not (fused.multiplies_bytes(384) if strategy == "int8" else fused.multiplies_floats()):
+    needed = {"int8": fused.multiplies_bytes(384), "pca": fused.multiplies_shorts(144)}
+    if here and not needed.get(strategy, fused.multiplies_floats()):
         pytest.skip("this processor lacks the instructions")
     if not here:
         monkeypatch.setattr(fused, "multiplies_bytes", lambda n_features: False)
+        monkeypatch.setattr(fused, "multiplies_shorts", lambda n_features: False)
         monkeypatch.setattr(fused, "multiplies_floats", lambda: False)
     called = []
-    for name in ("decide_bytes", "decide_floats"):
+    for name in ("decide_bytes", "decide_shorts", "decide_floats"):
         whole = getattr(fused, name)
         monkeypatch.setattr(fused, name, lambda *task, whole=whole: called.append(1) or whole(*task))
     x = truth.unit(text_rows(3000))[0]

@@ -10,7 +10,7 @@ from cosmeans import sphere
 from cosmeans.backends.cpu import kernels
 from cosmeans.backends.cpu.passes import Pass, Strategies
 from cosmeans.backends.cpu.threads import spread
-from cosmeans.backends.cpu.tiles import assign_blocks, float32_rows, seconds_of, unit_rows
+from cosmeans.backends.cpu.tiles import assign_blocks, float32_rows, unit_rows
 from cosmeans.contracts import RowSource
 from cosmeans.data import Assignment, Batch, ClusterSums
 
@@ -31,7 +31,7 @@ class CpuBackend:
 
     def __init__(self, strategy: str = "auto", memory_limit: int | None = None) -> None:
         self.device = torch.device("cpu")
-        self._strategies = Strategies(strategy, memory_limit, seconds_of)
+        self._strategies = Strategies(strategy, memory_limit)
 
     def squared_norms(self, rows: Tensor) -> Tensor:
         out = torch.empty(rows.shape[0], dtype=torch.float64)

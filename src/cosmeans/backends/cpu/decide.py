@@ -62,10 +62,8 @@ def scan(rows, keep, column, shifted, index, error, farthest, heavy, own, rest, 
 @njit(**INNER_ORDERLESS)
 def _upper(value, j, factor, bias, width, scale, tail):
     """v of one column; branches are taken when this is compiled."""
-    if width is None:
-        return np.float32(value)
     if factor is None:
-        return value + tail * width[j]
+        return np.float32(value)
     return np.float32(value) * factor[j] * scale + (bias[j] + tail * width[j])
 
 
@@ -105,15 +103,13 @@ def _first_of(upper, value):
 
 @njit(**INNER)
 def decide_rows(
-    values, width, lowest, which, rows, column, own, rest, screen, finer, shifted, centroids, index, error, labels,
-    bound, start, stop,
+    values, width, lowest, which, rows, column, own, rest, screen, shifted, centroids, index, error, labels, bound,
+    start, stop,
 ):  # fmt: skip
     """Labels and bounds of rows which[start:stop] from screened values (G, L or more), L = width.
 
     lowest   what makes a value lose: written over the row's own column, whose t is known better
     screen   factor, bias, width (U,) or three times None, and scale, tail, slack (B,): see the top of this file
-    finer    None, or what bounds a single t more tightly (`_finer`) and a margin: columns whose v reaches so far
-             below the best are bounded so, too, for the sake of the bound that is kept
     error    of a float32 t, from `dot`
     Returns (rows settled canonically, float32 dot products computed).
     """
@@ -125,7 +121,6 @@ def decide_rows(
     words = reaching.view(np.uint64)
     terms = np.empty(rows.shape[1], np.float64)
     settled = dots = 0
-    margin = 0.0 if finer is None else finer[4]
     for g in range(start, stop):
         i = which[g]
         own_column = column[i]
@@ -135,14 +130,13 @@ def decide_rows(
         highest = _fill_upper(values[g, :width], factor, bias, widths, scale, tail, upper)
         top = np.float64(highest)
         floor = own[i] - error
-        if top + slack < floor - margin:
+        if top + slack < floor:
             labels[i] = index[own_column]
             bound[i] = max(rest[i], _above(top + slack))
             continue
         found, second = _survivors(
-            upper, highest, slack, reaching, words, values[g], finer, i, margin, rows[i], shifted, own_column, own[i],
-            floor, error, columns, exact,
-        )  # fmt: skip
+            upper, highest, slack, reaching, words, rows[i], shifted, own_column, own[i], floor, error, columns, exact
+        )
         dots += found
         winner, close = _best(columns, exact, found, error)
         if close > 1:
@@ -158,13 +152,13 @@ def decide_rows(
 
 @njit(**JIT)
 def decide(
-    values, width, lowest, which, rows, column, own, rest, screen, finer, shifted, centroids, index, error, labels,
-    bound, start, stop,
+    values, width, lowest, which, rows, column, own, rest, screen, shifted, centroids, index, error, labels, bound,
+    start, stop,
 ):  # fmt: skip
     """`decide_rows`, to be called from Python."""
     return decide_rows(
-        values, width, lowest, which, rows, column, own, rest, screen, finer, shifted, centroids, index, error, labels,
-        bound, start, stop,
+        values, width, lowest, which, rows, column, own, rest, screen, shifted, centroids, index, error, labels, bound,
+        start, stop,
     )  # fmt: skip
 
 
@@ -197,21 +191,8 @@ def _listed(reaching, words, columns, n):
     return n
 
 
-@njit(**JIT)
-def _finer(finer, i, j, value):
-    """A lower v than that of the first coordinates: with those that follow them, and what lies outside of both.
-
-    finer: coordinates (B, .) and (U, .), lengths of the rest (B,) and (U,), the margin.
-    """
-    rows, columns, tails, widths, _ = finer
-    return np.float64(value + dot(rows[i, rows.shape[1] - columns.shape[1] :], columns[j]) + tails[i] * widths[j])
-
-
 @njit(**INNER, inline="always")
-def _survivors(
-    upper, highest, slack, reaching, words, values, finer, i, margin, row, shifted, own_column, own, floor, error,
-    columns, exact,
-):  # fmt: skip
+def _survivors(upper, highest, slack, reaching, words, row, shifted, own_column, own, floor, error, columns, exact):
     """Columns that may hold the largest t, with their float32 t; the own one is first if there is one.
 
     The column of the highest bound is tried first: it raises the floor that the others must reach.
@@ -224,21 +205,19 @@ def _survivors(
         found = 1
         if own_column < upper.shape[0]:
             upper[own_column] = -np.inf
-    if found == 0 or finer is None:
-        first = _first_of(upper, highest)
-        if first != own_column and first < upper.shape[0]:
-            columns[found], exact[found] = first, np.float64(dot(row, shifted[first]))
-            floor = max(floor, exact[found] - error)
-            upper[first] = -np.inf
-            found += 1
-    least = np.nextafter(np.float32(floor - slack - margin), np.float32(-np.inf))
+    first = _first_of(upper, highest)
+    if first != own_column and first < upper.shape[0]:
+        columns[found], exact[found] = first, np.float64(dot(row, shifted[first]))
+        floor = max(floor, exact[found] - error)
+        upper[first] = -np.inf
+        found += 1
+    least = np.nextafter(np.float32(floor - slack), np.float32(-np.inf))
     _reach(upper, least, reaching)
-    # where margins are kept, there is mostly something right below
-    others = np.float64(_highest_below(upper, least) if finer is None else least) + slack
+    others = np.float64(_highest_below(upper, least)) + slack
     reached = _listed(reaching, words, columns, found)
     for n in range(found, reached):
         j = columns[n]
-        v = np.float64(upper[j]) if finer is None else _finer(finer, i, j, values[j])
+        v = np.float64(upper[j])
         if v + slack < floor:
             others = max(others, v + slack)
             continue

@@ -1,4 +1,4 @@
-"""What rows and centroids lose in 8 bits or in few coordinates: the compiled half of those screens."""
+"""Rows and centroids in 8 and 16 bits, with the length of what was lost: the compiled half of integer screens."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from numba import njit
 from cosmeans.backends.cpu.compiling import INNER, INNER_ORDERLESS, JIT
 
 LARGEST = 127
+LONGEST = 32000  # of 16-bit codes as vectors: no sum of products of two, nor a part of it, leaves 32 bits
 _UNIT = 2.0**-24
 _NOTHING = 2.0**-60  # more than what squares below float32's range can hide
 
@@ -61,43 +62,49 @@ def to_int8(rows, middle, codes, scale, length, residual, start, stop):
 
 
 @njit(**INNER_ORDERLESS)
-def _sums(row, within, near, leading):
-    """In float64: |row|^2; |near|^2 and <near, within> of the leading coordinates and of all; |within - near|^2."""
-    squared = 0.0
+def _squared(row):
+    total = 0.0
     for d in range(row.shape[0]):
-        squared += np.float64(row[d]) * np.float64(row[d])
-    first = first_with = 0.0
-    for q in range(leading):
-        first += np.float64(near[q]) * np.float64(near[q])
-        first_with += np.float64(near[q]) * np.float64(within[q])
-    others = others_with = lost = 0.0
-    for q in range(near.shape[0]):
-        others += np.float64(near[q]) * np.float64(near[q]) if q >= leading else 0.0
-        others_with += np.float64(near[q]) * np.float64(within[q]) if q >= leading else 0.0
-        lost += (np.float64(within[q]) - np.float64(near[q])) ** 2
-    return squared, first, first_with, first + others, first_with + others_with, lost
+        total += np.float64(row[d]) * np.float64(row[d])
+    return total
+
+
+@njit(**INNER_ORDERLESS)
+def _quantise_wide(within, step, codes):
+    """Codes of within, a = step * codes. Returns |a|^2, <a, within>, |within - a|^2 in float64."""
+    kept = both = lost = 0.0
+    for q in range(within.shape[0]):
+        value = np.float64(within[q])
+        code = np.rint(value / step)
+        codes[q] = np.int16(code)
+        near = code * step
+        kept += near * near
+        both += near * value
+        lost += (value - near) * (value - near)
+    return kept, both, lost
 
 
 @njit(**JIT)
-def outside(rows, within, near, leading, error, skew, tail, rest, lost, start, stop):
-    """Bounds on what lies outside of the coordinates of rows: docs/algorithm.md, eq. 12.
+def to_int16(rows, within, error, skew, codes, scale, tail, lost, start, stop):
+    """Coordinates in 16 bits, a = scale * codes, |codes| = LONGEST but for rounding, and what they leave (eq. 12).
 
-    within  (B, Q) float32: P^T x, off by no more than error |x|; near (B, Q) float32: the coordinates a that are kept
-    skew    no less than |P^T P - I|
-    Writes tail, rest (B,) float32: no less than |x - P a| with the leading coordinates and with all; lost (B,): no less
-    than |P^T (x - P a)| with all, and so with the leading ones.
+    within  (B, Q) float32: P^T x, off by no more than error |x|; skew: no less than |P^T P - I|
+    Writes codes (B, Q), scale (B,); tail, lost (B,) float32: no less than |x - P a| and |P^T (x - P a)|.
 
         |x - P a|^2 = |x|^2 - 2 <a, P^T x> + |P a|^2,   P^T (x - P a) = P^T x - a - (P^T P - I) a
     """
-    nothing = (rows.shape[1] + near.shape[1] + 16) * 2.0**-50  # more than float64 loses of these sums
+    nothing = (rows.shape[1] + within.shape[1] + 16) * 2.0**-50  # more than float64 loses of these sums
     for i in range(start, stop):
-        squared, first, first_with, whole, whole_with, difference = _sums(rows[i], within[i], near[i], leading)
+        step = np.float32(math.sqrt(_squared(within[i])) / np.float64(LONGEST))
+        if not step > np.float32(2.0**-100):
+            step = np.float32(1.0)  # nothing to encode: codes are 0
+        kept, both, left = _quantise_wide(within[i], np.float64(step), codes[i])
+        squared = _squared(rows[i])
         off = error * math.sqrt(squared)
-        left = squared - 2.0 * first_with + first * (1.0 + skew) + 2.0 * off * math.sqrt(first)
-        tail[i] = _above(math.sqrt(max(left, 0.0) + nothing * (1.0 + squared)))
-        left = squared - 2.0 * whole_with + whole * (1.0 + skew) + 2.0 * off * math.sqrt(whole)
-        rest[i] = _above(math.sqrt(max(left, 0.0) + nothing * (1.0 + squared)))
-        lost[i] = _above(math.sqrt(difference) + off + skew * math.sqrt(whole) + nothing)
+        outside = squared - 2.0 * both + kept * (1.0 + skew) + 2.0 * off * math.sqrt(kept)
+        scale[i] = step
+        tail[i] = _above(math.sqrt(max(outside, 0.0) + nothing * (1.0 + squared)))
+        lost[i] = _above(math.sqrt(left) + off + skew * math.sqrt(kept) + nothing)
 
 
 @njit(**INNER)

@@ -2,7 +2,7 @@
 
 A library's product pays for every row, however few columns there are, wants its rows copied together, and leaves the
 products in memory. Here six rows at a time meet up to 64 columns in registers. For x86: float32 with fused
-multiply-add, 8-bit integers with VNNI. Other processors use the products of `gemm`.
+multiply-add, 16-bit integers, 8-bit ones with VNNI. Other processors use the products of `gemm`.
 """
 
 from __future__ import annotations
@@ -13,20 +13,24 @@ from numba import njit
 from cosmeans.backends.cpu import registers
 from cosmeans.backends.cpu.compiling import INNER, INNER_ORDERLESS, JIT
 from cosmeans.backends.cpu.decide import decide_rows
-from cosmeans.backends.cpu.registers import BYTES, FLOATS, ROWS, STEP, tile
+from cosmeans.backends.cpu.registers import BYTES, FLOATS, ROWS, SHORTS, STEP, tile
 
 LOWEST = np.int32(-(2**31))
-_WIDE = registers.has("avx512f")
+_WIDE = registers.has("avx512f", "avx512bw")
 # 24 sums, 4 registers of columns and one of a row, of 32; with AVX2 12, 2 and one, of 16
 PANEL, FLOAT_PANEL = 4 * STEP, 4 * STEP if _WIDE else STEP
 _TILE = 96  # rows decided together, at most, and the bytes of their products: half of a second-level cache
-_TILE_BYTES = 512 << 10
+_TILE_BYTES = 256 << 10
 _MOST_FEATURES = 1 << 16  # 255 x 127 each: sums fit 32 bits
-_FLOAT = FLOATS[16 if _WIDE else 8]
+_FLOAT, _SHORT = (kinds[16 if _WIDE else 8] for kinds in (FLOATS, SHORTS))
 
 _bytes_1, _bytes_2, _bytes_3, _bytes_4 = (tile(BYTES, n * STEP, PANEL) for n in (1, 2, 3, 4))
 _floats_1, _floats_2, _floats_3, _floats_4 = (
     tile(_FLOAT, min(n * STEP, FLOAT_PANEL), FLOAT_PANEL) for n in (1, 2, 3, 4)
+)
+
+_shorts_1, _shorts_2, _shorts_3, _shorts_4 = (
+    tile(_SHORT, min(n * STEP, FLOAT_PANEL), FLOAT_PANEL) for n in (1, 2, 3, 4)
 )
 
 
@@ -40,13 +44,19 @@ def multiplies_floats() -> bool:
     return registers.has("avx2", "fma")
 
 
+def multiplies_shorts(n_features: int) -> bool:
+    """Whether 16-bit rows of so many features can be multiplied here: features are taken by two."""
+    return n_features % 2 == 0 and registers.has("avx2")
+
+
 def panels(columns: np.ndarray) -> np.ndarray:
     """Columns (U, D) as they are multiplied: entries of one panel's columns side by side, zeros where there are none.
 
-    float32: (P, D, panel). int8: (P, D / 4, panel, 4) uint8, 128 more than they were.
+    float32: (P, D, panel). int16: (P, D / 2, panel, 2). int8: (P, D / 4, panel, 4) uint8, 128 more than they were.
     """
     size, n_features = columns.shape
-    together, panel = (4, PANEL) if columns.dtype == np.int8 else (1, FLOAT_PANEL)
+    together = 4 // columns.itemsize
+    panel = PANEL if columns.dtype == np.int8 else FLOAT_PANEL
     wide = np.zeros((-(-size // panel) * panel, n_features), columns.dtype)
     wide[:size] = columns
     if columns.dtype == np.int8:
@@ -94,13 +104,13 @@ def multiply_bytes(codes, packed, which, width, values):
 
 @njit(**INNER)
 def multiply_floats(codes, packed, which, width, values):
-    """values (T, W) float32: as `multiply_bytes`, of as many first entries of the rows as columns have."""
-    steps, stride = np.int64(packed.shape[1]), np.int64(values.shape[1])
+    """values (T, W) float32: as `multiply_bytes`, each rounded after every feature."""
+    steps, stride = np.int64(codes.shape[1]), np.int64(values.shape[1])
     size = which.shape[0]
     first = np.zeros(ROWS, np.float32)
     at = np.empty(-(-size // ROWS) * ROWS, np.int64)
     for g in range(at.shape[0]):
-        at[g] = which[min(g, size - 1)] * codes.shape[1]
+        at[g] = which[min(g, size - 1)] * steps
     for p in range(-(-width // FLOAT_PANEL)):
         some = -(-(width - p * FLOAT_PANEL) // STEP)
         for g in range(0, size, ROWS):
@@ -116,6 +126,29 @@ def multiply_floats(codes, packed, which, width, values):
 
 
 @njit(**INNER)
+def multiply_shorts(codes, packed, which, width, values):
+    """values (T, W) int32: as `multiply_bytes`; exact where no sum of products, nor a part of it, leaves 32 bits."""
+    steps, stride = np.int64(codes.shape[1] // 2), np.int64(values.shape[1])
+    size = which.shape[0]
+    first = np.zeros(ROWS, np.int32)
+    at = np.empty(-(-size // ROWS) * ROWS, np.int64)
+    for g in range(at.shape[0]):
+        at[g] = which[min(g, size - 1)] * steps
+    for p in range(-(-width // FLOAT_PANEL)):
+        some = -(-(width - p * FLOAT_PANEL) // STEP)
+        for g in range(0, size, ROWS):
+            out = values[g, p * FLOAT_PANEL :]
+            if some >= 4:
+                _shorts_4(codes, at[g:], first, packed[p], steps, out, stride)
+            elif some == 3:
+                _shorts_3(codes, at[g:], first, packed[p], steps, out, stride)
+            elif some == 2:
+                _shorts_2(codes, at[g:], first, packed[p], steps, out, stride)
+            else:
+                _shorts_1(codes, at[g:], first, packed[p], steps, out, stride)
+
+
+@njit(**INNER)
 def _room(width):
     """Rows of a tile and columns of its products."""
     padded = -(-width // STEP) * STEP
@@ -124,8 +157,8 @@ def _room(width):
 
 @njit(**JIT)
 def decide_bytes(
-    codes, packed, width, which, rows, column, own, rest, screen, finer, shifted, centroids, index, error, labels,
-    bound, start, stop,
+    codes, packed, width, which, rows, column, own, rest, screen, shifted, centroids, index, error, labels, bound,
+    start, stop,
 ):  # fmt: skip
     """`decide_rows` of rows which[start:stop] against the first `width` columns, tile by tile. Returns what it does."""
     tile, padded = _room(width)
@@ -135,8 +168,8 @@ def decide_bytes(
         part = which[first : min(first + tile, stop)]
         multiply_bytes(codes, packed, part, width, values)
         counts = decide_rows(
-            values, width, LOWEST, part, rows, column, own, rest, screen, finer, shifted, centroids, index, error,
-            labels, bound, 0, part.shape[0],
+            values, width, LOWEST, part, rows, column, own, rest, screen, shifted, centroids, index, error, labels,
+            bound, 0, part.shape[0],
         )  # fmt: skip
         settled += counts[0]
         dots += counts[1]
@@ -145,8 +178,8 @@ def decide_bytes(
 
 @njit(**JIT)
 def decide_floats(
-    codes, packed, width, which, rows, column, own, rest, screen, finer, shifted, centroids, index, error, labels,
-    bound, start, stop,
+    codes, packed, width, which, rows, column, own, rest, screen, shifted, centroids, index, error, labels, bound,
+    start, stop,
 ):  # fmt: skip
     """The same with float32 products."""
     tile, padded = _room(width)
@@ -156,9 +189,46 @@ def decide_floats(
         part = which[first : min(first + tile, stop)]
         multiply_floats(codes, packed, part, width, values)
         counts = decide_rows(
-            values, width, np.float32(-np.inf), part, rows, column, own, rest, screen, finer, shifted, centroids,
-            index, error, labels, bound, 0, part.shape[0],
+            values, width, np.float32(-np.inf), part, rows, column, own, rest, screen, shifted, centroids, index, error,
+            labels, bound, 0, part.shape[0],
         )  # fmt: skip
         settled += counts[0]
         dots += counts[1]
     return settled, dots
+
+
+@njit(**JIT)
+def decide_shorts(
+    codes, packed, width, which, rows, column, own, rest, screen, shifted, centroids, index, error, labels, bound,
+    start, stop,
+):  # fmt: skip
+    """The same with 16-bit products."""
+    tile, padded = _room(width)
+    values = np.empty((tile, padded), np.int32)
+    settled = dots = 0
+    for first in range(start, stop, tile):
+        part = which[first : min(first + tile, stop)]
+        multiply_shorts(codes, packed, part, width, values)
+        counts = decide_rows(
+            values, width, LOWEST, part, rows, column, own, rest, screen, shifted, centroids, index, error, labels,
+            bound, 0, part.shape[0],
+        )  # fmt: skip
+        settled += counts[0]
+        dots += counts[1]
+    return settled, dots
+
+
+@njit(**JIT)
+def products(rows, packed, out, start, stop):
+    """out (B, U) float32: rows (B, D) times columns."""
+    width = out.shape[1]
+    tile, padded = _room(width)
+    values = np.empty((tile, padded), np.float32)
+    which = np.empty(tile, np.int32)
+    for first in range(start, stop, tile):
+        size = min(tile, stop - first)
+        for g in range(size):
+            which[g] = first + g
+        multiply_floats(rows, packed, which[:size], width, values)
+        for g in range(size):
+            out[first + g] = values[g, :width]

@@ -37,12 +37,9 @@ _INT8_GAIN = 1.3  # what int8 must gain: its bounds are looser, and rows have to
 _BASIS_ROWS = 8192
 _PCA_PASSES = range(1, 5)  # the passes (1 is the first) before which principal directions are tried
 _PCA_LEAST = (256, 128)  # clusters, features: below, its products are too narrow to be fast
-_PCA_REACHED = 0.3  # of all products; if more need a second look, there is nothing to gain
-_PCA_WORTH = 0.75  # of the time of float32: its bounds are looser, so later passes skip less
-
-
-Trial = Callable[[np.ndarray, np.ndarray, list[Screen]], list[float]]
-"""Seconds that each screen takes to label some rows (S, D) among columns (U, D)."""
+# of all products; to make one of them in full costs three times as much as all its neighbours, and with more of
+# them nothing is gained. No trial: after other products, a few milliseconds measure threads that still wait awake
+_PCA_REACHED = 0.1
 
 
 @dataclass(slots=True)
@@ -106,11 +103,11 @@ class Strategies:
     """Chooses how each pass of one fit (or one predict) is done. Every choice gives the same labels.
 
     strategy "float32" is the plain path, "split" adds the bounds, "pca" and "int8" have them too and multiply a
-    quarter of the coordinates, or in 8 bits.
+    part of the coordinates, or in 8 bits.
     """
 
-    def __init__(self, strategy: str, memory_limit: int | None, trial: Trial) -> None:
-        self.strategy, self.memory_limit, self.trial = strategy, memory_limit, trial
+    def __init__(self, strategy: str, memory_limit: int | None) -> None:
+        self.strategy, self.memory_limit = strategy, memory_limit
         self._rows: RowSource | None = None
         self._kept: RowBounds | None = None
         self._screens: dict[str, Screen] = {}
@@ -188,7 +185,7 @@ class Strategies:
         assert rows is not None
         if self._basis is None:
             index = np.linspace(0, rows.n_rows - 1, min(rows.n_rows, _BASIS_ROWS)).astype(np.int64)
-            self._basis = Basis(rows.take(torch.from_numpy(index)).numpy())
+            self._basis = Basis.of(rows.take(torch.from_numpy(index)).numpy())
         product = choose_gemm(n_clusters, self._basis.directions.shape[1], trial)
         return PcaScreen(product, self._basis, rows.n_rows)
 
@@ -200,14 +197,8 @@ class Strategies:
             return False
         if pca_bytes(shifted.shape[1]) * self._rows.n_rows > self._room():
             return False
-        n_clusters, n_features = shifted.shape
-        screen = self._pca_screen(n_clusters, not fused.multiplies_floats())
+        screen = self._pca_screen(len(shifted), not fused.multiplies_floats())
         if screen.reached(self._sample, shifted) > _PCA_REACHED:
-            return False
-        plain = Float32Screen(choose_gemm(n_clusters, n_features, not fused.multiplies_floats()))
-        few = PcaScreen(screen.product, screen.basis, len(self._sample))
-        seconds = self.trial(self._sample, shifted, [plain, few])
-        if seconds[1] > _PCA_WORTH * seconds[0]:
             return False
         self._screens["pca"] = screen
         return True

@@ -36,7 +36,7 @@ class Kind:
     """How entries are multiplied.
 
     lanes    sums in a register
-    element  LLVM's type of an entry, 4 bytes: one float32, or four 8-bit integers in a word
+    element  LLVM's type of an entry, 4 bytes: one float32, or four 8-bit or two 16-bit integers in a word
     add      (builder, sums, columns, row) -> sums
     """
 
@@ -58,12 +58,21 @@ def _add_bytes(builder: Any, sums: Any, columns: Any, row: Any) -> Any:
     return _call(builder, "llvm.x86.avx512.vpdpbusd.512", [sums, columns, row])
 
 
-def _call(builder: Any, name: str, vectors: list[Any]) -> Any:
-    kind = ir.FunctionType(vectors[0].type, [vector.type for vector in vectors])
+def _add_shorts(builder: Any, sums: Any, columns: Any, row: Any) -> Any:
+    """Two products of 16-bit integers in each lane."""
+    name = {8: "llvm.x86.avx2.pmadd.wd", 16: "llvm.x86.avx512.pmaddw.d.512"}[sums.type.count]
+    pairs = ir.VectorType(ir.IntType(16), 2 * sums.type.count)
+    products = _call(builder, name, [builder.bitcast(columns, pairs), builder.bitcast(row, pairs)], sums.type)
+    return builder.add(sums, products)
+
+
+def _call(builder: Any, name: str, vectors: list[Any], result: Any = None) -> Any:
+    kind = ir.FunctionType(result or vectors[0].type, [vector.type for vector in vectors])
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), vectors)
 
 
 BYTES = Kind(16, _WORD, _add_bytes)
+SHORTS = {lanes: Kind(lanes, _WORD, _add_shorts) for lanes in (8, 16)}
 FLOATS = {lanes: Kind(lanes, ir.FloatType(), _add_floats) for lanes in (8, 16)}
 
 

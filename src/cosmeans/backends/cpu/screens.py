@@ -49,16 +49,12 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class Codes:
-    """Encoded rows of one block: codes (B, .), scale, tail, slack (B,) float32.
-
-    finer  what bounds a single product more tightly (`decide._finer`), less the codes; None: nothing does
-    """
+    """Encoded rows of one block: codes (B, .), scale, tail, slack (B,) float32."""
 
     codes: np.ndarray
     scale: np.ndarray
     tail: np.ndarray
     slack: np.ndarray
-    finer: tuple[Any, ...] | None = None
 
 
 class Screen(Protocol):

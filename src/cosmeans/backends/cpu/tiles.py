@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from itertools import pairwise
 from threading import local
 from typing import Any, NamedTuple
@@ -13,10 +11,9 @@ import torch
 from torch import Tensor
 
 from cosmeans.backends.cpu import decide, fused, kernels
-from cosmeans.backends.cpu.bounds import Split
-from cosmeans.backends.cpu.gemm import interleaved, tile_rows
+from cosmeans.backends.cpu.gemm import tile_rows
 from cosmeans.backends.cpu.passes import Pass
-from cosmeans.backends.cpu.screens import Codes, Screen, dot_error, lengths, product
+from cosmeans.backends.cpu.screens import Codes, Screen, product
 from cosmeans.backends.cpu.threads import each, spread
 from cosmeans.data import NO_LABEL, Batch, Work
 
@@ -47,22 +44,6 @@ def assign_blocks(batch: Batch, chosen: Pass, before: np.ndarray, labels: np.nda
     chosen.remember(batch.span, labels)
     settled, dots, skipped = (sum(part) for part in zip(*counts, strict=True))
     return settled, Work(dots, skipped, chosen.kept_bytes, chosen.strategy)
-
-
-def seconds_of(sample: np.ndarray, shifted: np.ndarray, screens: list[Screen]) -> list[float]:
-    """Seconds that each screen takes to label some rows (S, D) among columns (U, D), as a pass would do it."""
-    batch, span, labels = Batch(0, torch.from_numpy(sample)), slice(0, len(sample)), np.empty(len(sample), np.int32)
-    before = (sample @ shifted.T).argmax(axis=1).astype(np.int32)
-    every = np.arange(len(shifted), dtype=np.int32)
-    error = dot_error(shifted.shape[1], float(lengths(shifted).max()))
-    ways: list[Callable[[], object]] = []
-    for screen in screens:
-        whole = Split(len(shifted), 0.0, 1.0)
-        trial = Pass(lambda *_, screen=screen: screen, shifted, every, every, shifted, error, whole, None)
-        trial.make_screen(len(sample))
-        ways.append(partial(_assign_block, batch, span, trial, before, labels))
-        ways[-1]()  # compiles, and codes the rows
-    return interleaved(ways, _TRIAL_ROUNDS)
 
 
 class _Counts(NamedTuple):
@@ -96,8 +77,7 @@ def _assign_block(batch: Batch, span: slice, chosen: Pass, before: np.ndarray, l
         dots += len(which) * width
         skipped -= len(which) * width
         encoded = (*chosen.factors(width), codes.scale, codes.tail, codes.slack)
-        finer = None if codes.finer is None else (codes.codes, *codes.finer)
-        given = (rows, column, own, rest, encoded, finer, chosen.shifted, chosen.centroids, chosen.index, chosen.error)
+        given = (rows, column, own, rest, encoded, chosen.shifted, chosen.centroids, chosen.index, chosen.error)
         for counts in _decided(chosen, codes, which, width, (*given, labels, bound)):
             settled += counts[0]
             dots += counts[1]
@@ -110,7 +90,8 @@ def _decided(
     """Multiplies some rows of a block with the first columns and decides them; what `decide.decide` returned."""
     columns = chosen.columns
     if columns.panels is not None:
-        kernel = fused.decide_bytes if codes.codes.dtype == np.int8 else fused.decide_floats
+        kernels_of = {1: fused.decide_bytes, 2: fused.decide_shorts, 4: fused.decide_floats}
+        kernel = kernels_of[codes.codes.itemsize]
         return spread(kernel, codes.codes, columns.panels, width, which, *given, size=len(which))
     counts: list[tuple[int, int]] = []
     for part in _tiles(which, width, chosen.screen.product.tile_bytes):
@@ -123,7 +104,7 @@ def _screened(screen: Screen, codes: Codes, which: np.ndarray, columns: np.ndarr
     """Products of some rows of a block with columns; rows that follow one another aren't copied."""
     first, last = int(which[0]), int(which[-1])
     chosen = codes.codes[first : last + 1] if last - first + 1 == len(which) else codes.codes[which]
-    return product(screen, chosen[:, : columns.shape[1]], columns, _scratch(len(which) * len(columns)))
+    return product(screen, chosen, columns, _scratch(len(which) * len(columns)))
 
 
 def _tiles(which: np.ndarray, width: int, tile_bytes: int) -> list[np.ndarray]:
