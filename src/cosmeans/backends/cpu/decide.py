@@ -101,7 +101,7 @@ def _first_of(upper, value):
     return where
 
 
-@njit(**INNER)
+@njit(**INNER, inline="always")
 def decide_rows(
     values, width, lowest, which, rows, column, own, rest, screen, shifted, centroids, index, error, labels, bound,
     start, stop,
@@ -117,7 +117,9 @@ def decide_rows(
     columns = np.empty(width + 3, np.int32)
     exact = np.empty(width + 2, np.float64)
     upper = np.empty(width, np.float32)
-    reaching = np.zeros(-(-width // 8) * 8, np.uint8)
+    reaching = np.empty(-(-width // 8) * 8, np.uint8)  # np.zeros takes longer to compile
+    for j in range(reaching.shape[0]):
+        reaching[j] = np.uint8(0)
     words = reaching.view(np.uint64)
     terms = np.empty(rows.shape[1], np.float64)
     settled = dots = 0

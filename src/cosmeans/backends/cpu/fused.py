@@ -73,7 +73,7 @@ def _sum(codes):
     return total
 
 
-@njit(**INNER)
+@njit(**INNER, inline="always")
 def multiply_bytes(codes, packed, which, width, values):
     """values (T, W) int32: products of rows codes[which] with the first `width` columns, exact; W and T have room.
 
@@ -102,12 +102,14 @@ def multiply_bytes(codes, packed, which, width, values):
                 _bytes_1(codes, at[g:], first[g:], packed[p], steps, out, stride)
 
 
-@njit(**INNER)
+@njit(**INNER, inline="always")
 def multiply_floats(codes, packed, which, width, values):
     """values (T, W) float32: as `multiply_bytes`, each rounded after every feature."""
     steps, stride = np.int64(codes.shape[1]), np.int64(values.shape[1])
     size = which.shape[0]
-    first = np.zeros(ROWS, np.float32)
+    first = np.empty(ROWS, np.float32)  # np.zeros takes longer to compile
+    for g in range(ROWS):
+        first[g] = np.float32(0)
     at = np.empty(-(-size // ROWS) * ROWS, np.int64)
     for g in range(at.shape[0]):
         at[g] = which[min(g, size - 1)] * steps
@@ -125,12 +127,14 @@ def multiply_floats(codes, packed, which, width, values):
                 _floats_1(codes, at[g:], first, packed[p], steps, out, stride)
 
 
-@njit(**INNER)
+@njit(**INNER, inline="always")
 def multiply_shorts(codes, packed, which, width, values):
     """values (T, W) int32: as `multiply_bytes`; exact where no sum of products, nor a part of it, leaves 32 bits."""
     steps, stride = np.int64(codes.shape[1] // 2), np.int64(values.shape[1])
     size = which.shape[0]
-    first = np.zeros(ROWS, np.int32)
+    first = np.empty(ROWS, np.int32)  # np.zeros takes longer to compile
+    for g in range(ROWS):
+        first[g] = np.int32(0)
     at = np.empty(-(-size // ROWS) * ROWS, np.int64)
     for g in range(at.shape[0]):
         at[g] = which[min(g, size - 1)] * steps
@@ -148,7 +152,7 @@ def multiply_shorts(codes, packed, which, width, values):
                 _shorts_1(codes, at[g:], first, packed[p], steps, out, stride)
 
 
-@njit(**INNER)
+@njit(**INNER, inline="always")
 def _room(width):
     """Rows of a tile and columns of its products."""
     padded = -(-width // STEP) * STEP
