@@ -331,19 +331,29 @@ ACTIONS = {
 }
 
 
-def main() -> None:
+def run_actions(actions: dict[str, Callable[[], Any]], chosen: argparse.Namespace) -> None:
+    """The actions that the command line names, with their records where it says."""
     global RESULTS
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("actions", nargs="*", default=["check", "screens", "fit", "profile"], choices=ACTIONS)
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    chosen = parser.parse_args()
     RESULTS = chosen.results
     for name in chosen.actions:
         started = time.perf_counter()
-        ACTIONS[name]()
+        actions[name]()
         gc.collect()
         torch.cuda.empty_cache()
         print(f"-- {name}: {time.perf_counter() - started:.1f} s", flush=True)
+
+
+def parser_of(actions: dict[str, Callable[[], Any]], description: str | None, **names: Any) -> argparse.ArgumentParser:
+    """What every script of this kind takes. names: how many actions, and which by default."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("actions", choices=actions, **names)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    return parser
+
+
+def main() -> None:
+    parser = parser_of(ACTIONS, __doc__, nargs="*", default=["check", "screens", "fit", "profile"])
+    run_actions(ACTIONS, parser.parse_args())
 
 
 if __name__ == "__main__":

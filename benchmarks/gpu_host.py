@@ -5,12 +5,9 @@
 
 from __future__ import annotations
 
-import argparse
 import gc
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -183,17 +180,7 @@ ACTIONS = {"check": check, "cupy": cupy, "ways": ways, "memory": memory, "upload
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("actions", nargs="+", choices=ACTIONS)
-    parser.add_argument("--results", type=Path, default=gpu.RESULTS)
-    chosen = parser.parse_args()
-    gpu.RESULTS = chosen.results
-    for name in chosen.actions:
-        started = time.perf_counter()
-        ACTIONS[name]()
-        gc.collect()
-        torch.cuda.empty_cache()
-        print(f"-- {name}: {time.perf_counter() - started:.1f} s", flush=True)
+    gpu.run_actions(ACTIONS, gpu.parser_of(ACTIONS, __doc__, nargs="+").parse_args())
 
 
 if __name__ == "__main__":

@@ -6,9 +6,6 @@ the sample is the one of `cosmeans demo`. Records are appended to benchmarks/res
 
 from __future__ import annotations
 
-import argparse
-import gc
-import time
 from pathlib import Path
 
 import numpy as np
@@ -120,18 +117,11 @@ ACTIONS = {"screens": screens, "fits": fits}
 
 def main() -> None:
     global SAMPLE
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("actions", nargs="+", choices=ACTIONS)
+    parser = gpu.parser_of(ACTIONS, __doc__, nargs="+")
     parser.add_argument("--embeddings", type=Path, default=DEMO, help="unit rows to grow from, .npy")
-    parser.add_argument("--results", type=Path, default=gpu.RESULTS)
     chosen = parser.parse_args()
-    gpu.RESULTS, SAMPLE = chosen.results, chosen.embeddings
-    for name in chosen.actions:
-        started = time.perf_counter()
-        ACTIONS[name]()
-        gc.collect()
-        torch.cuda.empty_cache()
-        print(f"-- {name}: {time.perf_counter() - started:.1f} s", flush=True)
+    SAMPLE = chosen.embeddings
+    gpu.run_actions(ACTIONS, chosen)
 
 
 if __name__ == "__main__":

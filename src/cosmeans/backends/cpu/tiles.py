@@ -21,7 +21,6 @@ _BLOCK_BYTES = 4 << 20  # float32 rows of one block
 _BLOCK_ROWS = (256, 4096)
 _SINGLE = 1024  # a batch up to this size is one block: sharing it out costs more than it brings
 _LAST_PARTS = 4  # of a block, where a batch ends
-_TRIAL_ROUNDS = 3
 _memory = local()
 
 

@@ -1,7 +1,6 @@
 """Centroids in 8 bits for the screen of rows in 8 bits: twice the rate of fp16, and bounds that are wider.
 
-Which pays is decided once per fit from a sample (docs/gpu.md, section 2): on real embeddings most labels are proved,
-random directions lie too close. Labels don't depend on it.
+The first rung of `ladder.py`; `choice.py` decides when it pays (docs/gpu.md, section 1).
 """
 
 from __future__ import annotations

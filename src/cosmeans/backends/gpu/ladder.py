@@ -1,4 +1,4 @@
-"""The screen in two rungs: 8 bits for all rows, float16 for the rows that these can't prove (docs/gpu.md, section 2).
+"""The screen in two rungs: 8 bits for all rows, float16 for the rows that these can't prove (docs/gpu.md, section 1).
 
 8-bit products run at twice the rate of float16 and lose thirty times as much. On real embeddings most labels are
 proved all the same, on random directions few (`choice.py`). Labels don't depend on it.
