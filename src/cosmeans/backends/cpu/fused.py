@@ -102,54 +102,40 @@ def multiply_bytes(codes, packed, which, width, values):
                 _bytes_1(codes, at[g:], first[g:], packed[p], steps, out, stride)
 
 
-@njit(**INNER, inline="always")
-def multiply_floats(codes, packed, which, width, values):
-    """values (T, W) float32: as `multiply_bytes`, each rounded after every feature."""
-    steps, stride = np.int64(codes.shape[1]), np.int64(values.shape[1])
-    size = which.shape[0]
-    first = np.empty(ROWS, np.float32)  # np.zeros takes longer to compile
-    for g in range(ROWS):
-        first[g] = np.float32(0)
-    at = np.empty(-(-size // ROWS) * ROWS, np.int64)
-    for g in range(at.shape[0]):
-        at[g] = which[min(g, size - 1)] * steps
-    for p in range(-(-width // FLOAT_PANEL)):
-        some = -(-(width - p * FLOAT_PANEL) // STEP)
-        for g in range(0, size, ROWS):
-            out = values[g, p * FLOAT_PANEL :]
-            if some >= 4:
-                _floats_4(codes, at[g:], first, packed[p], steps, out, stride)
-            elif some == 3:
-                _floats_3(codes, at[g:], first, packed[p], steps, out, stride)
-            elif some == 2:
-                _floats_2(codes, at[g:], first, packed[p], steps, out, stride)
-            else:
-                _floats_1(codes, at[g:], first, packed[p], steps, out, stride)
+def _multiplier(tiles, together, number):
+    """As `multiply_bytes`, for columns as they are: float32 rounded after every feature; 16-bit integers exact where no
+    sum of products, nor a part of it, leaves 32 bits. tiles: for one to four STEPs of columns.
+    """
+    one, two, three, four = tiles
+
+    @njit(**INNER, inline="always")
+    def multiply(codes, packed, which, width, values):
+        steps, stride = np.int64(codes.shape[1] // together), np.int64(values.shape[1])
+        size = which.shape[0]
+        first = np.empty(ROWS, number)  # np.zeros takes longer to compile
+        for g in range(ROWS):
+            first[g] = number(0)
+        at = np.empty(-(-size // ROWS) * ROWS, np.int64)
+        for g in range(at.shape[0]):
+            at[g] = which[min(g, size - 1)] * steps
+        for p in range(-(-width // FLOAT_PANEL)):
+            some = -(-(width - p * FLOAT_PANEL) // STEP)
+            for g in range(0, size, ROWS):
+                out = values[g, p * FLOAT_PANEL :]
+                if some >= 4:
+                    four(codes, at[g:], first, packed[p], steps, out, stride)
+                elif some == 3:
+                    three(codes, at[g:], first, packed[p], steps, out, stride)
+                elif some == 2:
+                    two(codes, at[g:], first, packed[p], steps, out, stride)
+                else:
+                    one(codes, at[g:], first, packed[p], steps, out, stride)
+
+    return multiply
 
 
-@njit(**INNER, inline="always")
-def multiply_shorts(codes, packed, which, width, values):
-    """values (T, W) int32: as `multiply_bytes`; exact where no sum of products, nor a part of it, leaves 32 bits."""
-    steps, stride = np.int64(codes.shape[1] // 2), np.int64(values.shape[1])
-    size = which.shape[0]
-    first = np.empty(ROWS, np.int32)  # np.zeros takes longer to compile
-    for g in range(ROWS):
-        first[g] = np.int32(0)
-    at = np.empty(-(-size // ROWS) * ROWS, np.int64)
-    for g in range(at.shape[0]):
-        at[g] = which[min(g, size - 1)] * steps
-    for p in range(-(-width // FLOAT_PANEL)):
-        some = -(-(width - p * FLOAT_PANEL) // STEP)
-        for g in range(0, size, ROWS):
-            out = values[g, p * FLOAT_PANEL :]
-            if some >= 4:
-                _shorts_4(codes, at[g:], first, packed[p], steps, out, stride)
-            elif some == 3:
-                _shorts_3(codes, at[g:], first, packed[p], steps, out, stride)
-            elif some == 2:
-                _shorts_2(codes, at[g:], first, packed[p], steps, out, stride)
-            else:
-                _shorts_1(codes, at[g:], first, packed[p], steps, out, stride)
+multiply_floats = _multiplier((_floats_1, _floats_2, _floats_3, _floats_4), 1, np.float32)
+multiply_shorts = _multiplier((_shorts_1, _shorts_2, _shorts_3, _shorts_4), 2, np.int32)
 
 
 @njit(**INNER, inline="always")

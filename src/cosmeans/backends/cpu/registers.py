@@ -20,7 +20,7 @@ from numba.extending import intrinsic
 
 ROWS = 6
 STEP = 16  # columns: products come in multiples of so many
-_BYTE, _WORD, _LONG = ir.IntType(8), ir.IntType(32), ir.IntType(64)
+_WORD, _LONG = ir.IntType(32), ir.IntType(64)
 
 
 @lru_cache(maxsize=8)
