@@ -15,9 +15,9 @@ _PARTS = r"@triton\.jit(?:\([^)]*\))?\ndef (\w+)"
 
 
 def started() -> set[str]:
-    """Names of the kernels that are started somewhere: `name[grid](...)`."""
+    """Names of the kernels that are started somewhere: `launch(name, ...)`."""
     text = "\n".join(file.read_text() for file in KERNELS.glob("*.py"))
-    return {name for name in re.findall(_PARTS, text) if re.search(rf"\b{name}\[\(", text)}
+    return {name for name in re.findall(_PARTS, text) if re.search(rf"\blaunch\(\s*{name},", text)}
 
 
 def test_every_kernel_compiles_for_a_gpu() -> None:

@@ -14,6 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from cosmeans.backends.gpu.canonical import clean, divided, fixed_point, term
+from cosmeans.backends.gpu.launch import launch
 from cosmeans.data import Batch, ClusterSums
 
 _BLOCK = tl.constexpr(1024)
@@ -156,15 +157,23 @@ def accumulate(batch: Batch, before: Tensor, after: Tensor, into: ClusterSums, s
     """Move the changed rows from sum to sum; `space.n_changed` then says how many those were."""
     rows, d = batch.rows, batch.rows.shape[1]
     space.numbers.zero_()
-    _changes[(triton.cdiv(len(batch), _BLOCK.value),)](
-        *(before, after, space.rows, space.n_changed, space.joined, space.left, len(batch)), num_warps=4
+    launch(
+        _changes,
+        triton.cdiv(len(batch), _BLOCK.value),
+        *(before, after, space.rows, space.n_changed, space.joined, space.left, len(batch)),
+        num_warps=4,
     )
     n_clusters = len(into.count)
-    _offsets[(1,)](space.joined, space.left, into.count, space.cursors, space.n_events, n_clusters, num_warps=4)
-    _sort_events[(programs,)](
-        *(before, after, space.rows, space.n_changed, space.cursors, space.events, space.clusters), num_warps=4
+    launch(_offsets, 1, space.joined, space.left, into.count, space.cursors, space.n_events, n_clusters, num_warps=4)
+    launch(
+        _sort_events,
+        programs,
+        *(before, after, space.rows, space.n_changed, space.cursors, space.events, space.clusters),
+        num_warps=4,
     )
-    _add_events[(16 * programs,)](
+    launch(
+        _add_events,
+        16 * programs,
         *(rows, rows if batch.norms is None else batch.norms, rows if batch.weights is None else batch.weights),
         *(space.events, space.clusters, space.n_events, into.direction, rows.stride(0), d, 2.0**into.scale),
         HAS_NORMS=batch.norms is not None,

@@ -13,6 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from cosmeans.backends.gpu.centroids import Quantised
+from cosmeans.backends.gpu.launch import launch
 from cosmeans.backends.gpu.rows import Copy
 from cosmeans.backends.gpu.tiles import Tile
 
@@ -171,7 +172,9 @@ def screen(
     the copy holds, from its beginning on; None: all in order.
     """
     n_rows = len(labels) if listed is None else len(copy.units)
-    _screen[(triton.cdiv(n_rows, tile.rows),)](
+    launch(
+        _screen,
+        triton.cdiv(n_rows, tile.rows),
         *(copy.values, copy.residuals, copy.units, centroids.values, centroids.original, centroids.n_columns),
         *(centroids.bounds, labels, doubtful.rows, doubtful.scores, doubtful.counts),
         *((labels, labels) if listed is None else (listed.rows, listed.count)),

@@ -71,6 +71,8 @@ class GpuBackend:
         """
         self.device = torch.device(device)
         self._index = _index(self.device)
+        if self._index is not None:
+            self.device = torch.device("cuda", self._index)
         self._integers, self._screens = integers, Screens(self.device, screen)
         self._programs = self._screens.programs
         self._rows: RowSource | None = None
@@ -239,12 +241,15 @@ class GpuBackend:
 
     @_there
     def assign(self, batch: Batch, prepared: Quantised, before: Tensor) -> Assignment:
-        labels, settled = self._desk.labels(len(batch)), None
-        for part in parts(dense_batch(batch), self._at_once(*batch.rows.shape)):
-            number = self._assign(part, prepared, labels[part.start - batch.start :][: len(part)])
-            number = self._own(number, len(part))
-            settled = number if settled is None else settled + number
-        return Assignment(labels, 0 if settled is None else settled)
+        labels, size = self._desk.labels(len(batch)), self._at_once(*batch.rows.shape)
+        if size >= len(batch):  # mostly, and to cut nothing takes less time
+            number = self._assign(dense_batch(batch), prepared, labels)
+            return Assignment(labels, self._own(number, len(batch)))
+        settled = torch.zeros(1, dtype=torch.int32, device=self.device)
+        for part in parts(dense_batch(batch), size):
+            start = part.start - batch.start
+            settled += self._assign(part, prepared, labels[start : start + len(part)])
+        return Assignment(labels, settled)
 
     def _assign(self, batch: Batch, prepared: Quantised, labels: Tensor) -> Tensor:
         """Write the labels of one part; returns how many rows were settled."""

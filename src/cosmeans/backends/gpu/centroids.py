@@ -10,6 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 from cosmeans.backends.gpu.canonical import padded, place, warps
+from cosmeans.backends.gpu.launch import launch
 from cosmeans.backends.gpu.rows import width_of
 
 _SCAN = tl.constexpr(1024)
@@ -63,9 +64,11 @@ class CentroidSpace:
         size = padded(max(d, self.width))
         shape = {"P": size, "num_warps": warps(size)}
         last = len(self.heads) - 1
-        _fingerprint[(k,)](centroids, self.hashes, self.heads, self.norms, self.firsts, k, d, last, **shape)
-        _first_of_equals[(k,)](centroids, self.hashes, self.heads, self.is_first, self.firsts, d, last, **shape)
-        _write_columns[(k,)](
+        launch(_fingerprint, k, centroids, self.hashes, self.heads, self.norms, self.firsts, k, d, last, **shape)
+        launch(_first_of_equals, k, centroids, self.hashes, self.heads, self.is_first, self.firsts, d, last, **shape)
+        launch(
+            _write_columns,
+            k,
             *(centroids, self.is_first, self.firsts, self.norms, self.heads),
             *(self.original, self.n_columns, self.bounds, self.halves),
             *(k, last, d, self.width),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -53,7 +54,11 @@ class Beside:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._stream = torch.cuda.Stream(device)
+
+    @functools.cached_property
+    def _stream(self) -> torch.cuda.Stream:
+        """Most fits send nothing."""
+        return torch.cuda.Stream(self._device)
 
     def copy(self, into: Tensor, source: Tensor) -> None:
         with torch.cuda.stream(self._stream):
@@ -106,7 +111,7 @@ class Ferry:
     def __init__(self, device: torch.device, lane: Lane | None = None) -> None:
         self._device = device
         self._lane: Lane = lane or (Beside(device) if device.type == "cuda" else AtOnce())
-        self._pinned = torch.empty((_SLOTS, 0), dtype=torch.uint8)
+        self._pinned: Tensor | None = None
         self._gone: list[Mark | None] = [None] * _SLOTS
         self._slot = 0
         self._staging: _Staging | None = None
@@ -153,16 +158,17 @@ class Ferry:
 
     def _place(self, like: Tensor) -> Tensor:
         """A pinned piece of this shape from which nothing is being sent."""
-        if self._pinned.shape[1] < like.nbytes:
+        pinned = self._pinned
+        if pinned is None or pinned.shape[1] < like.nbytes:
             # pinning takes longer than sending, but torch keeps what was pinned for the next one in this process
-            pinned, size = self._device.type == "cuda", max(_PIECE, like.nbytes)
-            self._pinned = torch.empty((_SLOTS, size), dtype=torch.uint8, pin_memory=pinned)
+            on_gpu, size = self._device.type == "cuda", max(_PIECE, like.nbytes)
+            self._pinned = pinned = torch.empty((_SLOTS, size), dtype=torch.uint8, pin_memory=on_gpu)
             self._gone = [None] * _SLOTS
         self._slot = (self._slot + 1) % _SLOTS
         gone = self._gone[self._slot]
         if gone is not None:
             gone.synchronize()
-        return self._pinned[self._slot, : like.nbytes].view(like.dtype).view(like.shape)
+        return pinned[self._slot, : like.nbytes].view(like.dtype).view(like.shape)
 
     def _next_place(self, n: int, like: Tensor) -> Tensor:
         """Device memory for n such rows. What was queued with the rows here before last is done when they arrive."""

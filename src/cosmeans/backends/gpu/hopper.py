@@ -19,6 +19,7 @@ from triton.runtime.cache import get_cache_manager
 
 from cosmeans.backends.gpu.assign import Doubtful, Errors, Listed
 from cosmeans.backends.gpu.centroids import Quantised
+from cosmeans.backends.gpu.launch import stream_on
 from cosmeans.backends.gpu.rows import Copy
 from cosmeans.errors import BackendUnavailableError
 
@@ -130,10 +131,9 @@ def screen(
     close: rows of a sample with a second or third score that near are counted in counts[2] and [3] (`choice.Choice`).
     """
     assert (copy.tile, centroids.tile) == (ROW_TILE, shape.columns)  # else it would read other rows
-    driver = _bindings("driver")
-    end, entries = start + len(labels), [0, 0]
+    end, entries, device = start + len(labels), (0, 0), labels.device.index or 0
     if listed is not None:
-        end, entries = len(copy.units), [listed.rows.data_ptr(), listed.count.data_ptr()]
+        end, entries = len(copy.units), (listed.rows.data_ptr(), listed.count.data_ptr())
     out = _Output(
         *(t.data_ptr() for t in (copy.residuals, copy.units, centroids.original, centroids.bounds, labels)),
         *(t.data_ptr() for t in (doubtful.rows, doubtful.scores, doubtful.pairs, doubtful.pair_clusters)),
@@ -146,9 +146,9 @@ def screen(
     held = [*map(ctypes.c_void_p, read), out, ctypes.c_int(steps), ctypes.c_int(_PLACES)]
     arguments = (ctypes.c_void_p * len(held))(*(ctypes.addressof(value) for value in held))
     _check(
-        driver.cuLaunchKernel(
-            *(_kernel(shape, labels.device.index or 0), programs, 1, 1, shape.threads, 1, 1, shape.shared_bytes),
-            *(torch.cuda.current_stream(labels.device).cuda_stream, ctypes.addressof(arguments), 0),
+        _bindings("driver").cuLaunchKernel(
+            *(_kernel(shape, device), programs, 1, 1, shape.threads, 1, 1, shape.shared_bytes),
+            *(stream_on(device), ctypes.addressof(arguments), 0),
         )
     )
 
@@ -200,6 +200,7 @@ def build(shape: Shape, device: torch.device) -> None:
     _kernel(shape, device.index or 0)
 
 
+@functools.cache
 def why_not(device: torch.device) -> str | None:
     """None if this screen can run on the device, else the reason."""
     if device.type != "cuda" or torch.version.hip:

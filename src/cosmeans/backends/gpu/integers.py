@@ -13,6 +13,7 @@ import triton.language as tl
 
 from cosmeans.backends.gpu.canonical import padded, place, warps
 from cosmeans.backends.gpu.centroids import Quantised
+from cosmeans.backends.gpu.launch import launch
 from cosmeans.backends.gpu.rows import LARGEST, ROUNDER, width_of
 from cosmeans.errors import BackendUnavailableError
 
@@ -40,13 +41,15 @@ class IntegerSpace:
         size = padded(max(d, self.width))
         shape = {"P": size, "num_warps": warps(size)}
         self.bounds.zero_()
-        _largest[(k,)](centroids.centroids, self.bounds, d, **shape)
-        _write_codes[(k,)](
+        launch(_largest, k, centroids.centroids, self.bounds, d, **shape)
+        launch(
+            _write_codes,
+            k,
             *(centroids.centroids, centroids.original, centroids.n_columns, self.codes, self.bounds, d, self.width),
             TILE=self.tile,
             **shape,
         )
-        _finish_bounds[(1,)](centroids.bounds, self.bounds, num_warps=1)
+        launch(_finish_bounds, 1, centroids.bounds, self.bounds, num_warps=1)
         return replace(centroids, values=self.codes, bounds=self.bounds, width=self.width, tile=self.tile)
 
 

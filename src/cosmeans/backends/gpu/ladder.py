@@ -14,6 +14,7 @@ from torch import Tensor
 from cosmeans.backends.gpu.assign import Doubtful, Listed, certified_gap
 from cosmeans.backends.gpu.canonical import padded, place, warps
 from cosmeans.backends.gpu.integers import MOST_FEATURES
+from cosmeans.backends.gpu.launch import launch
 from cosmeans.backends.gpu.rows import Copy, width_of
 
 _PARTS = 4  # gathered rows have room for a quarter of all: with more of them 8 bits don't pay (choice.py)
@@ -112,7 +113,9 @@ def gather(
     found, into = space.doubtful, space.gathered
     words = copy.width // 4
     size = padded(words)
-    _gather[(16 * programs,)](
+    launch(
+        _gather,
+        16 * programs,
         *(copy.values.view(torch.int64), copy.residuals, copy.units, found.rows, found.scores, found.counts),
         *(codes.residuals, bounds, into.values.view(torch.int64), into.residuals, into.units),
         *(left.rows, left.scores, left.counts, rounding, start, code_start, len(into.units), words),
@@ -178,7 +181,9 @@ def compare(
     """
     d = centroids.shape[1]
     size = padded(d)
-    _compare[(32 * programs,)](
+    launch(
+        _compare,
+        32 * programs,
         *(copy.values, copy.residuals, copy.units, centroids, found.pairs, found.pair_clusters, found.counts),
         *(labels, left.pairs, left.pair_clusters, left.counts, start, d, copy.width),
         P=size,

@@ -8,6 +8,7 @@ import triton.language as tl
 from torch import Tensor
 
 from cosmeans.backends.gpu.canonical import divisor
+from cosmeans.backends.gpu.launch import launch
 from cosmeans.sphere import Lengths
 
 _BLOCK = tl.constexpr(1024)
@@ -32,6 +33,6 @@ def lengths(squared: Tensor) -> Lengths:
     divisors = torch.empty_like(squared)
     found = torch.zeros(2, dtype=torch.int32, device=squared.device)
     if len(squared):
-        _lengths[(triton.cdiv(len(squared), _BLOCK.value),)](squared, divisors, found, len(squared), num_warps=4)
+        launch(_lengths, triton.cdiv(len(squared), _BLOCK.value), squared, divisors, found, len(squared), num_warps=4)
     scaled, unusable = found.tolist()
     return Lengths(divisors if scaled else None, not unusable)

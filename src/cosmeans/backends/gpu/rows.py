@@ -20,6 +20,7 @@ from cosmeans.backends.gpu.canonical import (
     tree_sums,
     warps,
 )
+from cosmeans.backends.gpu.launch import launch
 from cosmeans.data import Batch
 
 NOT_KEPT = tl.constexpr(-1.0)
@@ -90,8 +91,13 @@ def squared_norms(rows: Tensor) -> Tensor:
     size = padded(rows.shape[1])
     at_once = rows_at_once(size)
     if len(out):
-        _squared_norms[(triton.cdiv(len(out), at_once),)](
-            *(rows, out, len(out), rows.stride(0), rows.shape[1]), R=at_once, P=size, num_warps=warps(size)
+        launch(
+            _squared_norms,
+            triton.cdiv(len(out), at_once),
+            *(rows, out, len(out), rows.stride(0), rows.shape[1]),
+            R=at_once,
+            P=size,
+            num_warps=warps(size),
         )
     return out
 
@@ -222,7 +228,9 @@ def _write_copy(
     size = padded(max(d, width))
     at_once = rows_at_once(size)
     facts = (rows if fact is None else fact for fact in (norms, keep, squared))
-    _copy_rows[(triton.cdiv(n, at_once),)](
+    launch(
+        _copy_rows,
+        triton.cdiv(n, at_once),
         *(rows, *facts, into.values, into.residuals, into.units, start, n, rows.stride(0), d, width),
         R=at_once,
         P=size,

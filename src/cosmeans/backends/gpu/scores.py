@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cosmeans import sphere
 from cosmeans.backends.gpu.canonical import load_unit, padded, tree_sum, warps
+from cosmeans.backends.gpu.launch import launch
 from cosmeans.data import Batch
 
 _PRODUCTS = 1 << 26  # entries of a float64 product held at once: 512 MB
@@ -46,7 +47,9 @@ def _own_scores(
 def _launch(batch: Batch, centroids: Tensor, labels: Tensor, out: Tensor, *, raising: bool) -> None:
     rows, size = batch.rows, padded(batch.rows.shape[1])
     norms = rows if batch.norms is None else batch.norms
-    _own_scores[(len(batch),)](
+    launch(
+        _own_scores,
+        len(batch),
         *(rows, norms, centroids, labels, out, rows.stride(0), rows.shape[1]),
         P=size,
         HAS_NORMS=batch.norms is not None,

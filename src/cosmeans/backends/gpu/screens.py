@@ -24,6 +24,7 @@ class Screens:
         self._hopper: bool | None = None  # known with the shape of the centroids
         self._chip, shared, self.programs = describe(device)
         self._tile = tile_for(self._chip, shared)
+        self._cuts: dict[tuple[int, int, bool], tuple[hopper.Shape | None, Errors]] = {}
 
     def shape(self, n_clusters: int, n_features: int, integers: bool = False) -> hopper.Shape | None:
         """How the Hopper screen is cut for these centroids; None: the portable one runs."""
@@ -52,17 +53,23 @@ class Screens:
     ) -> Errors:
         """`assign.screen` or `hopper.screen`, whose arguments these are; returns what it may have lost."""
         k, d = centroids.centroids.shape
-        shape = self.shape(k, d, copy.integers)
-        errors = Errors(
-            0.0 if copy.integers else accumulation_error(d, self.device),
-            hopper.ROUNDING if copy.integers or shape is not None else 0.0,
-        )
+        shape, errors = self._cut(k, d, copy.integers)
         task = (copy, start, centroids, labels, doubtful, errors)
         if shape is not None:
             hopper.screen(shape, *task, self.programs, listed, close)
         else:
             screen(*task, self._tile, listed)
         return errors
+
+    def _cut(self, n_clusters: int, n_features: int, integers: bool) -> tuple[hopper.Shape | None, Errors]:
+        """The Hopper screen's shape, and what the screen may lose: the same in every pass."""
+        kind = (n_clusters, n_features, integers)
+        if kind not in self._cuts:
+            shape = self.shape(*kind)
+            accumulation = 0.0 if integers else accumulation_error(n_features, self.device)
+            errors = Errors(accumulation, hopper.ROUNDING if integers or shape is not None else 0.0)
+            self._cuts[kind] = shape, errors
+        return self._cuts[kind]
 
     def _choose(self, n_clusters: int, n_features: int) -> bool:
         """Whether the Hopper screen runs; without it on a Hopper GPU one line says why."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from cosmeans.backends.gpu.assign import Doubtful, Errors, certified_gap
 from cosmeans.backends.gpu.canonical import load_unit, padded, place, tree_sum, warps
 from cosmeans.backends.gpu.centroids import Quantised
+from cosmeans.backends.gpu.launch import launch
 from cosmeans.backends.gpu.rows import Copy
 from cosmeans.data import Batch
 
@@ -177,7 +178,9 @@ def settle(
     """
     rows, d, listed = batch.rows, batch.rows.shape[1], space.doubtful
     size = padded(d)
-    _candidates[(2 * programs,)](
+    launch(
+        _candidates,
+        2 * programs,
         *(copy.values, copy.residuals, copy.units, centroids.values, centroids.n_columns, centroids.bounds),
         *(listed.rows, listed.scores, listed.counts, space.candidates, space.n_candidates),
         *(start, centroids.width, errors.accumulation, errors.rounding),
@@ -186,7 +189,9 @@ def settle(
         num_warps=8,
         num_stages=3,
     )
-    _settle[(32 * programs,)](  # it waits for memory: as many as a multiprocessor holds
+    launch(
+        _settle,
+        32 * programs,  # it waits for memory: as many as a multiprocessor holds
         *(rows, rows if batch.norms is None else batch.norms, centroids.centroids, centroids.original),
         *(centroids.n_columns, listed.rows, listed.pairs, listed.pair_clusters, listed.counts),
         *(space.candidates, space.n_candidates, labels, space.n_settled, rows.stride(0), d),

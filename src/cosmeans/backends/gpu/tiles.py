@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -38,6 +39,7 @@ def tile_for(device: str, shared_memory: int) -> Tile:
     return Tile(16, 16, 4, 1, "the smallest product there is")
 
 
+@functools.cache
 def describe(device: torch.device) -> tuple[str, int, int]:
     """The chip's name in the table of tiles, its shared memory per block in bytes, and its multiprocessors."""
     if device.type != "cuda":

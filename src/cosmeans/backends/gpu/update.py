@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cosmeans import sphere
 from cosmeans.backends.gpu.canonical import divisor, padded, tree_sum, unit, warps
+from cosmeans.backends.gpu.launch import launch
 from cosmeans.data import ClusterSums
 
 
@@ -182,14 +183,18 @@ class UpdateSpace:
         """
         k, d = previous.shape
         size, n_places = padded(d), len(places.centroids)
-        _update[(k,)](
+        launch(
+            _update,
+            k,
             *(sums.direction, previous, places.centroids, places.lost, places.start, places.turn),
             *(self.own, self.chords, self.moved, k, d),
             P=size,
             PLACES=n_places,
             num_warps=warps(size),
         )
-        _figures[(1,)](
+        launch(
+            _figures,
+            1,
             *(self.own, self.chords, self.moved, places.lost, sums.count, total, changed, settled),
             *(places.figures, places.turn, k, padded(k) // 2),
             PLACES=n_places,

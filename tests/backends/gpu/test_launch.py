@@ -1,0 +1,100 @@
+"""Kernels started again go past Triton's search, and only if nothing has changed that it would look at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from cosmeans.backends.gpu import launch as module
+from cosmeans.backends.gpu.launch import fact_of, launch
+
+
+class OnGpu(torch.Tensor):
+    """A tensor that says it lies on a GPU."""
+
+    is_cuda = True
+    device = torch.device("cuda", 0)
+
+
+class Kernel:
+    """Notes how it was started: searched for by Triton, or at once."""
+
+    arg_names = ("values_ptr", "n", "power", "SIZE", "FLAG")
+
+    def __init__(self) -> None:
+        self.searched = 0
+        self.at_once: list[tuple[Any, ...]] = []
+
+    def __getitem__(self, grid: tuple[int]) -> Any:
+        def search(*args: Any, **constants: Any) -> Kernel.Compiled:
+            self.searched += 1
+            return Kernel.Compiled(self)
+
+        return search
+
+    class Compiled:
+        def __init__(self, kernel: Kernel) -> None:
+            self.kernel = kernel
+
+        def __getitem__(self, grid: tuple[int, int, int]) -> Any:
+            return lambda *args, stream: self.kernel.at_once.append((grid, stream, *args))
+
+
+@pytest.fixture(autouse=True)
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_ready", {})
+    monkeypatch.setattr(module, "stream_on", lambda device: 7 + device)
+    return
+
+
+def rows(dtype: torch.dtype = torch.float32, offset: int = 0) -> torch.Tensor:
+    values = torch.zeros(64, dtype=dtype)
+    assert values.data_ptr() % 16 == 0
+    return values[offset:].as_subclass(OnGpu)
+
+
+def test_a_known_kernel_gets_addresses_and_its_constants_in_order() -> None:
+    kernel, first, second = Kernel(), rows(), rows()
+
+    launch(kernel, 3, first, 24, 0.5, FLAG=True, SIZE=16, num_warps=4)
+    launch(kernel, 5, second, 40, 2.5, FLAG=True, SIZE=16, num_warps=4)
+
+    assert kernel.searched == 1
+    assert kernel.at_once == [((5, 1, 1), 7, second.data_ptr(), 40, 2.5, 16, True)]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        (rows(torch.float16), 24, {}),
+        (rows(offset=1), 24, {}),
+        (rows(), 1, {}),
+        (rows(), 32, {}),
+        (rows(), 2**31 + 24, {}),
+        (rows(), 24, {"FLAG": False}),
+        (rows(), 24, {"num_warps": 8}),
+    ],
+)
+def test_whatever_compiling_depends_on_is_looked_at(changed: tuple[torch.Tensor, int, dict[str, Any]]) -> None:
+    kernel, constants = Kernel(), {"SIZE": 16, "FLAG": True, "num_warps": 4}
+    values, n, other = changed
+    launch(kernel, 3, rows(), 24, 0.5, **constants)
+
+    launch(kernel, 3, values, n, 0.5, **{**constants, **other})
+
+    assert (kernel.searched, kernel.at_once) == (2, [])
+
+
+def test_another_kernel_is_searched_for() -> None:
+    for kernel in (Kernel(), Kernel()):
+        launch(kernel, 3, rows(), 24, 0.5, SIZE=16, FLAG=True)
+
+        assert kernel.searched == 1
+
+
+def test_numbers_of_one_kind_share_a_kernel() -> None:
+    assert fact_of(24) == fact_of(40)
+    assert fact_of(0.5) == fact_of(1.0)
+    assert len({fact_of(n) for n in (1, 2, 16, 24, -24, 2**31 + 24)}) == 6
