@@ -176,7 +176,8 @@ def read_centroids(values: Any, shape: tuple[int, int | None], name: str, device
         for bad, what in ((~torch.isfinite(squared), "contains NaN or infinity"), (squared == 0, "is zero")):
             if bool(bad.any()):
                 raise InputError(f"{name}: centroid {int(bad.to(torch.int8).argmax())} {what}; it needs a direction.")
-    return sphere.unit_rows(centroids, found.divisors)
+    # kernels read the entries of a centroid side by side
+    return sphere.unit_rows(centroids, found.divisors).contiguous()
 
 
 def check_device(values: Any, name: str, device: torch.device) -> None:
