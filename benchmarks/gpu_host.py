@@ -17,6 +17,7 @@ import gpu
 from cosmeans import KMeans, lloyd
 from cosmeans.backends.gpu import ferry as gpu_ferry
 from cosmeans.backends.gpu import host as gpu_host
+from cosmeans.backends.gpu import receiving as gpu_receiving
 from cosmeans.backends.gpu.ferry import Ferry
 from cosmeans.backends.gpu.host import HostRowsBackend
 from cosmeans.backends.gpu.memory import MemoryPlan, plan_far
@@ -61,9 +62,10 @@ PLANS = {
 def forced(plan: MemoryPlan, **small: int) -> Iterator[None]:
     """Within, every source goes this way, in pieces of these sizes."""
     places: list[tuple[Any, str, Any]] = [(rows_memory.LEAST_BATCH_BYTES, "cuda", 0)] if small else []
-    places += [(vars(gpu_host), name, lambda *_, keep=True: plan) for name in ("plan_received", "plan_far")]
+    places += [(vars(gpu_receiving), "plan_received", lambda *_, keep=True: plan)]
+    places += [(vars(gpu_host), "plan_far", lambda *_, keep=True: plan)]
     places += [(vars(gpu_host), "rows_fetched", lambda *_: plan.fetched)]
-    places += [(vars(module), name, small[name]) for module in (gpu_host, gpu_ferry) for name in small]
+    places += [(vars(module), name, small[name]) for module in (gpu_receiving, gpu_ferry) for name in small]
     before = [(where, name, where.get(name)) for where, name, _ in places]
     for where, name, value in places:
         where[name] = value
