@@ -174,12 +174,15 @@ class Receiver(Protocol):
         fit: bool,
         say: Callable[[str], None],
         progress: Callable[[int, int], None],
+        first: Callable[[], Tensor | None] | None = None,
     ) -> Received:
         """The rows where this backend wants them, before their source is made. The way is chosen before any work.
 
         fit       many passes follow, by `n_clusters` centroids, and not one
         say       is told in one line if the rows stay on the host
         progress  called with (rows read, N)
+        first     asked before the rows are sent, if they can be labelled on their way: the centroids (K, D) that the
+                  first pass will have, if they are known. Should it get others, only time is lost
 
         Raises DeviceMemoryError if there is no way.
         """

@@ -64,6 +64,11 @@ def read_rows(X: Any) -> tuple[Tensor, Kind]:
     return rows, kind
 
 
+def from_file(X: Any) -> bool:
+    """Whether single rows may have to be read from a disk: each takes longer than many in a row."""
+    return isinstance(X, str | os.PathLike | np.memmap)
+
+
 def check_size(shape: torch.Size, options: FitOptions) -> None:
     """At least one row per cluster; a hint where the arguments look like another library's."""
     (n, d), k, batch = shape, options.n_clusters, options.batch_size

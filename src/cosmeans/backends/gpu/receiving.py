@@ -1,7 +1,7 @@
 """The GPU backend for rows before their source is made, where they lie or on their way (docs/gpu.md, section 6).
 
-Rows that fit are sent to the device once; of each piece their lengths and their fp16 copy are made while the next one
-travels.
+Rows that fit are sent to the device once; of each piece their lengths and their fp16 copy are made, and their labels
+where the first centroids are known, while the next one travels.
 """
 
 from __future__ import annotations
@@ -12,16 +12,17 @@ import torch
 from torch import Tensor
 
 from cosmeans.backends.gpu import record
+from cosmeans.backends.gpu.ahead import Ahead
 from cosmeans.backends.gpu.arrival import Arrived
 from cosmeans.backends.gpu.backend import GpuBackend
-from cosmeans.backends.gpu.centroids import CentroidSpace
+from cosmeans.backends.gpu.centroids import CentroidSpace, Quantised
 from cosmeans.backends.gpu.desk import clear_desks
 from cosmeans.backends.gpu.ferry import Ferry
-from cosmeans.backends.gpu.memory import MOST_IN_TURN, OF_RECEIVED, MemoryPlan, plan_received
+from cosmeans.backends.gpu.memory import MOST_IN_TURN, OF_RECEIVED, MemoryPlan, plan_received, rounded
 from cosmeans.backends.gpu.record import Plan
 from cosmeans.backends.gpu.rows import Copy, inspect_rows
 from cosmeans.contracts import Loan, RowSource
-from cosmeans.data import Batch, Received
+from cosmeans.data import Assignment, Batch, Received
 from cosmeans.errors import DeviceMemoryError
 
 _SMALL = 64 << 20  # bytes of rows that are sent in one piece: nothing would be gained beside it
@@ -37,6 +38,8 @@ class ReceivingBackend(GpuBackend):
             self.device = torch.device("cuda", self._index)
         self._ferry = Ferry(self.device)
         self._arrived: Arrived | None = None
+        self._ahead: Ahead | None = None  # for the first pass, and no other
+        self._foreseen: tuple[Quantised, Ahead] | None = None  # the pass that it has turned out to be right for
 
     def expect(self, rows: Tensor, n_clusters: int, *, fit: bool) -> None:
         """`contracts.Receiver`. Squared lengths and fp16 copy are made in one pass, if the copy of all rows fits."""
@@ -65,6 +68,7 @@ class ReceivingBackend(GpuBackend):
         fit: bool,
         say: Callable[[str], None],
         progress: Callable[[int, int], None],
+        first: Callable[[], Tensor | None] | None = None,
     ) -> Received:
         """`contracts.Receiver`. One line says so where the rows stay on the host."""
         n, d = rows.shape
@@ -78,6 +82,7 @@ class ReceivingBackend(GpuBackend):
             say(f"the rows take {sizes[0]} and {self.device} has {sizes[1]} free: they stay on the host, {way}")
         with self.current():
             keep = fit and plan.resident
+            self._ahead = self._foresee(rows, n_clusters, first) if keep and first and not plan.fetched else None
             self._arrived = self._inspected(rows, plan, n_clusters, keep=keep, progress=progress)
         if plan.fetched:
             self._memory = plan
@@ -112,6 +117,16 @@ class ReceivingBackend(GpuBackend):
         clear_desks()
         return plan_received(*kind, self._room(), self.device, keep=fit)
 
+    def _foresee(self, rows: Tensor, n_clusters: int, first: Callable[[], Tensor | None]) -> Ahead | None:
+        """What labels rows as they arrive, if their first centroids are known."""
+        n, d = rows.shape
+        # the first epoch of a fit that is recorded loads its kernels
+        centroids = None if record.pays(n, n_clusters, d, self.device) else first()
+        if centroids is None:
+            return None
+        self._set_out(n, d, n_clusters)
+        return Ahead(centroids, n, self._desk, self._screens)
+
     def _inspected(
         self, rows: Tensor, plan: MemoryPlan, n_clusters: int, *, keep: bool, progress: Callable[[int, int], None]
     ) -> Arrived:
@@ -126,6 +141,8 @@ class ReceivingBackend(GpuBackend):
                 squared.copy_(super().squared_norms(near.rows))
             else:
                 inspect_rows(near.rows, squared, arrived.copy, near.start)
+                if self._ahead is not None:
+                    self._ahead.label(near, squared, arrived.copy)
             progress(near.start + len(near), n)
         return arrived
 
@@ -134,7 +151,7 @@ class ReceivingBackend(GpuBackend):
         if plan.fetched:
             yield from (near for _, near in self._ferry.fetch(Batch(0, rows), plan.fetched))
             return
-        step = max(1, _SPAN // (rows.shape[1] * rows.element_size()))
+        step = max(1, rounded(_SPAN // (rows.shape[1] * rows.element_size())))
         for start in range(0, len(rows), step):
             span = slice(start, start + step)
             self._ferry.send(rows[span], there[span])
@@ -175,6 +192,25 @@ class ReceivingBackend(GpuBackend):
         if self._rows is not None:
             self._take_up(self._rows)
         return super()._ready(k, d)
+
+    def prepare(self, centroids: Tensor) -> Quantised:
+        prepared = super().prepare(centroids)
+        ahead, self._ahead = self._ahead, None
+        right = ahead is not None and self._in_first_place() and ahead.is_under(centroids)
+        self._foreseen = (prepared, ahead) if right and ahead is not None else None
+        return prepared
+
+    def _in_first_place(self) -> bool:
+        """Whether the fit is over the rows received, and the source is the one that took them up."""
+        return self._rows is not None and self._arrived is not None and self._arrived.are(self._rows)
+
+    def assign(self, batch: Batch, prepared: Quantised, before: Tensor) -> Assignment:
+        if self._foreseen is None or self._foreseen[0] is not prepared:
+            return super().assign(batch, prepared, before)
+        ahead = self._foreseen[1]
+        if batch.start == 0 and self._choice is not None and self._choice.asks:
+            self._choice.note(ahead.counts, False)
+        return ahead.assignment(batch)
 
     def _copy(self, batch: Batch, tile: int) -> tuple[Copy, int]:
         # rows to be labelled once: their source didn't begin a fit
