@@ -8,7 +8,6 @@ from cosmeans import KMeans, StopReason
 from cosmeans.backends.reference import ReferenceBackend
 from cosmeans.options import FitOptions
 from cosmeans.progress import Silent
-from cosmeans.rows.unread import UnreadRows
 from cosmeans.start import FirstCentroids
 from generators import normal
 
@@ -100,8 +99,8 @@ def first_of(init, given=None, n_init=2):
     return FirstCentroids(init, given, X, 1 << 33, FitOptions(n_clusters=12, n_init=n_init))
 
 
-def unread(x=X):
-    return UnreadRows(torch.from_numpy(np.ascontiguousarray(x)), ReferenceBackend())
+def early_of(first, x=X):
+    return first.early(torch.from_numpy(x), ReferenceBackend())
 
 
 def of_run(first, run, open_rows):
@@ -112,13 +111,13 @@ def of_run(first, run, open_rows):
 def test_given_centroids_are_known_early():
     given = torch.from_numpy(normal(12, 9))
 
-    assert first_of(given, given).early(None) is given
+    assert first_of(given, given).early(None, ReferenceBackend()) is given
 
 
 def test_random_rows_are_found_early_and_not_again(open_rows):
     first = first_of("random")
 
-    early = first.early(unread())
+    early = early_of(first)
 
     assert torch.equal(early, of_run(first_of("random"), 0, open_rows))
     assert of_run(first, 0, open_rows) is early
@@ -130,7 +129,7 @@ def test_a_row_without_direction_among_those_drawn_leaves_the_start_for_later(op
     gaps[::2] = 0.0
     first = first_of("random")
 
-    assert first.early(unread(gaps)) is None
+    assert early_of(first, gaps) is None
     assert torch.equal(of_run(first, 0, open_rows), of_run(first_of("random"), 0, open_rows))
 
 
@@ -138,5 +137,5 @@ def test_a_row_without_direction_among_those_drawn_leaves_the_start_for_later(op
     "init", ["k-means++", "nested", lambda *_, **__: X[:12]], ids=["k-means++", "nested", "callable"]
 )
 def test_other_starts_are_not_known_early(init):
-    assert first_of(init).early(unread()) is None
-    assert first_of("random").early(None) is None
+    assert early_of(first_of(init)) is None
+    assert first_of("random").early(None, ReferenceBackend()) is None

@@ -36,7 +36,6 @@ from cosmeans.options import FitOptions
 from cosmeans.progress import Silent, watch
 from cosmeans.result import History
 from cosmeans.rows.memory import MemoryRows
-from cosmeans.rows.unread import UnreadRows
 from cosmeans.start import FirstCentroids, best_run, draw_seed, given_centroids, start_key
 from cosmeans.version import __version__
 
@@ -144,7 +143,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         present = self._present_centroids(key, shape, backend.device, options)
         seed = draw_seed(self.random_state) if present is None else self.random_state_
         first = FirstCentroids(init, given if present is None else present, taken, seed, options)
-        early = partial(first.early, None if sample_weight is not None or from_file(X) else UnreadRows(tensor, backend))
+        early = partial(first.early, None if sample_weight is not None or from_file(X) else tensor, backend)
         with self._watch(tensor.shape) as observer:
             rows = self._open(tensor, backend, options.n_clusters, observer, sample_weight, fit=True, first=early)
             rows.need_weight()

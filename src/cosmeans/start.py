@@ -82,11 +82,15 @@ class FirstCentroids:
     def n_runs(self) -> int:
         return self.options.n_init if self.given is None else 1
 
-    def early(self, rows: UnreadRows | None) -> Tensor | None:
-        """Those of the first run, as far as they can be known before all rows are read; None if they can't."""
+    def early(self, rows: Tensor | None, backend: Backend) -> Tensor | None:
+        """Those of the first run, as far as they can be known before all rows are read; None if they can't.
+
+        rows  without weights, where they lie; None: no row can be read yet
+        """
         if self.given is None and rows is not None and isinstance(self.init, str) and self.init == "random":
-            found = seeding.random_rows(rows, self.options.n_clusters, self.seed)
-            self.found = found if rows.usable else None
+            unread = UnreadRows(rows, backend)
+            found = seeding.random_rows(unread, self.options.n_clusters, self.seed)
+            self.found = found if unread.usable else None
         return self.found if self.given is None else self.given
 
     def of_run(self, run: int, rows: RowSource, backend: Backend, observer: Observer) -> Tensor:
