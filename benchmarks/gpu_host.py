@@ -1,4 +1,4 @@
-"""Rows that come from the host: python benchmarks/gpu_host.py [--results FILE] check cupy ways memory uploads.
+"""Rows that come from the host: python benchmarks/gpu_host.py [--results FILE] check cupy ways overlap memory uploads.
 
 `check` and `cupy` compare with the float64 reference, bit by bit. Records are appended to benchmarks/results/gpu.jsonl.
 """
@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+import statistics
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -17,10 +18,15 @@ import gpu
 from cosmeans import KMeans, lloyd
 from cosmeans.backends.gpu import ferry as gpu_ferry
 from cosmeans.backends.gpu import host as gpu_host
+from cosmeans.backends.gpu import receiving as gpu_receiving
+from cosmeans.backends.gpu import record as gpu_record
+from cosmeans.backends.gpu.ahead import Ahead
 from cosmeans.backends.gpu.ferry import Ferry
 from cosmeans.backends.gpu.host import HostRowsBackend
 from cosmeans.backends.gpu.memory import MemoryPlan, plan_far
+from cosmeans.backends.gpu.receiving import ReceivingBackend
 from cosmeans.backends.reference import ReferenceBackend
+from cosmeans.data import Assignment, Batch
 from cosmeans.group import Alone
 from cosmeans.inputs import read_rows
 from cosmeans.options import FitOptions
@@ -31,13 +37,16 @@ from cosmeans.rows.memory import MemoryRows
 from gpu import record, wall
 from gpu_checks import cases, digest, fit, unit_rows
 
+First = Callable[[], Tensor | None]
 
-def opened(x: Tensor, k: int, backend: HostRowsBackend, **options: Any) -> MemoryRows:
+
+def opened(x: Tensor, k: int, backend: HostRowsBackend, first: First | None = None, **options: Any) -> MemoryRows:
     """Rows of the host as the estimator opens them."""
-    received = backend.receive(x, k, fit=True, say=print, progress=lambda *_: None)
+    received = backend.receive(x, k, fit=True, say=print, progress=lambda *_: None, first=first)
     return MemoryRows(
         received.rows,
         squared_norms=backend.squared_norms,
+        lengths=backend.lengths,
         device=backend.device,
         batch_limit=received.batch_limit,
         **options,
@@ -45,7 +54,8 @@ def opened(x: Tensor, k: int, backend: HostRowsBackend, **options: Any) -> Memor
 
 
 def fit_from_host(x: Tensor, centroids: Tensor, backend: HostRowsBackend, epochs: int, **options: Any) -> FitResult:
-    rows = opened(x, len(centroids), backend, sample_weight=options.pop("sample_weight", None))
+    given = {name: options.pop(name, None) for name in ("first", "sample_weight")}
+    rows = opened(x, len(centroids), backend, **given)
     settings = FitOptions(n_clusters=len(centroids), epochs=epochs, **options)
     return lloyd.fit(rows, centroids, settings, backend, Alone(), Silent())
 
@@ -61,9 +71,11 @@ PLANS = {
 def forced(plan: MemoryPlan, **small: int) -> Iterator[None]:
     """Within, every source goes this way, in pieces of these sizes."""
     places: list[tuple[Any, str, Any]] = [(rows_memory.LEAST_BATCH_BYTES, "cuda", 0)] if small else []
-    places += [(vars(gpu_host), name, lambda *_, keep=True: plan) for name in ("plan_received", "plan_far")]
+    places += [(vars(gpu_receiving), "plan_received", lambda *_, keep=True: plan)]
+    places += [(vars(gpu_host), "plan_far", lambda *_, keep=True: plan)]
     places += [(vars(gpu_host), "rows_fetched", lambda *_: plan.fetched)]
-    places += [(vars(module), name, small[name]) for module in (gpu_host, gpu_ferry) for name in small]
+    modules = [vars(module) for module in (gpu_receiving, gpu_ferry, gpu_record)]
+    places += [(module, name, small[name]) for module in modules for name in small if name in module]
     before = [(where, name, where.get(name)) for where, name, _ in places]
     for where, name, value in places:
         where[name] = value
@@ -74,20 +86,66 @@ def forced(plan: MemoryPlan, **small: int) -> Iterator[None]:
             where[name] = value
 
 
+@contextmanager
+def answers_ahead() -> Iterator[list[int]]:
+    """Within, the rows of each batch whose labels were found while rows arrived."""
+    answered: list[int] = []
+    assignment = Ahead.assignment
+
+    def noting(ahead: Ahead, batch: Batch) -> Assignment:
+        answered.append(len(batch))
+        return assignment(ahead, batch)
+
+    Ahead.assignment = noting  # type: ignore[method-assign]
+    try:
+        yield answered
+    finally:
+        Ahead.assignment = assignment  # type: ignore[method-assign]
+
+
+def _by_plan(plan: MemoryPlan) -> Callable[..., str]:
+    def run(x: Tensor, centroids: Tensor, epochs: int, options: dict[str, Any]) -> str:
+        backend = HostRowsBackend()
+        with forced(plan, _PIECE=1 << 16, _SPAN=1 << 17, _SMALL=0):
+            bits = digest(fit_from_host(x, centroids, backend, epochs, **options))
+        went = backend._memory
+        ran = went is not None and (went.resident, went.fetched) == (plan.resident, plan.fetched)
+        return bits if ran else "not run"
+
+    return run
+
+
+def _foreseen(screen: str, *, right: bool = True) -> Callable[..., str]:
+    """First centroids are foreseen, or with one other bit."""
+
+    def run(x: Tensor, centroids: Tensor, epochs: int, options: dict[str, Any]) -> str:
+        first = centroids.clone()
+        if not right:
+            first.view(torch.int32)[0, 0] ^= 1
+        small = {"_PIECE": 1 << 16, "_SPAN": 1 << 17, "_SMALL": 0, "_HOST": 0}  # nothing is recorded
+        with forced(PLANS["there"], **small), answers_ahead() as answered:
+            backend = HostRowsBackend(screen=screen)
+            bits = digest(fit_from_host(x, centroids, backend, epochs, first=lambda: first, **options))
+        return bits if answered == ([len(x)] if right else []) else "not run"
+
+    return run
+
+
+WAYS: dict[str, Callable[..., str]] = {
+    **{way: _by_plan(plan) for way, plan in PLANS.items()},
+    "foreseen": _foreseen("auto"),
+    "foreseen, portable": _foreseen("portable"),
+    "others foreseen": _foreseen("auto", right=False),
+}
+
+
 def check(epochs: int = 4) -> bool:
-    """Every case of one or two widths by each plan; pieces are small, so that many are on their way at once."""
+    """Every case; those of one or two widths by each plan. Small pieces, so that many are on their way at once."""
     good = True
     for name, (x, centroids, options) in cases().items():
-        if x.shape[1] not in (200, 384):
-            continue
-        expected, found = digest(fit(x, centroids, ReferenceBackend("cuda"), epochs, **dict(options))), {}
-        for way, plan in PLANS.items():
-            backend = HostRowsBackend()
-            with forced(plan, _PIECE=1 << 16, _SPAN=1 << 17, _SMALL=0):
-                found[way] = digest(fit_from_host(x.cpu(), centroids, backend, epochs, **dict(options)))
-            went = backend._memory
-            if went is None or (went.resident, went.fetched) != (plan.resident, plan.fetched):
-                found[way] = "not run"
+        expected = digest(fit(x, centroids, ReferenceBackend("cuda"), epochs, **dict(options)))
+        ways = [way for way in WAYS if way not in PLANS or x.shape[1] in (200, 384)]
+        found = {way: WAYS[way](x.cpu(), centroids, epochs, dict(options)) for way in ways}
         wrong = {way: bits for way, bits in found.items() if bits != expected}
         good &= not wrong
         print(f"{'DIFFERENT' if wrong else 'same':10} {name:16} {expected} {wrong or ''}", flush=True)
@@ -153,6 +211,39 @@ def ways(n: int = 1_000_000, d: int = 768, k: int = 1000, epochs: int = 10) -> N
     record("rows on the host", n=n, d=d, k=k, epochs=epochs, gigabytes=n * d * 4 / 1e9, **times)
 
 
+@contextmanager
+def apart() -> Iterator[None]:
+    """Within, no row is labelled before all have arrived."""
+    foresee = ReceivingBackend._foresee
+    ReceivingBackend._foresee = lambda *_: None  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        ReceivingBackend._foresee = foresee  # type: ignore[method-assign]
+
+
+def overlap(n: int = 1_000_000, d: int = 768, epochs: int = 10, rounds: int = 5) -> None:
+    """KMeans.fit of rows of the host, with the first pass while they arrive and behind them, in turn."""
+    x = unit_rows(n, d).cpu()
+    for k, start in ((1000, "array"), (1000, "random"), (4096, "array"), (4096, "random")):
+        init = x[:k].clone() if start == "array" else start
+        kmeans = KMeans(k, None, epochs, init=init, random_state=0, verbose=0, warm_start=False, device="cuda")
+        times: dict[str, list[float]] = {"overlapped": [], "apart": []}
+        facts: dict[str, Any] = {}
+        labels = []
+        for i in range(rounds + 1):
+            for way, ms in times.items():
+                with apart() if way == "apart" else nullcontext(), answers_ahead() as answered:
+                    took = wall(lambda kmeans=kmeans: kmeans.fit(x), 1, 0.05)
+                ms += [took] if i else []  # the first one loads kernels
+                facts |= {f"{way} first epoch": 1e3 * kmeans.history_.iterations[0].seconds}
+                facts |= {f"{way} ahead": sum(answered)}
+                labels.append(kmeans.labels_)
+        facts["same"] = all(torch.equal(labels[0], other) for other in labels)
+        medians = {way: statistics.median(ms) for way, ms in times.items()}
+        record("overlap", n=n, d=d, k=k, epochs=epochs, start=start, **medians, **facts, rounds=times)
+
+
 def uploads(n: int = 1_000_000, d: int = 768) -> None:
     """Rows of the host on their way: through pinned pieces, with .to(), and .to() from pinned memory."""
     rows, device = unit_rows(n, d).cpu(), torch.device("cuda")
@@ -176,7 +267,7 @@ def uploads(n: int = 1_000_000, d: int = 768) -> None:
     record("upload", n=n, d=d, same=same, gigabytes=n * d * 4 / 1e9, **times)
 
 
-ACTIONS = {"check": check, "cupy": cupy, "ways": ways, "memory": memory, "uploads": uploads}
+ACTIONS = {"check": check, "cupy": cupy, "ways": ways, "overlap": overlap, "memory": memory, "uploads": uploads}
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from cosmeans import KMeans
-from cosmeans.inputs import read_rows
+from cosmeans.inputs import read_centroids, read_rows
 from generators import normal, unit_rows
 
 X = unit_rows(120, 8)
@@ -221,3 +221,10 @@ def test_a_fit_needs_at_most_a_quarter_of_the_rows_beside_them(kind):
     )
 
     assert float(done.stdout) <= 0.25
+
+
+def test_centroids_given_by_columns_are_laid_out_as_kernels_read_them():
+    given = read_centroids(np.asfortranarray(X[:5]), (5, 8), "init", torch.device("cpu"))
+
+    assert given.is_contiguous()
+    assert np.array_equal(given.numpy(), X[:5])

@@ -93,8 +93,8 @@ class AReceiver:
     def expect(self, rows, n_clusters, *, fit):
         self.called.append(("expect", rows, n_clusters, fit))
 
-    def receive(self, rows, n_clusters, *, fit, say, progress):
-        self.called.append(("receive", rows, n_clusters, fit))
+    def receive(self, rows, n_clusters, *, fit, say, progress, first):
+        self.called.append(("receive", rows, n_clusters, fit, first))
         return Received(rows)
 
 
@@ -103,7 +103,8 @@ class AReceiver:
 def test_a_receiver_is_told_what_comes_wherever_the_rows_lie(device, name, fit):
     backend = AReceiver(device)
 
-    sent = machine.send(ROWS, backend, 7, fit=fit, say=None, progress=None)
+    first = lambda: None  # noqa: E731
+    sent = machine.send(ROWS, backend, 7, fit=fit, say=None, progress=None, first=first)
 
     assert sent.rows is ROWS
-    assert backend.called == [(name, ROWS, 7, fit)]
+    assert backend.called == [(name, ROWS, 7, fit, *([first] if name == "receive" else []))]

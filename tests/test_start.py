@@ -2,9 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 
 from cosmeans import KMeans, StopReason
+from cosmeans.backends.reference import ReferenceBackend
+from cosmeans.options import FitOptions
 from cosmeans.progress import Silent
+from cosmeans.start import FirstCentroids
 from generators import normal
 
 X = normal(300, 9)
@@ -86,3 +90,52 @@ def test_ctrl_c_without_a_stop_requested_is_not_swallowed():
 
     with pytest.raises(KeyboardInterrupt):
         KMeans(12, init=init, n_init=3, random_state=0, verbose=0).fit(X)
+
+
+# ------------------------------------------------ before all rows are read
+
+
+def first_of(init, given=None, n_init=2):
+    return FirstCentroids(init, given, X, 1 << 33, FitOptions(n_clusters=12, n_init=n_init))
+
+
+def early_of(first, x=X):
+    return first.early(torch.from_numpy(x), ReferenceBackend())
+
+
+def of_run(first, run, open_rows):
+    backend = ReferenceBackend()
+    return first.of_run(run, open_rows(X, backend), backend, Silent())
+
+
+def test_given_centroids_are_known_early():
+    given = torch.from_numpy(normal(12, 9))
+
+    assert first_of(given, given).early(None, ReferenceBackend()) is given
+
+
+def test_random_rows_are_found_early_and_not_again(open_rows):
+    first = first_of("random")
+
+    early = early_of(first)
+
+    assert torch.equal(early, of_run(first_of("random"), 0, open_rows))
+    assert of_run(first, 0, open_rows) is early
+    assert torch.equal(of_run(first, 1, open_rows), of_run(first_of("random"), 1, open_rows))
+
+
+def test_a_row_without_direction_among_those_drawn_leaves_the_start_for_later(open_rows):
+    gaps = X.copy()
+    gaps[::2] = 0.0
+    first = first_of("random")
+
+    assert early_of(first, gaps) is None
+    assert torch.equal(of_run(first, 0, open_rows), of_run(first_of("random"), 0, open_rows))
+
+
+@pytest.mark.parametrize(
+    "init", ["k-means++", "nested", lambda *_, **__: X[:12]], ids=["k-means++", "nested", "callable"]
+)
+def test_other_starts_are_not_known_early(init):
+    assert early_of(first_of(init)) is None
+    assert first_of("random").early(None, ReferenceBackend()) is None

@@ -23,10 +23,29 @@ from cosmeans.result import Iteration
 from cosmeans.sphere import Lengths, Outcome
 
 
-class RowSource(Protocol):
-    """N rows in a fixed order, read batch by batch."""
+class RowsByIndex(Protocol):
+    """N rows, of which some are taken: what a random start asks for."""
 
     n_rows: int
+    scale: int
+    """s of rule 4, from the total weight of all rows."""
+
+    def take(self, indices: Tensor) -> Tensor:
+        """Unit rows by index, (len(indices), D) float32, after rule 1."""
+        ...
+
+    def kept(self, index: int) -> bool:
+        """Whether a row takes part (it has a direction, and weight above 0)."""
+        ...
+
+    def masses(self) -> Tensor | None:
+        """term(w, 2^s) of every row, left-out ones too, (N,) int64; None: all are 2^s."""
+        ...
+
+
+class RowSource(RowsByIndex, Protocol):
+    """N rows in a fixed order, read batch by batch."""
+
     n_features: int
     n_bytes: int
     """Size of the rows as they lie: what is kept beside them is measured by it."""
@@ -34,8 +53,6 @@ class RowSource(Protocol):
     """Where lengths, weights and labels lie, and rows that `take` returns."""
     rows_device: torch.device
     """Where the rows of batches lie: `device`, or the host. Only a Receiver is given rows of the host."""
-    scale: int
-    """s of rule 4, from the total weight of all rows."""
     total: int
     """V of rule 4: the sum of term(w, 2^s) over the rows kept."""
 
@@ -48,20 +65,8 @@ class RowSource(Protocol):
         """Every row once, in order."""
         ...
 
-    def take(self, indices: Tensor) -> Tensor:
-        """Unit rows by index, (len(indices), D) float32, after rule 1."""
-        ...
-
-    def kept(self, index: int) -> bool:
-        """Whether a row takes part (it has a direction, and weight above 0)."""
-        ...
-
     def sample(self, indices: Tensor) -> RowSource:
         """The rows of these indices (int64, in order) as a source of its own, without a second copy of them."""
-        ...
-
-    def masses(self) -> Tensor | None:
-        """term(w, 2^s) of every row, left-out ones too, (N,) int64; None: all are 2^s."""
         ...
 
 
@@ -169,12 +174,15 @@ class Receiver(Protocol):
         fit: bool,
         say: Callable[[str], None],
         progress: Callable[[int, int], None],
+        first: Callable[[], Tensor | None] | None = None,
     ) -> Received:
         """The rows where this backend wants them, before their source is made. The way is chosen before any work.
 
         fit       many passes follow, by `n_clusters` centroids, and not one
         say       is told in one line if the rows stay on the host
         progress  called with (rows read, N)
+        first     asked before the rows are sent, if they can be labelled on their way: the centroids (K, D) that the
+                  first pass will have, if they are known. Should it get others, only time is lost
 
         Raises DeviceMemoryError if there is no way.
         """

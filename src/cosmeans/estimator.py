@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from typing import Any, Self
 
@@ -22,6 +24,7 @@ from cosmeans.inputs import (
     check_device,
     check_features,
     check_size,
+    from_file,
     keep_features,
     read_centroids,
     read_rows,
@@ -139,16 +142,13 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         key = start_key(*shape, init, given, self.random_state)
         present = self._present_centroids(key, shape, backend.device, options)
         seed = draw_seed(self.random_state) if present is None else self.random_state_
+        first = FirstCentroids(init, given if present is None else present, taken, seed, options)
+        early = partial(first.early, None if sample_weight is not None or from_file(X) else tensor, backend)
         with self._watch(tensor.shape) as observer:
-            rows = self._open(tensor, backend, options.n_clusters, observer, sample_weight, fit=True)
+            rows = self._open(tensor, backend, options.n_clusters, observer, sample_weight, fit=True, first=early)
             rows.need_weight()
-            if present is None:
-                first = FirstCentroids(init, given, taken, seed, options)
-                result = best_run(first, rows, backend, observer)
-                history = result.history
-            else:
-                result = lloyd.fit(rows, present, options, backend, Alone(), observer)
-                history = History([*self.history_, *result.history])
+            result = best_run(first, rows, backend, observer)
+            history = result.history if present is None else History([*self.history_, *result.history])
             own = lloyd.own_scores(rows, result.centroids, result.labels, backend)
         keep_features(self, X, tensor)
         self._started_from_ = key
@@ -246,9 +246,16 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         return FitOptions(**{name: value for name, value in self.get_params().items() if name in names})
 
     def _open(
-        self, tensor: Tensor, backend: Backend, k: int, observer: Observer, sample_weight: Any, fit: bool = False
+        self,
+        tensor: Tensor,
+        backend: Backend,
+        k: int,
+        observer: Observer,
+        sample_weight: Any,
+        fit: bool = False,
+        first: Callable[[], Tensor | None] | None = None,
     ) -> MemoryRows:
-        sent = send(tensor, backend, k, fit=fit, say=self._say, progress=observer.reading)
+        sent = send(tensor, backend, k, fit=fit, say=self._say, progress=observer.reading, first=first)
         return MemoryRows(
             sent.rows,
             squared_norms=backend.squared_norms,

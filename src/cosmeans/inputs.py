@@ -64,6 +64,11 @@ def read_rows(X: Any) -> tuple[Tensor, Kind]:
     return rows, kind
 
 
+def from_file(X: Any) -> bool:
+    """Whether single rows may have to be read from a disk: each takes longer than many in a row."""
+    return isinstance(X, str | os.PathLike | np.memmap)
+
+
 def check_size(shape: torch.Size, options: FitOptions) -> None:
     """At least one row per cluster; a hint where the arguments look like another library's."""
     (n, d), k, batch = shape, options.n_clusters, options.batch_size
@@ -176,7 +181,8 @@ def read_centroids(values: Any, shape: tuple[int, int | None], name: str, device
         for bad, what in ((~torch.isfinite(squared), "contains NaN or infinity"), (squared == 0, "is zero")):
             if bool(bad.any()):
                 raise InputError(f"{name}: centroid {int(bad.to(torch.int8).argmax())} {what}; it needs a direction.")
-    return sphere.unit_rows(centroids, found.divisors)
+    # kernels read the entries of a centroid side by side
+    return sphere.unit_rows(centroids, found.divisors).contiguous()
 
 
 def check_device(values: Any, name: str, device: torch.device) -> None:

@@ -40,6 +40,7 @@ def send(
     fit: bool,
     say: Callable[[str], None],
     progress: Callable[[int, int], None],
+    first: Callable[[], Tensor | None] | None = None,
 ) -> Received:
     """The rows on the backend's device, as they are if they lie there; on the host where a backend wants them so.
 
@@ -47,7 +48,7 @@ def send(
     """
     device = backend.device
     if rows.device != device and rows.device.type == "cpu" and isinstance(backend, Receiver):
-        return backend.receive(rows, n_clusters, fit=fit, say=say, progress=progress)
+        return backend.receive(rows, n_clusters, fit=fit, say=say, progress=progress, first=first)
     rows = rows.to(device)
     if device.type == "cuda" and rows.stride(1) != 1:
         rows = rows.contiguous()  # a GPU reads entries that lie side by side: copied here once, not in every pass

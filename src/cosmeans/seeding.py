@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cosmeans import sphere
-from cosmeans.contracts import Backend, Observer, RowSource
+from cosmeans.contracts import Backend, Observer, RowsByIndex, RowSource
 from cosmeans.data import Batch
 from cosmeans.errors import InputError
 
@@ -67,7 +67,7 @@ def subset(n_rows: int, size: int, seed: int, run: int = 0) -> np.ndarray:
 class _Draws:
     """Rows in proportion to integer masses: the first whose inclusive prefix sum exceeds the draw."""
 
-    def __init__(self, rows: RowSource, masses: Tensor | None, seed: int, purpose: Purpose, run: int) -> None:
+    def __init__(self, rows: RowsByIndex, masses: Tensor | None, seed: int, purpose: Purpose, run: int) -> None:
         self.key = (seed, purpose)
         self.run = run
         self.shift = rows.scale
@@ -83,7 +83,7 @@ class _Draws:
         return places
 
 
-def random_rows(rows: RowSource, n_clusters: int, seed: int, run: int = 0) -> Tensor:
+def random_rows(rows: RowsByIndex, n_clusters: int, seed: int, run: int = 0) -> Tensor:
     """K rows of different content, drawn in proportion to their weights: (K, D).
 
     Rows left out and contents taken already are passed over. After 32 K + 1000 draws the rest comes from row
@@ -107,7 +107,7 @@ def random_rows(rows: RowSource, n_clusters: int, seed: int, run: int = 0) -> Te
 class _DistinctRows:
     """Rows taken in turn, each content once. Fingerprints tell most rows apart; equal ones are compared in full."""
 
-    def __init__(self, rows: RowSource, wanted: int) -> None:
+    def __init__(self, rows: RowsByIndex, wanted: int) -> None:
         self.rows, self.wanted = rows, wanted
         self.seen: dict[int, list[int]] = {}  # rows taken, by fingerprint
         self.contents: dict[int, bytes] = {}  # of rows that had to be compared

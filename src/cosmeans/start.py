@@ -20,6 +20,7 @@ from cosmeans.inputs import read_centroids
 from cosmeans.options import FitOptions
 from cosmeans.progress import Silent
 from cosmeans.result import FitResult, StopReason
+from cosmeans.rows.unread import UnreadRows
 
 STARTS = ("random", "k-means++", "nested")
 _NESTED_FIRST = 8  # rows a cluster in the first sample of "nested"; each next one is twice as large
@@ -62,11 +63,12 @@ def given_centroids(init: Any, shape: tuple[int, int], device: torch.device) -> 
     return read_centroids(init, shape, "init", device)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class FirstCentroids:
     """How the runs of a fit find their first centroids.
 
-    given  (K, D) where `init` holds them; X is what a callable `init` gets
+    given  (K, D) where `init` holds them, or those of the fit that goes on; X is what a callable `init` gets
+    found  those of the first run, if they were found before all rows were read
     """
 
     init: Any
@@ -74,16 +76,30 @@ class FirstCentroids:
     X: Any
     seed: int
     options: FitOptions
+    found: Tensor | None = None
 
     @property
     def n_runs(self) -> int:
         return self.options.n_init if self.given is None else 1
+
+    def early(self, rows: Tensor | None, backend: Backend) -> Tensor | None:
+        """Those of the first run, as far as they can be known before all rows are read; None if they can't.
+
+        rows  without weights, where they lie; None: no row can be read yet
+        """
+        if self.given is None and rows is not None and isinstance(self.init, str) and self.init == "random":
+            unread = UnreadRows(rows, backend)
+            found = seeding.random_rows(unread, self.options.n_clusters, self.seed)
+            self.found = found if unread.usable else None
+        return self.found if self.given is None else self.given
 
     def of_run(self, run: int, rows: RowSource, backend: Backend, observer: Observer) -> Tensor:
         """(K, D). A callable is called with X, K and a RandomState of its own."""
         k = self.options.n_clusters
         if self.given is not None:
             return self.given
+        if run == 0 and self.found is not None:
+            return self.found
         if callable(self.init):
             values = self.init(self.X, k, random_state=np.random.RandomState((self.seed + run) % 2**32))
             return read_centroids(values, (k, rows.n_features), "init(X, n_clusters, random_state)", rows.device)

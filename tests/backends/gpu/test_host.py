@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cosmeans import KMeans, estimator, lloyd, outliers, seeding, sphere, top
 from cosmeans.backends.gpu import backend as gpu_backend
-from cosmeans.backends.gpu import host, memory, record
+from cosmeans.backends.gpu import host, memory, receiving, record
 from cosmeans.backends.gpu.arrival import Arrived
 from cosmeans.backends.gpu.ferry import GATHERED, Ferry
 from cosmeans.backends.gpu.host import FETCHED, SENT, HostRowsBackend
@@ -68,7 +68,7 @@ def plan(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Mem
 
 
 def use(plan: MemoryPlan, monkeypatch: pytest.MonkeyPatch) -> MemoryPlan:
-    monkeypatch.setattr(host, "plan_received", lambda *_, keep=True: plan)
+    monkeypatch.setattr(receiving, "plan_received", lambda *_, keep=True: plan)
     monkeypatch.setattr(host, "plan_far", lambda *_, keep=True: plan)
     monkeypatch.setattr(host, "rows_fetched", lambda *_: plan.fetched)
     return plan
@@ -169,8 +169,8 @@ def test_rows_are_read_however_they_lie(layout: str, monkeypatch: pytest.MonkeyP
 
 def test_rows_that_fit_are_sent_once_and_inspected_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
     use(MemoryPlan(True, 40, 0), monkeypatch)
-    monkeypatch.setattr(host, "_SMALL", 0)
-    monkeypatch.setattr(host, "_SPAN", 12 * 4 * 16)
+    monkeypatch.setattr(receiving, "_SMALL", 0)
+    monkeypatch.setattr(receiving, "_SPAN", 12 * 4 * 16)
     seen: list[tuple[int, ...]] = []
     for x in (unit(40, 12), with_gaps().nan_to_num(0.0, 1.0)):
         seen.clear()
@@ -185,7 +185,7 @@ def test_rows_that_fit_are_sent_once_and_inspected_on_the_way(monkeypatch: pytes
 
 def test_the_copy_made_on_the_way_is_the_one_that_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     use(MemoryPlan(True, 40, 0), monkeypatch)
-    monkeypatch.setattr(host, "_SMALL", 0)
+    monkeypatch.setattr(receiving, "_SMALL", 0)
     backend, x = Told("cpu"), 3.0 * directions(40, 12)
     made = told_of_passes(monkeypatch)
 
@@ -204,7 +204,7 @@ def told_of_passes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return lambda *a: called.append(name) or function(*a)
 
     for name in ("copy_rows", "inspect_rows", "squared_norms"):
-        for module in (host, gpu_backend):
+        for module in (host, receiving, gpu_backend):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, telling(name, getattr(module, name)))
     return called
@@ -483,7 +483,7 @@ def unread(_: object, rows: Tensor, plan: MemoryPlan, *rest: object, **options: 
 def planned(room: int, monkeypatch: pytest.MonkeyPatch, fit: bool = True) -> tuple[Told, Tensor, list[str]]:
     backend, told = Told(), []
     monkeypatch.setattr(backend, "_room", lambda: room)
-    monkeypatch.setattr(host, "_SMALL", 0)
+    monkeypatch.setattr(receiving, "_SMALL", 0)
     rows = backend.receive(directions(5000, 300), 7, fit=fit, say=told.append, progress=silent).rows
     return backend, rows, told
 

@@ -30,9 +30,20 @@ def _lengths(squared_ptr, divisors_ptr, found_ptr, n_rows):
 
 
 def lengths(squared: Tensor) -> Lengths:
-    divisors = torch.empty_like(squared)
+    by, found = _queued(squared)
+    scaled, unusable = found.tolist()
+    return Lengths(by if scaled else None, not unusable)
+
+
+def divisors(squared: Tensor) -> Tensor:
+    """`sphere.divisors`, (B,) float64. Nothing waits for the device."""
+    return _queued(squared)[0]
+
+
+def _queued(squared: Tensor) -> tuple[Tensor, Tensor]:
+    """The divisors, and the two facts that `_lengths` finds."""
+    by = torch.empty_like(squared)
     found = torch.zeros(2, dtype=torch.int32, device=squared.device)
     if len(squared):
-        launch(_lengths, triton.cdiv(len(squared), _BLOCK.value), squared, divisors, found, len(squared), num_warps=4)
-    scaled, unusable = found.tolist()
-    return Lengths(divisors if scaled else None, not unusable)
+        launch(_lengths, triton.cdiv(len(squared), _BLOCK.value), squared, by, found, len(squared), num_warps=4)
+    return by, found

@@ -72,11 +72,11 @@ def plan_far(
     fetched = max(_LEAST_SENT, _FETCHED // row_bytes)
     of_fetched = 2 * row_bytes + copy + _OF_FETCHED
     kept = fixed + n_rows * copy + min(n_rows, fetched) * of_fetched
-    part = _rounded(min(n_rows, MOST_IN_TURN, (room - kept) // _OF_FAR_PART))
+    part = rounded(min(n_rows, MOST_IN_TURN, (room - kept) // _OF_FAR_PART))
     if keep and part >= min(n_rows, _LEAST):
-        return MemoryPlan(True, part, kept + part * _OF_FAR_PART, _rounded(min(part, fetched)))
+        return MemoryPlan(True, part, kept + part * _OF_FAR_PART, rounded(min(part, fetched)))
     row = _OF_FAR_PART + of_fetched
-    part = _rounded(min(n_rows, fetched, (room - fixed) // row))
+    part = rounded(min(n_rows, fetched, (room - fixed) // row))
     if part < min(n_rows, _LEAST_SENT):
         raise DeviceMemoryError(
             f"{n_rows} rows of {n_features} entries and {n_clusters} clusters need "
@@ -106,7 +106,12 @@ def rows_in_turn(n_features: int, room: int) -> int:
 
 def rows_fetched(row_bytes: int) -> int:
     """Rows fetched at once where nothing was planned."""
-    return _rounded(max(_LEAST_SENT, _FETCHED // row_bytes))
+    return rounded(max(_LEAST_SENT, _FETCHED // row_bytes))
+
+
+def rounded(rows: int) -> int:
+    """Rows taken at once, such that those behind them begin at an address of the same kind."""
+    return rows if rows < _ALIGNED else rows // _ALIGNED * _ALIGNED
 
 
 def free_bytes(device: torch.device) -> int:
@@ -144,10 +149,6 @@ def _of_copy(n_features: int) -> int:
 
 def _of_centroids(n_features: int, n_clusters: int) -> int:
     return n_clusters * (n_features * _OF_CENTROIDS + _OF_CLUSTER) + _MARGIN
-
-
-def _rounded(rows: int) -> int:
-    return rows if rows < _ALIGNED else rows // _ALIGNED * _ALIGNED
 
 
 def _mb(n_bytes: int) -> str:

@@ -1,0 +1,216 @@
+"""The GPU backend for rows before their source is made, where they lie or on their way (docs/gpu.md, section 6).
+
+Rows that fit are sent to the device once; of each piece their lengths and their fp16 copy are made, and their labels
+where the first centroids are known, while the next one travels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from cosmeans.backends.gpu import record
+from cosmeans.backends.gpu.ahead import Ahead
+from cosmeans.backends.gpu.arrival import Arrived
+from cosmeans.backends.gpu.backend import GpuBackend
+from cosmeans.backends.gpu.centroids import CentroidSpace, Quantised
+from cosmeans.backends.gpu.desk import clear_desks
+from cosmeans.backends.gpu.ferry import Ferry
+from cosmeans.backends.gpu.memory import MOST_IN_TURN, OF_RECEIVED, MemoryPlan, plan_received, rounded
+from cosmeans.backends.gpu.record import Plan
+from cosmeans.backends.gpu.rows import Copy, inspect_rows
+from cosmeans.contracts import Loan, RowSource
+from cosmeans.data import Assignment, Batch, Received
+from cosmeans.errors import DeviceMemoryError
+
+_SMALL = 64 << 20  # bytes of rows that are sent in one piece: nothing would be gained beside it
+_SPAN = 512 << 20  # bytes of rows inspected at once while others arrive: starting kernels delays filling pieces
+
+
+class ReceivingBackend(GpuBackend):
+    """`GpuBackend`, and `contracts.Receiver`."""
+
+    def __init__(self, device: torch.device | str = "cuda", screen: str = "auto") -> None:
+        super().__init__(device, screen)
+        self._ferry = Ferry(self.device)
+        self._arrived: Arrived | None = None
+        self._ahead: Ahead | None = None  # for the first pass, and no other
+        self._foreseen: tuple[Quantised, Ahead] | None = None  # the pass that it has turned out to be right for
+
+    def expect(self, rows: Tensor, n_clusters: int, *, fit: bool) -> None:
+        """`contracts.Receiver`. Squared lengths and fp16 copy are made in one pass, if the copy of all rows fits."""
+        n, d = rows.shape
+        # a small fit copies its rows to a desk
+        if not n or rows.stride(1) != 1 or (fit and record.waits(n, n_clusters, d, rows.element_size(), self.device)):
+            return
+        with self.current():
+            try:
+                plan = self._planned(n, d, n_clusters, taken=n * OF_RECEIVED)
+            except DeviceMemoryError:
+                return  # said when it is needed
+            if plan.resident and (fit or n <= MOST_IN_TURN):
+                self._arrived = arrived = self._empty(rows, plan, n_clusters, keep=True)
+                assert arrived.squared is not None
+                assert arrived.copy is not None
+                inspect_rows(rows, arrived.squared, arrived.copy, 0)
+                if fit:
+                    self._set_out(n, d, n_clusters)
+
+    def receive(
+        self,
+        rows: Tensor,
+        n_clusters: int,
+        *,
+        fit: bool,
+        say: Callable[[str], None],
+        progress: Callable[[int, int], None],
+        first: Callable[[], Tensor | None] | None = None,
+    ) -> Received:
+        """`contracts.Receiver`. One line says so where the rows stay on the host."""
+        n, d = rows.shape
+        row_bytes = d * rows.element_size()
+        plan = self._plan_received(rows, n_clusters, fit)
+        if not plan.fetched and n * row_bytes < _SMALL:
+            return Received(rows.contiguous().to(self.device))
+        if plan.fetched:
+            way = "their float16 copy is kept there" if plan.resident else "they are sent there in every pass"
+            sizes = [f"{n_bytes / 2**20:,.0f} MiB" for n_bytes in (n * row_bytes, self._room())]
+            say(f"the rows take {sizes[0]} and {self.device} has {sizes[1]} free: they stay on the host, {way}")
+        with self.current():
+            keep = fit and plan.resident
+            self._ahead = self._foresee(rows, n_clusters, first) if keep and first and not plan.fetched else None
+            self._arrived = self._inspected(rows, plan, n_clusters, keep=keep, progress=progress)
+        if plan.fetched:
+            self._memory = plan
+        return Received(self._arrived.rows, plan.part if plan.fetched else None)
+
+    # ------------------------------------------------------------ private
+
+    def _set_out(self, n: int, d: int, k: int) -> None:
+        """Make the memory of a fit while the device inspects its rows: later it would wait for that."""
+        desk = self._desk
+        desk.centroids(k, d, self._screens.column_tile(k, d))
+        desk.settling(n), desk.labels(n), desk.moves(n, k), desk.updates(k)
+
+    def _empty(self, rows: Tensor, plan: MemoryPlan, n_clusters: int, *, keep: bool) -> Arrived:
+        """Memory for what will be found of the rows. keep: their copy, too."""
+        n, d = rows.shape
+        copy, squared = None, torch.empty(n, dtype=torch.float64, device=self.device)
+        if keep:
+            copy = Copy.empty(n, d, self._screens.row_tile(n_clusters, d), False, self.device)
+        return Arrived(rows, plan, squared, copy)
+
+    def _plan_received(self, rows: Tensor, n_clusters: int, fit: bool) -> MemoryPlan:
+        """Desks that wait for other fits give way to rows that don't fit beside them."""
+        row_bytes = rows.shape[1] * rows.element_size()
+        kind = (rows.shape, row_bytes, n_clusters)
+        try:
+            plan = plan_received(*kind, self._room(), self.device, keep=fit)
+        except DeviceMemoryError:
+            plan = None
+        if plan is not None and plan.resident and not plan.fetched:
+            return plan
+        clear_desks()
+        return plan_received(*kind, self._room(), self.device, keep=fit)
+
+    def _foresee(self, rows: Tensor, n_clusters: int, first: Callable[[], Tensor | None]) -> Ahead | None:
+        """What labels rows as they arrive, if their first centroids are known."""
+        n, d = rows.shape
+        # the first epoch of a fit that is recorded loads its kernels
+        centroids = None if record.pays(n, n_clusters, d, self.device) else first()
+        if centroids is None:
+            return None
+        self._set_out(n, d, n_clusters)
+        return Ahead(centroids, n, self._desk, self._screens)
+
+    def _inspected(
+        self, rows: Tensor, plan: MemoryPlan, n_clusters: int, *, keep: bool, progress: Callable[[int, int], None]
+    ) -> Arrived:
+        """The rows, where the plan wants them; what is found of them is found while others arrive."""
+        n, d = rows.shape
+        there = rows if plan.fetched else self._ferry.make(n, d, dtype=rows.dtype)
+        arrived = self._empty(there, plan, n_clusters, keep=keep)
+        assert arrived.squared is not None
+        for near in self._arriving(rows, there, plan):
+            squared = arrived.squared[near.span]
+            if arrived.copy is None:
+                squared.copy_(super().squared_norms(near.rows))
+            else:
+                inspect_rows(near.rows, squared, arrived.copy, near.start)
+                if self._ahead is not None:
+                    self._ahead.label(near, squared, arrived.copy)
+            progress(near.start + len(near), n)
+        return arrived
+
+    def _arriving(self, rows: Tensor, there: Tensor, plan: MemoryPlan) -> Iterator[Batch]:
+        """All rows, a batch at a time on the device: those that stay there, or one place after the other."""
+        if plan.fetched:
+            yield from (near for _, near in self._ferry.fetch(Batch(0, rows), plan.fetched))
+            return
+        step = max(1, rounded(_SPAN // (rows.shape[1] * rows.element_size())))
+        for start in range(0, len(rows), step):
+            span = slice(start, start + step)
+            self._ferry.send(rows[span], there[span])
+            yield Batch(start, there[span])
+
+    # -------------------------------------------------------------- a fit
+
+    def squared_norms(self, rows: Tensor) -> Tensor:
+        known = self._known(rows)
+        return super().squared_norms(rows) if known is None else known
+
+    def _known(self, rows: Tensor) -> Tensor | None:
+        """Squared lengths of rows that were inspected."""
+        return None if self._arrived is None else self._arrived.squared_of(rows)
+
+    def begin(self, rows: RowSource) -> None:
+        super().begin(rows)
+        if self._arrived is not None:
+            self._arrived.squared = None  # the source has them
+            self._take_up(rows)
+
+    def lend(self, rows: RowSource, centroids: Tensor) -> Loan | None:
+        if self._arrived is not None:
+            plan = Plan.of(rows, centroids, None)
+            if plan is not None and plan.waits:
+                self._arrived.copy = None  # one is made at the desk
+        return super().lend(rows, centroids)
+
+    def _take_up(self, rows: RowSource) -> None:
+        """The plan of rows that were received, and the copy made of them then."""
+        arrived = self._arrived
+        if arrived is None or self._memory is not None or not arrived.are(rows):
+            return
+        if arrived.copy is not None or not arrived.plan.resident:
+            self._memory, self._resident = arrived.plan, arrived.copy
+
+    def _ready(self, k: int, d: int) -> CentroidSpace:
+        if self._rows is not None:
+            self._take_up(self._rows)
+        return super()._ready(k, d)
+
+    def prepare(self, centroids: Tensor) -> Quantised:
+        prepared = super().prepare(centroids)
+        ahead, self._ahead = self._ahead, None
+        right = ahead is not None and self._in_first_place() and ahead.is_under(centroids)
+        self._foreseen = (prepared, ahead) if right and ahead is not None else None
+        return prepared
+
+    def _in_first_place(self) -> bool:
+        """Whether the fit is over the rows received, and the source is the one that took them up."""
+        return self._rows is not None and self._arrived is not None and self._arrived.are(self._rows)
+
+    def assign(self, batch: Batch, prepared: Quantised, before: Tensor) -> Assignment:
+        if self._foreseen is None or self._foreseen[0] is not prepared:
+            return super().assign(batch, prepared, before)
+        ahead = self._foreseen[1]
+        if batch.start == 0 and self._choice is not None and self._choice.asks:
+            self._choice.note(ahead.counts, False)
+        return ahead.assignment(batch)
+
+    def _copy(self, batch: Batch, tile: int) -> tuple[Copy, int]:
+        # rows to be labelled once: their source didn't begin a fit
+        known = self._arrived.copy_of(batch.rows) if self._rows is None and self._arrived is not None else None
+        return known if known is not None and known[0].tile == tile else super()._copy(batch, tile)
