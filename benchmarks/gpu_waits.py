@@ -48,18 +48,18 @@ LIMITS = [(1 << 20, 128, 256), (1 << 20, 128, 1000), (300_000, 384, 256), (1 << 
 
 
 def limits(record: Callable[..., None], wall: Callable[..., float], epochs: int = 10) -> None:
-    """Fits of medium size, each recorded and started kernel by kernel: `record._HOST` lies where these are equal."""
-    before = recording._DESK_BYTES, recording._HOST
+    """Fits of medium size, each recorded and started kernel by kernel: `record._SHORT` and `_LONG` decide."""
+    before = recording._DESK_BYTES, recording._LONG
     recording._DESK_BYTES = 0  # rows stay where they lie
     for n, d, k in LIMITS:
         x = unit_rows(n, d, dtype=torch.float16)
         c, times = x[:k].float(), {}
         for name, limit in {"recorded": 1.0, "started": 0.0}.items():
             for passes in (epochs, 3 * epochs):
-                recording._HOST = limit
+                recording._LONG = limit
                 run = lambda x=x, c=c, p=passes: fit(x, c, HostRowsBackend(), p, empty_clusters="keep")  # noqa: E731
                 run(), run()
                 times[f"{name}, {passes} epochs"] = wall(run, 7, 0.05)
         modelled = n * (d * k * recording._PRODUCT + recording._ROW) * 1e3
-        record("limit", n=n, d=d, k=k, pass_ms=modelled, limit_ms=before[1] * 1e3, **times)
-    recording._DESK_BYTES, recording._HOST = before
+        record("limit", n=n, d=d, k=k, pass_ms=modelled, **times)
+    recording._DESK_BYTES, recording._LONG = before

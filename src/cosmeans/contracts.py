@@ -157,12 +157,15 @@ class Receiver(Protocol):
     One of both functions is called before the source of the rows is made.
     """
 
-    def expect(self, rows: Tensor, n_clusters: int, *, fit: bool) -> None:
+    def expect(
+        self, rows: Tensor, n_clusters: int, *, fit: bool, first: Callable[[], Tensor | None] | None = None
+    ) -> None:
         """Rows that lie on the device are inspected next, then labelled by `n_clusters` centroids.
 
         What inspection and passes need of the rows may be found at once. They must stay as they are.
 
-        fit  many passes follow, and not one
+        fit    many passes follow, and not one
+        first  as for `receive`, asked while the rows are inspected
         """
         ...
 

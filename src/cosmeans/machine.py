@@ -53,7 +53,7 @@ def send(
     if device.type == "cuda" and rows.stride(1) != 1:
         rows = rows.contiguous()  # a GPU reads entries that lie side by side: copied here once, not in every pass
     if isinstance(backend, Receiver):
-        backend.expect(rows, n_clusters, fit=fit)
+        backend.expect(rows, n_clusters, fit=fit, first=first)
     return Received(rows)
 
 

@@ -162,8 +162,56 @@ def test_rows_too_many_for_a_desk_that_waits_are_recorded_where_they_lie(monkeyp
 
 
 @pytest.mark.usefixtures("recording")
-def test_large_fits_are_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(record, "_HOST", 0)
+@pytest.mark.parametrize(("short", "started"), [(0.0, [1, 1]), (1.0, [1, 0])])
+def test_a_short_first_epoch_is_recorded_and_a_long_one_started(
+    short: float, started: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record, "_DESK_BYTES", 0)
+    monkeypatch.setattr(record, "_SHORT", short)
+    x = directions(130, 8)
+    first = sphere.normalise(x[:5].clone())
+    expected = fit(x, first, ReferenceBackend(), epochs=3)
+    found = []
+    for _ in started:
+        Tape.played, backend = 0, GpuBackend("cpu")
+        assert torch.equal(fit(x, first, backend, epochs=3).labels, expected.labels)
+        assert backend.lookahead == (record.LOOKAHEAD if short else 1)
+        found.append(4 - Tape.played)  # three epochs and the labels of the last centroids
+
+    assert found == started
+
+
+@pytest.mark.usefixtures("recording")
+@pytest.mark.parametrize("waits", [0, 1 << 30])
+def test_epochs_of_two_kinds_are_recorded_side_by_side(waits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record, "_DESK_BYTES", waits)
+    x = torch.cat([directions(120, 8), directions(120, 8) + 1e-4])
+    first = sphere.normalise(x[:7].clone())
+    expected = fit(x, first, ReferenceBackend(), epochs=7)
+    for _ in range(2):
+        kinds = iter([False, True, True, False, True, False, False, True] * 3)
+        chosen: list[bool] = []
+        backend = GpuBackend("cpu")
+
+        def next_kind(k: int, d: int, backend: GpuBackend = backend, kinds: Any = kinds, to: Any = chosen) -> bool:
+            if backend._kind is None:
+                to.append(next(kinds))
+                return to[-1]
+            return backend._kind
+
+        monkeypatch.setattr(backend, "_climbs", next_kind)
+        found = fit(x, first, backend, epochs=7)
+
+        assert {True, False} <= set(chosen)
+        assert all(backend._desk.recording.has(kind) for kind in (False, True))
+        assert torch.equal(found.labels, expected.labels)
+        assert torch.equal(found.centroids, expected.centroids)
+        assert found.history.similarities == expected.history.similarities
+
+
+@pytest.mark.usefixtures("recording")
+def test_very_large_fits_are_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record, "_LONG", 0)
     x = directions(50, 8)
 
     fit(x, sphere.normalise(x[:5].clone()), GpuBackend("cpu"))
@@ -174,15 +222,15 @@ def test_large_fits_are_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("n", "d", "k", "pays"), [(1 << 20, 128, 256, True), (1 << 20, 768, 1000, False), (9000, 1024, 9000, False)]
 )
-def test_fits_are_recorded_whose_passes_take_less_than_starting_them(
-    n: int, d: int, k: int, pays: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_small_fits_wait_at_a_desk(n: int, d: int, k: int, pays: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     here = torch.device("cpu")
     assert not record.waits(n, k, d, 4, here)  # nothing is recorded without a GPU
     monkeypatch.setattr(record, "can_record", lambda _: True)
     assert not record.waits(n, k, d, 4, here)  # too large for a desk that waits
     monkeypatch.setattr(record, "_DESK_BYTES", 1 << 40)
     assert record.waits(n, k, d, 4, here) is pays
+    assert record.at_once(n, k, d, here) is pays
+    assert record.pays(n, k, d, here) is (k < 9000)  # there is no room for outcomes of so many entries
 
 
 class _StopsAfter(Silent):

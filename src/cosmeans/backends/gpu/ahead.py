@@ -1,4 +1,4 @@
-"""The first pass ahead of its time: labels of rows that have arrived, while others travel (docs/gpu.md, section 6).
+"""The first pass ahead of its time: labels of rows while others travel, or lengths are read (docs/gpu.md, section 6).
 
 It is only ever a cache. A label is a function of its row and of the centroids, whatever is done when; what was found
 under centroids of other bits is dropped.
@@ -11,7 +11,6 @@ from torch import Tensor
 
 from cosmeans.backends.gpu.choice import CLOSE
 from cosmeans.backends.gpu.desk import Desk
-from cosmeans.backends.gpu.lengths import divisors
 from cosmeans.backends.gpu.rows import Copy
 from cosmeans.backends.gpu.screens import Screens
 from cosmeans.backends.gpu.settle import settle
@@ -30,24 +29,29 @@ class Ahead:
         k, d = centroids.shape
         # a copy: what the fit begins with is compared with what rows were labelled under
         own = centroids.clone(memory_format=torch.contiguous_format)
+        self._given, self._version = centroids, centroids._version
         self._columns = desk.centroids(k, d, screens.column_tile(k, d)).quantise(own)
         self._space, self._screens = desk.settling(n_rows), screens
         self._labels = desk.labels(n_rows)
         self._settled = torch.zeros(1, dtype=torch.int32, device=own.device)
         self.counts = torch.zeros(4, dtype=torch.int32, device=own.device)
 
-    def label(self, near: Batch, squared: Tensor, copy: Copy) -> None:
-        """Queue the labels of rows that are there. `squared` (B,) are their squared lengths, `copy` is of all rows."""
+    def label(self, near: Batch, copy: Copy) -> None:
+        """Queue the labels of rows that are there, with their norms. `copy` is of all rows."""
         space, columns, labels = self._space, self._columns, self._labels[near.span]
         space.doubtful.counts.zero_()
         errors = self._screens.screen(copy, near.start, columns, labels, space.doubtful, close=CLOSE)
-        batch = Batch(near.start, near.rows, divisors(squared))
-        settle(space, copy, near.start, batch, columns, labels, errors, self._screens.programs)
+        settle(space, copy, near.start, near, columns, labels, errors, self._screens.programs)
         self._settled += space.n_settled
         self.counts += space.doubtful.counts
 
     def is_under(self, centroids: Tensor) -> bool:
-        """Whether these have the bits of the centroids that rows were labelled under. Waits for the device."""
+        """Whether these have the bits of the centroids that rows were labelled under.
+
+        Waits for the device, unless they are the same tensor, in which nothing was written since.
+        """
+        if centroids is self._given and centroids._version == self._version:
+            return True
         return torch.equal(centroids.view(torch.int32), self._columns.centroids.view(torch.int32))
 
     def assignment(self, batch: Batch) -> Assignment:

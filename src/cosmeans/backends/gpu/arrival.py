@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from cosmeans.backends.gpu.lengths import Queued
 from cosmeans.backends.gpu.memory import MemoryPlan
 from cosmeans.backends.gpu.rows import Copy
 from cosmeans.contracts import RowSource
@@ -17,6 +18,7 @@ class Arrived:
 
     plan     of the memory of what follows
     squared  (N,) float64, their squared lengths; None: not found, or the source has them
+    lengths  what these mean, on its way to the host; None: not found yet
     copy     of all of them; None: none was made
     source   the one that took them up: the first over all of these rows that a fit begins with, and no other
     """
@@ -25,6 +27,7 @@ class Arrived:
     plan: MemoryPlan
     squared: Tensor | None
     copy: Copy | None
+    lengths: Queued | None = None
     source: RowSource | None = None
 
     def squared_of(self, rows: Tensor) -> Tensor | None:

@@ -19,6 +19,7 @@ from torch import Tensor
 from cosmeans.backends.gpu import record, scores
 from cosmeans.backends.gpu.accumulate import accumulate
 from cosmeans.backends.gpu.assign import Errors
+from cosmeans.backends.gpu.behind import read_behind
 from cosmeans.backends.gpu.centroids import CentroidSpace, Quantised
 from cosmeans.backends.gpu.choice import CLOSE, LEAST_FEATURES, Choice
 from cosmeans.backends.gpu.desk import Desk, clear_desks, leave_desk, take_desk
@@ -86,6 +87,8 @@ class GpuBackend:
         self._plan: Plan | None = None  # of the fit that works at the desk
         self._standing: Standing | None = None
         self._places: Places | None = None  # where an epoch that is being recorded leaves its outcome
+        self._kind: bool | None = None  # whether the epoch that is being started begins in 8 bits
+        self._began = False  # the first epoch of the fit at the desk
 
     def current(self) -> AbstractContextManager[object]:
         """While this is open, the backend's device is torch's current one."""
@@ -112,19 +115,25 @@ class GpuBackend:
         columns = self._ready(k, d).quantise(centroids)
         if not self._climbs(k, d):
             return columns
+        self._make_codes(k, d)
+        codes = self._desk.integers(k, d, self._screens.column_tile(k, d, True)).quantise(columns)
+        return replace(columns, codes=codes)
+
+    def _make_codes(self, k: int, d: int) -> None:
+        """Make the 8-bit copy of all rows, if they stay and it is not done yet."""
         if self._codes is None and self._resident is not None and self._rows is not None:
             self._codes = self._desk.resident(len(self._resident.units), d, self._screens.row_tile(k, d), True)
             for batch in self._rows.batches():
                 copy_rows(batch, self._codes, batch.start)
-        codes = self._desk.integers(k, d, self._screens.column_tile(k, d, True)).quantise(columns)
-        return replace(columns, codes=codes)
 
     def _climbs(self, k: int, d: int) -> bool:
         """Whether the next pass begins in 8 bits."""
+        if self._kind is not None:
+            return self._kind
         if self._integers is not None:
             return self._integers
         if self._choice is None:
-            there = self._memory is not None and self._memory.ladder and self._plan is None
+            there = self._memory is not None and self._memory.ladder and not (self._plan and self._plan.waits)
             if not there or d < LEAST_FEATURES or self._rows is None or self._screens.shape(k, d) is None:
                 return False
             self._choice = Choice(self._rows.n_rows, d, k)
@@ -163,8 +172,6 @@ class GpuBackend:
         if plan is None:
             return None
         if not plan.waits:
-            # its first epoch keeps the device busy while the next ones are recorded
-            record.STARTED.discard(plan.kind)
             self._ready(k, d)  # rows stay where they lie, and so does a copy that they have
         else:
             self._desk = take_desk(plan.kind, self.device)
@@ -181,7 +188,7 @@ class GpuBackend:
             self._resident = desk.resident(n, d, tile)
         if self._integers:
             self._codes = desk.resident(n, d, tile, True)
-        self._plan, self.lookahead = plan, record.LOOKAHEAD
+        self._plan, self.lookahead, self._began = plan, plan.lookahead, False
         stand = lambda: Standing.empty(n, k, d, rows.scale, self.device)  # noqa: E731
         self._standing = standing = desk.get("standing", (), stand)
         if desk.recording is None:
@@ -213,29 +220,53 @@ class GpuBackend:
 
     @_there
     def repeat(self, work: Work, centroids: Tensor, observer: Observer) -> Outcome | None:
-        """`contracts.Recorder`: epochs are recorded once their kernels are loaded."""
+        """`contracts.Recorder`: epochs are recorded once their kernels are loaded, and played from then on.
+
+        A long first epoch is started kernel by kernel in any case: the device is busy while the others are recorded.
+        """
         assert self._plan is not None  # a fit at a desk
-        desk, kind = self._desk, self._plan.kind
-        if desk.recording is not None:
-            observer.batch(len(self._plan.batch))
-        elif kind in record.STARTED:
-            recording = self._recorded(work)
-            if not recording.whole:
-                return None
-            desk.recording = recording
-        if desk.recording is not None:
-            return desk.recording.play(centroids)
-        outcome = work(centroids)
-        if outcome is not None:
-            record.STARTED.add(kind)
+        self._kind = kind = self._climbs(*centroids.shape)
+        try:
+            recording = self._desk.recording
+            if recording is None or not recording.has(kind):
+                known = (self._plan.kind, kind) in record.STARTED
+                if not known or (recording is None and not self._plan.short and not self._began):
+                    self._began = True
+                    outcome = work(centroids)
+                    if outcome is not None:
+                        record.STARTED.add((self._plan.kind, kind))
+                    return outcome
+                recording = self._recorded(kind, work)
+                if recording is None:
+                    return None
+        finally:
+            self._kind = None
+        n, d = self._plan.batch.rows.shape
+        observer.batch(n)
+        outcome = recording.play(kind, centroids)
+        if self._resident is not None:
+            space = self._desk.ladder(n, d, self._resident.tile) if kind else self._desk.settling(n)
+            self._note(space.doubtful.counts, kind)
         return outcome
 
-    def _recorded(self, work: Work) -> Recording:
+    def _recorded(self, kind: bool, work: Work) -> Recording | None:
+        """With an epoch of this kind; None if a stop was requested meanwhile."""
         assert self._standing is not None
         assert self._plan is not None
+        if kind and self._resident is not None:  # memory that recorded work uses is made before
+            k, d = self._standing.places.start.shape
+            self._make_codes(k, d)
+            self._desk.integers(k, d, self._screens.column_tile(k, d, True))
+            self._desk.ladder(len(self._plan.batch), d, self._resident.tile)
         self._places = self._standing.places
         try:
-            return Recording(self._lay_out if self._plan.waits else None, work, self._standing)
+            recording = self._desk.recording
+            if recording is None:
+                recording = Recording(self._standing, self._lay_out if self._plan.waits else None)
+            if not recording.record(kind, work):
+                return None
+            self._desk.recording = recording
+            return recording
         finally:
             self._places = None
 
@@ -263,9 +294,9 @@ class GpuBackend:
         (k, d), n, doubtful = prepared.centroids.shape, len(batch), self._desk.settling(len(batch)).doubtful
         copy, start = self._copy(batch, self._screens.row_tile(k, d))
         doubtful.counts.zero_()
-        asked = self._choice is not None and self._choice.asks
+        close = 0.0 if self._choice is None else CLOSE
         if prepared.codes is None:
-            errors = self._screens.screen(copy, start, prepared, labels, doubtful, close=CLOSE if asked else 0.0)
+            errors = self._screens.screen(copy, start, prepared, labels, doubtful, close=close)
             counted = doubtful.counts
         else:
             ladder = self._desk.ladder(n, d, copy.tile)
@@ -276,9 +307,14 @@ class GpuBackend:
             errors_of_first = (prepared.codes.bounds, first.rounding)
             gather(copy, start, codes, at, *errors_of_first, ladder, doubtful, self._programs)
             errors = self._screens.screen(ladder.gathered, 0, prepared, labels, doubtful, ladder.listed)
-        if asked and self._choice is not None and self._rows is not None and n == self._rows.n_rows:
-            self._choice.note(counted, prepared.codes is not None)
+        if self._places is None and self._rows is not None and n == self._rows.n_rows:
+            self._note(counted, prepared.codes is not None)
         return copy, start, errors
+
+    def _note(self, counts: Tensor, integers: bool) -> None:
+        """Have the counts of a pass read behind it, if the choice asks for them."""
+        if self._choice is not None and self._choice.asks:
+            self._choice.note(counts, integers)
 
     def _coded(self, batch: Batch, k: int) -> tuple[Copy, int]:
         """The 8-bit copy that holds the batch, and where in it the batch starts."""
@@ -311,7 +347,8 @@ class GpuBackend:
         update = Update(places.centroids[0], places.lost[0])
         if self._places is not None:  # there are no figures yet
             return Outcome(update, lambda: Figures.of(places.figures[0].tolist()))
-        return Outcome(update, record.read_behind(places.figures[0]))
+        read = read_behind(places.figures[0])
+        return Outcome(update, lambda: Figures.of(read()))
 
     @_there
     def scores(self, batch: Batch, centroids: Tensor, labels: Tensor) -> Tensor:

@@ -86,7 +86,9 @@ def load_unit(rows_ptr, norms_ptr, row, stride, n_features, P: tl.constexpr, HAS
     feature = tl.arange(0, P)
     values = clean(tl.load(rows_ptr + row * stride + feature, mask=feature < n_features, other=0.0))
     if HAS_NORMS:
-        values = unit(values, tl.load(norms_ptr + row))
+        norm = tl.load(norms_ptr + row)
+        if norm != 1.0:  # nothing to divide by, and dividing takes time
+            values = unit(values, norm)
     return values
 
 

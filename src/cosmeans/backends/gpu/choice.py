@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
-import torch
 from torch import Tensor
+
+from cosmeans.backends.gpu.behind import read_behind
 
 SAMPLED = 16  # one of so many row tiles is counted (hopper.cu)
 # What 8 bits lose of a score, about, where no entry of a row is much larger than the others: a row's and a centroid's
@@ -24,7 +26,7 @@ class Choice:
 
     def __init__(self, n_rows: int, n_features: int, n_clusters: int) -> None:
         self._shape = (n_rows, n_features, n_clusters)
-        self._counted: deque[tuple[int, torch.cuda.Event, Tensor, bool]] = deque()
+        self._counted: deque[tuple[int, Callable[[], list[float]], bool]] = deque()
         self._integers, self._open, self._passes = False, True, 0
 
     @property
@@ -35,22 +37,18 @@ class Choice:
         """For the next pass. Once 8 bits were tried and did not pay, float16 stays."""
         self._passes += 1
         while self._counted and self._passes - self._counted[0][0] >= _AHEAD:
-            _, arrived, numbers, integers = self._counted.popleft()
-            arrived.synchronize()
+            _, read, integers = self._counted.popleft()
+            counts = read()
             if self._open and integers == self._integers:
-                self._integers = self.pays(numbers.tolist(), integers)
+                self._integers = self.pays(counts, integers)
                 self._open = self._integers or not integers
         return self._integers
 
     def note(self, counts: Tensor, integers: bool) -> None:
         """Read the counts of the pass behind it."""
-        numbers = torch.empty(counts.shape, dtype=counts.dtype, pin_memory=True)
-        numbers.copy_(counts, non_blocking=True)
-        arrived = torch.cuda.Event()
-        arrived.record()
-        self._counted.append((self._passes, arrived, numbers, integers))
+        self._counted.append((self._passes, read_behind(counts), integers))
 
-    def pays(self, counts: list[int], integers: bool) -> bool:
+    def pays(self, counts: list[float], integers: bool) -> bool:
         """Whether 8 bits pay, by `Doubtful.counts` of a pass in 8 bits, or of the sample in one of float16.
 
         Of a float16 pass, counts[2] and counts[3] are the sampled rows whose second and third scores are close.

@@ -7,6 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from cosmeans.backends.gpu.behind import read_behind
 from cosmeans.backends.gpu.canonical import divisor
 from cosmeans.backends.gpu.launch import launch
 from cosmeans.sphere import Lengths
@@ -30,20 +31,29 @@ def _lengths(squared_ptr, divisors_ptr, found_ptr, n_rows):
 
 
 def lengths(squared: Tensor) -> Lengths:
-    by, found = _queued(squared)
-    scaled, unusable = found.tolist()
-    return Lengths(by if scaled else None, not unusable)
+    return Queued(squared).read()
 
 
-def divisors(squared: Tensor) -> Tensor:
-    """`sphere.divisors`, (B,) float64. Nothing waits for the device."""
-    return _queued(squared)[0]
+class Queued:
+    """What squared lengths mean, on its way to the host: work queued behind it need not be done when it is read.
 
+    divisors (B,) float64, there before that
+    """
 
-def _queued(squared: Tensor) -> tuple[Tensor, Tensor]:
-    """The divisors, and the two facts that `_lengths` finds."""
-    by = torch.empty_like(squared)
-    found = torch.zeros(2, dtype=torch.int32, device=squared.device)
-    if len(squared):
-        launch(_lengths, triton.cdiv(len(squared), _BLOCK.value), squared, by, found, len(squared), num_warps=4)
-    return by, found
+    def __init__(self, squared: Tensor) -> None:
+        self._squared = squared
+        self.divisors = torch.empty_like(squared)
+        found = torch.zeros(2, dtype=torch.int32, device=squared.device)
+        if len(squared):
+            blocks = triton.cdiv(len(squared), _BLOCK.value)
+            launch(_lengths, blocks, squared, self.divisors, found, len(squared), num_warps=4)
+        self._found = read_behind(found)
+
+    def is_of(self, squared: Tensor) -> bool:
+        """Whether this is about these squared lengths."""
+        own = self._squared
+        return squared.data_ptr() == own.data_ptr() and squared.shape == own.shape
+
+    def read(self) -> Lengths:
+        scaled, unusable = self._found()
+        return Lengths(self.divisors if scaled else None, not unusable)

@@ -7,6 +7,7 @@ where the first centroids are known, while the next one travels.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -18,12 +19,14 @@ from cosmeans.backends.gpu.backend import GpuBackend
 from cosmeans.backends.gpu.centroids import CentroidSpace, Quantised
 from cosmeans.backends.gpu.desk import clear_desks
 from cosmeans.backends.gpu.ferry import Ferry
+from cosmeans.backends.gpu.lengths import Queued
 from cosmeans.backends.gpu.memory import MOST_IN_TURN, OF_RECEIVED, MemoryPlan, plan_received, rounded
 from cosmeans.backends.gpu.record import Plan
 from cosmeans.backends.gpu.rows import Copy, inspect_rows
 from cosmeans.contracts import Loan, RowSource
 from cosmeans.data import Assignment, Batch, Received
 from cosmeans.errors import DeviceMemoryError
+from cosmeans.sphere import Lengths
 
 _SMALL = 64 << 20  # bytes of rows that are sent in one piece: nothing would be gained beside it
 _SPAN = 512 << 20  # bytes of rows inspected at once while others arrive: starting kernels delays filling pieces
@@ -39,8 +42,13 @@ class ReceivingBackend(GpuBackend):
         self._ahead: Ahead | None = None  # for the first pass, and no other
         self._foreseen: tuple[Quantised, Ahead] | None = None  # the pass that it has turned out to be right for
 
-    def expect(self, rows: Tensor, n_clusters: int, *, fit: bool) -> None:
-        """`contracts.Receiver`. Squared lengths and fp16 copy are made in one pass, if the copy of all rows fits."""
+    def expect(
+        self, rows: Tensor, n_clusters: int, *, fit: bool, first: Callable[[], Tensor | None] | None = None
+    ) -> None:
+        """`contracts.Receiver`. Squared lengths and fp16 copy are made in one pass, if the copy of all rows fits.
+
+        Labels of the first epoch are queued behind, so that the device has work while the host reads what was found.
+        """
         n, d = rows.shape
         # a small fit copies its rows to a desk
         if not n or rows.stride(1) != 1 or (fit and record.waits(n, n_clusters, d, rows.element_size(), self.device)):
@@ -51,12 +59,12 @@ class ReceivingBackend(GpuBackend):
             except DeviceMemoryError:
                 return  # said when it is needed
             if plan.resident and (fit or n <= MOST_IN_TURN):
-                self._arrived = arrived = self._empty(rows, plan, n_clusters, keep=True)
-                assert arrived.squared is not None
-                assert arrived.copy is not None
-                inspect_rows(rows, arrived.squared, arrived.copy, 0)
+                self._arrived = self._empty(rows, plan, n_clusters, keep=True)
+                self._inspect(Batch(0, rows), self._arrived)
                 if fit:
                     self._set_out(n, d, n_clusters)
+                    self._ahead = self._foresee(rows, n_clusters, first)
+                    self._label(Batch(0, rows), self._arrived)
 
     def receive(
         self,
@@ -80,7 +88,7 @@ class ReceivingBackend(GpuBackend):
             say(f"the rows take {sizes[0]} and {self.device} has {sizes[1]} free: they stay on the host, {way}")
         with self.current():
             keep = fit and plan.resident
-            self._ahead = self._foresee(rows, n_clusters, first) if keep and first and not plan.fetched else None
+            self._ahead = self._foresee(rows, n_clusters, first) if keep and not plan.fetched else None
             self._arrived = self._inspected(rows, plan, n_clusters, keep=keep, progress=progress)
         if plan.fetched:
             self._memory = plan
@@ -115,11 +123,11 @@ class ReceivingBackend(GpuBackend):
         clear_desks()
         return plan_received(*kind, self._room(), self.device, keep=fit)
 
-    def _foresee(self, rows: Tensor, n_clusters: int, first: Callable[[], Tensor | None]) -> Ahead | None:
-        """What labels rows as they arrive, if their first centroids are known."""
+    def _foresee(self, rows: Tensor, n_clusters: int, first: Callable[[], Tensor | None] | None) -> Ahead | None:
+        """What labels rows ahead of the first epoch, if its centroids are known."""
         n, d = rows.shape
-        # the first epoch of a fit that is recorded loads its kernels
-        centroids = None if record.pays(n, n_clusters, d, self.device) else first()
+        # no first epoch is started before one is recorded
+        centroids = None if first is None or record.at_once(n, n_clusters, d, self.device) else first()
         if centroids is None:
             return None
         self._set_out(n, d, n_clusters)
@@ -132,17 +140,33 @@ class ReceivingBackend(GpuBackend):
         n, d = rows.shape
         there = rows if plan.fetched else self._ferry.make(n, d, dtype=rows.dtype)
         arrived = self._empty(there, plan, n_clusters, keep=keep)
-        assert arrived.squared is not None
         for near in self._arriving(rows, there, plan):
-            squared = arrived.squared[near.span]
-            if arrived.copy is None:
-                squared.copy_(super().squared_norms(near.rows))
-            else:
-                inspect_rows(near.rows, squared, arrived.copy, near.start)
-                if self._ahead is not None:
-                    self._ahead.label(near, squared, arrived.copy)
+            self._inspect(near, arrived)
+            self._label(near, arrived)
             progress(near.start + len(near), n)
         return arrived
+
+    def _inspect(self, near: Batch, arrived: Arrived) -> None:
+        """Queue what is found of rows that are there; with the last ones, what it means for all."""
+        assert arrived.squared is not None
+        squared = arrived.squared[near.span]
+        if arrived.copy is None:
+            squared.copy_(super().squared_norms(near.rows))
+        else:
+            inspect_rows(near.rows, squared, arrived.copy, near.start)
+        if near.start + len(near) == len(arrived.squared):
+            arrived.lengths = Queued(arrived.squared)
+
+    def _label(self, near: Batch, arrived: Arrived) -> None:
+        """Queue the labels of rows that were inspected, where the first centroids are known."""
+        if self._ahead is None:
+            return
+        assert arrived.squared is not None
+        assert arrived.copy is not None
+        # all rows at once have theirs
+        whole = arrived.lengths if len(near) == len(arrived.squared) else None
+        norms = (whole or Queued(arrived.squared[near.span])).divisors
+        self._ahead.label(replace(near, norms=norms), arrived.copy)
 
     def _arriving(self, rows: Tensor, there: Tensor, plan: MemoryPlan) -> Iterator[Batch]:
         """All rows, a batch at a time on the device: those that stay there, or one place after the other."""
@@ -161,6 +185,10 @@ class ReceivingBackend(GpuBackend):
         known = self._known(rows)
         return super().squared_norms(rows) if known is None else known
 
+    def lengths(self, squared: Tensor) -> Lengths:
+        queued = None if self._arrived is None else self._arrived.lengths
+        return queued.read() if queued is not None and queued.is_of(squared) else super().lengths(squared)
+
     def _known(self, rows: Tensor) -> Tensor | None:
         """Squared lengths of rows that were inspected."""
         return None if self._arrived is None else self._arrived.squared_of(rows)
@@ -168,7 +196,7 @@ class ReceivingBackend(GpuBackend):
     def begin(self, rows: RowSource) -> None:
         super().begin(rows)
         if self._arrived is not None:
-            self._arrived.squared = None  # the source has them
+            self._arrived.squared = self._arrived.lengths = None  # the source has them
             self._take_up(rows)
 
     def lend(self, rows: RowSource, centroids: Tensor) -> Loan | None:

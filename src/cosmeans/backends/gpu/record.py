@@ -9,6 +9,7 @@ in the next of a few places: the host starts it with one call.
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -28,11 +29,12 @@ Work = Callable[[Tensor], Outcome | None]
 # happen in a recording
 STARTED: set[object] = set()
 
-LOOKAHEAD = 3  # epochs queued beyond the one that is read: enough that the device never waits for the host
+LOOKAHEAD = 3
 _PLACES = 8  # for outcomes: those ahead, the one that is read, the one before it, and some to spare
-# seconds: of a pass, for a product and for whatever else a row takes, on an H100 at D = 128; and for the host to start
-# its kernels one by one (docs/gpu.md, section 5)
-_PRODUCT, _ROW, _HOST = 4e-15, 2e-10, 1e-3
+# seconds: of a pass, for a product and for whatever else a row takes, on an H100 at D = 128; of a pass below which its
+# epochs are recorded before the first one runs, since the host takes longer to start that; and above which what
+# recording saves counts for nothing (docs/gpu.md, section 5)
+_PRODUCT, _ROW, _SHORT, _LONG = 4e-15, 2e-10, 1e-3, 50e-3
 _DESK_BYTES = 128 << 20  # at a desk that waits for the next fit
 _OUTCOMES = 128 << 20  # bytes of all places for outcomes: half of the margin of the plan (memory.py)
 
@@ -44,11 +46,18 @@ class Plan:
     kind   what decides which kernels they start with which numbers
     batch  all rows of the source
     waits  whether the desk is small enough to wait for the next fit; rows are copied to such a desk only
+    short  whether a pass takes the device less time than the host
     """
 
     kind: tuple[object, ...]
     batch: Batch
     waits: bool
+    short: bool
+
+    @property
+    def lookahead(self) -> int:
+        """Epochs queued beyond the one that is read: enough that the device never waits for the host."""
+        return LOOKAHEAD if self.short else 1
 
     @classmethod
     def of(cls, rows: RowSource, centroids: Tensor, screen: object) -> Plan | None:
@@ -62,19 +71,30 @@ class Plan:
         parts = (batch.rows, batch.norms, batch.keep, batch.weights)
         kinds = tuple(None if part is None else part.dtype for part in parts)
         kind = (centroids.device, _stream(centroids.device), n, k, d, screen, rows.scale, rows.total, *kinds)
-        return cls(kind, batch, waits(n, k, d, batch.rows.element_size(), centroids.device))
+        waiting = waits(n, k, d, batch.rows.element_size(), centroids.device)
+        return cls(kind, batch, waiting, _seconds(n, k, d) < _SHORT)
 
 
 def waits(n: int, k: int, d: int, entry_bytes: int, device: torch.device) -> bool:
     """Whether n rows are few enough for a desk that waits for the next fit, if they come as one batch."""
     n_bytes = n * (d * (entry_bytes + 2) + 256) + k * (d * (32 + 5 * _PLACES) + 64)
-    return n_bytes <= _DESK_BYTES and pays(n, k, d, device)
+    return n_bytes <= _DESK_BYTES and at_once(n, k, d, device)
+
+
+def at_once(n: int, k: int, d: int, device: torch.device) -> bool:
+    """Whether epochs are recorded before the first one runs."""
+    return pays(n, k, d, device) and _seconds(n, k, d) < _SHORT
 
 
 def pays(n: int, k: int, d: int, device: torch.device) -> bool:
-    """Whether epochs are recorded: a pass takes the device less time than its kernels the host, and outcomes fit."""
+    """Whether epochs are recorded: there is room for outcomes, and what is saved counts."""
     small = 4 * _PLACES * k * d <= _OUTCOMES
-    return small and can_record(device) and n * (d * k * _PRODUCT + _ROW) < _HOST
+    return small and can_record(device) and _seconds(n, k, d) < _LONG
+
+
+def _seconds(n: int, k: int, d: int) -> float:
+    """Of a pass, about."""
+    return n * (d * k * _PRODUCT + _ROW)
 
 
 def can_record(device: torch.device) -> bool:
@@ -140,12 +160,18 @@ class Standing:
         self.numbers.zero_()
 
 
+@functools.cache
+def _recorder(device: torch.device) -> torch.cuda.Stream:
+    """The stream that work is recorded on. One for all: torch takes memory anew for each."""
+    return torch.cuda.Stream(device)
+
+
 class Graph:
     """Work recorded now, which runs when it is played. `outcome`: what the work returned."""
 
     def __init__(self, work: Callable[[], Outcome | None], device: torch.device) -> None:
         self._graph = torch.cuda.CUDAGraph()
-        stream = torch.cuda.Stream(device)
+        stream = _recorder(device)
         stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(stream):
             # other threads may allocate meanwhile
@@ -161,34 +187,43 @@ class Graph:
 
 
 class Recording:
-    """What a fit begins with and one epoch of it, recorded now; both run when they are played."""
+    """Epochs of each kind that a fit at this desk has (in 8 bits first, or not), and what it begins with."""
 
-    def __init__(self, lay_out: Callable[[], None] | None, work: Work, standing: Standing) -> None:
+    def __init__(self, standing: Standing, lay_out: Callable[[], None] | None) -> None:
         """lay_out: None where no other fit will begin at this desk."""
-        places, device = standing.places, standing.labels.device
-        self._beginning = None if lay_out is None else Graph(lay_out, device)
-        self._epoch = Graph(lambda: work(places.start), device)
-        self.whole = self._epoch.outcome is not None  # else a stop was requested meanwhile
+        places, self._device = standing.places, standing.labels.device
+        self._beginning = None if lay_out is None else Graph(lay_out, self._device)
+        self._epochs: dict[bool, Graph] = {}
         self._start = places.start
         self._updates = [Update(*pair) for pair in zip(places.centroids, places.lost, strict=True)]
         self._figures = list(places.figures)
         self._arrived = [Event() for _ in self._updates]
         self._played, self._last = 0, self._start
-        self._stream = _current(device)
-        places.turn.zero_()
+        self._stream = _current(self._device)
+
+    def has(self, kind: bool) -> bool:
+        return kind in self._epochs
+
+    def record(self, kind: bool, work: Work) -> bool:
+        """One epoch, now. False: a stop was requested meanwhile, and nothing is recorded."""
+        epoch = Graph(lambda: work(self._start), self._device)
+        if epoch.outcome is not None:
+            self._epochs[kind] = epoch
+        return epoch.outcome is not None
 
     def begin(self) -> None:
         """A fit begins: no row has a label, sums are zero, and the rows that lie there are copied to float16."""
         assert self._beginning is not None  # a desk that waits
-        self._stream = _current(self._start.device)  # to ask for it in each epoch takes the host longer
+        self._stream = _current(self._device)  # to ask for it in each epoch takes the host longer
         self._beginning.play()
         self._played, self._last = 0, self._start
 
-    def play(self, centroids: Tensor) -> Outcome:
+    def play(self, kind: bool, centroids: Tensor) -> Outcome:
         """One epoch from these centroids. Its outcome stays until `_PLACES` more have been played."""
         if centroids is not self._last:  # an epoch leaves its centroids where the next one starts
             self._start.copy_(centroids)
-        self._epoch.play()
+        epoch = self._epochs[kind]
+        epoch.play()
         place = self._played % len(self._updates)
         self._played += 1
         update, figures, arrived = self._updates[place], self._figures[place], self._arrived[place]
@@ -199,22 +234,5 @@ class Recording:
             arrived.synchronize()
             return Figures.of(figures.tolist())
 
-        counted = self._epoch.outcome
+        counted = epoch.outcome
         return Outcome(update, read, None if counted is None else counted.work)
-
-
-def read_behind(figures: Tensor) -> Callable[[], Figures]:
-    """Copy the figures out behind the work already queued; the function waits for that copy alone."""
-    if figures.device.type != "cuda":
-        numbers = figures.tolist()
-        return lambda: Figures.of(numbers)
-    host = torch.empty(figures.shape, dtype=figures.dtype, pin_memory=True)
-    host.copy_(figures, non_blocking=True)
-    arrived = Event()
-    arrived.record()
-
-    def read() -> Figures:
-        arrived.synchronize()
-        return Figures.of(host.tolist())
-
-    return read
