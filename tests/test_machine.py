@@ -90,8 +90,8 @@ class AReceiver:
     def __init__(self, device):
         self.device, self.called = torch.device(device), []
 
-    def expect(self, rows, n_clusters, *, fit):
-        self.called.append(("expect", rows, n_clusters, fit))
+    def expect(self, rows, n_clusters, *, fit, first):
+        self.called.append(("expect", rows, n_clusters, fit, first))
 
     def receive(self, rows, n_clusters, *, fit, say, progress, first):
         self.called.append(("receive", rows, n_clusters, fit, first))
@@ -107,4 +107,4 @@ def test_a_receiver_is_told_what_comes_wherever_the_rows_lie(device, name, fit):
     sent = machine.send(ROWS, backend, 7, fit=fit, say=None, progress=None, first=first)
 
     assert sent.rows is ROWS
-    assert backend.called == [(name, ROWS, 7, fit, *([first] if name == "receive" else []))]
+    assert backend.called == [(name, ROWS, 7, fit, first)]

@@ -144,11 +144,6 @@ def test_a_bound_a_hundred_times_too_small_lets_wrong_labels_through(monkeypatch
     assert any(label != truth[row] for row, label in enumerate(labels) if row not in left)
 
 
-class Arrived:
-    def synchronize(self) -> None:
-        pass
-
-
 def passes(choice: Choice, *counted: list[int]) -> list[bool]:
     """What is chosen for passes of which the first, second, fourth, ... are counted like this."""
     chosen = []
@@ -156,8 +151,7 @@ def passes(choice: Choice, *counted: list[int]) -> list[bool]:
         chosen.append(choice.next())
         assert choice.asks == (number in (1, 2, 4, 8, 16))
         if choice.asks:
-            counts = torch.tensor(counted[number.bit_length() - 1])
-            choice._counted.append((number, Arrived(), counts, chosen[-1]))  # type: ignore[arg-type]
+            choice.note(torch.tensor(counted[number.bit_length() - 1]), chosen[-1])
     return chosen
 
 
