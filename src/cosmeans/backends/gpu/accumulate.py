@@ -14,6 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from cosmeans.backends.gpu.canonical import clean, divided, fixed_point, term
+from cosmeans.backends.gpu.kernel import Kernel
 from cosmeans.data import Batch, ClusterSums
 
 _BLOCK = tl.constexpr(1024)
@@ -38,6 +39,7 @@ class MoveSpace:
         self.joined, self.left = self.numbers[2 : 2 + n_clusters], self.numbers[2 + n_clusters :]
 
 
+@Kernel
 @triton.jit(do_not_specialize=["n_rows"])
 def _changes(before_ptr, after_ptr, list_ptr, n_changed_ptr, joined_ptr, left_ptr, n_rows):
     """List the rows whose label changed, and count who joins and leaves."""
@@ -56,6 +58,7 @@ def _changes(before_ptr, after_ptr, list_ptr, n_changed_ptr, joined_ptr, left_pt
         tl.atomic_add(left_ptr + before, one, mask=changed & (before >= 0), sem="relaxed")
 
 
+@Kernel
 @triton.jit(do_not_specialize=["n_clusters"])
 def _offsets(joined_ptr, left_ptr, count_ptr, cursors_ptr, n_events_ptr, n_clusters):
     """One program: where the events of each cluster begin, and the new counts."""
@@ -73,6 +76,7 @@ def _offsets(joined_ptr, left_ptr, count_ptr, cursors_ptr, n_events_ptr, n_clust
     tl.store(n_events_ptr, total)
 
 
+@Kernel
 @triton.jit
 def _sort_events(before_ptr, after_ptr, list_ptr, n_changed_ptr, cursors_ptr, events_ptr, clusters_ptr):
     """Put both events of each changed row where its clusters' events go: row * 2, plus 1 for leaving."""
@@ -94,6 +98,7 @@ def _sort_events(before_ptr, after_ptr, list_ptr, n_changed_ptr, cursors_ptr, ev
         tl.store(clusters_ptr + at, before, mask=leaves)
 
 
+@Kernel
 @triton.jit
 def _add_events(
     rows_ptr,

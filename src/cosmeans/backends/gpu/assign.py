@@ -13,6 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from cosmeans.backends.gpu.centroids import Quantised
+from cosmeans.backends.gpu.kernel import Kernel
 from cosmeans.backends.gpu.rows import Copy
 from cosmeans.backends.gpu.tiles import Tile
 
@@ -77,6 +78,7 @@ def _top_two(scores, column, best, second, winner):
     return tl.maximum(best, top), second, winner
 
 
+@Kernel
 @triton.jit(do_not_specialize=["start", "n_rows"])
 def _screen(
     halves_ptr,

@@ -10,6 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 from cosmeans.backends.gpu.canonical import padded, place, warps
+from cosmeans.backends.gpu.kernel import Kernel
 from cosmeans.backends.gpu.rows import width_of
 
 _SCAN = tl.constexpr(1024)
@@ -86,6 +87,7 @@ def _bucket(fingerprint, last):
     return (fingerprint >> 20) & last
 
 
+@Kernel
 @triton.jit(do_not_specialize=["n_clusters", "last"])
 def _fingerprint(
     centroids_ptr, hashes_ptr, heads_ptr, norms_ptr, firsts_ptr, n_clusters, n_features, last, P: tl.constexpr
@@ -108,6 +110,7 @@ def _fingerprint(
     tl.store(norms_ptr + 2 * n_clusters + k, _length(half, n_features))
 
 
+@Kernel
 @triton.jit(do_not_specialize=["last"])
 def _first_of_equals(centroids_ptr, hashes_ptr, heads_ptr, is_first_ptr, firsts_ptr, n_features, last, P: tl.constexpr):
     """1 where no earlier centroid has the same bits. An earlier one with the same hash is compared in full.
@@ -161,6 +164,7 @@ def _firsts_before(is_first_ptr, firsts_ptr, k):
     return found + tl.sum(tl.load(is_first_ptr + other, mask=other < k, other=0))
 
 
+@Kernel
 @triton.jit(do_not_specialize=["n_clusters", "last"])
 def _write_columns(
     centroids_ptr,

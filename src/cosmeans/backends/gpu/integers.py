@@ -13,6 +13,7 @@ import triton.language as tl
 
 from cosmeans.backends.gpu.canonical import padded, place, warps
 from cosmeans.backends.gpu.centroids import Quantised
+from cosmeans.backends.gpu.kernel import Kernel
 from cosmeans.backends.gpu.rows import LARGEST, ROUNDER, width_of
 from cosmeans.errors import BackendUnavailableError
 
@@ -56,6 +57,7 @@ def _raise(place_ptr, value):
     tl.atomic_max(place_ptr.to(tl.pointer_type(tl.int32)), value.to(tl.int32, bitcast=True), sem="relaxed")
 
 
+@Kernel
 @triton.jit
 def _largest(centroids_ptr, bounds_ptr, n_features, P: tl.constexpr):
     """The largest entry of all, for the moment in bounds[3]."""
@@ -65,6 +67,7 @@ def _largest(centroids_ptr, bounds_ptr, n_features, P: tl.constexpr):
     _raise(bounds_ptr + 3, tl.max(tl.abs(values)))
 
 
+@Kernel
 @triton.jit
 def _write_codes(
     centroids_ptr,
@@ -94,6 +97,7 @@ def _write_codes(
         _raise(bounds_ptr + 2, tl.sqrt(tl.sum(rounded * rounded)) * factor + 2.0**-22)
 
 
+@Kernel
 @triton.jit
 def _finish_bounds(halves_bounds_ptr, bounds_ptr):
     tl.store(bounds_ptr + 1, tl.load(halves_bounds_ptr + 1))

@@ -14,6 +14,7 @@ from torch import Tensor
 from cosmeans.backends.gpu.assign import Doubtful, Listed, certified_gap
 from cosmeans.backends.gpu.canonical import padded, place, warps
 from cosmeans.backends.gpu.integers import MOST_FEATURES
+from cosmeans.backends.gpu.kernel import Kernel
 from cosmeans.backends.gpu.rows import Copy, width_of
 
 _PARTS = 4  # gathered rows have room for a quarter of all: with more of them 8 bits don't pay (choice.py)
@@ -48,6 +49,7 @@ def ladder_bytes(n_rows: int, n_features: int, n_clusters: int) -> int:
 # --------------------------------------------------------------------- kernels
 
 
+@Kernel
 @triton.jit(do_not_specialize=["start", "most"])
 def _gather(
     values_ptr,
@@ -122,6 +124,7 @@ def gather(
     )
 
 
+@Kernel
 @triton.jit(do_not_specialize=["start"])
 def _compare(
     values_ptr,

@@ -8,11 +8,13 @@ import triton.language as tl
 from torch import Tensor
 
 from cosmeans.backends.gpu.canonical import divisor
+from cosmeans.backends.gpu.kernel import Kernel
 from cosmeans.sphere import Lengths
 
 _BLOCK = tl.constexpr(1024)
 
 
+@Kernel
 @triton.jit(do_not_specialize=["n_rows"])
 def _lengths(squared_ptr, divisors_ptr, found_ptr, n_rows):
     """found: whether a divisor is not 1, and whether a row is unusable."""
@@ -28,10 +30,16 @@ def _lengths(squared_ptr, divisors_ptr, found_ptr, n_rows):
         tl.store(found_ptr + 1, 1)
 
 
-def lengths(squared: Tensor) -> Lengths:
-    divisors = torch.empty_like(squared)
+def start_lengths(squared: Tensor) -> tuple[Tensor, Tensor]:
+    """Divisors (B,) float64, and (2,) int32: whether one is not 1, and whether a row is unusable."""
+    divisors = torch.empty(squared.shape, dtype=squared.dtype, device=squared.device)
     found = torch.zeros(2, dtype=torch.int32, device=squared.device)
     if len(squared):
         _lengths[(triton.cdiv(len(squared), _BLOCK.value),)](squared, divisors, found, len(squared), num_warps=4)
+    return divisors, found
+
+
+def lengths(squared: Tensor) -> Lengths:
+    divisors, found = start_lengths(squared)
     scaled, unusable = found.tolist()
     return Lengths(divisors if scaled else None, not unusable)

@@ -20,6 +20,7 @@ from cosmeans.backends.gpu.canonical import (
     tree_sums,
     warps,
 )
+from cosmeans.backends.gpu.kernel import Kernel
 from cosmeans.data import Batch
 
 NOT_KEPT = tl.constexpr(-1.0)
@@ -76,6 +77,7 @@ def _load(rows_ptr, row, inside, feature, stride, n_features):
     return clean(tl.load(rows_ptr + row[:, None] * stride + feature[None, :], mask=mask, other=0.0))
 
 
+@Kernel
 @triton.jit(do_not_specialize=["n_rows"])
 def _squared_norms(rows_ptr, out_ptr, n_rows, stride, n_features, R: tl.constexpr, P: tl.constexpr):
     row = tl.program_id(0).to(tl.int64) * R + tl.arange(0, R)
@@ -136,6 +138,7 @@ def _narrow(values, inverse, slack, n_features, INTEGERS: tl.constexpr):
     return copied, residual, unit
 
 
+@Kernel
 @triton.jit(do_not_specialize=["start", "n_rows"])
 def _copy_rows(
     rows_ptr,

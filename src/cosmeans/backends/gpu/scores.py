@@ -9,11 +9,13 @@ from torch import Tensor
 
 from cosmeans import sphere
 from cosmeans.backends.gpu.canonical import load_unit, padded, tree_sum, warps
+from cosmeans.backends.gpu.kernel import Kernel
 from cosmeans.data import Batch
 
 _PRODUCTS = 1 << 26  # entries of a float64 product held at once: 512 MB
 
 
+@Kernel
 @triton.jit
 def _own_scores(
     rows_ptr,

@@ -15,6 +15,7 @@ from torch import Tensor
 from cosmeans.backends.gpu.assign import Doubtful, Errors, certified_gap
 from cosmeans.backends.gpu.canonical import load_unit, padded, place, tree_sum, warps
 from cosmeans.backends.gpu.centroids import Quantised
+from cosmeans.backends.gpu.kernel import Kernel
 from cosmeans.backends.gpu.rows import Copy
 from cosmeans.data import Batch
 
@@ -36,6 +37,7 @@ class SettleSpace:
         self.n_settled = empty(1)
 
 
+@Kernel
 @triton.jit(do_not_specialize=["start"])
 def _candidates(
     values_ptr,
@@ -101,6 +103,7 @@ def _candidates(
                 tl.store(target, tl.where(fits, column[None, :], 0), mask=fits)
 
 
+@Kernel
 @triton.jit
 def _settle(
     rows_ptr,
