@@ -54,7 +54,7 @@ class Plan:
     def of(cls, rows: RowSource, centroids: Tensor, screen: object) -> Plan | None:
         """None if recording can't be done or would not pay. screen: which kernel."""
         n, (k, d) = rows.n_rows, centroids.shape
-        if not _pays(n, k, d, centroids.device):
+        if not pays(n, k, d, centroids.device):
             return None
         batch = _only_batch(rows)
         if batch is None:
@@ -68,10 +68,10 @@ class Plan:
 def waits(n: int, k: int, d: int, entry_bytes: int, device: torch.device) -> bool:
     """Whether n rows are few enough for a desk that waits for the next fit, if they come as one batch."""
     n_bytes = n * (d * (entry_bytes + 2) + 256) + k * (d * (32 + 5 * _PLACES) + 64)
-    return n_bytes <= _DESK_BYTES and _pays(n, k, d, device)
+    return n_bytes <= _DESK_BYTES and pays(n, k, d, device)
 
 
-def _pays(n: int, k: int, d: int, device: torch.device) -> bool:
+def pays(n: int, k: int, d: int, device: torch.device) -> bool:
     """Whether the device takes less time for a pass than the host for starting its kernels, and outcomes fit."""
     small = 4 * _PLACES * k * d <= _OUTCOMES
     return small and can_record(device) and n * (d * k * _PRODUCT + _ROW) < _HOST
