@@ -90,11 +90,11 @@ class AReceiver:
     def __init__(self, device):
         self.device, self.called = torch.device(device), []
 
-    def expect(self, rows, n_clusters, *, fit):
-        self.called.append(("expect", rows, n_clusters, fit))
+    def expect(self, rows, n_clusters, *, fit, weighted):
+        self.called.append(("expect", rows, n_clusters, fit, weighted))
 
-    def receive(self, rows, n_clusters, *, fit, say, progress):
-        self.called.append(("receive", rows, n_clusters, fit))
+    def receive(self, rows, n_clusters, *, fit, say, progress, weighted):
+        self.called.append(("receive", rows, n_clusters, fit, weighted))
         return Received(rows)
 
 
@@ -103,7 +103,7 @@ class AReceiver:
 def test_a_receiver_is_told_what_comes_wherever_the_rows_lie(device, name, fit):
     backend = AReceiver(device)
 
-    sent = machine.send(ROWS, backend, 7, fit=fit, say=None, progress=None)
+    sent = machine.send(ROWS, backend, 7, fit=fit, say=None, progress=None, weighted=not fit)
 
     assert sent.rows is ROWS
-    assert backend.called == [(name, ROWS, 7, fit)]
+    assert backend.called == [(name, ROWS, 7, fit, not fit)]

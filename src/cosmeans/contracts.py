@@ -152,12 +152,13 @@ class Receiver(Protocol):
     One of both functions is called before the source of the rows is made.
     """
 
-    def expect(self, rows: Tensor, n_clusters: int, *, fit: bool) -> None:
+    def expect(self, rows: Tensor, n_clusters: int, *, fit: bool, weighted: bool = False) -> None:
         """Rows that lie on the device are inspected next, then labelled by `n_clusters` centroids.
 
         What inspection and passes need of the rows may be found at once. They must stay as they are.
 
-        fit  many passes follow, and not one
+        fit       many passes follow, and not one
+        weighted  rows have weights
         """
         ...
 
@@ -169,12 +170,14 @@ class Receiver(Protocol):
         fit: bool,
         say: Callable[[str], None],
         progress: Callable[[int, int], None],
+        weighted: bool = False,
     ) -> Received:
         """The rows where this backend wants them, before their source is made. The way is chosen before any work.
 
         fit       many passes follow, by `n_clusters` centroids, and not one
         say       is told in one line if the rows stay on the host
         progress  called with (rows read, N)
+        weighted  rows have weights
 
         Raises DeviceMemoryError if there is no way.
         """

@@ -248,7 +248,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     def _open(
         self, tensor: Tensor, backend: Backend, k: int, observer: Observer, sample_weight: Any, fit: bool = False
     ) -> MemoryRows:
-        sent = send(tensor, backend, k, fit=fit, say=self._say, progress=observer.reading)
+        weighted = sample_weight is not None
+        sent = send(tensor, backend, k, fit=fit, say=self._say, progress=observer.reading, weighted=weighted)
         return MemoryRows(
             sent.rows,
             squared_norms=backend.squared_norms,

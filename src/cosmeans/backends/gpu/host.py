@@ -31,6 +31,7 @@ from cosmeans.backends.gpu.memory import (
 )
 from cosmeans.backends.gpu.record import Plan
 from cosmeans.backends.gpu.rows import Copy, copy_rows, inspect_rows, parts
+from cosmeans.backends.gpu.warmup import warm_up
 from cosmeans.contracts import Loan, RowSource
 from cosmeans.data import Assignment, Batch, ClusterSums, Received, Work
 from cosmeans.errors import DeviceMemoryError
@@ -55,18 +56,22 @@ class HostRowsBackend(GpuBackend):
 
     # ------------------------------------------------------------ receiving
 
-    def expect(self, rows: Tensor, n_clusters: int, *, fit: bool) -> None:
+    def expect(self, rows: Tensor, n_clusters: int, *, fit: bool, weighted: bool = False) -> None:
         """`contracts.Receiver`. Squared lengths and fp16 copy are made in one pass, if the copy of all rows fits."""
         n, d = rows.shape
-        # a small fit copies its rows to a desk
-        if not n or rows.stride(1) != 1 or (fit and record.waits(n, n_clusters, d, rows.element_size(), self.device)):
+        if not n or rows.stride(1) != 1:
             return
         with self.current():
-            try:
-                plan = self._planned(n, d, n_clusters, taken=n * OF_RECEIVED)
-            except DeviceMemoryError:
-                return  # said when it is needed
-            if plan.resident and (fit or n <= MOST_IN_TURN):
+            # a small fit copies its rows to a desk
+            plan = None
+            if not fit or not record.waits(n, n_clusters, d, rows.element_size(), self.device):
+                try:
+                    plan = self._planned(n, d, n_clusters, taken=n * OF_RECEIVED)
+                except DeviceMemoryError:
+                    return  # said when it is needed
+            inspects = plan is not None and plan.resident and (fit or n <= MOST_IN_TURN)
+            warm_up(rows, n_clusters, self._screens, fit=fit, inspects=inspects, weighted=weighted)
+            if plan is not None and inspects:
                 self._arrived = arrived = self._empty(rows, plan, n_clusters, keep=True)
                 assert arrived.squared is not None
                 assert arrived.copy is not None
@@ -96,12 +101,18 @@ class HostRowsBackend(GpuBackend):
         fit: bool,
         say: Callable[[str], None],
         progress: Callable[[int, int], None],
+        weighted: bool = False,
     ) -> Received:
         """`contracts.Receiver`. One line says so where the rows stay on the host."""
         n, d = rows.shape
         row_bytes = d * rows.element_size()
         plan = self._plan_received(rows, n_clusters, fit)
-        if not plan.fetched and n * row_bytes < _SMALL:
+        small = not plan.fetched and n * row_bytes < _SMALL
+        with self.current():
+            sent = torch.empty(rows.shape, dtype=rows.dtype, device="meta")
+            inspects = fit and plan.resident and not small
+            warm_up(sent, n_clusters, self._screens, fit=fit, inspects=inspects, weighted=weighted)
+        if small:
             return Received(rows.contiguous().to(self.device))
         if plan.fetched:
             way = "their float16 copy is kept there" if plan.resident else "they are sent there in every pass"
