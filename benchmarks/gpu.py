@@ -29,6 +29,7 @@ from cosmeans.backends.gpu.memory import OF_RECEIVED, plan_memory
 from cosmeans.result import FitResult
 from cosmeans.rows.memory import MemoryRows
 from gpu_checks import check, estimator, fit, large, unit_rows
+from gpu_first import first, first_serial
 from gpu_waits import gaps, limits
 
 RESULTS = Path(__file__).parent / "results" / "gpu.jsonl"
@@ -273,16 +274,6 @@ def whole_kmeans() -> None:
         record("KMeans.fit", n=1_000_000, d=768, k=1000, init=str(init)[:6], ms=wall(lambda k=kmeans: k.fit(x), 5))
 
 
-def first() -> None:
-    """Seconds from importing torch to labels on the host, in this process: run it alone."""
-    started = time.perf_counter()
-    x = unit_rows(1_000_000, 768)
-    torch.cuda.synchronize()
-    made = time.perf_counter()
-    KMeans(1000, None, 10, init=x[:1000], verbose=0).fit(x).labels_.cpu()
-    record("first fit", n=1_000_000, d=768, k=1000, seconds=time.perf_counter() - made, rows_s=made - started)
-
-
 def host() -> None:
     """Where Python's time around small fits and around `KMeans.fit` goes."""
     small, large, medium = unit_rows(32_000, 128), unit_rows(1_000_000, 768), unit_rows(1 << 20, 128).half()
@@ -326,8 +317,9 @@ def profile(
 ACTIONS = {
     **{"check": check, "estimator": estimator, "large": large, "proofs": proofs, "screens": screens, "fit": whole},
     **{"profile": profile, "cells": cells, "flash": flash, "flash-tutorial": flash_tutorial, "small": small},
-    **{"memory": memory, "kmeans": whole_kmeans, "first": first, "host": host},
+    **{"memory": memory, "kmeans": whole_kmeans, "host": host},
     **{"gaps": lambda: gaps(record), "limits": lambda: limits(record, wall)},
+    **{"first": lambda: first(record), "first-serial": lambda: first_serial(record)},
 }
 
 

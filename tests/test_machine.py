@@ -90,11 +90,11 @@ class AReceiver:
     def __init__(self, device):
         self.device, self.called = torch.device(device), []
 
-    def expect(self, rows, n_clusters, *, fit, first):
-        self.called.append(("expect", rows, n_clusters, fit, first))
+    def expect(self, rows, n_clusters, *, fit, weighted, first):
+        self.called.append(("expect", rows, n_clusters, fit, weighted, first))
 
-    def receive(self, rows, n_clusters, *, fit, say, progress, first):
-        self.called.append(("receive", rows, n_clusters, fit, first))
+    def receive(self, rows, n_clusters, *, fit, say, progress, weighted, first):
+        self.called.append(("receive", rows, n_clusters, fit, weighted, first))
         return Received(rows)
 
 
@@ -104,7 +104,7 @@ def test_a_receiver_is_told_what_comes_wherever_the_rows_lie(device, name, fit):
     backend = AReceiver(device)
 
     first = lambda: None  # noqa: E731
-    sent = machine.send(ROWS, backend, 7, fit=fit, say=None, progress=None, first=first)
+    sent = machine.send(ROWS, backend, 7, fit=fit, say=None, progress=None, weighted=not fit, first=first)
 
     assert sent.rows is ROWS
-    assert backend.called == [(name, ROWS, 7, fit, first)]
+    assert backend.called == [(name, ROWS, 7, fit, not fit, first)]

@@ -158,14 +158,21 @@ class Receiver(Protocol):
     """
 
     def expect(
-        self, rows: Tensor, n_clusters: int, *, fit: bool, first: Callable[[], Tensor | None] | None = None
+        self,
+        rows: Tensor,
+        n_clusters: int,
+        *,
+        fit: bool,
+        weighted: bool = False,
+        first: Callable[[], Tensor | None] | None = None,
     ) -> None:
         """Rows that lie on the device are inspected next, then labelled by `n_clusters` centroids.
 
         What inspection and passes need of the rows may be found at once. They must stay as they are.
 
-        fit    many passes follow, and not one
-        first  as for `receive`, asked while the rows are inspected
+        fit       many passes follow, and not one
+        weighted  rows have weights
+        first     as for `receive`, asked while the rows are inspected
         """
         ...
 
@@ -177,6 +184,7 @@ class Receiver(Protocol):
         fit: bool,
         say: Callable[[str], None],
         progress: Callable[[int, int], None],
+        weighted: bool = False,
         first: Callable[[], Tensor | None] | None = None,
     ) -> Received:
         """The rows where this backend wants them, before their source is made. The way is chosen before any work.
@@ -184,6 +192,7 @@ class Receiver(Protocol):
         fit       many passes follow, by `n_clusters` centroids, and not one
         say       is told in one line if the rows stay on the host
         progress  called with (rows read, N)
+        weighted  rows have weights
         first     asked before the rows are sent, if they can be labelled on their way: the centroids (K, D) that the
                   first pass will have, if they are known. Should it get others, only time is lost
 

@@ -255,7 +255,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         fit: bool = False,
         first: Callable[[], Tensor | None] | None = None,
     ) -> MemoryRows:
-        sent = send(tensor, backend, k, fit=fit, say=self._say, progress=observer.reading, first=first)
+        weighted, say, progress = sample_weight is not None, self._say, observer.reading
+        sent = send(tensor, backend, k, fit=fit, say=say, progress=progress, weighted=weighted, first=first)
         return MemoryRows(
             sent.rows,
             squared_norms=backend.squared_norms,

@@ -40,6 +40,7 @@ def send(
     fit: bool,
     say: Callable[[str], None],
     progress: Callable[[int, int], None],
+    weighted: bool = False,
     first: Callable[[], Tensor | None] | None = None,
 ) -> Received:
     """The rows on the backend's device, as they are if they lie there; on the host where a backend wants them so.
@@ -48,12 +49,12 @@ def send(
     """
     device = backend.device
     if rows.device != device and rows.device.type == "cpu" and isinstance(backend, Receiver):
-        return backend.receive(rows, n_clusters, fit=fit, say=say, progress=progress, first=first)
+        return backend.receive(rows, n_clusters, fit=fit, say=say, progress=progress, weighted=weighted, first=first)
     rows = rows.to(device)
     if device.type == "cuda" and rows.stride(1) != 1:
         rows = rows.contiguous()  # a GPU reads entries that lie side by side: copied here once, not in every pass
     if isinstance(backend, Receiver):
-        backend.expect(rows, n_clusters, fit=fit, first=first)
+        backend.expect(rows, n_clusters, fit=fit, weighted=weighted, first=first)
     return Received(rows)
 
 

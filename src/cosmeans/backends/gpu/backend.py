@@ -31,6 +31,7 @@ from cosmeans.backends.gpu.rows import Copy, copy_rows, dense, dense_batch, part
 from cosmeans.backends.gpu.screens import Screens
 from cosmeans.backends.gpu.settle import settle
 from cosmeans.backends.gpu.update import Places
+from cosmeans.backends.gpu.warmup import warm_up_ladder
 from cosmeans.contracts import Loan, Observer, RowSource
 from cosmeans.data import Assignment, Batch, ClusterSums
 from cosmeans.errors import DeviceMemoryError
@@ -122,6 +123,7 @@ class GpuBackend:
     def _make_codes(self, k: int, d: int) -> None:
         """Make the 8-bit copy of all rows, if they stay and it is not done yet."""
         if self._codes is None and self._resident is not None and self._rows is not None:
+            warm_up_ladder(next(iter(self._rows.batches())), k, self._screens)
             self._codes = self._desk.resident(len(self._resident.units), d, self._screens.row_tile(k, d), True)
             for batch in self._rows.batches():
                 copy_rows(batch, self._codes, batch.start)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import threading
 from dataclasses import dataclass
 from importlib import import_module, resources
 from typing import Any
@@ -29,6 +30,8 @@ _SHARED = 225 * 1024
 _SHORT, _LONG = 192, 1024  # features
 _MANY = 2048  # centroids
 _PLACES = 64  # keys are a score times this plus a place among the columns of a thread
+
+_compiling = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,22 +158,26 @@ def screen(
 
 @functools.cache
 def _kernel(shape: Shape, device: int) -> Any:
-    """The kernel on this device, from the disk if it was compiled before."""
+    """The kernel on this device."""
     driver = _bindings("driver")
-    code = source(shape)
-    nvrtc = _bindings("nvrtc")
-    version = _check(nvrtc.nvrtcVersion())
-    key = hashlib.sha256(f"{version} {code}".encode()).hexdigest()
-    cache = get_cache_manager(key)
-    path = cache.get_file("screen.cubin")
-    if path is None:
-        path = cache.put(_compile(nvrtc, code), "screen.cubin", binary=True)
-    with open(path, "rb") as file:
+    with open(compiled(shape), "rb") as file:
         module = _check(driver.cuModuleLoadData(file.read()))
     kernel = _check(driver.cuModuleGetFunction(module, b"screen"))
     shared = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
     _check(driver.cuFuncSetAttribute(kernel, shared, shape.shared_bytes))
     return kernel
+
+
+def compiled(shape: Shape) -> str:
+    """The file of the compiled kernel, from the disk if it was compiled before. A thread waits for another's."""
+    with _compiling:
+        code = source(shape)
+        nvrtc = _bindings("nvrtc")
+        version = _check(nvrtc.nvrtcVersion())
+        key = hashlib.sha256(f"{version} {code}".encode()).hexdigest()
+        cache = get_cache_manager(key)
+        path: str | None = cache.get_file("screen.cubin")
+        return path or cache.put(_compile(nvrtc, code), "screen.cubin", binary=True)
 
 
 def _compile(nvrtc: Any, code: str) -> bytes:

@@ -3,10 +3,17 @@
 Triton looks at every argument of every start to find the compiled kernel that fits them, which takes 30 to 50 us where
 many of our kernels take 3. What it looks at are few facts (the type of a number, whether it is 1 or divisible by 16,
 whether an address is divisible by 16), so kernels once found are kept by these.
+
+`warmup.py` compiles many kernels at once; which ones, it learns from launches that are noted and not made.
 """
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,12 +22,46 @@ from triton.runtime import driver
 
 _ready: dict[tuple[object, ...], tuple[Any, tuple[object, ...]]] = {}  # compiled kernels, and their constants
 
+compiling: dict[Any, Future[None]] = {}  # what the first launches of a kernel wait for
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A launch that was noted."""
+
+    kernel: Any
+    programs: int
+    arguments: tuple[Tensor | float, ...]
+    constants: dict[str, Any]
+
+
+class _Here(threading.local):
+    noted: list[Launch] | None = None
+
+
+_here = _Here()
+
+
+@contextmanager
+def noting() -> Iterator[list[Launch]]:
+    """While this is open, the launches of this thread go into the list, and not to the device."""
+    noted: list[Launch] = []
+    _here.noted = noted
+    try:
+        yield noted
+    finally:
+        _here.noted = None
+
 
 def launch(kernel: Any, programs: int, *args: Tensor | float, **constants: Any) -> None:
     """kernel[(programs,)](*args, **constants); arguments of the kernel that are constants come last and by name."""
     first = args[0]
     assert isinstance(first, Tensor)
+    if _here.noted is not None:
+        _here.noted.append(Launch(kernel, programs, args, constants))
+        return
     if torch.version.hip or not first.is_cuda:  # more facts count there; or the interpreter runs
+        _await(kernel)
         kernel[(programs,)](*args, **constants)
         return
     device = first.device.index
@@ -36,11 +77,20 @@ def launch(kernel: Any, programs: int, *args: Tensor | float, **constants: Any) 
         values.append(value)
     key = tuple(facts)
     if key not in _ready:
+        _await(kernel)
         compiled = kernel[(programs,)](*args, **constants)
         _ready[key] = compiled, tuple(constants[name] for name in kernel.arg_names[len(args) :])
         return
     compiled, tail = _ready[key]
     compiled[(programs, 1, 1)](*values, *tail, stream=stream_on(device))
+
+
+def _await(kernel: Any) -> None:
+    """Wait for a kernel that is being compiled. What failed is compiled once more, and fails where it is needed."""
+    future = compiling.get(kernel)
+    if future is not None:
+        future.exception()
+        compiling.pop(kernel, None)
 
 
 def fact_of(number: float) -> object:

@@ -34,6 +34,15 @@ def lengths(squared: Tensor) -> Lengths:
     return Queued(squared).read()
 
 
+def start_lengths(squared: Tensor) -> tuple[Tensor, Tensor]:
+    """Divisors (B,) float64, and (2,) int32: whether one is not 1, and whether a row is unusable."""
+    divisors = torch.empty(squared.shape, dtype=squared.dtype, device=squared.device)
+    found = torch.zeros(2, dtype=torch.int32, device=squared.device)
+    if len(squared):
+        launch(_lengths, triton.cdiv(len(squared), _BLOCK.value), squared, divisors, found, len(squared), num_warps=4)
+    return divisors, found
+
+
 class Queued:
     """What squared lengths mean, on its way to the host: work queued behind it need not be done when it is read.
 
@@ -42,11 +51,7 @@ class Queued:
 
     def __init__(self, squared: Tensor) -> None:
         self._squared = squared
-        self.divisors = torch.empty_like(squared)
-        found = torch.zeros(2, dtype=torch.int32, device=squared.device)
-        if len(squared):
-            blocks = triton.cdiv(len(squared), _BLOCK.value)
-            launch(_lengths, blocks, squared, self.divisors, found, len(squared), num_warps=4)
+        self.divisors, found = start_lengths(squared)
         self._found = read_behind(found)
 
     def is_of(self, squared: Tensor) -> bool:

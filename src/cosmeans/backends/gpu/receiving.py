@@ -23,6 +23,7 @@ from cosmeans.backends.gpu.lengths import Queued
 from cosmeans.backends.gpu.memory import MOST_IN_TURN, OF_RECEIVED, MemoryPlan, plan_received, rounded
 from cosmeans.backends.gpu.record import Plan
 from cosmeans.backends.gpu.rows import Copy, inspect_rows
+from cosmeans.backends.gpu.warmup import warm_up
 from cosmeans.contracts import Loan, RowSource
 from cosmeans.data import Assignment, Batch, Received
 from cosmeans.errors import DeviceMemoryError
@@ -43,22 +44,32 @@ class ReceivingBackend(GpuBackend):
         self._foreseen: tuple[Quantised, Ahead] | None = None  # the pass that it has turned out to be right for
 
     def expect(
-        self, rows: Tensor, n_clusters: int, *, fit: bool, first: Callable[[], Tensor | None] | None = None
+        self,
+        rows: Tensor,
+        n_clusters: int,
+        *,
+        fit: bool,
+        weighted: bool = False,
+        first: Callable[[], Tensor | None] | None = None,
     ) -> None:
         """`contracts.Receiver`. Squared lengths and fp16 copy are made in one pass, if the copy of all rows fits.
 
         Labels of the first epoch are queued behind, so that the device has work while the host reads what was found.
         """
         n, d = rows.shape
-        # a small fit copies its rows to a desk
-        if not n or rows.stride(1) != 1 or (fit and record.waits(n, n_clusters, d, rows.element_size(), self.device)):
+        if not n or rows.stride(1) != 1:
             return
         with self.current():
-            try:
-                plan = self._planned(n, d, n_clusters, taken=n * OF_RECEIVED)
-            except DeviceMemoryError:
-                return  # said when it is needed
-            if plan.resident and (fit or n <= MOST_IN_TURN):
+            # a small fit copies its rows to a desk
+            plan = None
+            if not fit or not record.waits(n, n_clusters, d, rows.element_size(), self.device):
+                try:
+                    plan = self._planned(n, d, n_clusters, taken=n * OF_RECEIVED)
+                except DeviceMemoryError:
+                    return  # said when it is needed
+            inspects = plan is not None and plan.resident and (fit or n <= MOST_IN_TURN)
+            warm_up(rows, n_clusters, self._screens, fit=fit, inspects=inspects, weighted=weighted)
+            if plan is not None and inspects:
                 self._arrived = self._empty(rows, plan, n_clusters, keep=True)
                 self._inspect(Batch(0, rows), self._arrived)
                 if fit:
@@ -74,13 +85,19 @@ class ReceivingBackend(GpuBackend):
         fit: bool,
         say: Callable[[str], None],
         progress: Callable[[int, int], None],
+        weighted: bool = False,
         first: Callable[[], Tensor | None] | None = None,
     ) -> Received:
         """`contracts.Receiver`. One line says so where the rows stay on the host."""
         n, d = rows.shape
         row_bytes = d * rows.element_size()
         plan = self._plan_received(rows, n_clusters, fit)
-        if not plan.fetched and n * row_bytes < _SMALL:
+        small = not plan.fetched and n * row_bytes < _SMALL
+        with self.current():
+            sent = torch.empty(rows.shape, dtype=rows.dtype, device="meta")
+            inspects = fit and plan.resident and not small
+            warm_up(sent, n_clusters, self._screens, fit=fit, inspects=inspects, weighted=weighted)
+        if small:
             return Received(rows.contiguous().to(self.device))
         if plan.fetched:
             way = "their float16 copy is kept there" if plan.resident else "they are sent there in every pass"

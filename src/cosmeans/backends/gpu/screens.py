@@ -23,7 +23,7 @@ class Screens:
         self.device, self._wanted = device, wanted
         self._hopper: bool | None = None  # known with the shape of the centroids
         self._chip, shared, self.programs = describe(device)
-        self._tile = tile_for(self._chip, shared)
+        self.tile = tile_for(self._chip, shared)  # of the portable screen
         self._cuts: dict[tuple[int, int, bool], tuple[hopper.Shape | None, Errors]] = {}
 
     def shape(self, n_clusters: int, n_features: int, integers: bool = False) -> hopper.Shape | None:
@@ -31,6 +31,13 @@ class Screens:
         if self._hopper is None:
             self._hopper = self._choose(n_clusters, n_features)
         return hopper.shape_for(n_clusters, n_features, integers) if self._hopper else None
+
+    def expected(self, n_clusters: int, n_features: int, integers: bool = False) -> hopper.Shape | None:
+        """`shape` if nothing fails: nothing is built."""
+        runs = self._hopper
+        if runs is None:
+            runs = self._wanted != "portable" and hopper.why_not(self.device) is None
+        return hopper.shape_for(n_clusters, n_features, integers) if runs else None
 
     def row_tile(self, n_clusters: int, n_features: int) -> int:
         """Rows of one swizzled tile of a copy; 0: row-major."""
@@ -58,7 +65,7 @@ class Screens:
         if shape is not None:
             hopper.screen(shape, *task, self.programs, listed, close)
         else:
-            screen(*task, self._tile, listed)
+            screen(*task, self.tile, listed)
         return errors
 
     def _cut(self, n_clusters: int, n_features: int, integers: bool) -> tuple[hopper.Shape | None, Errors]:

@@ -146,7 +146,7 @@ class Places:
 
     @classmethod
     def one(cls, like: Tensor) -> Places:
-        centroids = torch.empty_like(like)[None]
+        centroids = torch.empty((1, *like.shape), dtype=like.dtype, device=like.device)
         lost = torch.empty((1, len(like)), dtype=torch.bool, device=like.device)
         figures = torch.empty((1, _FIGURES.value), dtype=torch.float64, device=like.device)
         return cls(centroids, lost, figures, centroids, centroids)
@@ -157,7 +157,8 @@ class Places:
         centroids = torch.empty((n_places, k, d), dtype=torch.float32, device=device)
         lost = torch.empty((n_places, k), dtype=torch.bool, device=device)
         figures = torch.empty((n_places, _FIGURES.value), dtype=torch.float64, pin_memory=pinned)
-        return cls(centroids, lost, figures, torch.empty_like(centroids[0]), turn)
+        start = torch.empty((k, d), dtype=torch.float32, device=device)
+        return cls(centroids, lost, figures, start, turn)
 
 
 class UpdateSpace:
@@ -165,7 +166,7 @@ class UpdateSpace:
 
     def __init__(self, n_clusters: int, device: torch.device) -> None:
         self.own = torch.empty(n_clusters, dtype=torch.float64, device=device)
-        self.chords = torch.empty_like(self.own)
+        self.chords = torch.empty(n_clusters, dtype=torch.float64, device=device)
         self.moved = torch.empty(n_clusters, dtype=torch.int32, device=device)
 
     def update(
