@@ -122,12 +122,8 @@ def _foreseen(screen: str, *, right: bool = True) -> Callable[..., str]:
         first = centroids.clone()
         if not right:
             first.view(torch.int32)[0, 0] ^= 1
-        small = {
-            "_PIECE": 1 << 16,
-            "_SPAN": 1 << 17,
-            "_SMALL": 0,
-            "_SHORT": 0,
-        }  # no epoch is recorded before the first one runs
+        # no epoch is recorded before the first one runs
+        small = {"_PIECE": 1 << 16, "_SPAN": 1 << 17, "_SMALL": 0, "_SHORT": 0}
         with forced(PLANS["there"], **small), answers_ahead() as answered:
             backend = HostRowsBackend(screen=screen)
             bits = digest(fit_from_host(x, centroids, backend, epochs, first=lambda: first, **options))

@@ -1,4 +1,4 @@
-"""Rows of the host before all of them are read: for first centroids that are found while the rows are still there."""
+"""Rows before all of them are inspected: for first centroids that are found while others travel or are inspected."""
 
 from __future__ import annotations
 

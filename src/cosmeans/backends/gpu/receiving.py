@@ -19,7 +19,7 @@ from cosmeans.backends.gpu.backend import GpuBackend
 from cosmeans.backends.gpu.centroids import CentroidSpace, Quantised
 from cosmeans.backends.gpu.desk import clear_desks
 from cosmeans.backends.gpu.ferry import Ferry
-from cosmeans.backends.gpu.lengths import Queued
+from cosmeans.backends.gpu.lengths import Queued, start_lengths
 from cosmeans.backends.gpu.memory import MOST_IN_TURN, OF_RECEIVED, MemoryPlan, plan_received, rounded
 from cosmeans.backends.gpu.record import Plan
 from cosmeans.backends.gpu.rows import Copy, inspect_rows
@@ -145,10 +145,7 @@ class ReceivingBackend(GpuBackend):
         n, d = rows.shape
         # no first epoch is started before one is recorded
         centroids = None if first is None or record.at_once(n, n_clusters, d, self.device) else first()
-        if centroids is None:
-            return None
-        self._set_out(n, d, n_clusters)
-        return Ahead(centroids, n, self._desk, self._screens)
+        return None if centroids is None else Ahead(centroids, n, self._desk, self._screens)
 
     def _inspected(
         self, rows: Tensor, plan: MemoryPlan, n_clusters: int, *, keep: bool, progress: Callable[[int, int], None]
@@ -180,9 +177,10 @@ class ReceivingBackend(GpuBackend):
             return
         assert arrived.squared is not None
         assert arrived.copy is not None
-        # all rows at once have theirs
-        whole = arrived.lengths if len(near) == len(arrived.squared) else None
-        norms = (whole or Queued(arrived.squared[near.span])).divisors
+        if arrived.lengths is not None and len(near) == len(arrived.squared):
+            norms = arrived.lengths.divisors  # found already
+        else:
+            norms, _ = start_lengths(arrived.squared[near.span])
         self._ahead.label(replace(near, norms=norms), arrived.copy)
 
     def _arriving(self, rows: Tensor, there: Tensor, plan: MemoryPlan) -> Iterator[Batch]:
@@ -251,8 +249,8 @@ class ReceivingBackend(GpuBackend):
         if self._foreseen is None or self._foreseen[0] is not prepared:
             return super().assign(batch, prepared, before)
         ahead = self._foreseen[1]
-        if batch.start == 0 and self._choice is not None and self._choice.asks:
-            self._choice.note(ahead.counts, False)
+        if batch.start == 0:
+            self._note(ahead.counts, False)
         return ahead.assignment(batch)
 
     def _copy(self, batch: Batch, tile: int) -> tuple[Copy, int]:

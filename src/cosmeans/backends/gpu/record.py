@@ -72,7 +72,7 @@ class Plan:
         kinds = tuple(None if part is None else part.dtype for part in parts)
         kind = (centroids.device, _stream(centroids.device), n, k, d, screen, rows.scale, rows.total, *kinds)
         waiting = waits(n, k, d, batch.rows.element_size(), centroids.device)
-        return cls(kind, batch, waiting, _seconds(n, k, d) < _SHORT)
+        return cls(kind, batch, waiting, at_once(n, k, d, centroids.device))
 
 
 def waits(n: int, k: int, d: int, entry_bytes: int, device: torch.device) -> bool:
