@@ -22,7 +22,7 @@ from cosmeans.backends.gpu.integers import MOST_FEATURES
 from cosmeans.backends.gpu.memory import MemoryPlan
 from cosmeans.backends.reference import ReferenceBackend
 from cosmeans.contracts import Backend, Receiver
-from cosmeans.data import ClusterSums
+from cosmeans.data import ClusterSums, Coming
 from cosmeans.group import Alone
 from cosmeans.options import FitOptions
 from cosmeans.progress import Silent
@@ -42,7 +42,7 @@ def fit(x: Tensor, centroids: Tensor, backend: Backend, epochs: int, **options: 
     """As the estimator fits rows on the device."""
     weights, size = options.pop("sample_weight", None), options.pop("batch_size", None)
     if isinstance(backend, Receiver):
-        backend.expect(x, len(centroids), fit=True, first=lambda: centroids)
+        backend.expect(x, Coming(len(centroids), True, first=lambda: centroids))
     inspect = {"squared_norms": backend.squared_norms, "lengths": backend.lengths}
     rows = MemoryRows(x, **inspect, sample_weight=weights, batch_size=size)
     settings = FitOptions(n_clusters=len(centroids), epochs=epochs, **options)

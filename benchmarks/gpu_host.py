@@ -26,7 +26,7 @@ from cosmeans.backends.gpu.host import HostRowsBackend
 from cosmeans.backends.gpu.memory import MemoryPlan, plan_far
 from cosmeans.backends.gpu.receiving import ReceivingBackend
 from cosmeans.backends.reference import ReferenceBackend
-from cosmeans.data import Assignment, Batch
+from cosmeans.data import Assignment, Batch, Coming
 from cosmeans.group import Alone
 from cosmeans.inputs import read_rows
 from cosmeans.options import FitOptions
@@ -37,12 +37,10 @@ from cosmeans.rows.memory import MemoryRows
 from gpu import record, wall
 from gpu_checks import cases, digest, fit, unit_rows
 
-First = Callable[[], Tensor | None]
 
-
-def opened(x: Tensor, k: int, backend: HostRowsBackend, first: First | None = None, **options: Any) -> MemoryRows:
+def opened(x: Tensor, coming: Coming, backend: HostRowsBackend, **options: Any) -> MemoryRows:
     """Rows of the host as the estimator opens them."""
-    received = backend.receive(x, k, fit=True, say=print, progress=lambda *_: None, first=first)
+    received = backend.receive(x, coming, say=print, progress=lambda *_: None)
     return MemoryRows(
         received.rows,
         squared_norms=backend.squared_norms,
@@ -54,8 +52,9 @@ def opened(x: Tensor, k: int, backend: HostRowsBackend, first: First | None = No
 
 
 def fit_from_host(x: Tensor, centroids: Tensor, backend: HostRowsBackend, epochs: int, **options: Any) -> FitResult:
-    given = {name: options.pop(name, None) for name in ("first", "sample_weight")}
-    rows = opened(x, len(centroids), backend, **given)
+    weights = options.pop("sample_weight", None)
+    coming = Coming(len(centroids), True, weights is not None, options.pop("first", lambda: None))
+    rows = opened(x, coming, backend, sample_weight=weights)
     settings = FitOptions(n_clusters=len(centroids), epochs=epochs, **options)
     return lloyd.fit(rows, centroids, settings, backend, Alone(), Silent())
 
@@ -184,7 +183,7 @@ def memory(n: int = 1_000_000, d: int = 768, k: int = 1000) -> None:
         backend._room = lambda room=room: room  # type: ignore[method-assign]
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
-        rows = opened(x, k, backend)
+        rows = opened(x, Coming(k, True), backend)
         options = FitOptions(n_clusters=k, epochs=3, empty_clusters="keep")
         result = lloyd.fit(rows, first, options, backend, Alone(), Silent())
         scores = lloyd.own_scores(rows, result.centroids, result.labels, backend)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cosmeans import KMeans, machine
-from cosmeans.data import Received
+from cosmeans.data import Coming, Received
 from cosmeans.errors import BackendUnavailableError
 from cosmeans.options import FitOptions
 
@@ -90,11 +90,11 @@ class AReceiver:
     def __init__(self, device):
         self.device, self.called = torch.device(device), []
 
-    def expect(self, rows, n_clusters, *, fit, weighted, first):
-        self.called.append(("expect", rows, n_clusters, fit, weighted, first))
+    def expect(self, rows, coming):
+        self.called.append(("expect", rows, coming))
 
-    def receive(self, rows, n_clusters, *, fit, say, progress, weighted, first):
-        self.called.append(("receive", rows, n_clusters, fit, weighted, first))
+    def receive(self, rows, coming, *, say, progress):
+        self.called.append(("receive", rows, coming))
         return Received(rows)
 
 
@@ -103,8 +103,8 @@ class AReceiver:
 def test_a_receiver_is_told_what_comes_wherever_the_rows_lie(device, name, fit):
     backend = AReceiver(device)
 
-    first = lambda: None  # noqa: E731
-    sent = machine.send(ROWS, backend, 7, fit=fit, say=None, progress=None, weighted=not fit, first=first)
+    coming = Coming(7, fit, weighted=not fit, first=lambda: None)
+    sent = machine.send(ROWS, backend, coming, say=None, progress=None)
 
     assert sent.rows is ROWS
-    assert backend.called == [(name, ROWS, 7, fit, not fit, first)]
+    assert backend.called == [(name, ROWS, coming)]

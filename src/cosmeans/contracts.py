@@ -18,7 +18,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from cosmeans.data import Assignment, Batch, ClusterSums, Received
+from cosmeans.data import Assignment, Batch, ClusterSums, Coming, Received
 from cosmeans.result import Iteration
 from cosmeans.sphere import Lengths, Outcome
 
@@ -157,44 +157,20 @@ class Receiver(Protocol):
     One of both functions is called before the source of the rows is made.
     """
 
-    def expect(
-        self,
-        rows: Tensor,
-        n_clusters: int,
-        *,
-        fit: bool,
-        weighted: bool = False,
-        first: Callable[[], Tensor | None] | None = None,
-    ) -> None:
-        """Rows that lie on the device are inspected next, then labelled by `n_clusters` centroids.
+    def expect(self, rows: Tensor, coming: Coming) -> None:
+        """Rows that lie on the device are inspected next, then labelled.
 
         What inspection and passes need of the rows may be found at once. They must stay as they are.
-
-        fit       many passes follow, and not one
-        weighted  rows have weights
-        first     as for `receive`, asked while the rows are inspected
         """
         ...
 
     def receive(
-        self,
-        rows: Tensor,
-        n_clusters: int,
-        *,
-        fit: bool,
-        say: Callable[[str], None],
-        progress: Callable[[int, int], None],
-        weighted: bool = False,
-        first: Callable[[], Tensor | None] | None = None,
+        self, rows: Tensor, coming: Coming, *, say: Callable[[str], None], progress: Callable[[int, int], None]
     ) -> Received:
         """The rows where this backend wants them, before their source is made. The way is chosen before any work.
 
-        fit       many passes follow, by `n_clusters` centroids, and not one
         say       is told in one line if the rows stay on the host
         progress  called with (rows read, N)
-        weighted  rows have weights
-        first     asked before the rows are sent, if they can be labelled on their way: the centroids (K, D) that the
-                  first pass will have, if they are known. Should it get others, only time is lost
 
         Raises DeviceMemoryError if there is no way.
         """

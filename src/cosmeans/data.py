@@ -5,12 +5,17 @@ Shape letters everywhere: N rows, D dimensions, K clusters, B rows of one batch.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 NO_LABEL = -1
+
+
+def _unknown() -> None:
+    """First centroids that are not known yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,22 @@ class Batch:
     @property
     def span(self) -> slice:
         return slice(self.start, self.start + len(self))
+
+
+@dataclass(frozen=True, slots=True)
+class Coming:
+    """What follows on rows that are about to be opened: they are labelled by `n_clusters` centroids.
+
+    fit       many passes follow, and not one
+    weighted  rows have weights
+    first     asked at most once, if rows can be labelled while they are sent or inspected: the centroids (K, D) that
+              the first pass will have, if they are known by then. Should it get others, only time is lost
+    """
+
+    n_clusters: int
+    fit: bool
+    weighted: bool = False
+    first: Callable[[], Tensor | None] = _unknown
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from typing import Any, Self
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from cosmeans import fitted, lloyd
 from cosmeans.contracts import Backend, Observer
+from cosmeans.data import Coming
 from cosmeans.errors import InputError
 from cosmeans.group import Alone
 from cosmeans.inputs import (
@@ -145,7 +145,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         first = FirstCentroids(init, given if present is None else present, taken, seed, options)
         early = partial(first.early, None if sample_weight is not None or from_file(X) else tensor, backend)
         with self._watch(tensor.shape) as observer:
-            rows = self._open(tensor, backend, options.n_clusters, observer, sample_weight, fit=True, first=early)
+            coming = Coming(options.n_clusters, True, sample_weight is not None, early)
+            rows = self._open(tensor, backend, coming, observer, sample_weight)
             rows.need_weight()
             result = best_run(first, rows, backend, observer)
             history = result.history if present is None else History([*self.history_, *result.history])
@@ -246,17 +247,9 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         return FitOptions(**{name: value for name, value in self.get_params().items() if name in names})
 
     def _open(
-        self,
-        tensor: Tensor,
-        backend: Backend,
-        k: int,
-        observer: Observer,
-        sample_weight: Any,
-        fit: bool = False,
-        first: Callable[[], Tensor | None] | None = None,
+        self, tensor: Tensor, backend: Backend, coming: Coming, observer: Observer, sample_weight: Any
     ) -> MemoryRows:
-        weighted, say, progress = sample_weight is not None, self._say, observer.reading
-        sent = send(tensor, backend, k, fit=fit, say=say, progress=progress, weighted=weighted, first=first)
+        sent = send(tensor, backend, coming, say=self._say, progress=observer.reading)
         return MemoryRows(
             sent.rows,
             squared_norms=backend.squared_norms,
@@ -279,7 +272,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         backend = choose_backend(options, tensor, self._say)
         sample_weight = through_dlpack(sample_weight, "sample_weight")
         check_device(sample_weight, "sample_weight", tensor.device)
-        rows = self._open(tensor, backend, len(self.cluster_centers_), observer, sample_weight)
+        coming = Coming(len(self.cluster_centers_), False, sample_weight is not None)
+        rows = self._open(tensor, backend, coming, observer, sample_weight)
         return rows, kind, backend, observer
 
     def _present_centroids(

@@ -11,7 +11,7 @@ from torch import Tensor
 from cosmeans.backends.cpu import CpuBackend
 from cosmeans.backends.reference import ReferenceBackend
 from cosmeans.contracts import Backend, Receiver
-from cosmeans.data import Received
+from cosmeans.data import Coming, Received
 from cosmeans.errors import BackendUnavailableError, DeviceMemoryError, OptionError
 from cosmeans.options import FitOptions
 
@@ -35,13 +35,10 @@ def choose_backend(options: FitOptions, rows: Tensor, say: Callable[[str], None]
 def send(
     rows: Tensor,
     backend: Backend,
-    n_clusters: int,
+    coming: Coming,
     *,
-    fit: bool,
     say: Callable[[str], None],
     progress: Callable[[int, int], None],
-    weighted: bool = False,
-    first: Callable[[], Tensor | None] | None = None,
 ) -> Received:
     """The rows on the backend's device, as they are if they lie there; on the host where a backend wants them so.
 
@@ -49,12 +46,12 @@ def send(
     """
     device = backend.device
     if rows.device != device and rows.device.type == "cpu" and isinstance(backend, Receiver):
-        return backend.receive(rows, n_clusters, fit=fit, say=say, progress=progress, weighted=weighted, first=first)
+        return backend.receive(rows, coming, say=say, progress=progress)
     rows = rows.to(device)
     if device.type == "cuda" and rows.stride(1) != 1:
         rows = rows.contiguous()  # a GPU reads entries that lie side by side: copied here once, not in every pass
     if isinstance(backend, Receiver):
-        backend.expect(rows, n_clusters, fit=fit, weighted=weighted, first=first)
+        backend.expect(rows, coming)
     return Received(rows)
 
 

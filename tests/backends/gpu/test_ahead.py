@@ -19,7 +19,7 @@ from cosmeans.backends.gpu.host import HostRowsBackend
 from cosmeans.backends.gpu.memory import MemoryPlan
 from cosmeans.backends.reference import ReferenceBackend
 from cosmeans.contracts import Backend, Receiver
-from cosmeans.data import Batch, Received
+from cosmeans.data import Batch, Coming, Received
 from cosmeans.group import Alone
 from cosmeans.options import FitOptions
 from cosmeans.progress import Silent
@@ -69,7 +69,7 @@ def silent(*_: object) -> None: ...
 def source(x: Tensor, first: Tensor | None, backend: Backend, **options: Any) -> MemoryRows:
     """As the estimator opens rows whose first centroids are foreseen."""
     if isinstance(backend, Receiver):
-        x = backend.receive(x, 7, fit=True, say=silent, progress=silent, first=lambda: first).rows
+        x = backend.receive(x, Coming(7, True, first=lambda: first), say=silent, progress=silent).rows
     options = {"zero_rows": "skip", "nonfinite": "skip", **options}
     return MemoryRows(x, squared_norms=backend.squared_norms, lengths=backend.lengths, **options)
 
@@ -257,21 +257,21 @@ def test_who_labels_once_or_fetches_rows_is_not_foreseen(monkeypatch: pytest.Mon
     for fits in plans:
         for plan in plans[fits]:
             monkeypatch.setattr(receiving, "plan_received", lambda *_, keep=True, plan=plan: plan)
-            Watched().receive(x, 7, fit=fits, say=silent, progress=silent, first=asked)
+            Watched().receive(x, Coming(7, fits, first=asked), say=silent, progress=silent)
     monkeypatch.setattr(receiving, "plan_received", lambda *_, keep=True: THERE)
     monkeypatch.setattr(record, "can_record", lambda _: True)
-    Watched().receive(x, 7, fit=True, say=silent, progress=silent, first=asked)
+    Watched().receive(x, Coming(7, True, first=asked), say=silent, progress=silent)
     monkeypatch.setattr(receiving, "_SMALL", 1 << 20)
     monkeypatch.setattr(record, "can_record", lambda _: False)
-    Watched().receive(x, 7, fit=True, say=silent, progress=silent, first=asked)
+    Watched().receive(x, Coming(7, True, first=asked), say=silent, progress=silent)
 
 
 # ------------------------------------------------------------- the estimator
 
 
-def send(rows: Tensor, backend: Backend, k: int, **options: Any) -> Received:
+def send(rows: Tensor, backend: Backend, coming: Coming, **options: Any) -> Received:
     """Rows are received wherever they lie: the backend computes on the processor, too."""
-    return backend.receive(rows, k, **options) if isinstance(backend, Receiver) else Received(rows)
+    return backend.receive(rows, coming, **options) if isinstance(backend, Receiver) else Received(rows)
 
 
 def answers_of(x: Any, monkeypatch: pytest.MonkeyPatch, **options: Any) -> tuple[list[bytes], Watched]:

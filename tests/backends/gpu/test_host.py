@@ -23,7 +23,7 @@ from cosmeans.backends.gpu.host import FETCHED, SENT, HostRowsBackend
 from cosmeans.backends.gpu.memory import MemoryPlan
 from cosmeans.backends.reference import ReferenceBackend
 from cosmeans.contracts import Backend, Receiver
-from cosmeans.data import Batch, ClusterSums
+from cosmeans.data import Batch, ClusterSums, Coming
 from cosmeans.errors import DeviceMemoryError
 from cosmeans.group import Alone
 from cosmeans.options import FitOptions
@@ -81,7 +81,7 @@ def source(x: Tensor, k: int, backend: Backend, fit: bool = True, **options: Any
     """As the estimator opens rows."""
     rows, limit = x, None
     if isinstance(backend, Receiver):
-        received = backend.receive(x, k, fit=fit, say=silent, progress=silent)
+        received = backend.receive(x, Coming(k, fit), say=silent, progress=silent)
         rows, limit = received.rows, received.batch_limit
     options = {"zero_rows": "skip", "nonfinite": "skip", **options}
     return MemoryRows(rows, squared_norms=backend.squared_norms, device=backend.device, batch_limit=limit, **options)
@@ -175,7 +175,7 @@ def test_rows_that_fit_are_sent_once_and_inspected_on_the_way(monkeypatch: pytes
     for x in (unit(40, 12), with_gaps().nan_to_num(0.0, 1.0)):
         seen.clear()
         backend = Told("cpu")
-        received = backend.receive(x, 7, fit=True, say=silent, progress=lambda *done: seen.append(done))
+        received = backend.receive(x, Coming(7, True), say=silent, progress=lambda *done: seen.append(done))
 
         assert received.rows.data_ptr() != x.data_ptr()
         assert torch.equal(received.rows.nan_to_num(), x.nan_to_num())
@@ -216,7 +216,7 @@ def told_of_passes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def expected(x: Tensor, k: int, backend: Backend, **options: Any) -> MemoryRows:
     """As the estimator opens rows that lie on the device."""
     if isinstance(backend, Receiver):
-        backend.expect(x, k, fit=True)
+        backend.expect(x, Coming(k, True))
     options = {"zero_rows": "skip", "nonfinite": "skip", **options}
     return MemoryRows(x, squared_norms=backend.squared_norms, lengths=backend.lengths, **options)
 
@@ -257,10 +257,10 @@ def test_without_room_for_the_copy_nothing_is_made_beforehand(monkeypatch: pytes
     least = memory.plan_memory(40, 12, 7, climbing - 1, "").n_bytes
     monkeypatch.setattr(backend, "_room", lambda: least + 40 * memory.OF_RECEIVED - 1)
 
-    backend.expect(x, 7, fit=True)
+    backend.expect(x, Coming(7, True))
     assert backend._arrived is None
     monkeypatch.setattr(backend, "_room", lambda: least + 40 * memory.OF_RECEIVED)
-    backend.expect(x, 7, fit=True)
+    backend.expect(x, Coming(7, True))
     assert backend._arrived is not None
     assert passes == ["inspect_rows"]
 
@@ -283,10 +283,10 @@ def test_a_desk_that_waits_gets_rows_and_copy_of_its_own(monkeypatch: pytest.Mon
     monkeypatch.setattr(record, "can_record", lambda _: True)
     backend, x = Told("cpu"), unit(40, 12)
 
-    backend.expect(x, 7, fit=True)
+    backend.expect(x, Coming(7, True))
     assert backend._arrived is None
     monkeypatch.setattr(record, "_DESK_BYTES", 0)
-    backend.expect(x, 7, fit=True)
+    backend.expect(x, Coming(7, True))
     assert backend._arrived is not None
 
 
@@ -312,7 +312,7 @@ def test_rows_to_be_labelled_once_are_read_once(monkeypatch: pytest.MonkeyPatch)
     labels = []
     for which in (backend, ReferenceBackend()):
         if which is backend:
-            backend.expect(x, 7, fit=False)
+            backend.expect(x, Coming(7, False))
         rows = MemoryRows(x, squared_norms=which.squared_norms)
         labels.append(lloyd.predict(rows, unit(7, 12), which, Silent()))
         if which is backend:
@@ -484,7 +484,7 @@ def planned(room: int, monkeypatch: pytest.MonkeyPatch, fit: bool = True) -> tup
     backend, told = Told(), []
     monkeypatch.setattr(backend, "_room", lambda: room)
     monkeypatch.setattr(receiving, "_SMALL", 0)
-    rows = backend.receive(directions(5000, 300), 7, fit=fit, say=told.append, progress=silent).rows
+    rows = backend.receive(directions(5000, 300), Coming(7, fit), say=told.append, progress=silent).rows
     return backend, rows, told
 
 
@@ -548,7 +548,7 @@ def test_few_rows_are_sent_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None
     x = unit(40, 12)
 
     backend = Told("cpu")
-    received = backend.receive(x, 7, fit=True, say=silent, progress=silent)
+    received = backend.receive(x, Coming(7, True), say=silent, progress=silent)
 
     assert received.batch_limit is None
     assert backend._arrived is None

@@ -24,7 +24,7 @@ from cosmeans.backends.gpu.lengths import start_lengths
 from cosmeans.backends.gpu.rows import Copy
 from cosmeans.backends.gpu.screens import Screens
 from cosmeans.backends.gpu.warmup import Kind, _twin, of_fit, of_ladder
-from cosmeans.data import Batch, ClusterSums
+from cosmeans.data import Batch, ClusterSums, Coming
 from cosmeans.group import Alone
 from cosmeans.options import FitOptions
 from cosmeans.progress import Silent
@@ -83,9 +83,9 @@ def fit(x: Tensor, k: int, backend: HostRowsBackend, weighted: bool) -> None:
     send = {"say": lambda *_: None, "progress": lambda *_: None}
     sent = x
     if x.device == backend.device:
-        backend.expect(x, k, fit=True)
+        backend.expect(x, Coming(k, True))
     else:
-        sent = backend.receive(x, k, fit=True, **send).rows
+        sent = backend.receive(x, Coming(k, True), **send).rows
     weights = torch.linspace(0.5, 2.5, len(x), dtype=torch.float64).numpy() if weighted else None
     functions = {"squared_norms": backend.squared_norms, "lengths": backend.lengths}
     rows = MemoryRows(sent, **functions, device=backend.device, sample_weight=weights)
@@ -200,7 +200,7 @@ def test_a_fit_at_a_desk_starts_what_was_foreseen(
     x, backend = rows_of(9, d + 3, dtype, scaled)[:, :d], HostRowsBackend("cpu")
     backend._programs = 1
     monkeypatch.setattr(record, "can_record", lambda device: True)
-    backend.expect(x, k, fit=True)
+    backend.expect(x, Coming(k, True))
     weights = torch.linspace(0.5, 2.5, 9, dtype=torch.float64).numpy() if weighted else None
     functions = {"squared_norms": backend.squared_norms, "lengths": backend.lengths}
     rows = MemoryRows(x, **functions, sample_weight=weights)

@@ -25,7 +25,7 @@ from cosmeans.backends.gpu.record import Plan
 from cosmeans.backends.gpu.rows import Copy, inspect_rows
 from cosmeans.backends.gpu.warmup import warm_up
 from cosmeans.contracts import Loan, RowSource
-from cosmeans.data import Assignment, Batch, Received
+from cosmeans.data import Assignment, Batch, Coming, Received
 from cosmeans.errors import DeviceMemoryError
 from cosmeans.sphere import Lengths
 
@@ -43,60 +43,44 @@ class ReceivingBackend(GpuBackend):
         self._ahead: Ahead | None = None  # for the first pass, and no other
         self._foreseen: tuple[Quantised, Ahead] | None = None  # the pass that it has turned out to be right for
 
-    def expect(
-        self,
-        rows: Tensor,
-        n_clusters: int,
-        *,
-        fit: bool,
-        weighted: bool = False,
-        first: Callable[[], Tensor | None] | None = None,
-    ) -> None:
+    def expect(self, rows: Tensor, coming: Coming) -> None:
         """`contracts.Receiver`. Squared lengths and fp16 copy are made in one pass, if the copy of all rows fits.
 
         Labels of the first epoch are queued behind, so that the device has work while the host reads what was found.
         """
-        n, d = rows.shape
+        (n, d), k, fit = rows.shape, coming.n_clusters, coming.fit
         if not n or rows.stride(1) != 1:
             return
         with self.current():
             # a small fit copies its rows to a desk
             plan = None
-            if not fit or not record.waits(n, n_clusters, d, rows.element_size(), self.device):
+            if not fit or not record.waits(n, k, d, rows.element_size(), self.device):
                 try:
-                    plan = self._planned(n, d, n_clusters, taken=n * OF_RECEIVED)
+                    plan = self._planned(n, d, k, taken=n * OF_RECEIVED)
                 except DeviceMemoryError:
                     return  # said when it is needed
             inspects = plan is not None and plan.resident and (fit or n <= MOST_IN_TURN)
-            warm_up(rows, n_clusters, self._screens, fit=fit, inspects=inspects, weighted=weighted)
+            warm_up(rows, k, self._screens, fit=fit, inspects=inspects, weighted=coming.weighted)
             if plan is not None and inspects:
-                self._arrived = self._empty(rows, plan, n_clusters, keep=True)
+                self._arrived = self._empty(rows, plan, k, keep=True)
                 self._inspect(Batch(0, rows), self._arrived)
                 if fit:
-                    self._set_out(n, d, n_clusters)
-                    self._ahead = self._foresee(rows, n_clusters, first)
+                    self._set_out(n, d, k)
+                    self._ahead = self._foresee(rows, coming)
                     self._label(Batch(0, rows), self._arrived)
 
     def receive(
-        self,
-        rows: Tensor,
-        n_clusters: int,
-        *,
-        fit: bool,
-        say: Callable[[str], None],
-        progress: Callable[[int, int], None],
-        weighted: bool = False,
-        first: Callable[[], Tensor | None] | None = None,
+        self, rows: Tensor, coming: Coming, *, say: Callable[[str], None], progress: Callable[[int, int], None]
     ) -> Received:
         """`contracts.Receiver`. One line says so where the rows stay on the host."""
         n, d = rows.shape
         row_bytes = d * rows.element_size()
-        plan = self._plan_received(rows, n_clusters, fit)
+        plan, k, fit = self._plan_received(rows, coming), coming.n_clusters, coming.fit
         small = not plan.fetched and n * row_bytes < _SMALL
         with self.current():
             sent = torch.empty(rows.shape, dtype=rows.dtype, device="meta")
             inspects = fit and plan.resident and not small
-            warm_up(sent, n_clusters, self._screens, fit=fit, inspects=inspects, weighted=weighted)
+            warm_up(sent, k, self._screens, fit=fit, inspects=inspects, weighted=coming.weighted)
         if small:
             return Received(rows.contiguous().to(self.device))
         if plan.fetched:
@@ -105,8 +89,8 @@ class ReceivingBackend(GpuBackend):
             say(f"the rows take {sizes[0]} and {self.device} has {sizes[1]} free: they stay on the host, {way}")
         with self.current():
             keep = fit and plan.resident
-            self._ahead = self._foresee(rows, n_clusters, first) if keep and not plan.fetched else None
-            self._arrived = self._inspected(rows, plan, n_clusters, keep=keep, progress=progress)
+            self._ahead = self._foresee(rows, coming) if keep and not plan.fetched else None
+            self._arrived = self._inspected(rows, plan, k, keep=keep, progress=progress)
         if plan.fetched:
             self._memory = plan
         return Received(self._arrived.rows, plan.part if plan.fetched else None)
@@ -127,24 +111,24 @@ class ReceivingBackend(GpuBackend):
             copy = Copy.empty(n, d, self._screens.row_tile(n_clusters, d), False, self.device)
         return Arrived(rows, plan, squared, copy)
 
-    def _plan_received(self, rows: Tensor, n_clusters: int, fit: bool) -> MemoryPlan:
+    def _plan_received(self, rows: Tensor, coming: Coming) -> MemoryPlan:
         """Desks that wait for other fits give way to rows that don't fit beside them."""
         row_bytes = rows.shape[1] * rows.element_size()
-        kind = (rows.shape, row_bytes, n_clusters)
+        kind = (rows.shape, row_bytes, coming.n_clusters)
         try:
-            plan = plan_received(*kind, self._room(), self.device, keep=fit)
+            plan = plan_received(*kind, self._room(), self.device, keep=coming.fit)
         except DeviceMemoryError:
             plan = None
         if plan is not None and plan.resident and not plan.fetched:
             return plan
         clear_desks()
-        return plan_received(*kind, self._room(), self.device, keep=fit)
+        return plan_received(*kind, self._room(), self.device, keep=coming.fit)
 
-    def _foresee(self, rows: Tensor, n_clusters: int, first: Callable[[], Tensor | None] | None) -> Ahead | None:
+    def _foresee(self, rows: Tensor, coming: Coming) -> Ahead | None:
         """What labels rows ahead of the first epoch, if its centroids are known."""
         n, d = rows.shape
         # no first epoch is started before one is recorded
-        centroids = None if first is None or record.at_once(n, n_clusters, d, self.device) else first()
+        centroids = None if record.at_once(n, coming.n_clusters, d, self.device) else coming.first()
         return None if centroids is None else Ahead(centroids, n, self._desk, self._screens)
 
     def _inspected(
