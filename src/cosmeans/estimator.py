@@ -17,7 +17,6 @@ from torch import Tensor
 from cosmeans import fitted, lloyd
 from cosmeans.contracts import Backend, Observer
 from cosmeans.data import Coming
-from cosmeans.errors import InputError
 from cosmeans.group import Alone
 from cosmeans.inputs import (
     Kind,
@@ -140,7 +139,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         shape = (options.n_clusters, tensor.shape[1])
         given = given_centroids(_sent(init, backend.device), shape, backend.device)
         key = start_key(*shape, init, given, self.random_state)
-        present = self._present_centroids(key, shape, backend.device, options)
+        present = fitted.present_centroids(self, key, shape, backend.device, options.warm_start)
         seed = draw_seed(self.random_state) if present is None else self.random_state_
         first = FirstCentroids(init, given if present is None else present, taken, seed, options)
         early = partial(first.early, None if sample_weight is not None or from_file(X) else tensor, backend)
@@ -275,23 +274,6 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         coming = Coming(len(self.cluster_centers_), False, sample_weight is not None)
         rows = self._open(tensor, backend, coming, observer, sample_weight)
         return rows, kind, backend, observer
-
-    def _present_centroids(
-        self, key: tuple[Any, ...], needed: tuple[int, int], device: torch.device, options: FitOptions
-    ) -> Tensor | None:
-        """Centroids to go on from: those that were set, or with warm_start those of a like fit. None: start anew."""
-        if getattr(self, "_centers_set_", False):
-            shape = tuple(self.centers.shape)
-            if shape != needed:
-                raise InputError(
-                    f"centers were set with shape {shape}; n_clusters and the rows need {needed}. "
-                    "Set centers that fit, or call reset() to start anew."
-                )
-        elif not options.warm_start or getattr(self, "_started_from_", None) != key:
-            return None
-        else:
-            self._say(f"going on from the present {options.n_clusters} centers (warm_start=True)")
-        return self._centroids().to(device)
 
     def _centroids(self) -> Tensor:
         return torch.as_tensor(self.cluster_centers_, dtype=torch.float32).cpu().contiguous()

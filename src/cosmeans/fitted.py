@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cosmeans.errors import DistinctRowsWarning
+from cosmeans.errors import DistinctRowsWarning, InputError
 from cosmeans.inputs import Kind
 from cosmeans.model_file import ModelState
 from cosmeans.result import FitResult, History
@@ -48,6 +48,25 @@ def keep_centers(kmeans: Any, centroids: Tensor, seed: int, kind: Kind) -> None:
     kmeans.history_ = History()
     kmeans.random_state_ = seed
     kmeans._centers_set_ = True
+
+
+def present_centroids(
+    kmeans: Any, key: tuple[Any, ...], needed: tuple[int, int], device: torch.device, warm_start: bool
+) -> Tensor | None:
+    """Centroids to go on from: those that were set, or with warm_start those of a like fit. None: start anew."""
+    if getattr(kmeans, "_centers_set_", False):
+        shape = tuple(kmeans.centers.shape)
+        if shape != needed:
+            raise InputError(
+                f"centers were set with shape {shape}; n_clusters and the rows need {needed}. "
+                "Set centers that fit, or call reset() to start anew."
+            )
+    elif not warm_start or getattr(kmeans, "_started_from_", None) != key:
+        return None
+    else:
+        kmeans._say(f"going on from the present {needed[0]} centers (warm_start=True)")
+    centroids: Tensor = kmeans._centroids().to(device)
+    return centroids
 
 
 def forget(kmeans: Any) -> None:
