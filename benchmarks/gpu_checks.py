@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from cosmeans import KMeans, lloyd, sphere
-from cosmeans.backends.gpu import backend as gpu_backend
-from cosmeans.backends.gpu import record
+from cosmeans.backends.gpu import passes, record
 from cosmeans.backends.gpu.backend import GpuBackend
 from cosmeans.backends.gpu.desk import clear_desks
 from cosmeans.backends.gpu.host import HostRowsBackend
@@ -112,14 +111,14 @@ def _way(
     def run(x: Tensor, centroids: Tensor, epochs: int, options: dict[str, Any]) -> str | None:
         if integers and x.shape[1] > MOST_FEATURES:
             return None
-        backend, planned = GpuBackend(screen=screen, integers=integers), gpu_backend.plan_memory
+        backend, planned = GpuBackend(screen=screen, integers=integers), passes.plan_memory
         if parts:
             clear_desks()  # they have room for all rows
-            gpu_backend.plan_memory = lambda n, *_: MemoryPlan(False, min(n, parts), 0)
+            passes.plan_memory = lambda n, *_: MemoryPlan(False, min(n, parts), 0)
         try:
             bits = digest(fit(x, centroids, backend, epochs, batch_size=batch_size, **options))
         finally:
-            gpu_backend.plan_memory = planned
+            passes.plan_memory = planned
         if recorded and not backend._desk.recording:
             return "not recorded"
         del backend

@@ -17,6 +17,7 @@ from torch import Tensor
 from cosmeans import KMeans, estimator, lloyd, outliers, seeding, sphere, top
 from cosmeans.backends.gpu import backend as gpu_backend
 from cosmeans.backends.gpu import host, memory, receiving, record
+from cosmeans.backends.gpu import passes as gpu_passes
 from cosmeans.backends.gpu.arrival import Arrived
 from cosmeans.backends.gpu.ferry import GATHERED, Ferry
 from cosmeans.backends.gpu.host import FETCHED, SENT, HostRowsBackend
@@ -204,7 +205,7 @@ def told_of_passes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return lambda *a: called.append(name) or function(*a)
 
     for name in ("copy_rows", "inspect_rows", "squared_norms"):
-        for module in (host, receiving, gpu_backend):
+        for module in (host, receiving, gpu_backend, gpu_passes):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, telling(name, getattr(module, name)))
     return called
@@ -307,7 +308,7 @@ def test_a_fit_recorded_where_its_rows_lie_uses_the_copy_made_before(monkeypatch
 
 def test_rows_to_be_labelled_once_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not all of them are labelled at once: a part finds its place in the copy."""
-    monkeypatch.setattr(gpu_backend, "rows_in_turn", lambda *_: 24)
+    monkeypatch.setattr(gpu_passes, "rows_in_turn", lambda *_: 24)
     backend, passes, x = Told("cpu"), told_of_passes(monkeypatch), 3.0 * directions(40, 12)
     labels = []
     for which in (backend, ReferenceBackend()):

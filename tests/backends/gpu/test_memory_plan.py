@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from cosmeans import lloyd, sphere
-from cosmeans.backends.gpu import backend as gpu_backend
-from cosmeans.backends.gpu import desk
+from cosmeans.backends.gpu import desk, passes
 from cosmeans.backends.gpu.backend import GpuBackend
 from cosmeans.backends.gpu.memory import MemoryPlan, plan_memory, rows_in_turn
 from cosmeans.backends.reference import ReferenceBackend
@@ -123,8 +122,8 @@ def in_parts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     def plan(n_rows: int, *_: object) -> MemoryPlan:
         return MemoryPlan(False, min(n_rows, request.param), 0)
 
-    monkeypatch.setattr(gpu_backend, "plan_memory", plan)
-    monkeypatch.setattr(gpu_backend, "rows_in_turn", lambda *_: request.param)
+    monkeypatch.setattr(passes, "plan_memory", plan)
+    monkeypatch.setattr(passes, "rows_in_turn", lambda *_: request.param)
     return request.param
 
 
