@@ -252,7 +252,7 @@ def memory() -> None:
         room = plan_memory(n, d, k, 1 << 60, "").n_bytes + n * OF_RECEIVED
         if turn == 0:
             room = int(room * 0.6)  # the second way: rows are labelled in parts
-        backend._room = lambda room=room: room  # type: ignore[method-assign]
+        backend._room = lambda *_, room=room: room  # type: ignore[method-assign]
         before, total = torch.cuda.memory_allocated(), torch.cuda.mem_get_info()[0]
         torch.cuda.reset_peak_memory_stats()
         result = fit(x, first, backend, 3, empty_clusters="keep")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cosmeans import KMeans, lloyd, sphere
-from cosmeans.backends.gpu import passes, record
+from cosmeans.backends.gpu import accumulate, passes, record
 from cosmeans.backends.gpu.backend import GpuBackend
 from cosmeans.backends.gpu.desk import clear_desks
 from cosmeans.backends.gpu.host import HostRowsBackend
@@ -73,6 +73,8 @@ def cases() -> dict[str, tuple[Tensor, Tensor, dict[str, Any]]]:
         "equal centroids": (x, equal, {}),
         "duplicates": (duplicates, duplicates[:40].clone(), {}),
         "lengths": (x * 37.5 + 0.5, x[:20].clone(), {}),
+        "mixed lengths": (x * torch.logspace(-3, 3, 6000, device="cuda")[:, None], x[:50].clone(), {}),
+        "antipodes": (sphere.normalise(x + 0.2), -sphere.normalise(x[:40] + 0.2), {}),  # all first scores below zero
         "float16": (x.half(), x[:50].clone(), {}),
         "bfloat16": (x.bfloat16(), x[:50].clone(), {}),
         "weights": (x, x[:50].clone(), {"sample_weight": torch.rand(6000, dtype=torch.float64).numpy() + 0.5}),
@@ -128,6 +130,16 @@ def _way(
     return run
 
 
+def _in_many_groups(x: Tensor, centroids: Tensor, epochs: int, options: dict[str, Any]) -> str | None:
+    """Events of rows that change are sorted a thousand rows at a time."""
+    before = accumulate._CACHED
+    accumulate._CACHED = 1
+    try:
+        return _way("hopper", batch_size=len(x) - 1)(x, centroids, epochs, options)  # at no desk that others left
+    finally:
+        accumulate._CACHED = before
+
+
 def _inspected_at_once(screen: str, *, recorded: bool, short: bool = False) -> Callable[..., str | None]:
     """Lengths and copy in one pass, and no desk: as fits go that are too large for one.
 
@@ -164,6 +176,7 @@ WAYS = {
     "hopper, parts": _way("hopper", parts=999),
     "hopper, 8 bits, parts": _way("hopper", integers=True, parts=999),
     "hopper, batches": _way("hopper", batch_size=999),
+    "hopper, many groups": _in_many_groups,
     "portable, batches": _way("portable", batch_size=1001),
 }
 

@@ -180,7 +180,7 @@ def memory(n: int = 1_000_000, d: int = 768, k: int = 1000) -> None:
         torch.cuda.empty_cache()
         room = plan_far(n, d, k, 4 * d, 1 << 60, "", keep=resident).n_bytes
         backend = HostRowsBackend()
-        backend._room = lambda room=room: room  # type: ignore[method-assign]
+        backend._room = lambda *_, room=room: room  # type: ignore[method-assign]
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         rows = opened(x, Coming(k, True), backend)

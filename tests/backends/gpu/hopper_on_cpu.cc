@@ -3,8 +3,8 @@
 template <int ROW>
 static void row_of(const Sum (&held)[COLUMNS / 2], int tile, Top& top) {
     Pair pair;
-    rank_chunk<ROW, 0>(held, tile, 64, pair, top);
-    if (CHUNKS > 1) rank_chunk<ROW, CHUNKS - 1>(held, tile, 64, pair, top);
+    rank_chunk<ROW, 0>(held, tile, pair, top);
+    if (CHUNKS > 1) rank_chunk<ROW, CHUNKS - 1>(held, tile, pair, top);
 }
 
 extern "C" void rank_rows(const Sum* scores, int n_rows, int n_columns, int* out) {
@@ -35,4 +35,25 @@ extern "C" void rank_rows(const Sum* scores, int n_rows, int n_columns, int* out
     for (auto& one : threads) one.join();
 }
 
-extern "C" float value(int code) { return value_of(code, 1.0f); }
+extern "C" float value(int code) { return value_of(code); }
+
+// What a warp makes of rows of which that was found, eight at a time: labels, and the two lists with their counts.
+extern "C" void conclude_rows(const int* found, int n_columns, const Output* out) {
+    int entries[(CROWD_WORDS + PAIR_WORDS) * ENTRIES];
+    auto thread = [&](unsigned lane) {
+        threadIdx.x = lane;
+        Listing crowd = {entries}, pairs = {entries + CROWD_WORDS * ENTRIES};
+        for (long long first = out->start; first < out->end; first += 8) {
+            long long row = first + lane / 4;
+            const int* f = found + 5 * min(row, out->end - 1);
+            conclude({f[0], f[1], f[2], f[3], f[4]}, read_row(*out, row, out->end), row, n_columns, *out, crowd, pairs);
+            if (crowd.n > FULL) write_crowd(crowd, *out);
+            if (pairs.n > FULL) write_pairs(pairs, *out);
+        }
+        write_crowd(crowd, *out);
+        write_pairs(pairs, *out);
+    };
+    std::vector<std::thread> threads;
+    for (unsigned lane = 0; lane < 32; ++lane) threads.emplace_back(thread, lane);
+    for (auto& one : threads) one.join();
+}

@@ -1,5 +1,5 @@
-// Shims that let a C++ compiler read the part of hopper.cu that ranks scores: four threads of a CPU stand for the four
-// that share a row.
+// Shims that let a C++ compiler read the part of hopper.cu that ranks scores and concludes rows: four threads of a CPU
+// stand for the four that share a row, or 32 for a warp.
 #include <algorithm>
 #include <barrier>
 #include <cstring>
@@ -26,8 +26,24 @@ inline int __shfl_xor_sync(unsigned, int value, int mask) {
     return theirs;
 }
 inline unsigned __cvta_generic_to_shared(const void*) { return 0; }
-inline unsigned __ballot_sync(unsigned, bool) { return 0; }
-inline int __shfl_sync(unsigned, int value, int) { return value; }
-inline int __popc(unsigned) { return 0; }
-inline int __ffs(unsigned) { return 0; }
-inline int atomicAdd(int*, int) { return 0; }
+inline std::barrier<> warp(32);
+inline unsigned asked[32];
+inline int told;
+inline void __syncwarp() { warp.arrive_and_wait(); }
+inline unsigned __ballot_sync(unsigned, bool asks) {
+    asked[threadIdx.x] = asks;
+    __syncwarp();
+    unsigned bits = 0;
+    for (int lane = 0; lane < 32; ++lane) bits |= asked[lane] << lane;
+    __syncwarp();
+    return bits;
+}
+inline int __shfl_sync(unsigned, int value, int lane) {
+    if (static_cast<int>(threadIdx.x) == lane) told = value;
+    __syncwarp();
+    int theirs = told;
+    __syncwarp();
+    return theirs;
+}
+inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
+inline int atomicAdd(int* counter, int more) { return (*counter += more) - more; }

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from cosmeans import lloyd, sphere
+from cosmeans.backends.gpu import accumulate as sums_of_gpu
 from cosmeans.backends.gpu import assign
+from cosmeans.backends.gpu.accumulate import MoveSpace
 from cosmeans.backends.gpu.backend import GpuBackend
 from cosmeans.backends.gpu.rows import Copy, copy_rows, inspect_rows, squared_norms
 from cosmeans.backends.reference import ReferenceBackend
@@ -87,6 +89,59 @@ def test_sums_and_counts_are_those_of_the_reference(n: int, d: int, k: int, weig
         assert int(changed) == reference.accumulate(batch, before, after, expected)
         assert torch.equal(found.direction, expected.direction)
         assert torch.equal(found.count, expected.count)
+
+
+@pytest.mark.parametrize("share", [0.02, 1.0], ids=["few rows move", "all move"])
+def test_events_sorted_in_many_groups_add_up_to_the_same(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sums_of_gpu, "_CACHED", 1)  # groups of a thousand rows
+    n, d, k = 3600, 5, 7
+    batch, generator = a_batch(n, d), torch.Generator().manual_seed(2)
+    draw = lambda: torch.randint(-1, k, (n,), dtype=torch.int32, generator=generator)  # noqa: E731
+    labels = [draw()]
+    for _ in range(2):  # rows without a label are among those that move, to and fro
+        labels.append(torch.where(torch.rand(n, generator=generator) < share, draw(), labels[-1]))
+    found, expected = (ClusterSums.zeros(k, d, 35, "cpu") for _ in range(2))
+    gpu, reference = GpuBackend("cpu"), ReferenceBackend()
+
+    for before, after in zip([torch.full_like(labels[0], -1), *labels], labels, strict=False):
+        changed = gpu.accumulate(batch, before, after, found)
+
+        assert int(changed) == reference.accumulate(batch, before, after, expected)
+        assert torch.equal(found.direction, expected.direction)
+        assert torch.equal(found.count, expected.count)
+    space = gpu._desk.moves(n, k, 4 * d)
+    assert (space.first, space.span, space.groups) == (8, 1024, 12)
+    n_events = int(space.n_events)
+    sorted_by = space.clusters[:n_events]
+    assert n_events == int(space.totals[: space.groups].sum())
+    assert torch.equal(torch.bincount(sorted_by, minlength=k), events_of(before, after, k))
+
+
+def events_of(before: Tensor, after: Tensor, k: int) -> Tensor:
+    """How many rows join or leave each cluster."""
+    moved = before != after
+    both = torch.cat([before[moved], after[moved]])
+    return torch.bincount(both[both >= 0], minlength=k)
+
+
+@pytest.mark.parametrize(
+    ("n", "k", "row_bytes", "first", "span"),
+    [
+        (1_000_000, 1000, 3072, 8, 8192),
+        (1_000_000, 1000, 256, 8, 98304),
+        (1_000_000, 4096, 3072, 1, 1_000_000),  # of a cluster fewer than eight events would be together
+        (100_000, 1000, 3072, 1, 8192),
+        (500, 100, 3072, 1, 8192),
+        (500, 100, 1 << 24, 1, 1024),
+    ],
+)
+def test_groups_are_as_large_as_the_cache_and_hold_runs(n: int, k: int, row_bytes: int, first: int, span: int) -> None:
+    space = MoveSpace(n, k, row_bytes, torch.device("meta"))
+
+    assert (space.first, space.span) == (first, span)
+    assert space.groups == first + -(-n // span)
+    # what the plan of the memory has for counters: 3 bytes a row and 108 a cluster
+    assert 12 * space.groups * k <= 3 * n + 108 * k
 
 
 @pytest.mark.parametrize(("k", "d"), [(1, 1), (5, 17), (33, 70), (600, 3)])

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -105,17 +106,19 @@ def ranking(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return shape, ctypes.CDLL(str(folder / "ranking.so"))
 
 
-def ranked(library: ctypes.CDLL, scores: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Score, column, second, second column and bound on the others of every row."""
+def found_of(library: ctypes.CDLL, scores: np.ndarray) -> np.ndarray:
+    """Of every row the codes and columns of the best two, and a bound on the other codes: (N, 5) int32."""
     out = np.empty((len(scores), 5), np.int32)
-    pointer = lambda array: array.ctypes.data_as(ctypes.c_void_p)  # noqa: E731
-    library.rank_rows(pointer(scores), *scores.shape, pointer(out))
+    library.rank_rows(scores.ctypes.data_as(ctypes.c_void_p), *scores.shape, out.ctypes.data_as(ctypes.c_void_p))
+    return out
+
+
+def values_of(library: ctypes.CDLL, codes: np.ndarray) -> np.ndarray:
     library.value.restype = ctypes.c_float
-    values = [np.array([library.value(int(code)) for code in out[:, i]], np.float32) for i in (0, 2, 4)]
-    return values[0], out[:, 1], values[1], out[:, 3], values[2]
+    return np.array([library.value(int(code)) for code in codes], np.float32)
 
 
-@pytest.mark.parametrize("kind", ["random", "negative", "ends", "ties", "close"])
+@pytest.mark.parametrize("kind", ["random", "positive", "ends", "ties", "close"])
 @pytest.mark.parametrize("n_columns", [2, 7, 8, 201, 513])
 def test_the_ranking_finds_the_two_best_and_bounds_the_others(
     ranking: tuple[Shape, ctypes.CDLL], kind: str, n_columns: int
@@ -123,32 +126,122 @@ def test_the_ranking_finds_the_two_best_and_bounds_the_others(
     draw = np.random.default_rng(n_columns)
     scores = {
         "random": lambda: draw.uniform(-1.0, 1.0, (40, n_columns)),
-        "negative": lambda: draw.uniform(-1.0, -0.5, (40, n_columns)),
+        "positive": lambda: draw.uniform(0.0, 0.01, (40, n_columns)),
         "ends": lambda: draw.choice([-1.5, 1.5, 0.0], (40, n_columns)),  # rows of that length are screened as they lie
         "ties": lambda: draw.choice([0.25, 0.5], (40, n_columns)),
         "close": lambda: 0.7 + 1e-6 * draw.standard_normal((40, n_columns)),
     }[kind]().astype(np.float32)
 
-    score, column, second, second_column, third = ranked(ranking[1], scores)
+    found = found_of(ranking[1], scores)
 
-    rows, truth = np.arange(len(scores)), np.sort(scores, axis=1)
-    error = hopper.ROUNDING
+    code, column, _, second_column, _ = found.T
+    score, second, third = (values_of(ranking[1], found[:, i]) for i in (0, 2, 4))
+    truth = np.sort(np.maximum(scores, 0.0), axis=1)  # a score below zero is known as "at most 0"
+    error = 2 * hopper.rounding(False)  # of scores up to 1.5
+    rows, others = np.arange(len(scores)), np.maximum(scores, 0.0)
+    assert (code >= 0).tolist() == (scores >= 0).any(axis=1).tolist()
     assert np.abs(score - truth[:, -1]).max() <= error
     assert np.abs(second - truth[:, -2]).max() <= error
-    assert np.abs(scores[rows, column] - truth[:, -1]).max() <= 2 * error
-    assert np.abs(scores[rows, second_column] - truth[:, -2]).max() <= 2 * error
+    assert np.abs(others[rows, column] - truth[:, -1]).max() <= 2 * error
+    assert np.abs(others[rows, second_column] - truth[:, -2]).max() <= 2 * error
     assert (column != second_column).all()
-    others = scores.copy()
-    others[rows, column] = others[rows, second_column] = -9.0
+    others[rows, column] = others[rows, second_column] = 0.0
     assert (third >= others.max(axis=1) - error).all()
 
 
+def test_rows_without_a_score_above_zero_are_not_known(ranking: tuple[Shape, ctypes.CDLL]) -> None:
+    scores = np.random.default_rng(0).uniform(-1.0, -1e-30, (40, 201)).astype(np.float32)
+
+    assert (found_of(ranking[1], scores)[:, 0] < 0).all()
+
+
 def test_one_column_has_no_second(ranking: tuple[Shape, ctypes.CDLL]) -> None:
-    scores = np.linspace(-1.5, 1.5, 9, dtype=np.float32)[:, None]
+    scores = np.linspace(0.0, 1.5, 9, dtype=np.float32)[:, None]
 
-    score, column, second, _, third = ranked(ranking[1], scores)
+    found = found_of(ranking[1], scores)
 
-    assert np.abs(score - scores[:, 0]).max() <= hopper.ROUNDING
-    assert (column == 0).all()
-    assert (second <= -1.75 + hopper.ROUNDING).all()
-    assert (third <= -1.75 + hopper.ROUNDING).all()
+    assert np.abs(values_of(ranking[1], found[:, 0]) - scores[:, 0]).max() <= 2 * hopper.rounding(False)
+    assert (found[:, 1] == 0).all()
+    assert (found[:, [2, 4]] < 0).all()
+
+
+def concluded(library: ctypes.CDLL, scores: np.ndarray, residuals: np.ndarray, units: np.ndarray) -> dict[str, Any]:
+    """Labels, and listed rows with what is listed of them, where centroids are exact and of length 1."""
+    n, k = scores.shape
+    arrays: dict[str, Any] = {
+        "residuals": residuals.astype(np.float32),
+        "units": units.astype(np.float32),
+        "original": np.arange(100, 100 + k, dtype=np.int32),
+        "bounds": np.array([0.0, 1.0, 1.0], np.float32),
+        "labels": np.full(n, -7, np.int32),
+        "list": np.full(n, -7, np.int32),
+        "list_scores": np.zeros(n, np.float32),
+        "pair_rows": np.full(n, -7, np.int32),
+        "pair_clusters": np.full((n, 2), -7, np.int32),
+        "counts": np.zeros(4, np.int32),
+    }
+    pointers = [array.ctypes.data for array in arrays.values()]
+    # more clusters than columns, so that a column's centroid is looked up
+    out = hopper._Output(*pointers, None, None, 0, n, ACCUMULATION, hopper.rounding(False), 0.0, k + 1)
+    found = found_of(library, scores)
+    library.conclude_rows(found.ctypes.data_as(ctypes.c_void_p), k, ctypes.byref(out))
+    return arrays
+
+
+ACCUMULATION = 2e-5
+
+
+@pytest.mark.parametrize("unit", [0.7, 1.0, 1.3])
+def test_what_is_not_listed_is_proved(ranking: tuple[Shape, ctypes.CDLL], unit: float) -> None:
+    draw = np.random.default_rng(3)
+    n, k, residual = 4000, 20, 2e-4
+    scores = draw.uniform(-0.5, 0.2, (n, k)).astype(np.float32)
+    # the best two, and for half of the rows the third, lie about as far apart as the certificate asks for
+    gap = 2 * (residual + (1 + residual) * ACCUMULATION)
+    scores[:, 3] = 0.5
+    scores[:, 11] = 0.5 - gap / unit * draw.uniform(0.5, 2.0, n)
+    scores[::2, 7] = 0.5 - gap / unit * draw.uniform(0.5, 2.0, len(scores[::2]))
+    residuals = np.full(n, residual)
+    residuals[5] = -1.0  # not kept
+
+    got = concluded(ranking[1], scores, residuals, np.full(n, unit))
+
+    crowd, pairs = got["list"][: got["counts"][0]], got["pair_rows"][: got["counts"][1]]
+    ordered = np.sort(scores.astype(np.float64) * np.float32(unit), axis=1)
+    behind, third_behind = ordered[:, -1] - ordered[:, -2], ordered[:, -1] - ordered[:, -3]
+    open_rows, crowded = behind <= gap, third_behind <= gap
+    slack = 3 * hopper.rounding(False)
+    listed = np.zeros(n, bool)
+    listed[crowd] = listed[pairs] = True
+    assert len(crowd) + len(pairs) == listed.sum()  # none twice
+    assert not listed[5]
+    open_rows[5] = crowded[5] = False
+    assert listed[open_rows].all()
+    assert not listed[behind > gap + slack].any()
+    assert not set(np.flatnonzero(crowded)) & set(pairs)
+    assert set(pairs) <= set(np.flatnonzero(third_behind > gap))
+    assert len(pairs) > 100
+    assert len(crowd) > 100
+    assert (np.abs(got["list_scores"][: len(crowd)] - ordered[crowd, -1]) <= slack).all()
+    best_two = np.sort(np.argsort(-scores, axis=1, kind="stable")[:, :2], axis=1) + 100
+    assert (got["pair_clusters"][: len(pairs)] == best_two[pairs]).all()
+    assert (got["labels"][~listed] == np.where(np.arange(n) == 5, -1, 103)[~listed]).all()
+
+
+def test_rows_that_are_not_known_are_screened_again(ranking: tuple[Shape, ctypes.CDLL]) -> None:
+    scores = np.random.default_rng(0).uniform(-1.0, -0.1, (100, 20)).astype(np.float32)
+
+    got = concluded(ranking[1], scores, np.full(100, 1e-4), np.ones(100))
+
+    assert got["counts"][:2].tolist() == [100, 0]
+    assert sorted(got["list"].tolist()) == list(range(100))
+    assert (got["list_scores"] < -1.5).all()  # any column may be the best
+
+
+def test_a_single_column_needs_no_proof(ranking: tuple[Shape, ctypes.CDLL]) -> None:
+    scores = np.linspace(-1.0, 1.0, 50, dtype=np.float32)[:, None]
+
+    got = concluded(ranking[1], scores, np.full(50, 1e-4), np.ones(50))
+
+    assert got["counts"][:2].tolist() == [0, 0]
+    assert (got["labels"] == 100).all()

@@ -256,11 +256,11 @@ def test_without_room_for_the_copy_nothing_is_made_beforehand(monkeypatch: pytes
     backend, passes, x = Told("cpu"), told_of_passes(monkeypatch), 3.0 * directions(40, 12)
     climbing = memory.plan_memory(40, 12, 7, 1 << 60, "").n_bytes
     least = memory.plan_memory(40, 12, 7, climbing - 1, "").n_bytes
-    monkeypatch.setattr(backend, "_room", lambda: least + 40 * memory.OF_RECEIVED - 1)
+    monkeypatch.setattr(backend, "_room", lambda *_: least + 40 * memory.OF_RECEIVED - 1)
 
     backend.expect(x, Coming(7, True))
     assert backend._arrived is None
-    monkeypatch.setattr(backend, "_room", lambda: least + 40 * memory.OF_RECEIVED)
+    monkeypatch.setattr(backend, "_room", lambda *_: least + 40 * memory.OF_RECEIVED)
     backend.expect(x, Coming(7, True))
     assert backend._arrived is not None
     assert passes == ["inspect_rows"]
@@ -483,7 +483,7 @@ def unread(_: object, rows: Tensor, plan: MemoryPlan, *rest: object, **options: 
 
 def planned(room: int, monkeypatch: pytest.MonkeyPatch, fit: bool = True) -> tuple[Told, Tensor, list[str]]:
     backend, told = Told(), []
-    monkeypatch.setattr(backend, "_room", lambda: room)
+    monkeypatch.setattr(backend, "_room", lambda *_: room)
     monkeypatch.setattr(receiving, "_SMALL", 0)
     rows = backend.receive(directions(5000, 300), Coming(7, fit), say=told.append, progress=silent).rows
     return backend, rows, told
@@ -528,9 +528,9 @@ def test_one_line_says_that_rows_stay_on_the_host(resident: bool, words: str, mo
 
 
 def test_without_any_way_the_error_has_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    # 40 bytes a row, 40 an entry of the centroids and 192 a cluster, 256 MiB; of 1024 rows at once 156 bytes each,
+    # 40 bytes a row, 40 an entry of the centroids and 300 a cluster, 256 MiB; of 1024 rows at once 156 bytes each,
     # their halves, and themselves twice
-    need = 5000 * 40 + 7 * (300 * 40 + 192) + (256 << 20) + 1024 * (156 + 2 * 320 + 8 + 32 + 2 * 1200)
+    need = 5000 * 40 + 7 * (300 * 40 + 300) + (256 << 20) + 1024 * (156 + 2 * 320 + 8 + 32 + 2 * 1200)
 
     monkeypatch.setattr(HostRowsBackend, "_inspected", unread)
 

@@ -82,8 +82,8 @@ def test_parts_fill_the_room_and_no_more(cut: float) -> None:
 
 
 def test_without_room_for_a_part_the_error_has_the_numbers() -> None:
-    # 44 bytes a row, 40 an entry of the centroids and 192 a cluster, 256 MiB, and 2^14 rows of 128 halves and 100 bytes
-    need = 2_000_000 * 44 + 1000 * (100 * 40 + 192) + (256 << 20) + (1 << 14) * (2 * 128 + 100)
+    # 47 bytes a row, 40 an entry of the centroids and 300 a cluster, 256 MiB, and 2^14 rows of 128 halves and 100 bytes
+    need = 2_000_000 * 47 + 1000 * (100 * 40 + 300) + (256 << 20) + (1 << 14) * (2 * 128 + 100)
 
     with pytest.raises(DeviceMemoryError) as caught:
         plan_memory(2_000_000, 100, 1000, need - 1, "cuda:3")

@@ -3,6 +3,10 @@
 Every changed row makes an event for the cluster it leaves and one for the cluster it joins. Events are sorted by
 cluster with counts and cursors, so that most additions meet in registers: one atomic addition per entry and
 event would be bound by the memory system's rate of 64-bit atomics (docs/gpu.md, section 4).
+
+They are sorted group by group. Rows that leave a cluster are in groups of so many that the cache holds them: both of
+their events are near each other, and the row is read from memory once. Rows that leave none are in a few large groups,
+since counters that lie in few lines of the cache would wait for one another.
 Meaning: `backends/reference.py`, `ReferenceBackend.accumulate`.
 """
 
@@ -19,28 +23,56 @@ from cosmeans.data import Batch, ClusterSums
 
 _BLOCK = tl.constexpr(1024)
 _RUN = tl.constexpr(8)  # sorted events added up together
-_RUNS = tl.constexpr(16)  # such blocks visited in turn by one program
+_RUNS = tl.constexpr(8)  # such blocks visited in turn by one program
 _SLAB = tl.constexpr(128)  # features of one program
+_CACHED = 24 << 20  # bytes of the rows of a group: half of an H100's second-level cache
+_LEAST_RUN = 8  # events of a cluster in a group: fewer would go to memory one by one
+_FIRST_GROUPS, _LEAST_FIRST_RUN = 8, 64
 
 
 class MoveSpace:
-    """Memory for the events of a batch of `n_rows` rows."""
+    """Memory for the events of a batch of `n_rows` rows of `row_bytes`."""
 
-    def __init__(self, n_rows: int, n_clusters: int, device: torch.device) -> None:
+    def __init__(self, n_rows: int, n_clusters: int, row_bytes: int, device: torch.device) -> None:
         def empty(size: int) -> Tensor:
             return torch.empty(size, dtype=torch.int32, device=device)
 
+        # groups of rows that leave no cluster; rows of each of the other groups
+        self.first = _FIRST_GROUPS if n_rows >= _FIRST_GROUPS * _LEAST_FIRST_RUN * n_clusters else 1
+        self.span = max(_BLOCK.value, _CACHED // row_bytes)
+        if 2 * self.span < _LEAST_RUN * n_clusters:
+            self.span = max(_BLOCK.value, n_rows)
+        self.groups = self.first + -(-n_rows // self.span)
         self.rows = empty(n_rows)
         self.events, self.clusters = empty(2 * n_rows), empty(2 * n_rows)
-        self.cursors = empty(n_clusters)
-        # one piece, to be zeroed at once: changed rows, events, rows that joined and left each cluster
-        self.numbers = empty(2 + 2 * n_clusters)
-        self.n_changed, self.n_events = self.numbers[0:1], self.numbers[1:2]
-        self.joined, self.left = self.numbers[2 : 2 + n_clusters], self.numbers[2 + n_clusters :]
+        self.cursors, self.n_events = empty(self.groups * n_clusters), empty(1)
+        # one piece, to be zeroed at once: of each group and cluster the rows that join (the low half of a number) and
+        # leave; then the changed rows, and the events of each group
+        n_sizes = self.groups * n_clusters
+        self.numbers = torch.empty(n_sizes + self.groups // 2 + 1, dtype=torch.int64, device=device)
+        self.sizes, small = self.numbers[:n_sizes], self.numbers[n_sizes:].view(torch.int32)
+        self.n_changed, self.totals = small[:1], small[1:]
 
 
-@triton.jit(do_not_specialize=["n_rows"])
-def _changes(before_ptr, after_ptr, list_ptr, n_changed_ptr, joined_ptr, left_ptr, n_rows):
+@triton.jit
+def _group(before, row, at, span, FIRST: tl.constexpr):
+    """The group of a changed row, the `at`-th of the list."""
+    return tl.where(before < 0, row // _BLOCK % FIRST, FIRST + at // span)
+
+
+@triton.jit(do_not_specialize=["n_rows", "n_clusters", "span"])
+def _changes(
+    before_ptr,
+    after_ptr,
+    list_ptr,
+    n_changed_ptr,
+    totals_ptr,
+    sizes_ptr,
+    n_rows,
+    n_clusters,
+    span,
+    FIRST: tl.constexpr,
+):
     """List the rows whose label changed, and count who joins and leaves."""
     row = tl.program_id(0) * _BLOCK + tl.arange(0, _BLOCK)
     inside = row < n_rows
@@ -50,32 +82,61 @@ def _changes(before_ptr, after_ptr, list_ptr, n_changed_ptr, joined_ptr, left_pt
     number = changed.to(tl.int32)
     total = tl.sum(number)
     if total > 0:
-        at = tl.atomic_add(n_changed_ptr, total) + tl.cumsum(number, axis=0) - 1
+        start = tl.atomic_add(n_changed_ptr, total)
+        at = start + tl.cumsum(number, axis=0) - 1
         tl.store(list_ptr + at, row, mask=changed)
-        one = tl.full((_BLOCK,), 1, tl.int32)
-        tl.atomic_add(joined_ptr + after, one, mask=changed & (after >= 0), sem="relaxed")
-        tl.atomic_add(left_ptr + before, one, mask=changed & (before >= 0), sem="relaxed")
+        joins, leaves = changed & (after >= 0), changed & (before >= 0)
+        own_ptr = sizes_ptr + _group(before, row, at, span, FIRST).to(tl.int64) * n_clusters
+        one = tl.full((_BLOCK,), 1, tl.int64)
+        tl.atomic_add(own_ptr + after, one, mask=joins, sem="relaxed")
+        tl.atomic_add(own_ptr + before, one << 32, mask=leaves, sem="relaxed")
+        events = joins.to(tl.int32) + leaves.to(tl.int32)
+        # a block's rows follow each other in the list, so they are in one group or two: a group has more than a block
+        group = start // span
+        fresh, here = before < 0, at // span == group
+        tl.atomic_add(totals_ptr + tl.program_id(0) % FIRST, tl.sum(tl.where(fresh, events, 0)), sem="relaxed")
+        tl.atomic_add(totals_ptr + FIRST + group, tl.sum(tl.where(here & (fresh == 0), events, 0)), sem="relaxed")
+        beyond = tl.sum(tl.where((here | fresh) == 0, events, 0))
+        if beyond > 0:
+            tl.atomic_add(totals_ptr + FIRST + group + 1, beyond, sem="relaxed")
 
 
 @triton.jit(do_not_specialize=["n_clusters"])
-def _offsets(joined_ptr, left_ptr, count_ptr, cursors_ptr, n_events_ptr, n_clusters):
-    """One program: where the events of each cluster begin, and the new counts."""
+def _offsets(totals_ptr, sizes_ptr, count_ptr, cursors_ptr, n_events_ptr, n_clusters):
+    """One program a group: where the events of each cluster begin, and the new counts."""
+    group = tl.program_id(0)
     total = 0
-    for start in range(0, n_clusters, _BLOCK):
-        k = start + tl.arange(0, _BLOCK)
-        inside = k < n_clusters
-        joined = tl.load(joined_ptr + k, mask=inside, other=0)
-        left = tl.load(left_ptr + k, mask=inside, other=0)
-        count = tl.load(count_ptr + k, mask=inside, other=0)
-        tl.store(count_ptr + k, count + joined.to(tl.int64) - left.to(tl.int64), mask=inside)
-        events = joined + left
-        tl.store(cursors_ptr + k, total + tl.cumsum(events, axis=0) - events, mask=inside)
-        total += tl.sum(events)
-    tl.store(n_events_ptr, total)
+    for start in range(0, group, _BLOCK):
+        other = start + tl.arange(0, _BLOCK)
+        total += tl.sum(tl.load(totals_ptr + other, mask=other < group, other=0))
+    own = tl.load(totals_ptr + group)
+    if group == tl.num_programs(0) - 1:
+        tl.store(n_events_ptr, total + own)
+    if own > 0:
+        at = group.to(tl.int64) * n_clusters
+        for start in range(0, n_clusters, _BLOCK):
+            k = start + tl.arange(0, _BLOCK)
+            size = tl.load(sizes_ptr + at + k, mask=k < n_clusters, other=0)
+            joined, left = size & 0xFFFFFFFF, size >> 32
+            tl.atomic_add(count_ptr + k, joined - left, mask=joined != left, sem="relaxed")
+            events = (joined + left).to(tl.int32)
+            tl.store(cursors_ptr + at + k, total + tl.cumsum(events, axis=0) - events, mask=k < n_clusters)
+            total += tl.sum(events)
 
 
-@triton.jit
-def _sort_events(before_ptr, after_ptr, list_ptr, n_changed_ptr, cursors_ptr, events_ptr, clusters_ptr):
+@triton.jit(do_not_specialize=["n_clusters", "span"])
+def _sort_events(
+    before_ptr,
+    after_ptr,
+    list_ptr,
+    n_changed_ptr,
+    cursors_ptr,
+    events_ptr,
+    clusters_ptr,
+    n_clusters,
+    span,
+    FIRST: tl.constexpr,
+):
     """Put both events of each changed row where its clusters' events go: row * 2, plus 1 for leaving."""
     n_changed = tl.load(n_changed_ptr)
     for block in range(tl.program_id(0), tl.cdiv(n_changed, _BLOCK), tl.num_programs(0)):
@@ -83,14 +144,14 @@ def _sort_events(before_ptr, after_ptr, list_ptr, n_changed_ptr, cursors_ptr, ev
         inside = item < n_changed
         row = tl.load(list_ptr + item, mask=inside, other=0)
         one = tl.full((_BLOCK,), 1, tl.int32)
+        before = tl.load(before_ptr + row, mask=inside, other=-1)
         after = tl.load(after_ptr + row, mask=inside, other=-1)
-        joins = inside & (after >= 0)
-        at = tl.atomic_add(cursors_ptr + after, one, mask=joins, sem="relaxed")
+        own_ptr = cursors_ptr + _group(before, row, item, span, FIRST).to(tl.int64) * n_clusters
+        joins, leaves = inside & (after >= 0), inside & (before >= 0)
+        at = tl.atomic_add(own_ptr + after, one, mask=joins, sem="relaxed")
         tl.store(events_ptr + at, row * 2, mask=joins)
         tl.store(clusters_ptr + at, after, mask=joins)
-        before = tl.load(before_ptr + row, mask=inside, other=-1)
-        leaves = inside & (before >= 0)
-        at = tl.atomic_add(cursors_ptr + before, one, mask=leaves, sem="relaxed")
+        at = tl.atomic_add(own_ptr + before, one, mask=leaves, sem="relaxed")
         tl.store(events_ptr + at, row * 2 + 1, mask=leaves)
         tl.store(clusters_ptr + at, before, mask=leaves)
 
@@ -155,20 +216,26 @@ def _add_events(
 
 def accumulate(batch: Batch, before: Tensor, after: Tensor, into: ClusterSums, space: MoveSpace, programs: int) -> None:
     """Move the changed rows from sum to sum; `space.n_changed` then says how many those were."""
-    rows, d = batch.rows, batch.rows.shape[1]
+    rows, d, k = batch.rows, batch.rows.shape[1], len(into.count)
     space.numbers.zero_()
     launch(
         _changes,
         triton.cdiv(len(batch), _BLOCK.value),
-        *(before, after, space.rows, space.n_changed, space.joined, space.left, len(batch)),
+        *(before, after, space.rows, space.n_changed, space.totals, space.sizes, len(batch), k, space.span),
+        FIRST=space.first,
         num_warps=4,
     )
-    n_clusters = len(into.count)
-    launch(_offsets, 1, space.joined, space.left, into.count, space.cursors, space.n_events, n_clusters, num_warps=4)
+    launch(
+        _offsets,
+        space.groups,
+        *(space.totals, space.sizes, into.count, space.cursors, space.n_events, k),
+        num_warps=4,
+    )
     launch(
         _sort_events,
         programs,
-        *(before, after, space.rows, space.n_changed, space.cursors, space.events, space.clusters),
+        *(before, after, space.rows, space.n_changed, space.cursors, space.events, space.clusters, k, space.span),
+        FIRST=space.first,
         num_warps=4,
     )
     launch(

@@ -3,11 +3,13 @@
 // Warpgroup 0 copies; GROUPS others multiply 64 rows each by COLUMNS centroids. Rows lie in tiles of 64, centroids in
 // tiles of COLUMNS, 128 bytes each, already in the 128-byte swizzle (canonical.place): one plain bulk copy moves a tile.
 //
-// A score becomes one integer key, its code * 64 plus its place among a thread's columns, and integer maxima keep
-// score and column together. The code of a float score s is the bits of s + 2.5, which rounds s to 2^-22
-// (rows are at most 1.5 long here: |s| < 1.5 and a bit); 8-bit
-// products (INTEGERS) are exact, and their own code. HOLD of a thread's two rows are put aside when their products
-// are ready and ranked while the next products run: else the tensor cores would wait for it.
+// A score becomes one integer key that grows with it and ends in its place among a thread's columns, so integer maxima
+// keep score and column together. Of a float score these are its own bits, the last six given up for the place: that
+// takes less than 2^-17 of it away. Scores below zero come in no order, but behind all others: they count as "at most
+// 0", and a row without a better one is screened again. 8-bit products (INTEGERS) are exact; their key is 64 times the
+// sum plus the place. HOLD of a thread's two rows are put aside when their products are ready and ranked while the next
+// products run: else the tensor cores would wait for it. Few instructions a score matter most: each takes time from
+// the tensor cores, whatever unit it runs on.
 //
 // hopper.py compiles this with GROUPS, COLUMNS, STAGES, HOLD and INTEGERS defined, and with `product`, the wgmma for
 // COLUMNS, and `Sum`, what it adds up, in front.
@@ -19,6 +21,7 @@ constexpr int ROWS = 64 * GROUPS;
 constexpr u32 TILE_BYTES = 64 * 128, ROW_BYTES = GROUPS * TILE_BYTES;
 constexpr u32 COLUMN_BYTES = COLUMNS * 128, STAGE_BYTES = ROW_BYTES + COLUMN_BYTES;
 constexpr int LOWEST = -2147483647 - 1;
+constexpr float LEAST = -4.0f;  // below any score
 constexpr int PLACES = COLUMNS / 4;  // columns of a row in one thread
 constexpr int CHUNKS = PLACES > 32 ? 2 : 1;  // ranked at once: more keys than 32 would not fit in registers
 constexpr int CUT = ((PLACES / 2 + CHUNKS - 1) / CHUNKS) * 2;
@@ -42,6 +45,10 @@ __device__ __forceinline__ void arrive(u32 barrier) {
     asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
 
+__device__ __forceinline__ void expect(u32 barrier, u32 bytes) {
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
+}
+
 __device__ __forceinline__ void copy(u32 target, const char* source, u32 bytes, u32 barrier) {
     asm volatile(
         "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];"
@@ -63,31 +70,36 @@ struct Pair {
     int best, second;
 };
 
-// What is kept of a sum until it is ranked. Sums of columns that do not exist are set to `ABSENT` before: their keys
-// lie below all others.
+// A sum of the products as a key. Sums of columns that do not exist are set to `ABSENT` before: their keys lie below
+// all others.
 #if INTEGERS
 constexpr int ABSENT = -(1 << 25);
-__device__ __forceinline__ int held_of(int sum, int place, int shift) { return sum * shift + place; }
-__device__ __forceinline__ int key_of(int held, int, int) { return held; }
-#else
-constexpr int LEAST = 0x3F800000;  // bits of 1, which a score of -1.5 becomes
-constexpr float ABSENT = -1.75f;
-__device__ __forceinline__ float held_of(float sum, int, int) { return sum + 2.5f; }
 // `shift` is 64, unknown to the compiler, so that this stays one multiply-add, off the unit that maxima keep busy
-__device__ __forceinline__ int key_of(float held, int place, int shift) {
-    return __float_as_int(held) * shift + (place - static_cast<int>(static_cast<u32>(LEAST) << 6));
+__device__ __forceinline__ int held_of(int sum, int place, int shift) { return sum * shift + place; }
+__device__ __forceinline__ int key_of(int held) { return held; }
+#else
+constexpr float ABSENT = -0.0f;  // its bits are the lowest number
+__device__ __forceinline__ float held_of(float sum, int place, int) {
+#ifdef __CUDA_ARCH__
+    float key;  // volatile: the compiler would read sums while products are added to them, and serialise these
+    asm volatile("lop3.b32 %0, %1, %2, %3, 0xEA;" : "=f"(key) : "f"(sum), "n"(~63), "r"(place));
+    return key;
+#else
+    return __int_as_float((__float_as_int(sum) & ~63) | place);
+#endif
 }
+__device__ __forceinline__ int key_of(float held) { return __float_as_int(held); }
 #endif
 
 // Ranks the places from START to END of a thread's row.
 template <int START, int END>
-__device__ __forceinline__ void rank(const Sum (&held)[COLUMNS / 2], int row, int shift, Pair& pair) {
+__device__ __forceinline__ void rank(const Sum (&held)[COLUMNS / 2], int row, Pair& pair) {
     int keys[END - START], best = LOWEST;
     u32 behind = 0;
 #pragma unroll
     for (int i = 0; i < END - START; ++i) {
         int place = START + i;
-        keys[i] = key_of(held[4 * (place / 2) + 2 * row + place % 2], place, shift);
+        keys[i] = key_of(held[4 * (place / 2) + 2 * row + place % 2]);
         if (i % 2) best = max(max(best, keys[i - 1]), keys[i]);
     }
     // keys differ, so as unsigned numbers key - best is 0 for the best alone, and largest for the second
@@ -112,18 +124,18 @@ __device__ __forceinline__ void merge(Top& top, const Pair& pair, int tile) {
 
 // One chunk of one row; with the last chunk of a row its column tile joins the row's top two.
 template <int ROW, int CHUNK>
-__device__ __forceinline__ void rank_chunk(const Sum (&held)[COLUMNS / 2], int tile, int shift, Pair& pair, Top& top) {
+__device__ __forceinline__ void rank_chunk(const Sum (&held)[COLUMNS / 2], int tile, Pair& pair, Top& top) {
     if (CHUNK == 0) pair.best = pair.second = LOWEST;
-    rank<CHUNK * CUT, (CHUNK + 1 == CHUNKS ? PLACES : (CHUNK + 1) * CUT)>(held, ROW, shift, pair);
+    rank<CHUNK * CUT, (CHUNK + 1 == CHUNKS ? PLACES : (CHUNK + 1) * CUT)>(held, ROW, pair);
     if (CHUNK + 1 == CHUNKS) merge(top, pair, tile);
 }
 
 // The same by number, for what is held: the second row, or both.
 template <int PIECE>
-__device__ __forceinline__ void rank_piece(const Sum (&held)[COLUMNS / 2], int tile, int shift, Pair& pair, Top (&top)[2]) {
+__device__ __forceinline__ void rank_piece(const Sum (&held)[COLUMNS / 2], int tile, Pair& pair, Top (&top)[2]) {
     if (PIECE < PIECES) {
         constexpr int ROW = (2 - HOLD + PIECE / CHUNKS) % 2;
-        rank_chunk<ROW, PIECE % CHUNKS>(held, tile, shift, pair, top[ROW]);
+        rank_chunk<ROW, PIECE % CHUNKS>(held, tile, pair, top[ROW]);
     }
 }
 
@@ -173,15 +185,75 @@ struct Output {
     const int* n_listed;
     long long start, end;
     float accumulation, rounding, close;
+    int n_clusters;
 };
 
-// A place of its own for every asking lane of the warp, from a counter in memory.
-__device__ __forceinline__ int take_place(bool asks, int* counter) {
+// What a row is concluded with, read while products run. Of the four threads of a row the first has it.
+struct Row {
+    bool is;  // there is such a row here
+    float residual, unit;
+};
+
+__device__ __forceinline__ Row read_row(const Output& out, long long row, long long end) {
+    Row found = {threadIdx.x % 4 == 0 && row >= out.start && row < end};
+    if (found.is) {
+        found.residual = out.residuals[row];
+        found.unit = out.units[row];
+#if INTEGERS
+        found.unit *= out.bounds[3];
+#endif
+    }
+    return found;
+}
+
+// Rows that a warp lists, until there are enough to ask the counter in memory, which answers late, for their places.
+struct Listing {
+    int* entries;  // in shared memory, one after another
+    int n = 0;     // of them, the same in all lanes
+};
+constexpr int ENTRIES = 40, FULL = ENTRIES - 16;  // up to 16 rows come at once
+constexpr int CROWD_WORDS = 2, PAIR_WORDS = 3;
+
+template <int WORDS>
+__device__ __forceinline__ void append(Listing& to, bool asks, const int (&entry)[WORDS]) {
     u32 asking = __ballot_sync(~0u, asks);
-    if (asking == 0) return 0;
-    int lane = threadIdx.x % 32, leader = __ffs(asking) - 1, base = 0;
-    if (lane == leader) base = atomicAdd(counter, __popc(asking));
-    return __shfl_sync(~0u, base, leader) + __popc(asking & ((1u << lane) - 1));
+    if (asks) {
+        int at = to.n + __popc(asking & ((1u << threadIdx.x % 32) - 1));
+#pragma unroll
+        for (int word = 0; word < WORDS; ++word) to.entries[WORDS * at + word] = entry[word];
+    }
+    to.n += __popc(asking);
+}
+
+// Where in memory the first of these goes, told to all lanes.
+__device__ __forceinline__ int take_places(const Listing& from, int* counter) {
+    __syncwarp();
+    int first = 0;
+    if (threadIdx.x % 32 == 0) first = atomicAdd(counter, from.n);
+    return __shfl_sync(~0u, first, 0);
+}
+
+__device__ __forceinline__ void write_crowd(Listing& from, const Output& out) {
+    int first = take_places(from, out.counts);
+    for (int i = threadIdx.x % 32; i < from.n; i += 32) {
+        const int* entry = from.entries + CROWD_WORDS * i;
+        out.list[first + i] = entry[0];
+        out.list_scores[first + i] = __int_as_float(entry[1]);
+    }
+    __syncwarp();
+    from.n = 0;
+}
+
+__device__ __forceinline__ void write_pairs(Listing& from, const Output& out) {
+    int first = take_places(from, out.counts + 1);
+    for (int i = threadIdx.x % 32; i < from.n; i += 32) {
+        const int* entry = from.entries + PAIR_WORDS * i;
+        out.pair_rows[first + i] = entry[0];
+        out.pair_clusters[2 * (first + i)] = out.original[entry[1]];
+        out.pair_clusters[2 * (first + i) + 1] = out.original[entry[2]];
+    }
+    __syncwarp();
+    from.n = 0;
 }
 
 __device__ __forceinline__ void count(bool is, int* counter) {
@@ -190,50 +262,43 @@ __device__ __forceinline__ void count(bool is, int* counter) {
 }
 
 #if INTEGERS
-__device__ __forceinline__ float value_of(int code, float unit) { return static_cast<float>(code) * unit; }
+__device__ __forceinline__ bool is_known(int) { return true; }
+__device__ __forceinline__ float value_of(int code) { return static_cast<float>(code); }
 #else
-__device__ __forceinline__ float value_of(int code, float) { return __int_as_float(code + LEAST) - 2.5f; }
+__device__ __forceinline__ bool is_known(int code) { return code >= 0; }
+__device__ __forceinline__ float value_of(int code) { return is_known(code) ? __int_as_float(code << 6) : 0.0f; }
 #endif
 
 // Label the row. Unless the gap proves its label (assign.certified_gap) it is listed: with its two candidates if all
 // other scores lie too low, else to be screened again. `close`: of a sample, rows with a second or third score that
-// near are counted (choice.Choice).
-__device__ __forceinline__ void conclude(const Found& found, long long row, long long end, const Output& out) {
+// near are counted (choice.Choice). As many columns as clusters: none stands for several.
+__device__ __forceinline__ void conclude(const Found& found, const Row& row, long long number, int n_columns,
+                                         const Output& out, Listing& crowd, Listing& pairs) {
     bool crowded = false, pair = false, close_second = false, close_third = false;
     int place = 0;
     float best = 0.0f;
-    if (threadIdx.x % 4 == 0 && row >= out.start && row < end) {
-        place = out.listed ? out.listed[row] : static_cast<int>(row - out.start);
-        float residual = out.residuals[row], unit = 1.0f;
-#if INTEGERS
-        unit = out.units[row] * out.bounds[3];
-#endif
+    if (row.is) {
+        place = out.listed ? out.listed[number] : static_cast<int>(number - out.start);
+        float residual = row.residual;
         float half = 1.0f + 1.9073486328125e-6f + residual;
         float error = residual * out.bounds[1] + half * (out.bounds[0] + out.accumulation * out.bounds[2]);
         error += out.rounding + 2.842170943040401e-14f;
         float limit = 2.0f * error * 1.000003814697265625f;
-        best = value_of(found.score, unit);
-        float ahead = best - value_of(found.second, unit), of_third = best - value_of(found.third, unit);
-        bool certain = ahead > limit, only_two = of_third > limit;
-        bool kept = residual >= 0.0f;
+        best = value_of(found.score) * row.unit;
+        float ahead = best - value_of(found.second) * row.unit, of_third = best - value_of(found.third) * row.unit;
+        bool certain = ahead > limit || n_columns == 1, only_two = of_third > limit, kept = residual >= 0.0f;
         close_second = kept && ahead <= out.close;
         close_third = kept && of_third <= out.close;
-        out.labels[place] = kept ? out.original[found.column] : -1;
+        int label = n_columns == out.n_clusters ? found.column : out.original[found.column];
+        out.labels[place] = kept ? label : -1;
         pair = kept && !certain && only_two;
         crowded = kept && !certain && !only_two;
+        if (!is_known(found.score)) best = LEAST;
     }
-    int at = take_place(crowded, out.counts);
-    if (crowded) {
-        out.list[at] = place;
-        out.list_scores[at] = best;
-    }
-    at = take_place(pair, out.counts + 1);
-    if (pair) {
-        out.pair_rows[at] = place;
-        out.pair_clusters[2 * at] = out.original[min(found.column, found.second_column)];
-        out.pair_clusters[2 * at + 1] = out.original[max(found.column, found.second_column)];
-    }
-    if (out.close > 0.0f && row / ROWS % SAMPLED == 0) {  // of a tile, so of a whole warp
+    append<CROWD_WORDS>(crowd, crowded, {place, __float_as_int(best)});
+    append<PAIR_WORDS>(pairs, pair,
+                       {place, min(found.column, found.second_column), max(found.column, found.second_column)});
+    if (out.close > 0.0f && number / ROWS % SAMPLED == 0) {  // of a tile, so of a whole warp
         count(close_second, out.counts + 2);
         count(close_third, out.counts + 3);
     }
@@ -243,6 +308,7 @@ extern "C" __global__ void __launch_bounds__(128 + 128 * GROUPS, 1)
 screen(const char* __restrict__ rows, const char* __restrict__ centroids, const int* __restrict__ n_columns_at,
        Output out, int steps, int shift) {
     extern __shared__ char unaligned[];
+    __shared__ int lists[4 * GROUPS][(CROWD_WORDS + PAIR_WORDS) * ENTRIES];
     __shared__ u64 barriers[2 * STAGES];
     u32 stages = (shared_address(unaligned) + 1023) & ~1023u;
     u32 full = shared_address(barriers), empty = full + 8 * STAGES;
@@ -273,8 +339,7 @@ screen(const char* __restrict__ rows, const char* __restrict__ centroids, const 
                     if (column_tile % 2) step = steps - 1 - step;
                     u64 column_place = static_cast<u64>(column_tile) * steps + step;
                     wait(empty + 8 * stage, parity ^ 1);
-                    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier),
-                                 "r"(STAGE_BYTES) : "memory");
+                    expect(barrier, STAGE_BYTES);
                     const char* tiles = source + static_cast<u64>(step) * TILE_BYTES;
 #pragma unroll
                     for (int group = 0; group < GROUPS; ++group)
@@ -294,11 +359,19 @@ screen(const char* __restrict__ rows, const char* __restrict__ centroids, const 
         Pair pair;
         int held_tile = -1;  // the column tile of what is held
         long long row = 0;   // the first of the thread's rows that `top` is about
+        Row facts[2];
+        int* own = lists[threadIdx.x / 32 - 4];
+        Listing crowd = {own}, pairs = {own + CROWD_WORDS * ENTRIES};
         u32 previous = 0;
+        auto begin = [&](int tile) {
+            row = static_cast<long long>(tile) * ROWS + place;
+            facts[0] = read_row(out, row, end);
+            facts[1] = read_row(out, row + 8, end);
+        };
         auto multiply = [&](int step) {
             u32 base = stages + stage * STAGE_BYTES;
             wait(full + 8 * stage, parity);
-            u64 a = descriptor(base + group * 8192), b = descriptor(base + ROW_BYTES);
+            u64 a = descriptor(base + group * TILE_BYTES), b = descriptor(base + ROW_BYTES);
             asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 #pragma unroll
             for (int k = 0; k < 4; ++k) product(sums, a + 2 * k, b + 2 * k, step + k > 0);
@@ -311,27 +384,30 @@ screen(const char* __restrict__ rows, const char* __restrict__ centroids, const 
             if (++stage == STAGES) stage = 0, parity ^= 1;
         };
         auto finish = [&]() {
-            conclude(join(top[0]), row, end, out);
-            conclude(join(top[1]), row + 8, end, out);
+            conclude(join(top[0]), facts[0], row, n_columns, out, crowd, pairs);
+            conclude(join(top[1]), facts[1], row + 8, n_columns, out, crowd, pairs);
+            if (crowd.n > FULL) write_crowd(crowd, out);
+            if (pairs.n > FULL) write_pairs(pairs, out);
             top[0] = top[1] = Top();
         };
         for (int tile = first_tile + blockIdx.x; tile < end_tile; tile += gridDim.x) {
+            if (!HOLD) begin(tile);
             for (int column_tile = 0; column_tile < n_column_tiles; ++column_tile) {
                 bool holds = HOLD && held_tile >= 0;
                 multiply(0);
-                if (holds) rank_piece<0>(held, held_tile, shift, pair, top);
+                if (holds) rank_piece<0>(held, held_tile, pair, top);
                 if (steps > 1) multiply(1);
-                if (holds) rank_piece<1>(held, held_tile, shift, pair, top);
+                if (holds) rank_piece<1>(held, held_tile, pair, top);
                 if (steps > 2) multiply(2);
-                if (holds) rank_piece<2>(held, held_tile, shift, pair, top);
+                if (holds) rank_piece<2>(held, held_tile, pair, top);
                 if (steps > 3) multiply(3);
-                if (holds) rank_piece<3>(held, held_tile, shift, pair, top);
+                if (holds) rank_piece<3>(held, held_tile, pair, top);
                 if (steps > 4) multiply(4);
                 if (holds && column_tile == 0) finish();
                 for (int step = 5; step < steps; ++step) multiply(step);
                 asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
                 if (speaks) arrive(empty + 8 * previous);
-                if (column_tile == 0) row = static_cast<long long>(tile) * ROWS + place;
+                if (HOLD && column_tile == 0) begin(tile);
                 if ((column_tile + 1) * COLUMNS > n_columns) {
                     int column = column_tile * COLUMNS + 2 * (threadIdx.x % 4);
 #pragma unroll
@@ -341,23 +417,25 @@ screen(const char* __restrict__ rows, const char* __restrict__ centroids, const 
 #pragma unroll
                 for (int i = 0; i < COLUMNS / 2; ++i) held[i] = held_of(sums[i], i / 4 * 2 + i % 2, shift);
                 if (HOLD < 2) {
-                    rank_chunk<0, 0>(held, column_tile, shift, pair, top[0]);
-                    if (CHUNKS > 1) rank_chunk<0, CHUNKS - 1>(held, column_tile, shift, pair, top[0]);
+                    rank_chunk<0, 0>(held, column_tile, pair, top[0]);
+                    if (CHUNKS > 1) rank_chunk<0, CHUNKS - 1>(held, column_tile, pair, top[0]);
                 }
                 if (HOLD < 1) {
-                    rank_chunk<1, 0>(held, column_tile, shift, pair, top[1]);
-                    if (CHUNKS > 1) rank_chunk<1, CHUNKS - 1>(held, column_tile, shift, pair, top[1]);
+                    rank_chunk<1, 0>(held, column_tile, pair, top[1]);
+                    if (CHUNKS > 1) rank_chunk<1, CHUNKS - 1>(held, column_tile, pair, top[1]);
                     if (column_tile + 1 == n_column_tiles) finish();
                 }
                 held_tile = column_tile;
             }
         }
         if (HOLD && held_tile >= 0) {
-            rank_piece<0>(held, held_tile, shift, pair, top);
-            rank_piece<1>(held, held_tile, shift, pair, top);
-            rank_piece<2>(held, held_tile, shift, pair, top);
-            rank_piece<3>(held, held_tile, shift, pair, top);
+            rank_piece<0>(held, held_tile, pair, top);
+            rank_piece<1>(held, held_tile, pair, top);
+            rank_piece<2>(held, held_tile, pair, top);
+            rank_piece<3>(held, held_tile, pair, top);
             finish();
         }
+        if (crowd.n) write_crowd(crowd, out);
+        if (pairs.n) write_pairs(pairs, out);
     }
 }

@@ -25,8 +25,7 @@ from cosmeans.backends.gpu.rows import Copy
 from cosmeans.errors import BackendUnavailableError
 
 ROW_TILE = 64  # rows of a tile, whatever the shape: the copy of the rows is made before K decides
-ROUNDING = 2.0**-21  # of a score, when 2.5 is added to it, or when it is a sum of integers
-_SHARED = 225 * 1024
+_SHARED = 217 * 1024  # of what a block has; the rest are lists
 _SHORT, _LONG = 192, 1024  # features
 _MANY = 2048  # centroids
 _PLACES = 64  # keys are a score times this plus a place among the columns of a thread
@@ -84,6 +83,11 @@ def _even(n_clusters: int, most: int, step: int = 8) -> int:
     return -(-n_clusters // (step * tiles)) * step
 
 
+def rounding(integers: bool) -> float:
+    """What the screen may take away from a score: six bits of a float32, or what a sum of integers loses in one."""
+    return 2.0**-21 if integers else 2.0**-17
+
+
 def source(shape: Shape) -> str:
     """hopper.cu for this shape, with the wgmma that it needs in front."""
     n = shape.columns // 2
@@ -114,6 +118,7 @@ class _Output(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("listed", "n_listed")),
         *((name, ctypes.c_longlong) for name in ("start", "end")),
         *((name, ctypes.c_float) for name in ("accumulation", "rounding", "close")),
+        ("n_clusters", ctypes.c_int),
     ]
 
 
@@ -142,7 +147,7 @@ def screen(
         *(t.data_ptr() for t in (doubtful.rows, doubtful.scores, doubtful.pairs, doubtful.pair_clusters)),
         doubtful.counts.data_ptr(),
         *entries,
-        *(start, end, errors.accumulation, errors.rounding, close),
+        *(start, end, errors.accumulation, errors.rounding, close, len(centroids.centroids)),
     )
     read = (copy.values.data_ptr(), centroids.values.data_ptr(), centroids.n_columns.data_ptr())
     steps = centroids.width // (128 if shape.integers else 64)

@@ -13,21 +13,22 @@ from cosmeans.backends.gpu.ladder import can_climb, ladder_bytes
 from cosmeans.backends.gpu.rows import width_of
 from cosmeans.errors import DeviceMemoryError
 
-# a row of the source: its label, two events with their clusters, its place among the changed; its own similarity, twice
-# while batches are joined
-_OF_FIT = 4 + 20 + 4 + 16
+# a row of the source: its label, two events with their clusters and counters, its place among the changed; its own
+# similarity, twice while batches are joined
+_OF_FIT = 4 + 23 + 4 + 16
 _OF_PART = 4 + 20 + 68  # a row labelled at once: its label, its places in the lists, its candidates
 OF_RECEIVED = 8 + 17  # a row before its source is made: its squared length; length, weight, whether it is kept
 _OF_FAR = 4 + 16 + 17 + 3  # a row that stays there: its label, its own similarity, the last three; rounded up
 _OF_FAR_PART = _OF_PART + 64  # and what inspecting it and listing it take
 _OF_FETCHED = 32  # its label, index, length and weight once more
 _OF_CENTROIDS = 40  # an entry of the centroids: int64 sums, float16 columns, and the generations alive at once
-_OF_CLUSTER = 192  # its lengths, hash and counts, and up to 32 buckets of four bytes
+_OF_CLUSTER = 300  # its lengths, hash, counts and counters of events, and up to 32 buckets of four bytes
 _LEAST = 1 << 14  # rows labelled at once, below which starting kernels would take most of the time
 _LEAST_SENT = 1 << 10  # the same where sending them takes longer than that
 MOST_IN_TURN = 1 << 20  # above which more rows at once save nothing
 _MARGIN = 256 << 20  # libraries, kernels, the allocator's rounding; the rows and more of small fits at their desks
 _FETCHED = 128 << 20  # bytes of rows fetched at once
+ANY = 1 << 62  # bytes: as many as one could want
 _ALIGNED = 64  # rows: parts begin at addresses of one kind, so that kernels are compiled once
 
 
@@ -114,11 +115,16 @@ def rounded(rows: int) -> int:
     return rows if rows < _ALIGNED else rows // _ALIGNED * _ALIGNED
 
 
-def free_bytes(device: torch.device) -> int:
-    """What can still be allocated: the device's free memory, and what torch's allocator keeps unused."""
+def free_bytes(device: torch.device, enough: int = ANY) -> int:
+    """What can still be allocated: the device's free memory, and what torch's allocator keeps unused.
+
+    enough: bytes above which the allocator is not asked, which takes longer than the device.
+    """
     if device.type != "cuda":
-        return 1 << 62
-    free = torch.cuda.mem_get_info(device)[0]
+        return ANY
+    free: int = torch.cuda.mem_get_info(device)[0]
+    if free >= enough:
+        return free
     # all statistics as a flat dictionary would take as long as an epoch of a small fit
     facts = torch.cuda.memory_stats_as_nested_dict(device)
     reserved, allocated = (facts[name]["all"]["current"] for name in ("reserved_bytes", "allocated_bytes"))

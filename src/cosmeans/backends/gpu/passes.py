@@ -24,8 +24,8 @@ from cosmeans.backends.gpu.choice import CLOSE, LEAST_FEATURES, Choice
 from cosmeans.backends.gpu.desk import Desk, clear_desks
 from cosmeans.backends.gpu.ladder import compare, gather
 from cosmeans.backends.gpu.lengths import lengths
-from cosmeans.backends.gpu.memory import MemoryPlan, free_bytes, plan_memory, rows_in_turn
-from cosmeans.backends.gpu.rows import Copy, copy_rows, dense, dense_batch, parts, squared_norms
+from cosmeans.backends.gpu.memory import ANY, MemoryPlan, free_bytes, plan_memory, rows_in_turn
+from cosmeans.backends.gpu.rows import Copy, bytes_of_row, copy_rows, dense, dense_batch, parts, squared_norms
 from cosmeans.backends.gpu.screens import Screens
 from cosmeans.backends.gpu.settle import settle
 from cosmeans.backends.gpu.update import Places
@@ -144,8 +144,9 @@ class Passes:
 
     def _planned(self, n: int, d: int, k: int, taken: int = 0) -> MemoryPlan:
         """Desks that wait for other fits give way to rows that don't fit beside them. taken: bytes of the room."""
+        enough = plan_memory(n, d, k, ANY, self.device).n_bytes + taken
         try:
-            plan = plan_memory(n, d, k, self._room() - taken, self.device)
+            plan = plan_memory(n, d, k, self._room(enough) - taken, self.device)
         except DeviceMemoryError:
             plan = None
         if plan is not None and plan.resident:
@@ -210,7 +211,7 @@ class Passes:
 
     @there
     def accumulate(self, batch: Batch, before: Tensor, after: Tensor, into: ClusterSums) -> Tensor:
-        space = self._desk.moves(len(batch), len(into.count))
+        space = self._desk.moves(len(batch), len(into.count), bytes_of_row(batch.rows))
         accumulate(dense_batch(batch), before, after, into, space, self._programs)
         return self._own(space.n_changed, len(batch))
 
@@ -257,5 +258,5 @@ class Passes:
         """How many of n rows are labelled at once."""
         return min(n, rows_in_turn(d, self._room()) if self._memory is None else self._memory.part)
 
-    def _room(self) -> int:
-        return free_bytes(self.device)
+    def _room(self, enough: int = ANY) -> int:
+        return free_bytes(self.device, enough)

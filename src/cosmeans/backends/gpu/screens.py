@@ -74,7 +74,7 @@ class Screens:
         if kind not in self._cuts:
             shape = self.shape(*kind)
             accumulation = 0.0 if integers else accumulation_error(n_features, self.device)
-            errors = Errors(accumulation, hopper.ROUNDING if integers or shape is not None else 0.0)
+            errors = Errors(accumulation, hopper.rounding(integers) if integers or shape is not None else 0.0)
             self._cuts[kind] = shape, errors
         return self._cuts[kind]
 
