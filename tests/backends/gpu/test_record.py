@@ -220,7 +220,7 @@ def test_very_large_fits_are_not_recorded(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize(
-    ("n", "d", "k", "pays"), [(1 << 17, 128, 1000, True), (1 << 20, 768, 1000, False), (9000, 1024, 9000, False)]
+    ("n", "d", "k", "pays"), [(1 << 20, 128, 256, True), (1 << 20, 768, 1000, False), (9000, 1024, 9000, False)]
 )
 def test_small_fits_wait_at_a_desk(n: int, d: int, k: int, pays: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     here = torch.device("cpu")

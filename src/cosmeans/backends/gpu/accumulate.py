@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from cosmeans.backends.gpu.canonical import clean, divided, fixed_point, term
+from cosmeans.backends.gpu.canonical import clean, divided, fixed_point, term, whole
 from cosmeans.backends.gpu.launch import launch
 from cosmeans.data import Batch, ClusterSums
 
@@ -55,12 +55,12 @@ class MoveSpace:
 
 
 @triton.jit
-def _group(before, row, at, span, FIRST: tl.constexpr):
+def _group(before, row, at, span, first):
     """The group of a changed row, the `at`-th of the list."""
-    return tl.where(before < 0, row // _BLOCK % FIRST, FIRST + at // span)
+    return tl.where(before < 0, row // _BLOCK % first, first + at // span)
 
 
-@triton.jit(do_not_specialize=["n_rows", "n_clusters", "span"])
+@triton.jit(do_not_specialize=["n_rows", "n_clusters", "span", "first"])
 def _changes(
     before_ptr,
     after_ptr,
@@ -71,7 +71,7 @@ def _changes(
     n_rows,
     n_clusters,
     span,
-    FIRST: tl.constexpr,
+    first,
 ):
     """List the rows whose label changed, and count who joins and leaves."""
     row = tl.program_id(0) * _BLOCK + tl.arange(0, _BLOCK)
@@ -86,7 +86,7 @@ def _changes(
         at = start + tl.cumsum(number, axis=0) - 1
         tl.store(list_ptr + at, row, mask=changed)
         joins, leaves = changed & (after >= 0), changed & (before >= 0)
-        own_ptr = sizes_ptr + _group(before, row, at, span, FIRST).to(tl.int64) * n_clusters
+        own_ptr = sizes_ptr + _group(before, row, at, span, first).to(tl.int64) * n_clusters
         one = tl.full((_BLOCK,), 1, tl.int64)
         tl.atomic_add(own_ptr + after, one, mask=joins, sem="relaxed")
         tl.atomic_add(own_ptr + before, one << 32, mask=leaves, sem="relaxed")
@@ -94,11 +94,11 @@ def _changes(
         # a block's rows follow each other in the list, so they are in one group or two: a group has more than a block
         group = start // span
         fresh, here = before < 0, at // span == group
-        tl.atomic_add(totals_ptr + tl.program_id(0) % FIRST, tl.sum(tl.where(fresh, events, 0)), sem="relaxed")
-        tl.atomic_add(totals_ptr + FIRST + group, tl.sum(tl.where(here & (fresh == 0), events, 0)), sem="relaxed")
+        tl.atomic_add(totals_ptr + tl.program_id(0) % first, tl.sum(tl.where(fresh, events, 0)), sem="relaxed")
+        tl.atomic_add(totals_ptr + first + group, tl.sum(tl.where(here & (fresh == 0), events, 0)), sem="relaxed")
         beyond = tl.sum(tl.where((here | fresh) == 0, events, 0))
         if beyond > 0:
-            tl.atomic_add(totals_ptr + FIRST + group + 1, beyond, sem="relaxed")
+            tl.atomic_add(totals_ptr + first + group + 1, beyond, sem="relaxed")
 
 
 @triton.jit(do_not_specialize=["n_clusters"])
@@ -124,7 +124,7 @@ def _offsets(totals_ptr, sizes_ptr, count_ptr, cursors_ptr, n_events_ptr, n_clus
             total += tl.sum(events)
 
 
-@triton.jit(do_not_specialize=["n_clusters", "span"])
+@triton.jit(do_not_specialize=["n_clusters", "span", "first"])
 def _sort_events(
     before_ptr,
     after_ptr,
@@ -135,7 +135,7 @@ def _sort_events(
     clusters_ptr,
     n_clusters,
     span,
-    FIRST: tl.constexpr,
+    first,
 ):
     """Put both events of each changed row where its clusters' events go: row * 2, plus 1 for leaving."""
     n_changed = tl.load(n_changed_ptr)
@@ -146,7 +146,7 @@ def _sort_events(
         one = tl.full((_BLOCK,), 1, tl.int32)
         before = tl.load(before_ptr + row, mask=inside, other=-1)
         after = tl.load(after_ptr + row, mask=inside, other=-1)
-        own_ptr = cursors_ptr + _group(before, row, item, span, FIRST).to(tl.int64) * n_clusters
+        own_ptr = cursors_ptr + _group(before, row, item, span, first).to(tl.int64) * n_clusters
         joins, leaves = inside & (after >= 0), inside & (before >= 0)
         at = tl.atomic_add(own_ptr + after, one, mask=joins, sem="relaxed")
         tl.store(events_ptr + at, row * 2, mask=joins)
@@ -157,6 +157,26 @@ def _sort_events(
 
 
 @triton.jit
+def _pieces(values, power):
+    """q = rint(x 2^s) of |x| < 2 as high 2^(s - 21) + low, two int32 below 2^22, for s from 22 to 44.
+
+    All in float32 and exact up to the last rounding: units for float64 are few.
+    """
+    nearest, high = whole(values * 2.0**21)
+    _, low = whole((values - nearest * 2.0**-21) * power)
+    return high, low
+
+
+@triton.jit
+def _sums_of(q, low, shift, PIECES: tl.constexpr):
+    """Sums (_SLAB,) int64 over the rows of q, which comes as its high and low piece if there are PIECES."""
+    sums = tl.sum(q, axis=0).to(tl.int64)
+    if PIECES:
+        sums = (sums << shift) + tl.sum(low, axis=0)
+    return sums
+
+
+@triton.jit(do_not_specialize=["shift"])
 def _add_events(
     rows_ptr,
     norms_ptr,
@@ -168,8 +188,10 @@ def _add_events(
     stride,
     n_features,
     power,
+    shift,
     HAS_NORMS: tl.constexpr,
     WEIGHTED: tl.constexpr,
+    PIECES: tl.constexpr,
 ):
     """Add the rows of sorted events: a run of one cluster meets in registers, then goes to memory once."""
     n_events = tl.load(n_events_ptr)
@@ -188,28 +210,29 @@ def _add_events(
             address = rows_ptr + row[:, None] * stride + feature[None, :]
             values = tl.load(address, mask=inside[:, None] & mask[None, :], other=0.0)
             if HAS_NORMS:
-                if (
-                    values.dtype != tl.float16
-                ):  # no float16 is below 2^-126; in rows of unit length such an entry adds 0
+                if values.dtype != tl.float16:  # below 2^-126 there is none, and in unit rows such an entry adds 0
                     values = clean(values)
-                norm = tl.load(norms_ptr + row)
-                inverse = 1.0 / norm  # once a row, not once an entry
-                values = divided(values.to(tl.float32), norm[:, None], inverse[:, None])
+                values = divided(values.to(tl.float32), tl.load(norms_ptr + row)[:, None])
             # rounding to even is the same on both sides of zero: what leaves is counted with the opposite sign
-            signed = tl.where(event % 2 == 1, -1.0, 1.0).to(tl.float64) * power
-            q = fixed_point(values.to(tl.float32), signed[:, None])
-            if WEIGHTED:
-                q = term(q, tl.load(weights_ptr + row)[:, None])
+            values = values.to(tl.float32) * tl.where(event % 2 == 1, -1.0, 1.0)[:, None]
+            if PIECES:
+                q, low = _pieces(values, power)
+            else:
+                q = fixed_point(values, power)
+                if WEIGHTED:
+                    q = term(q, tl.load(weights_ptr + row)[:, None])
+                low = q
             current = tl.min(owner)
             if (current == cluster) & (tl.max(owner) == cluster):  # mostly
-                run += tl.sum(q, axis=0)
+                run += _sums_of(q, low, shift, PIECES)
                 current = 0x7FFFFFFF
             while current < 0x7FFFFFFF:
                 if current != cluster:
                     tl.atomic_add(direction_ptr + cluster.to(tl.int64) * n_features + feature, run, mask, sem="relaxed")
                     run = tl.zeros((_SLAB,), tl.int64)
                     cluster = current
-                run += tl.sum(tl.where((owner == current)[:, None], q, 0), axis=0)
+                own = (owner == current)[:, None]
+                run += _sums_of(tl.where(own, q, 0), tl.where(own, low, 0), shift, PIECES)
                 current = tl.min(tl.where(owner > current, owner, 0x7FFFFFFF))
         tl.atomic_add(direction_ptr + cluster.to(tl.int64) * n_features + feature, run, mask, sem="relaxed")
 
@@ -221,8 +244,8 @@ def accumulate(batch: Batch, before: Tensor, after: Tensor, into: ClusterSums, s
     launch(
         _changes,
         triton.cdiv(len(batch), _BLOCK.value),
-        *(before, after, space.rows, space.n_changed, space.totals, space.sizes, len(batch), k, space.span),
-        FIRST=space.first,
+        *(before, after, space.rows, space.n_changed, space.totals, space.sizes, len(batch), k),
+        *(space.span, space.first),
         num_warps=4,
     )
     launch(
@@ -234,8 +257,8 @@ def accumulate(batch: Batch, before: Tensor, after: Tensor, into: ClusterSums, s
     launch(
         _sort_events,
         programs,
-        *(before, after, space.rows, space.n_changed, space.cursors, space.events, space.clusters, k, space.span),
-        FIRST=space.first,
+        *(before, after, space.rows, space.n_changed, space.cursors, space.events, space.clusters, k),
+        *(space.span, space.first),
         num_warps=4,
     )
     launch(
@@ -243,8 +266,10 @@ def accumulate(batch: Batch, before: Tensor, after: Tensor, into: ClusterSums, s
         16 * programs,
         *(rows, rows if batch.norms is None else batch.norms, rows if batch.weights is None else batch.weights),
         *(space.events, space.clusters, space.n_events, into.direction, rows.stride(0), d, 2.0**into.scale),
+        into.scale - 21,
         HAS_NORMS=batch.norms is not None,
         WEIGHTED=batch.weights is not None,
+        PIECES=batch.weights is None and 22 <= into.scale <= 44,
         num_warps=1,
         # contracting the product of a fractional weight into the addition would round once instead of twice
         enable_fp_fusion=batch.weights is None,

@@ -13,6 +13,8 @@ UNIT_TOLERANCE = tl.constexpr(2.0**-20)
 # 1.5 * 2^52: adding it rounds |x| < 2^51 to an integer, ties to even, and leaves that integer in the low bits
 ROUNDER = tl.constexpr(1.5 * 2.0**52)
 ROUNDER_BITS = tl.constexpr(0x4338000000000000)
+WHOLE = tl.constexpr(1.5 * 2.0**23)  # the same for float32 up to 2^22
+WHOLE_BITS = tl.constexpr(0x4B400000)
 
 
 def padded(n: int) -> int:
@@ -56,26 +58,30 @@ def clean(values):
 
 
 @triton.jit
-def divided(values, norm, inverse):
-    """float32(values / norm), as two roundings give it; norm and inverse = 1 / norm are float64.
+def divided(values, norm):
+    """float32(values / norm), as two roundings give it, if that is 0 or at least 2^-100. norm (of the rows) is float64.
 
-    Multiplying by 1 / n is within 3 units of the last place of x / n, so both round to the same float32 unless
-    the 29 bits to be rounded off are that close to a half: then all are divided. Results below 2^-124 aren't looked at.
+    1 / norm is taken as the sum of two float32, off by less than 2^-47. Where the products with a little more and with
+    a little less of it round to the same float32, so does the quotient; else all are divided in float64, whose units
+    are few.
     """
-    wide = values.to(tl.float64)
-    quotient = wide * inverse
-    low = quotient.to(tl.int64, bitcast=True).to(tl.int32)  # 32 bits at a time: there is no faster unit for 64
-    if tl.max((((low - (0x10000000 - 8)) & 0x1FFFFFFF) <= 16).to(tl.int32)) > 0:
-        quotient = wide / norm
-    return quotient.to(tl.float32)
+    inverse = 1.0 / norm
+    high = inverse.to(tl.float32)
+    low = (inverse - high.to(tl.float64)).to(tl.float32)
+    low = tl.where((norm > 2.0**-90) & (norm < 2.0**90), low, float("nan"))  # beyond, it has fewer bits
+    more = tl.fma(values, high, values * (low + high * 2.0**-46))
+    less = tl.fma(values, high, values * (low - high * 2.0**-46))
+    if tl.min((more == less).to(tl.int32)) == 0:
+        more = (values.to(tl.float64) / norm).to(tl.float32)
+    return more
 
 
 @triton.jit
 def unit(values, norm):
     """The second half of rule 1 for one row; norm is float64."""
-    quotient = divided(values, norm, 1.0 / norm)
+    quotient = divided(values, norm)
     # below 2^-126 other bits are rounded off
-    if tl.max(((tl.abs(quotient) < 2.0**-124) & (quotient != 0.0)).to(tl.int32)) > 0:
+    if tl.max(((tl.abs(quotient) < 2.0**-100) & (quotient != 0.0)).to(tl.int32)) > 0:
         quotient = (values.to(tl.float64) / norm).to(tl.float32)
     return clean(quotient)
 
@@ -105,6 +111,13 @@ def fixed_point(values, power):
     """q = rint(x 2^s), int64. x 2^s is exact, so one fused addition rounds once; power is 2^s in float64."""
     shifted = values.to(tl.float64) * power + ROUNDER
     return shifted.to(tl.int64, bitcast=True) - ROUNDER_BITS
+
+
+@triton.jit
+def whole(values):
+    """The nearest integers, ties to even, of float32 up to 2^22: as float32 and as int32."""
+    shifted = values + WHOLE
+    return shifted - WHOLE, shifted.to(tl.int32, bitcast=True) - WHOLE_BITS
 
 
 @triton.jit

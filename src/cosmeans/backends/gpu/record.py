@@ -34,7 +34,7 @@ _PLACES = 8  # for outcomes: those ahead, the one that is read, the one before i
 # seconds: of a pass, for a product and for whatever else a row takes, on an H100 at D = 128; of a pass below which its
 # epochs are recorded before the first one runs, since the host takes longer to start that; and above which what
 # recording saves counts for nothing (docs/gpu.md, section 5)
-_PRODUCT, _ROW, _SHORT, _LONG = 4e-15, 2e-10, 0.3e-3, 50e-3
+_PRODUCT, _ROW, _SHORT, _LONG = 4e-15, 2e-10, 1e-3, 50e-3
 _DESK_BYTES = 128 << 20  # at a desk that waits for the next fit
 _OUTCOMES = 128 << 20  # bytes of all places for outcomes: half of the margin of the plan (memory.py)
 
