@@ -132,12 +132,12 @@ def _way(
 
 def _in_many_groups(x: Tensor, centroids: Tensor, epochs: int, options: dict[str, Any]) -> str | None:
     """Events of rows that change are sorted a thousand rows at a time."""
-    before = accumulate._CACHED
-    accumulate._CACHED = 1
+    before = accumulate._SPAN
+    accumulate._SPAN = 1
     try:
         return _way("hopper", batch_size=len(x) - 1)(x, centroids, epochs, options)  # at no desk that others left
     finally:
-        accumulate._CACHED = before
+        accumulate._SPAN = before
 
 
 def _inspected_at_once(screen: str, *, recorded: bool, short: bool = False) -> Callable[..., str | None]:

@@ -52,8 +52,10 @@ def _compile(self: JITFunction, *args: Any, grid: Any, warmup: bool, **kwargs: A
 JITFunction.run = _compile
 
 from cosmeans import sphere  # noqa: E402
+from cosmeans.backends.gpu.ahead import Ahead  # noqa: E402
 from cosmeans.backends.gpu.backend import GpuBackend  # noqa: E402
 from cosmeans.backends.gpu.hopper import ROW_TILE  # noqa: E402
+from cosmeans.backends.gpu.lengths import start_lengths  # noqa: E402
 from cosmeans.backends.gpu.rows import Copy, copy_rows, inspect_rows  # noqa: E402
 from cosmeans.data import Batch, ClusterSums  # noqa: E402
 
@@ -74,6 +76,9 @@ def visit(dtype: torch.dtype, n: int, d: int, k: int, *, integers: bool, scaled:
     backend.accumulate(batch, labels - 1, labels, sums)
     backend.update(sums, centroids, n, 0, 0)
     backend.scores(batch, centroids, labels), backend.improve(batch, centroids[0], torch.zeros(n).double())
+    ahead = Ahead(centroids, n, backend._desk, backend._screens)
+    divisors, found = start_lengths(squared)
+    ahead.label(Batch(0, rows, divisors), backend._desk.part(n, d, 0), found)
     for copy in (Copy.empty(n, d, tile, integers, rows.device) for tile in (0, ROW_TILE)):
         copy_rows(batch, copy, 0), inspect_rows(rows, squared, copy, 0)
 

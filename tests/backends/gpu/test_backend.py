@@ -93,7 +93,7 @@ def test_sums_and_counts_are_those_of_the_reference(n: int, d: int, k: int, weig
 
 @pytest.mark.parametrize("share", [0.02, 1.0], ids=["few rows move", "all move"])
 def test_events_sorted_in_many_groups_add_up_to_the_same(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sums_of_gpu, "_CACHED", 1)  # groups of a thousand rows
+    monkeypatch.setattr(sums_of_gpu, "_SPAN", 1)  # groups of a thousand rows
     n, d, k = 3600, 5, 7
     batch, generator = a_batch(n, d), torch.Generator().manual_seed(2)
     draw = lambda: torch.randint(-1, k, (n,), dtype=torch.int32, generator=generator)  # noqa: E731
@@ -135,7 +135,7 @@ def events_of(before: Tensor, after: Tensor, k: int) -> Tensor:
         (500, 100, 1 << 24, 1, 1024),
     ],
 )
-def test_groups_are_as_large_as_the_cache_and_hold_runs(n: int, k: int, row_bytes: int, first: int, span: int) -> None:
+def test_groups_hold_runs(n: int, k: int, row_bytes: int, first: int, span: int) -> None:
     space = MoveSpace(n, k, row_bytes, torch.device("meta"))
 
     assert (space.first, space.span) == (first, span)

@@ -4,9 +4,9 @@ Every changed row makes an event for the cluster it leaves and one for the clust
 cluster with counts and cursors, so that most additions meet in registers: one atomic addition per entry and
 event would be bound by the memory system's rate of 64-bit atomics (docs/gpu.md, section 4).
 
-They are sorted group by group. Rows that leave a cluster are in groups of so many that the cache holds them: both of
-their events are near each other, and the row is read from memory once. Rows that leave none are in a few large groups,
-since counters that lie in few lines of the cache would wait for one another.
+They are sorted group by group, each with counters of its own: additions to counters that lie in few lines of the cache
+wait for one another. Rows that leave a cluster are grouped as they follow in the list, rows that leave none in a few
+large groups.
 Meaning: `backends/reference.py`, `ReferenceBackend.accumulate`.
 """
 
@@ -25,7 +25,7 @@ _BLOCK = tl.constexpr(1024)
 _RUN = tl.constexpr(8)  # sorted events added up together
 _RUNS = tl.constexpr(8)  # such blocks visited in turn by one program
 _SLAB = tl.constexpr(128)  # features of one program
-_CACHED = 24 << 20  # bytes of the rows of a group: half of an H100's second-level cache
+_SPAN = 24 << 20  # bytes of the rows of a group
 _LEAST_RUN = 8  # events of a cluster in a group: fewer would go to memory one by one
 _FIRST_GROUPS, _LEAST_FIRST_RUN = 8, 64
 
@@ -39,7 +39,7 @@ class MoveSpace:
 
         # groups of rows that leave no cluster; rows of each of the other groups
         self.first = _FIRST_GROUPS if n_rows >= _FIRST_GROUPS * _LEAST_FIRST_RUN * n_clusters else 1
-        self.span = max(_BLOCK.value, _CACHED // row_bytes)
+        self.span = max(_BLOCK.value, _SPAN // row_bytes)
         if 2 * self.span < _LEAST_RUN * n_clusters:
             self.span = max(_BLOCK.value, n_rows)
         self.groups = self.first + -(-n_rows // self.span)
@@ -263,7 +263,7 @@ def accumulate(batch: Batch, before: Tensor, after: Tensor, into: ClusterSums, s
     )
     launch(
         _add_events,
-        16 * programs,
+        32 * programs,  # it waits for memory: as many as a multiprocessor holds
         *(rows, rows if batch.norms is None else batch.norms, rows if batch.weights is None else batch.weights),
         *(space.events, space.clusters, space.n_events, into.direction, rows.stride(0), d, 2.0**into.scale),
         into.scale - 21,

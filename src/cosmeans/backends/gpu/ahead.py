@@ -36,12 +36,15 @@ class Ahead:
         self._settled = torch.zeros(1, dtype=torch.int32, device=own.device)
         self.counts = torch.zeros(4, dtype=torch.int32, device=own.device)
 
-    def label(self, near: Batch, copy: Copy) -> None:
-        """Queue the labels of rows that are there, with their norms. `copy` is of all rows."""
+    def label(self, near: Batch, copy: Copy, scaled: Tensor) -> None:
+        """Queue the labels of rows that are there, with their norms. `copy` is of all rows.
+
+        scaled: int32, not 0 if one of the norms is not 1
+        """
         space, columns, labels = self._space, self._columns, self._labels[near.span]
         space.doubtful.counts.zero_()
         errors = self._screens.screen(copy, near.start, columns, labels, space.doubtful, close=CLOSE)
-        settle(space, copy, near.start, near, columns, labels, errors, self._screens.programs)
+        settle(space, copy, near.start, near, columns, labels, errors, self._screens.programs, scaled)
         self._settled += space.n_settled
         self.counts += space.doubtful.counts
 

@@ -46,13 +46,13 @@ def start_lengths(squared: Tensor) -> tuple[Tensor, Tensor]:
 class Queued:
     """What squared lengths mean, on its way to the host: work queued behind it need not be done when it is read.
 
-    divisors (B,) float64, there before that
+    divisors (B,) float64 and scaled int32, not 0 if one of them is not 1: there before that
     """
 
     def __init__(self, squared: Tensor) -> None:
         self._squared = squared
-        self.divisors, found = start_lengths(squared)
-        self._found = read_behind(found)
+        self.divisors, self.scaled = start_lengths(squared)
+        self._found = read_behind(self.scaled)
 
     def is_of(self, squared: Tensor) -> bool:
         """Whether this is about these squared lengths."""

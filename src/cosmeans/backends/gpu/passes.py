@@ -144,9 +144,12 @@ class Passes:
 
     def _planned(self, n: int, d: int, k: int, taken: int = 0) -> MemoryPlan:
         """Desks that wait for other fits give way to rows that don't fit beside them. taken: bytes of the room."""
-        enough = plan_memory(n, d, k, ANY, self.device).n_bytes + taken
+        best = plan_memory(n, d, k, ANY, self.device)
+        room = self._room(best.n_bytes + taken) - taken
+        if room >= best.n_bytes:
+            return best
         try:
-            plan = plan_memory(n, d, k, self._room(enough) - taken, self.device)
+            plan = plan_memory(n, d, k, room, self.device)
         except DeviceMemoryError:
             plan = None
         if plan is not None and plan.resident:

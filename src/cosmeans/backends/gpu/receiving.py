@@ -162,10 +162,10 @@ class ReceivingBackend(GpuBackend):
         assert arrived.squared is not None
         assert arrived.copy is not None
         if arrived.lengths is not None and len(near) == len(arrived.squared):
-            norms = arrived.lengths.divisors  # found already
+            norms, scaled = arrived.lengths.divisors, arrived.lengths.scaled  # found already
         else:
-            norms, _ = start_lengths(arrived.squared[near.span])
-        self._ahead.label(replace(near, norms=norms), arrived.copy)
+            norms, scaled = start_lengths(arrived.squared[near.span])
+        self._ahead.label(replace(near, norms=norms), arrived.copy, scaled)
 
     def _arriving(self, rows: Tensor, there: Tensor, plan: MemoryPlan) -> Iterator[Batch]:
         """All rows, a batch at a time on the device: those that stay there, or one place after the other."""

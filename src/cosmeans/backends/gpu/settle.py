@@ -117,12 +117,18 @@ def _settle(
     n_candidates_ptr,
     labels_ptr,
     n_settled_ptr,
+    scaled_ptr,
     stride,
     n_features,
     P: tl.constexpr,
     HAS_NORMS: tl.constexpr,
+    ASKS: tl.constexpr,
 ):
-    """The candidate of the largest canonical score, the lowest of equals."""
+    """The candidate of the largest canonical score, the lowest of equals. ASKS: only if `scaled` says HAS_NORMS."""
+    if ASKS:
+        scaled = tl.load(scaled_ptr) != 0
+        if scaled != HAS_NORMS:
+            return
     feature = tl.arange(0, P)
     n_listed, n_pairs = tl.load(counts_ptr), tl.load(counts_ptr + 1)
     if tl.program_id(0) == 0:
@@ -167,6 +173,7 @@ def settle(
     labels: Tensor,
     errors: Errors,
     programs: int,
+    scaled: Tensor | None = None,
 ) -> None:
     """Overwrite the labels of the listed rows with their canonical ones; `space.n_settled` counts them.
 
@@ -175,6 +182,7 @@ def settle(
     copy, start  what was screened, and where in it the batch begins
     errors       of the screen
     programs     multiprocessors
+    scaled       int32, not 0 if a norm of the batch is not 1; None: any may be, if it has norms
     """
     rows, d, listed = batch.rows, batch.rows.shape[1], space.doubtful
     size = padded(d)
@@ -189,13 +197,18 @@ def settle(
         num_warps=8,
         num_stages=3,
     )
-    launch(
-        _settle,
-        32 * programs,  # it waits for memory: as many as a multiprocessor holds
-        *(rows, rows if batch.norms is None else batch.norms, centroids.centroids, centroids.original),
-        *(centroids.n_columns, listed.rows, listed.pairs, listed.pair_clusters, listed.counts),
-        *(space.candidates, space.n_candidates, labels, space.n_settled, rows.stride(0), d),
-        P=size,
-        HAS_NORMS=batch.norms is not None,
-        num_warps=warps(size),
-    )
+    # rows that are divided by nothing take less time, if the kernel can't divide: where that is not known here, both
+    # kernels are started
+    for has_norms in (batch.norms is not None,) if scaled is None else (False, True):
+        launch(
+            _settle,
+            32 * programs,  # it waits for memory: as many as a multiprocessor holds
+            *(rows, rows if batch.norms is None else batch.norms, centroids.centroids, centroids.original),
+            *(centroids.n_columns, listed.rows, listed.pairs, listed.pair_clusters, listed.counts),
+            *(space.candidates, space.n_candidates, labels, space.n_settled),
+            *(listed.counts if scaled is None else scaled, rows.stride(0), d),
+            P=size,
+            HAS_NORMS=has_norms,
+            ASKS=scaled is not None,
+            num_warps=warps(size),
+        )

@@ -117,7 +117,7 @@ def of_fit(rows: Tensor, kind: Kind, shape: hopper.Shape | None, screens: Screen
             inspect_rows(rows, squared, copy, 0)
         else:
             squared_norms(rows)
-        start_lengths(squared)
+        _, scaled = start_lengths(squared)
         there = torch.empty((n, d), dtype=rows.dtype, device=_META) if kind.moved else rows
         centroids = torch.empty((k, d), dtype=torch.float32, device=_META)
         columns = desk.centroids(k, d, shape.columns if shape else 0).quantise(centroids)
@@ -129,7 +129,10 @@ def of_fit(rows: Tensor, kind: Kind, shape: hopper.Shape | None, screens: Screen
             batch = Batch(0, there, norms, None, weights)
             if not kind.inspects:
                 copy_rows(batch, copy, 0)
-            settle(desk.settling(n), copy, 0, batch, columns, desk.labels(n), _NO_ERRORS, screens.programs)
+            task = (desk.settling(n), copy, 0, batch, columns, desk.labels(n), _NO_ERRORS, screens.programs)
+            settle(*task)
+            if kind.inspects and norms is not None:
+                settle(*task, scaled)  # labels ahead of the first pass
             if kind.fit:
                 moves = desk.moves(n, k, bytes_of_row(there))
                 accumulate(batch, desk.labels(n), desk.labels(n), sums, moves, screens.programs)
