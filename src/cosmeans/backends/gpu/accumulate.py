@@ -256,14 +256,15 @@ def accumulate(batch: Batch, before: Tensor, after: Tensor, into: ClusterSums, s
     )
     launch(
         _sort_events,
-        programs,
+        min(programs, triton.cdiv(len(batch), _BLOCK.value)),
         *(before, after, space.rows, space.n_changed, space.cursors, space.events, space.clusters, k),
         *(space.span, space.first),
         num_warps=4,
     )
+    most = triton.cdiv(2 * len(batch), _RUN.value * _RUNS.value) * triton.cdiv(d, _SLAB.value)
     launch(
         _add_events,
-        32 * programs,  # it waits for memory: as many as a multiprocessor holds
+        min(32 * programs, most),  # it waits for memory: as many as a multiprocessor holds
         *(rows, rows if batch.norms is None else batch.norms, rows if batch.weights is None else batch.weights),
         *(space.events, space.clusters, space.n_events, into.direction, rows.stride(0), d, 2.0**into.scale),
         into.scale - 21,

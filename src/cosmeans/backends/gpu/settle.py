@@ -202,7 +202,7 @@ def settle(
     for has_norms in (batch.norms is not None,) if scaled is None else (False, True):
         launch(
             _settle,
-            32 * programs,  # it waits for memory: as many as a multiprocessor holds
+            max(1, min(32 * programs, len(batch))),  # it waits for memory: as many as a multiprocessor holds
             *(rows, rows if batch.norms is None else batch.norms, centroids.centroids, centroids.original),
             *(centroids.n_columns, listed.rows, listed.pairs, listed.pair_clusters, listed.counts),
             *(space.candidates, space.n_candidates, labels, space.n_settled),
