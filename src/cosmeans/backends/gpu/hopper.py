@@ -28,7 +28,7 @@ ROW_TILE = 64  # rows of a tile, whatever the shape: the copy of the rows is mad
 _SHARED = 217 * 1024  # of what a block has; the rest are lists
 _SHORT, _LONG = 192, 1024  # features
 _MANY = 2048  # centroids
-_PLACES = 64  # keys are a score times this plus a place among the columns of a thread
+_PLACES = 64  # of columns in a thread; keys of 8-bit scores are these times the score, plus a place
 
 _compiling = threading.Lock()
 
