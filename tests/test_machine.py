@@ -36,7 +36,7 @@ def test_a_gpu_is_taken_where_there_is_one(free):
 
 
 def test_rows_that_stay_on_the_host_are_no_reason_against_it(free):
-    least = 4000 * 40 + 10 * (500 * 40 + 192) + (256 << 20) + 1024 * (156 + 2 * 512 + 8 + 32 + 2 * 2000)
+    least = 4000 * 40 + 10 * (500 * 40 + 300) + (256 << 20) + 1024 * (156 + 2 * 512 + 8 + 32 + 2 * 2000)
     free[0] = least
     assert chosen() == (GPU, ["computing on a GPU"])
 
