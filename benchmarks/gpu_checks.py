@@ -133,7 +133,7 @@ def _way(
 def _in_many_groups(x: Tensor, centroids: Tensor, epochs: int, options: dict[str, Any]) -> str | None:
     """Events of rows that change are sorted a thousand rows at a time."""
     before = accumulate._SPAN
-    accumulate._SPAN = 1
+    accumulate._SPAN = 1024
     try:
         return _way("hopper", batch_size=len(x) - 1)(x, centroids, epochs, options)  # at no desk that others left
     finally:

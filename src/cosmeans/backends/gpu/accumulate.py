@@ -25,23 +25,21 @@ _BLOCK = tl.constexpr(1024)
 _RUN = tl.constexpr(8)  # sorted events added up together
 _RUNS = tl.constexpr(8)  # such blocks visited in turn by one program
 _SLAB = tl.constexpr(128)  # features of one program
-_SPAN = 24 << 20  # bytes of the rows of a group
+_SPAN = 8192  # rows of a group
 _LEAST_RUN = 8  # events of a cluster in a group: fewer would go to memory one by one
-_FIRST_GROUPS, _LEAST_FIRST_RUN = 8, 64
+_FIRST_GROUPS, _LEAST_FIRST_RUN = 8, 64  # the same for rows that leave no cluster, which are most of them at once
 
 
 class MoveSpace:
-    """Memory for the events of a batch of `n_rows` rows of `row_bytes`."""
+    """Memory for the events of a batch of `n_rows` rows."""
 
-    def __init__(self, n_rows: int, n_clusters: int, row_bytes: int, device: torch.device) -> None:
+    def __init__(self, n_rows: int, n_clusters: int, device: torch.device) -> None:
         def empty(size: int) -> Tensor:
             return torch.empty(size, dtype=torch.int32, device=device)
 
         # groups of rows that leave no cluster; rows of each of the other groups
         self.first = _FIRST_GROUPS if n_rows >= _FIRST_GROUPS * _LEAST_FIRST_RUN * n_clusters else 1
-        self.span = max(_BLOCK.value, _SPAN // row_bytes)
-        if 2 * self.span < _LEAST_RUN * n_clusters:
-            self.span = max(_BLOCK.value, n_rows)
+        self.span = _SPAN if _LEAST_RUN * n_clusters <= 2 * _SPAN else max(_BLOCK.value, n_rows)
         self.groups = self.first + -(-n_rows // self.span)
         self.rows = empty(n_rows)
         self.events, self.clusters = empty(2 * n_rows), empty(2 * n_rows)
@@ -49,6 +47,7 @@ class MoveSpace:
         # one piece, to be zeroed at once: of each group and cluster the rows that join (the low half of a number) and
         # leave; then the changed rows, and the events of each group
         n_sizes = self.groups * n_clusters
+        n_sizes += n_sizes % 2  # what follows lies at an address of the same kind, for which kernels are compiled
         self.numbers = torch.empty(n_sizes + self.groups // 2 + 1, dtype=torch.int64, device=device)
         self.sizes, small = self.numbers[:n_sizes], self.numbers[n_sizes:].view(torch.int32)
         self.n_changed, self.totals = small[:1], small[1:]

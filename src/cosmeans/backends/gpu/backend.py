@@ -13,7 +13,7 @@ from cosmeans.backends.gpu.desk import Desk, leave_desk, take_desk
 from cosmeans.backends.gpu.memory import MemoryPlan
 from cosmeans.backends.gpu.passes import Passes, there
 from cosmeans.backends.gpu.record import Plan, Recording, Standing, Work
-from cosmeans.backends.gpu.rows import bytes_of_row, copy_rows
+from cosmeans.backends.gpu.rows import copy_rows
 from cosmeans.contracts import Loan, Observer, RowSource
 from cosmeans.sphere import Outcome
 
@@ -67,8 +67,7 @@ class GpuBackend(Passes):
         stand = lambda: Standing.empty(n, k, d, rows.scale, self.device)  # noqa: E731
         self._standing = standing = desk.get("standing", (), stand)
         if desk.recording is None:
-            self._ready(k, d), desk.settling(n), desk.labels(n), desk.updates(k)
-            desk.moves(n, k, bytes_of_row(plan.batch.rows))
+            self._ready(k, d), desk.settling(n), desk.labels(n), desk.moves(n, k), desk.updates(k)
             desk.number(float(rows.total), torch.float64)
             self._lay_out()
         else:

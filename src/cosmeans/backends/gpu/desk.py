@@ -78,8 +78,8 @@ class Desk:
         labels: Tensor = self.room("labels", n, (), make)
         return labels[:n]
 
-    def moves(self, n: int, k: int, row_bytes: int) -> MoveSpace:
-        space: MoveSpace = self.room("moves", n, (k, row_bytes), lambda: MoveSpace(n, k, row_bytes, self.device))
+    def moves(self, n: int, k: int) -> MoveSpace:
+        space: MoveSpace = self.room("moves", n, (k,), lambda: MoveSpace(n, k, self.device))
         return space
 
     def updates(self, k: int) -> UpdateSpace:

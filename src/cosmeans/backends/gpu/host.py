@@ -18,7 +18,7 @@ from cosmeans.backends.gpu.centroids import CentroidSpace, Quantised
 from cosmeans.backends.gpu.ferry import GATHERED
 from cosmeans.backends.gpu.memory import plan_far, rows_fetched
 from cosmeans.backends.gpu.receiving import ReceivingBackend
-from cosmeans.backends.gpu.rows import Copy, bytes_of_row, copy_rows, parts
+from cosmeans.backends.gpu.rows import Copy, copy_rows, parts
 from cosmeans.contracts import Loan, RowSource
 from cosmeans.data import Assignment, Batch, ClusterSums, Work
 
@@ -126,7 +126,7 @@ class HostRowsBackend(ReceivingBackend):
                 changed = (old != new).nonzero()[:, 0]  # waits for the device
                 n_changed += len(changed)
                 for which, near in self._fetch(part, None if len(changed) == len(part) else changed):
-                    space = self._desk.moves(self._at_a_time(batch.rows), k, bytes_of_row(near.rows))
+                    space = self._desk.moves(self._at_a_time(batch.rows), k)
                     accumulate(near, old[which], new[which], into, space, self._programs)
         return torch.full((1,), n_changed, dtype=torch.int32, device=self.device)
 

@@ -25,7 +25,7 @@ from cosmeans.backends.gpu.desk import Desk, clear_desks
 from cosmeans.backends.gpu.ladder import compare, gather
 from cosmeans.backends.gpu.lengths import lengths
 from cosmeans.backends.gpu.memory import ANY, MemoryPlan, free_bytes, plan_memory, rows_in_turn
-from cosmeans.backends.gpu.rows import Copy, bytes_of_row, copy_rows, dense, dense_batch, parts, squared_norms
+from cosmeans.backends.gpu.rows import Copy, copy_rows, dense, dense_batch, parts, squared_norms
 from cosmeans.backends.gpu.screens import Screens
 from cosmeans.backends.gpu.settle import settle
 from cosmeans.backends.gpu.update import Places
@@ -214,7 +214,7 @@ class Passes:
 
     @there
     def accumulate(self, batch: Batch, before: Tensor, after: Tensor, into: ClusterSums) -> Tensor:
-        space = self._desk.moves(len(batch), len(into.count), bytes_of_row(batch.rows))
+        space = self._desk.moves(len(batch), len(into.count))
         accumulate(dense_batch(batch), before, after, into, space, self._programs)
         return self._own(space.n_changed, len(batch))
 

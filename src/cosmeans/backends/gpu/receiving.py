@@ -22,7 +22,7 @@ from cosmeans.backends.gpu.ferry import Ferry
 from cosmeans.backends.gpu.lengths import Queued, start_lengths
 from cosmeans.backends.gpu.memory import MOST_IN_TURN, OF_RECEIVED, MemoryPlan, plan_received, rounded
 from cosmeans.backends.gpu.record import Plan
-from cosmeans.backends.gpu.rows import Copy, bytes_of_row, inspect_rows
+from cosmeans.backends.gpu.rows import Copy, inspect_rows
 from cosmeans.backends.gpu.warmup import warm_up
 from cosmeans.contracts import Loan, RowSource
 from cosmeans.data import Assignment, Batch, Coming, Received
@@ -65,7 +65,7 @@ class ReceivingBackend(GpuBackend):
                 self._arrived = self._empty(rows, plan, k, keep=True)
                 self._inspect(Batch(0, rows), self._arrived)
                 if fit:
-                    self._set_out(rows, k)
+                    self._set_out(n, d, k)
                     self._ahead = self._foresee(rows, coming)
                     self._label(Batch(0, rows), self._arrived)
 
@@ -97,11 +97,11 @@ class ReceivingBackend(GpuBackend):
 
     # ------------------------------------------------------------ private
 
-    def _set_out(self, rows: Tensor, k: int) -> None:
+    def _set_out(self, n: int, d: int, k: int) -> None:
         """Make the memory of a fit while the device inspects its rows: later it would wait for that."""
-        (n, d), desk = rows.shape, self._desk
+        desk = self._desk
         desk.centroids(k, d, self._screens.column_tile(k, d))
-        desk.settling(n), desk.labels(n), desk.moves(n, k, bytes_of_row(rows)), desk.updates(k)
+        desk.settling(n), desk.labels(n), desk.moves(n, k), desk.updates(k)
 
     def _empty(self, rows: Tensor, plan: MemoryPlan, n_clusters: int, *, keep: bool) -> Arrived:
         """Memory for what will be found of the rows. keep: their copy, too."""

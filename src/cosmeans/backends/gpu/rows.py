@@ -260,10 +260,6 @@ def parts(batch: Batch, size: int) -> Iterator[Batch]:
         yield Batch(batch.start + first, batch.rows[span], norms, keep, weights)
 
 
-def bytes_of_row(rows: Tensor) -> int:
-    return int(rows.shape[1]) * rows.element_size()
-
-
 def dense(rows: Tensor) -> Tensor:
     """Rows whose entries lie side by side, as kernels read them."""
     return rows if rows.stride(1) == 1 else rows.contiguous()
