@@ -46,7 +46,7 @@ def test_draws_are_even_where_words_do_not_divide():
     assert np.bincount([r % 3 for r in drawn]).max() < 1100
 
 
-@pytest.mark.parametrize("bound", [10, 1000 << 40, 3 << 61])
+@pytest.mark.parametrize("bound", [1, 10, 1000 << 40, 3 << 61, (1 << 64) - 59])
 def test_many_draws_are_those_drawn_one_by_one(bound):
     one_by_one = [seeding.draw_below(bound, 11, seeding.Purpose.RANDOM, t, 2) for t in range(5, 300)]
 

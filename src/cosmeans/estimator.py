@@ -242,8 +242,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     # --------------------------------------------------------------- private
 
     def _options(self) -> FitOptions:
-        names = FitOptions.defaults()
-        return FitOptions(**{name: value for name, value in self.get_params().items() if name in names})
+        return FitOptions(**{name: getattr(self, name) for name in FitOptions.defaults()})
 
     def _open(
         self, tensor: Tensor, backend: Backend, coming: Coming, observer: Observer, sample_weight: Any

@@ -119,7 +119,7 @@ def n_distinct(centroids: Tensor) -> int:
     values = (centroids + 0.0).contiguous()
     # different sums are different rows; only equal ones need a look at every bit
     factors = torch.arange(values.shape[1], device=values.device) * 2 + 0x9E3779B1
-    sums = (values.view(torch.int32).to(torch.int64) * factors).sum(dim=1)
+    sums = (values.view(torch.int32) * factors).sum(dim=1)
     if len(set(sums.tolist())) == len(values):
         return len(values)
     return len({row.tobytes() for row in values.cpu().numpy()})

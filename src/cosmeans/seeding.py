@@ -46,13 +46,21 @@ def draw_many(bound: int, seed: int, purpose: Purpose, counters: range, run: int
         return []
     # a counter is one block of four words, of which a draw takes the first
     generator = np.random.Philox(key=(seed, int(purpose)), counter=(counters.start, run, 0, 0))
-    words = generator.random_raw(4 * len(counters))[::4].tolist()
-    uneven = _WORD % bound
-    products = [word * bound for word in words]
-    return [
-        product >> 64 if product % _WORD >= uneven else draw_below(bound, seed, purpose, counter, run)
-        for product, counter in zip(products, counters, strict=True)
-    ]
+    high, low = _products(generator.random_raw(4 * len(counters))[::4], bound)
+    drawn: list[int] = high.tolist()
+    for i in np.flatnonzero(low < np.uint64(_WORD % bound)).tolist():
+        drawn[i] = draw_below(bound, seed, purpose, counters[i], run)
+    return drawn
+
+
+def _products(words: np.ndarray, factor: int) -> tuple[np.ndarray, np.ndarray]:
+    """The high and the low words of 64-bit words times a factor below 2^64, from products of their halves."""
+    shift, half = np.uint64(32), np.uint64((1 << 32) - 1)
+    a, b, c, d = words >> shift, words & half, np.uint64(factor >> 32), np.uint64(factor & int(half))
+    lowest, left, right = b * d, a * d, b * c
+    middle = (lowest >> shift) + (left & half) + (right & half)
+    high = a * c + (left >> shift) + (right >> shift) + (middle >> shift)
+    return high, (middle << shift) | (lowest & half)
 
 
 def subset(n_rows: int, size: int, seed: int, run: int = 0) -> np.ndarray:
@@ -123,6 +131,10 @@ class _DistinctRows:
         fresh = [i for i in dict.fromkeys(indices) if i not in self.asked and self.rows.kept(i)]
         self.asked.update(fresh)
         prints = _fingerprints(self._take(fresh)).tolist()
+        if len(self.seen.keys() | prints) == len(self.seen) + len(prints):  # mostly: no two are alike
+            self.seen |= {key: [index] for key, index in zip(prints, fresh, strict=True)}
+            self.taken += fresh
+            return
         often = Counter(prints)
         alike = [i for i, key in zip(fresh, prints, strict=True) if often[key] > 1 or key in self.seen]
         if alike:

@@ -34,6 +34,8 @@ class UnreadRows:
             self.usable &= found.usable
             self._places.update({index: len(self._places) + i for i, index in enumerate(fresh)})
             self._taken = torch.cat([self._taken, sphere.unit_rows(rows, found.divisors)])
+        if wanted == list(self._places):
+            return self._taken
         places = torch.tensor([self._places[index] for index in wanted], dtype=torch.int64)
         return self._taken[places.to(self._taken.device)]
 

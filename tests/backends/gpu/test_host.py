@@ -22,6 +22,7 @@ from cosmeans.backends.gpu.arrival import Arrived
 from cosmeans.backends.gpu.ferry import GATHERED, Ferry
 from cosmeans.backends.gpu.host import FETCHED, SENT, HostRowsBackend
 from cosmeans.backends.gpu.memory import MemoryPlan
+from cosmeans.backends.gpu.rows import Copy
 from cosmeans.backends.reference import ReferenceBackend
 from cosmeans.contracts import Backend, Receiver
 from cosmeans.data import Batch, ClusterSums, Coming
@@ -43,6 +44,11 @@ SENT_WHOLE = MemoryPlan(False, 40, 0, 40)
 
 def directions(n: int, d: int, seed: int = 0) -> Tensor:
     return torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(autouse=True)
+def nothing_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receiving, "_BEGUN", {})
 
 
 class Told(HostRowsBackend):
@@ -264,6 +270,58 @@ def test_without_room_for_the_copy_nothing_is_made_beforehand(monkeypatch: pytes
     backend.expect(x, Coming(7, True))
     assert backend._arrived is not None
     assert passes == ["inspect_rows"]
+
+
+def test_rows_of_a_kind_seen_before_are_inspected_before_memory_is_planned(monkeypatch: pytest.MonkeyPatch) -> None:
+    order, x, centroids = told_of_passes(monkeypatch), 3.0 * directions(40, 12), unit(7, 12)
+    plan = gpu_passes.plan_memory
+    monkeypatch.setattr(gpu_passes, "plan_memory", lambda *a: order.append("plan") or plan(*a))
+    for first in (["plan", "inspect_rows"], ["inspect_rows", "plan"]):
+        order.clear()
+        backend = Told("cpu")
+
+        found = fit_there(x, centroids, backend)
+
+        assert order[:2] == first
+        assert order.count("inspect_rows") == 1
+        assert backend._resident is backend._arrived.copy
+        assert_same(found, fit_there(x, centroids, ReferenceBackend()))
+
+
+def test_a_copy_begun_before_memory_was_planned_is_dropped_if_it_has_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, centroids = 3.0 * directions(40, 12), unit(7, 12)
+    Told("cpu").expect(x, Coming(7, True))
+    backend, passes = Told("cpu"), told_of_passes(monkeypatch)
+    copy = Copy.empty(40, 12, 0, False, torch.device("cpu")).n_bytes + 40 * 8
+    climbing = memory.plan_memory(40, 12, 7, 1 << 60, "").n_bytes
+    least = memory.plan_memory(40, 12, 7, climbing - 1, "").n_bytes + 40 * memory.OF_RECEIVED
+    for room in (least - 1, least):  # of which the copy has taken its part
+        backend._arrived = None
+        monkeypatch.setattr(backend, "_room", lambda *_, left=room - copy: left)
+        backend.expect(x, Coming(7, True))
+        assert (backend._arrived is not None) is (room == least)
+    assert passes == ["inspect_rows", "inspect_rows"]
+
+    monkeypatch.setattr(backend, "_room", lambda *_: least - 1)
+    assert_same(fit_there(x, centroids, backend), fit_there(x, centroids, ReferenceBackend()))
+
+
+def test_rows_whose_copy_finds_no_memory_are_planned_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, failing = 3.0 * directions(40, 12), True
+    Told("cpu").expect(x, Coming(7, True))
+    backend, empty = Told("cpu"), Copy.empty
+
+    def full(*args: Any) -> Copy:
+        nonlocal failing
+        if failing:
+            failing = False
+            raise torch.OutOfMemoryError
+        return empty(*args)
+
+    monkeypatch.setattr(receiving.Copy, "empty", full)
+    backend.expect(x, Coming(7, True))
+    assert backend._arrived is not None
+    assert not failing
 
 
 def test_another_source_over_the_same_rows_gets_a_copy_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,6 +97,28 @@ CASES: dict[str, tuple[Tensor, int, dict[str, Any]]] = {
 }
 
 
+class Interfering(Silent):
+    """Between epochs, prepares other centroids with the backend of the fit."""
+
+    def __init__(self, backend: GpuBackend, others: Tensor) -> None:
+        super().__init__()
+        self.backend, self.others = backend, others
+
+    def iteration(self, iteration: Iteration) -> None:
+        self.backend.prepare(self.others)
+
+
+@pytest.mark.usefixtures("recording")
+def test_centroids_prepared_in_between_are_not_those_of_the_next_epoch() -> None:
+    x, backend = directions(130, 12), GpuBackend("cpu")
+    first = sphere.normalise(x[:8].clone())
+
+    result = fit(x, first, backend, Interfering(backend, -first))
+
+    assert Tape.played > 2
+    assert torch.equal(result.labels, fit(x, first, ReferenceBackend()).labels)
+
+
 @pytest.mark.usefixtures("recording")
 @pytest.mark.parametrize("case", CASES)
 def test_fits_played_back_are_those_of_the_reference(case: str) -> None:

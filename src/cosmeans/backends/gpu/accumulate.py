@@ -258,7 +258,7 @@ def accumulate(batch: Batch, before: Tensor, after: Tensor, into: ClusterSums, s
         min(programs, triton.cdiv(len(batch), _BLOCK.value)),
         *(before, after, space.rows, space.n_changed, space.cursors, space.events, space.clusters, k),
         *(space.span, space.first),
-        num_warps=4,
+        num_warps=8,
     )
     most = triton.cdiv(2 * len(batch), _RUN.value * _RUNS.value) * triton.cdiv(d, _SLAB.value)
     launch(

@@ -30,6 +30,12 @@ class Arrived:
     lengths: Queued | None = None
     source: RowSource | None = None
 
+    @property
+    def n_bytes(self) -> int:
+        """Of what was found, or will be."""
+        squared = 0 if self.squared is None else self.squared.nbytes
+        return squared if self.copy is None else squared + self.copy.n_bytes
+
     def squared_of(self, rows: Tensor) -> Tensor | None:
         """Squared lengths of consecutive rows of these; None for any others."""
         start = self._place_of(rows)

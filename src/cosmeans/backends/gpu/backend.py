@@ -118,7 +118,9 @@ class GpuBackend(Passes):
             self._kind = None
         n, d = self._plan.batch.rows.shape
         observer.batch(n)
-        outcome = recording.play(kind, centroids)
+        if not recording.goes_on(centroids):
+            self._ready(*centroids.shape).quantise(recording.start_from(centroids))
+        outcome = recording.play(kind)
         if self._resident is not None:
             space = self._desk.ladder(n, d, self._resident.tile) if kind else self._desk.settling(n)
             self._note(space.doubtful.counts, kind)

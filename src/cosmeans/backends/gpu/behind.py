@@ -1,7 +1,8 @@
-"""Numbers that come from the device behind the work already queued."""
+"""Work behind and beside what is already queued."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -24,3 +25,20 @@ def read_behind(numbers: Tensor) -> Callable[[], list[float]]:
         return found
 
     return read
+
+
+@functools.cache
+def _side(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)
+
+
+def beside(device: torch.device, work: Callable[[], None]) -> Callable[[], None]:
+    """Queue work beside what is queued next; what is queued after the function was called waits for both."""
+    if device.type != "cuda":
+        work()
+        return lambda: None
+    here, there = torch.cuda.current_stream(device), _side(device)
+    there.wait_stream(here)
+    with torch.cuda.stream(there):
+        work()
+    return lambda: here.wait_stream(there)

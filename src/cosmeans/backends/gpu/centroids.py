@@ -75,6 +75,10 @@ class CentroidSpace:
             TILE=self.tile,
             **shape,
         )
+        return self.columns(centroids)
+
+    def columns(self, centroids: Tensor) -> Quantised:
+        """What `quantise` has written of these centroids."""
         return Quantised(centroids, self.halves, self.original, self.n_columns, self.bounds, self.width, self.tile)
 
 

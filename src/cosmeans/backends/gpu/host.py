@@ -79,8 +79,8 @@ class HostRowsBackend(ReceivingBackend):
                 settled = self._label_sent(batch, prepared, labels)
             else:
                 settled = self._label_kept(batch, prepared, labels)
-        n_bytes = 0 if kept is None else kept.values.nbytes + kept.residuals.nbytes + kept.units.nbytes
-        work = Work(len(batch) * len(prepared.centroids), 0, n_bytes, SENT if kept is None else FETCHED)
+        n_bytes, way = (0, SENT) if kept is None else (kept.n_bytes, FETCHED)
+        work = Work(len(batch) * len(prepared.centroids), 0, n_bytes, way)
         return Assignment(labels, settled, work)
 
     def _label_sent(self, batch: Batch, prepared: Quantised, labels: Tensor) -> Tensor:

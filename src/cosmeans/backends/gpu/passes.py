@@ -18,7 +18,7 @@ from torch import Tensor
 from cosmeans.backends.gpu import scores
 from cosmeans.backends.gpu.accumulate import accumulate
 from cosmeans.backends.gpu.assign import Errors
-from cosmeans.backends.gpu.behind import read_behind
+from cosmeans.backends.gpu.behind import beside, read_behind
 from cosmeans.backends.gpu.centroids import CentroidSpace, Quantised
 from cosmeans.backends.gpu.choice import CLOSE, LEAST_FEATURES, Choice
 from cosmeans.backends.gpu.desk import Desk, clear_desks
@@ -105,12 +105,21 @@ class Passes:
     @there
     def prepare(self, centroids: Tensor) -> Quantised:
         k, d = centroids.shape
-        columns = self._ready(k, d).quantise(centroids)
+        columns = self._columns(centroids)
         if not self._climbs(k, d):
             return columns
         self._make_codes(k, d)
         codes = self._desk.integers(k, d, self._screens.column_tile(k, d, True)).quantise(columns)
         return replace(columns, codes=codes)
+
+    def _columns(self, centroids: Tensor) -> Quantised:
+        """The columns of these centroids. An epoch that is recorded finds them: the one before left them behind."""
+        space = self._ready(*centroids.shape)
+        if self._places is not None and centroids is self._places.start:
+            return space.columns(centroids)
+        if self._desk.recording is not None:
+            self._desk.recording.disturb()
+        return space.quantise(centroids)
 
     def _make_codes(self, k: int, d: int) -> None:
         """Make the 8-bit copy of all rows, if they stay and it is not done yet."""
@@ -227,13 +236,17 @@ class Passes:
         self, sums: ClusterSums, previous: Tensor, total: int, changed: int | Tensor, settled: int | Tensor
     ) -> Outcome:
         places = self._places or Places.one(previous)
-        self._desk.updates(len(previous)).update(
-            *(sums, previous, self._desk.number(float(total), torch.float64)),
-            *(self._desk.number(changed, torch.int32), self._desk.number(settled, torch.int32), places),
-        )
+        space, number = self._desk.updates(len(previous)), self._desk.number
+        numbers = (number(float(total), torch.float64), number(changed, torch.int32), number(settled, torch.int32))
+        figures = functools.partial(space.figures, sums.count, *numbers, places)
+        space.update(sums, previous, places)
         update = Update(places.centroids[0], places.lost[0])
         if self._places is not None:  # there are no figures yet
+            join = beside(self.device, figures)
+            self._ready(*previous.shape).quantise(places.start)
+            join()
             return Outcome(update, lambda: Figures.of(places.figures[0].tolist()))
+        figures()
         read = read_behind(places.figures[0])
         return Outcome(update, lambda: Figures.of(read()))
 

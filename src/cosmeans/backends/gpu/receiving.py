@@ -20,7 +20,13 @@ from cosmeans.backends.gpu.centroids import CentroidSpace, Quantised
 from cosmeans.backends.gpu.desk import clear_desks
 from cosmeans.backends.gpu.ferry import Ferry
 from cosmeans.backends.gpu.lengths import Queued, start_lengths
-from cosmeans.backends.gpu.memory import MOST_IN_TURN, OF_RECEIVED, MemoryPlan, plan_received, rounded
+from cosmeans.backends.gpu.memory import (
+    MOST_IN_TURN,
+    OF_RECEIVED,
+    MemoryPlan,
+    plan_received,
+    rounded,
+)
 from cosmeans.backends.gpu.record import Plan
 from cosmeans.backends.gpu.rows import Copy, inspect_rows
 from cosmeans.backends.gpu.warmup import warm_up
@@ -31,6 +37,7 @@ from cosmeans.sphere import Lengths
 
 _SMALL = 64 << 20  # bytes of rows that are sent in one piece: nothing would be gained beside it
 _SPAN = 512 << 20  # bytes of rows inspected at once while others arrive: starting kernels delays filling pieces
+_BEGUN: dict[object, MemoryPlan] = {}  # of kinds of rows whose copy had room before, and whose kernels are loaded
 
 
 class ReceivingBackend(GpuBackend):
@@ -51,23 +58,24 @@ class ReceivingBackend(GpuBackend):
         (n, d), k, fit = rows.shape, coming.n_clusters, coming.fit
         if not n or rows.stride(1) != 1:
             return
+        # a small fit copies its rows to a desk, and rows that are labelled once go in turns if they are many
+        apart = record.waits(n, k, d, rows.element_size(), self.device) if fit else n > MOST_IN_TURN
+        kind = (self._index, rows.shape, rows.stride(0), rows.dtype, rows.data_ptr() % 16, k, fit, coming.weighted)
         with self.current():
-            # a small fit copies its rows to a desk
-            plan = None
-            if not fit or not record.waits(n, k, d, rows.element_size(), self.device):
-                try:
-                    plan = self._planned(n, d, k, taken=n * OF_RECEIVED)
-                except DeviceMemoryError:
-                    return  # said when it is needed
-            inspects = plan is not None and plan.resident and (fit or n <= MOST_IN_TURN)
-            warm_up(rows, k, self._screens, fit=fit, inspects=inspects, weighted=coming.weighted)
-            if plan is not None and inspects:
-                self._arrived = self._empty(rows, plan, k, keep=True)
-                self._inspect(Batch(0, rows), self._arrived)
-                if fit:
-                    self._set_out(n, d, k)
-                    self._ahead = self._foresee(rows, coming)
-                    self._label(Batch(0, rows), self._arrived)
+            # the device begins before the host plans, which takes it as long as an epoch of a small fit
+            arrived = None if apart or kind not in _BEGUN else self._begun(rows, _BEGUN[kind], k)
+            plan = None if apart else self._plan_beside(rows, k, arrived)
+            if arrived is None or plan is None:
+                warm_up(rows, k, self._screens, fit=fit, inspects=plan is not None, weighted=coming.weighted)
+                arrived = None if plan is None else self._begun(rows, plan, k)
+            if arrived is None or plan is None:
+                return
+            _BEGUN[kind] = arrived.plan = plan
+            self._arrived = arrived
+            if fit:
+                self._ahead = self._foresee(rows, coming)
+                self._label(Batch(0, rows), arrived)
+                self._set_out(n, d, k)
 
     def receive(
         self, rows: Tensor, coming: Coming, *, say: Callable[[str], None], progress: Callable[[int, int], None]
@@ -97,8 +105,26 @@ class ReceivingBackend(GpuBackend):
 
     # ------------------------------------------------------------ private
 
+    def _begun(self, rows: Tensor, plan: MemoryPlan, n_clusters: int) -> Arrived | None:
+        """Rows that lie there, their inspection queued; None if there is no memory for what it finds."""
+        try:
+            arrived = self._empty(rows, plan, n_clusters, keep=True)
+        except torch.OutOfMemoryError:
+            return None
+        self._inspect(Batch(0, rows), arrived)
+        return arrived
+
+    def _plan_beside(self, rows: Tensor, n_clusters: int, begun: Arrived | None) -> MemoryPlan | None:
+        """The plan for rows that lie there, if their copy has room beside them. begun: what has its memory already."""
+        (n, d), taken = rows.shape, len(rows) * OF_RECEIVED - (0 if begun is None else begun.n_bytes)
+        try:
+            plan = self._planned(n, d, n_clusters, taken)
+        except DeviceMemoryError:
+            return None  # said when it is needed
+        return plan if plan.resident else None
+
     def _set_out(self, n: int, d: int, k: int) -> None:
-        """Make the memory of a fit while the device inspects its rows: later it would wait for that."""
+        """Make the memory of a fit while the device inspects and labels its rows: later it would wait for that."""
         desk = self._desk
         desk.centroids(k, d, self._screens.column_tile(k, d))
         desk.settling(n), desk.labels(n), desk.moves(n, k), desk.updates(k)

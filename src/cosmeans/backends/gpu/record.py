@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -166,11 +167,18 @@ def _recorder(device: torch.device) -> torch.cuda.Stream:
     return torch.cuda.Stream(device)
 
 
+# graphs that nobody plays any more: to destroy one takes the host a fifth of a millisecond, while a caller waits for
+# the end of its fit. When the next one is recorded the device is busy.
+_spent: list[torch.cuda.CUDAGraph] = []
+
+
 class Graph:
     """Work recorded now, which runs when it is played. `outcome`: what the work returned."""
 
     def __init__(self, work: Callable[[], Outcome | None], device: torch.device) -> None:
+        _spent.clear()
         self._graph = torch.cuda.CUDAGraph()
+        weakref.finalize(self, _spent.append, self._graph).atexit = False
         stream = _recorder(device)
         stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(stream):
@@ -198,7 +206,8 @@ class Recording:
         self._updates = [Update(*pair) for pair in zip(places.centroids, places.lost, strict=True)]
         self._figures = list(places.figures)
         self._arrived = [Event() for _ in self._updates]
-        self._played, self._last = 0, self._start
+        self._played = 0
+        self._last: Tensor | None = None  # what the next epoch starts from, if its columns are there
         self._stream = _current(self._device)
 
     def has(self, kind: bool) -> bool:
@@ -216,12 +225,23 @@ class Recording:
         assert self._beginning is not None  # a desk that waits
         self._stream = _current(self._device)  # to ask for it in each epoch takes the host longer
         self._beginning.play()
-        self._played, self._last = 0, self._start
+        self._played, self._last = 0, None
 
-    def play(self, kind: bool, centroids: Tensor) -> Outcome:
-        """One epoch from these centroids. Its outcome stays until `_PLACES` more have been played."""
-        if centroids is not self._last:  # an epoch leaves its centroids where the next one starts
-            self._start.copy_(centroids)
+    def goes_on(self, centroids: Tensor) -> bool:
+        """Whether the next epoch starts from these: one leaves its centroids, and their columns, to the next."""
+        return centroids is self._last
+
+    def disturb(self) -> None:
+        """The columns at this desk are those of other centroids now."""
+        self._last = None
+
+    def start_from(self, centroids: Tensor) -> Tensor:
+        """Where centroids lie now, from which the next epoch starts once their columns are made."""
+        self._last = centroids
+        return self._start.copy_(centroids)
+
+    def play(self, kind: bool) -> Outcome:
+        """One epoch. Its outcome stays until `_PLACES` more have been played."""
         epoch = self._epochs[kind]
         epoch.play()
         place = self._played % len(self._updates)

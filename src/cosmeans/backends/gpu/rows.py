@@ -66,6 +66,10 @@ class Copy:
         return len(self.values) // _places(len(self.units), self.tile)
 
     @property
+    def n_bytes(self) -> int:
+        return self.values.nbytes + self.residuals.nbytes + self.units.nbytes
+
+    @property
     def integers(self) -> bool:
         return self.values.dtype == torch.int8
 

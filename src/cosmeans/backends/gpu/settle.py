@@ -188,13 +188,13 @@ def settle(
     size = padded(d)
     launch(
         _candidates,
-        2 * programs,
+        4 * programs,
         *(copy.values, copy.residuals, copy.units, centroids.values, centroids.n_columns, centroids.bounds),
         *(listed.rows, listed.scores, listed.counts, space.candidates, space.n_candidates),
         *(start, centroids.width, errors.accumulation, errors.rounding),
         ROW_TILE=copy.tile,
         COLUMN_TILE=centroids.tile,
-        num_warps=8,
+        num_warps=4,
         num_stages=3,
     )
     # rows that are divided by nothing take less time, if the kernel can't divide: where that is not known here, both

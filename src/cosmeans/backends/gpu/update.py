@@ -169,19 +169,8 @@ class UpdateSpace:
         self.chords = torch.empty(n_clusters, dtype=torch.float64, device=device)
         self.moved = torch.empty(n_clusters, dtype=torch.int32, device=device)
 
-    def update(
-        self,
-        sums: ClusterSums,
-        previous: Tensor,
-        total: Tensor,
-        changed: Tensor,
-        settled: Tensor,
-        places: Places,
-    ) -> None:
-        """Rule 5 and the figures of the epoch, into the place whose turn it is.
-
-        total (1,) float64; changed and settled (1,) int32 or int64
-        """
+    def update(self, sums: ClusterSums, previous: Tensor, places: Places) -> None:
+        """Rule 5, into the place whose turn it is."""
         k, d = previous.shape
         size, n_places = padded(d), len(places.centroids)
         launch(
@@ -193,11 +182,18 @@ class UpdateSpace:
             PLACES=n_places,
             num_warps=warps(size),
         )
+
+    def figures(self, count: Tensor, total: Tensor, changed: Tensor, settled: Tensor, places: Places) -> None:
+        """The figures of the epoch that was updated, into its place; the next one then has its turn.
+
+        count (K,) int64, of the sums; total (1,) float64; changed and settled (1,) int32 or int64
+        """
+        k = len(count)
         launch(
             _figures,
             1,
-            *(self.own, self.chords, self.moved, places.lost, sums.count, total, changed, settled),
+            *(self.own, self.chords, self.moved, places.lost, count, total, changed, settled),
             *(places.figures, places.turn, k, padded(k) // 2),
-            PLACES=n_places,
+            PLACES=len(places.centroids),
             num_warps=2 if k <= _FOLD.value else 8,  # reductions within few warps take less time
         )

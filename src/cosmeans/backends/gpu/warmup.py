@@ -138,7 +138,8 @@ def of_fit(rows: Tensor, kind: Kind, shape: hopper.Shape | None, screens: Screen
                 own_scores(Batch(0, rows, norms), centroids, desk.labels(n))
         for place in places if kind.fit else ():
             number = desk.number(0, torch.int32)
-            desk.updates(k).update(sums, centroids, desk.number(1.0, torch.float64), number, number, place)
+            desk.updates(k).update(sums, centroids, place)
+            desk.updates(k).figures(sums.count, desk.number(1.0, torch.float64), number, number, place)
     return launches
 
 
