@@ -209,7 +209,7 @@ def large(n: int = 4_000_000, d: int = 768, k: int = 1000) -> None:
     for start in range(0, n, 100_000):
         span = slice(start, start + 100_000)
         (batch,) = MemoryRows(x[span], squared_norms=screens[0].squared_norms).batches()
-        ReferenceBackend("cuda").accumulate(batch, nothing[span], labels[0][span], expected)
+        ReferenceBackend("cuda").accumulate(batch, nothing[span].clone(), labels[0][span], expected)
     (batch,) = MemoryRows(x, squared_norms=screens[0].squared_norms).batches()
     screens[1].accumulate(batch, nothing, labels[0], found)
     same["sums"] = torch.equal(expected.direction, found.direction) and torch.equal(expected.count, found.count)

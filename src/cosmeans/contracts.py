@@ -99,7 +99,10 @@ class Backend(Protocol):
         ...
 
     def accumulate(self, batch: Batch, before: Tensor, after: Tensor, into: ClusterSums) -> int | Tensor:
-        """Move the rows whose label changed from sum to sum; returns how many those were."""
+        """Move the rows whose label changed from sum to sum, and write their labels into `before`.
+
+        Returns how many those were.
+        """
         ...
 
     def update(

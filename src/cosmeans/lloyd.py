@@ -278,7 +278,6 @@ def sweep(
         changed = backend.accumulate(batch, before, assignment.labels, state.sums)
         counted = _Counts(changed, assignment.settled, assignment.work)
         counts = counted if counts is None else counts + counted
-        assignment.write(into=before)
         observer.batch(len(batch))
     state.under = centroids
     return counts

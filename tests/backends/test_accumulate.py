@@ -22,8 +22,10 @@ def accumulated(rows, backend, steps, n_clusters):
     into = ClusterSums.zeros(n_clusters, rows.n_features, rows.scale, "cpu")
     for before, after in pairwise(steps):
         for batch in rows.batches():
-            old, new = labels_of(before[batch.span]), labels_of(after[batch.span])
-            assert int(backend.accumulate(batch, old, new, into)) == int((old != new).sum())
+            labels, new = labels_of(before[batch.span]).clone(), labels_of(after[batch.span])
+            changed = int((labels != new).sum())
+            assert int(backend.accumulate(batch, labels, new, into)) == changed
+            assert torch.equal(labels, new)
     return into
 
 

@@ -50,6 +50,7 @@ class ReferenceBackend:
             index = labels[labelled].to(torch.int64)
             into.direction.index_add_(0, index, terms[labelled], alpha=sign)
             into.count.index_add_(0, index, torch.ones_like(index), alpha=sign)
+        before.copy_(after)
         return len(changed)
 
     def update(

@@ -80,9 +80,12 @@ def sums_agree(gpu: GpuBackend, batch: Batch, labels: list[Tensor], k: int) -> N
     found, expected = (ClusterSums.zeros(k, batch.rows.shape[1], 35, "cpu") for _ in range(2))
     reference = ReferenceBackend()
     for before, after in itertools.pairwise(labels):
-        changed = gpu.accumulate(batch, before, after, found)
+        moved = before.clone()
 
-        assert int(changed) == reference.accumulate(batch, before, after, expected)
+        changed = gpu.accumulate(batch, moved, after, found)
+
+        assert int(changed) == reference.accumulate(batch, before.clone(), after, expected)
+        assert torch.equal(moved, after)
         assert torch.equal(found.direction, expected.direction)
         assert torch.equal(found.count, expected.count)
 

@@ -443,8 +443,10 @@ def test_rows_sent_for_labels_serve_no_other_batch(monkeypatch: pytest.MonkeyPat
             backend.squared_norms(second[0])
             backend.scores(second[1], centroids, labels)
 
-        backend.accumulate(added, before, labels, found)
-        ReferenceBackend().accumulate(added, before, labels, expected)
+        for accumulating, sums in ((backend, found), (ReferenceBackend(), expected)):
+            moved = before.clone()
+            accumulating.accumulate(added, moved, labels, sums)
+            assert torch.equal(moved, labels)
 
         assert torch.equal(found.direction, expected.direction)
 

@@ -67,6 +67,7 @@ class CpuBackend:
         count = into.count.numpy()
         for labels, sign in ((old[changed], -1), (new[changed], 1)):
             count += sign * np.bincount(labels[labels >= 0], minlength=len(count))
+        old[changed] = new[changed]
         return len(changed)
 
     def update(

@@ -136,7 +136,10 @@ def _sort_events(
     span,
     first,
 ):
-    """Put both events of each changed row where its clusters' events go: row * 2, plus 1 for leaving."""
+    """Put both events of each changed row where its clusters' events go: row * 2, plus 1 for leaving.
+
+    Nobody reads the row's label from before after that, so the new one takes its place.
+    """
     n_changed = tl.load(n_changed_ptr)
     for block in range(tl.program_id(0), tl.cdiv(n_changed, _BLOCK), tl.num_programs(0)):
         item = block * _BLOCK + tl.arange(0, _BLOCK)
@@ -153,6 +156,7 @@ def _sort_events(
         at = tl.atomic_add(own_ptr + before, one, mask=leaves, sem="relaxed")
         tl.store(events_ptr + at, row * 2 + 1, mask=leaves)
         tl.store(clusters_ptr + at, before, mask=leaves)
+        tl.store(before_ptr + row, after, mask=inside)
 
 
 @triton.jit
@@ -237,7 +241,7 @@ def _add_events(
 
 
 def accumulate(batch: Batch, before: Tensor, after: Tensor, into: ClusterSums, space: MoveSpace, programs: int) -> None:
-    """Move the changed rows from sum to sum; `space.n_changed` then says how many those were."""
+    """Move the changed rows from sum to sum, and `before` becomes `after`; `space.n_changed` says how many changed."""
     rows, d, k = batch.rows, batch.rows.shape[1], len(into.count)
     space.numbers.zero_()
     launch(

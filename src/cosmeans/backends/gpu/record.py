@@ -168,7 +168,7 @@ def _recorder(device: torch.device) -> torch.cuda.Stream:
 
 
 # graphs that nobody plays any more: to destroy one takes the host a fifth of a millisecond, while a caller waits for
-# the end of its fit. When the next one is recorded the device is busy.
+# the end of its fit; it is done when the device is busy with the next one
 _spent: list[torch.cuda.CUDAGraph] = []
 
 
@@ -176,7 +176,6 @@ class Graph:
     """Work recorded now, which runs when it is played. `outcome`: what the work returned."""
 
     def __init__(self, work: Callable[[], Outcome | None], device: torch.device) -> None:
-        _spent.clear()
         self._graph = torch.cuda.CUDAGraph()
         weakref.finalize(self, _spent.append, self._graph).atexit = False
         stream = _recorder(device)
@@ -244,6 +243,8 @@ class Recording:
         """One epoch. Its outcome stays until `_PLACES` more have been played."""
         epoch = self._epochs[kind]
         epoch.play()
+        if self._played == 1:
+            _spent.clear()
         place = self._played % len(self._updates)
         self._played += 1
         update, figures, arrived = self._updates[place], self._figures[place], self._arrived[place]
