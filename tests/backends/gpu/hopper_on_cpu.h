@@ -14,6 +14,7 @@ struct Index {
     unsigned x;
 };
 inline thread_local Index threadIdx;
+inline Index blockIdx, gridDim;
 inline int __float_as_int(float value) { int bits; std::memcpy(&bits, &value, 4); return bits; }
 inline float __int_as_float(int bits) { float value; std::memcpy(&value, &bits, 4); return value; }
 inline std::barrier<> meeting(4);

@@ -130,6 +130,12 @@ __device__ __forceinline__ void rank_chunk(const Sum (&held)[COLUMNS / 2], int t
     if (CHUNK + 1 == CHUNKS) merge(top, pair, tile);
 }
 
+template <int ROW>
+__device__ __forceinline__ void rank_row(const Sum (&held)[COLUMNS / 2], int tile, Pair& pair, Top& top) {
+    rank_chunk<ROW, 0>(held, tile, pair, top);
+    if (CHUNKS > 1) rank_chunk<ROW, CHUNKS - 1>(held, tile, pair, top);
+}
+
 // The same by number, for what is held: the second row, or both.
 template <int PIECE>
 __device__ __forceinline__ void rank_piece(const Sum (&held)[COLUMNS / 2], int tile, Pair& pair, Top (&top)[2]) {
@@ -137,6 +143,13 @@ __device__ __forceinline__ void rank_piece(const Sum (&held)[COLUMNS / 2], int t
         constexpr int ROW = (2 - HOLD + PIECE / CHUNKS) % 2;
         rank_chunk<ROW, PIECE % CHUNKS>(held, tile, pair, top[ROW]);
     }
+}
+
+__device__ __forceinline__ void rank_held(const Sum (&held)[COLUMNS / 2], int tile, Pair& pair, Top (&top)[2]) {
+    rank_piece<0>(held, tile, pair, top);
+    rank_piece<1>(held, tile, pair, top);
+    rank_piece<2>(held, tile, pair, top);
+    rank_piece<3>(held, tile, pair, top);
 }
 
 // What a row's four threads have found, joined: codes and columns of the best two, a bound on every other code.
@@ -304,6 +317,54 @@ __device__ __forceinline__ void conclude(const Found& found, const Row& row, lon
     }
 }
 
+// What the copying thread does: the steps of all row tiles of this program, one stage after the other.
+__device__ __forceinline__ void feed(const char* rows, const char* centroids, u32 stages, u32 full, int first_tile,
+                                     int end_tile, int n_column_tiles, int steps) {
+    u32 empty = full + 8 * STAGES, stage = 0, parity = 0;
+    for (int tile = first_tile + blockIdx.x; tile < end_tile; tile += gridDim.x) {
+        const char* source = rows + static_cast<u64>(tile) * steps * ROW_BYTES;
+        for (int i = 0; i < n_column_tiles * steps; ++i) {
+            u32 target = stages + stage * STAGE_BYTES, barrier = full + 8 * stage;
+            // forth and back: what was read last is read first, and still in the cache where a tile of long
+            // rows for every multiprocessor is more than that holds
+            int column_tile = i / steps, step = i % steps;
+            if (column_tile % 2) step = steps - 1 - step;
+            u64 column_place = static_cast<u64>(column_tile) * steps + step;
+            wait(empty + 8 * stage, parity ^ 1);
+            expect(barrier, STAGE_BYTES);
+            const char* tiles = source + static_cast<u64>(step) * TILE_BYTES;
+#pragma unroll
+            for (int group = 0; group < GROUPS; ++group)
+                copy(target + group * TILE_BYTES, tiles + static_cast<u64>(group * steps) * TILE_BYTES,
+                     TILE_BYTES, barrier);
+            copy(target + ROW_BYTES, centroids + column_place * COLUMN_BYTES, COLUMN_BYTES, barrier);
+            if (++stage == STAGES) stage = 0, parity ^= 1;
+        }
+    }
+}
+
+// Sums of columns that do not exist.
+__device__ __forceinline__ void blank(Sum (&sums)[COLUMNS / 2], int column_tile, int n_columns) {
+    if ((column_tile + 1) * COLUMNS <= n_columns) return;
+    int column = column_tile * COLUMNS + 2 * (threadIdx.x % 4);
+#pragma unroll
+    for (int i = 0; i < COLUMNS / 2; ++i)
+        if (column + 8 * (i / 4) + i % 2 >= n_columns) sums[i] = ABSENT;
+}
+
+__device__ __forceinline__ void hold(const Sum (&sums)[COLUMNS / 2], Sum (&held)[COLUMNS / 2], int shift) {
+#pragma unroll
+    for (int i = 0; i < COLUMNS / 2; ++i) held[i] = held_of(sums[i], i / 4 * 2 + i % 2, shift);
+}
+
+__device__ __forceinline__ void make_barriers(u32 full, u32 empty) {
+    for (int i = 0; i < STAGES; ++i) {
+        asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(full + 8 * i), "r"(1));
+        asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(empty + 8 * i), "r"(GROUPS));
+    }
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+
 extern "C" __global__ void __launch_bounds__(128 + 128 * GROUPS, 1)
 screen(const char* __restrict__ rows, const char* __restrict__ centroids, const int* __restrict__ n_columns_at,
        Output out, int steps, int shift) {
@@ -312,130 +373,85 @@ screen(const char* __restrict__ rows, const char* __restrict__ centroids, const 
     __shared__ u64 barriers[2 * STAGES];
     u32 stages = (shared_address(unaligned) + 1023) & ~1023u;
     u32 full = shared_address(barriers), empty = full + 8 * STAGES;
-    int n_columns = *n_columns_at;
-    int n_column_tiles = (n_columns + COLUMNS - 1) / COLUMNS;
+    int n_columns = *n_columns_at, n_column_tiles = (n_columns + COLUMNS - 1) / COLUMNS;
     long long end = out.end;
     if (out.n_listed) end = min(end, static_cast<long long>(*out.n_listed));
     int first_tile = static_cast<int>(out.start / ROWS), end_tile = static_cast<int>((end + ROWS - 1) / ROWS);
-    if (threadIdx.x == 0) {
-        for (int i = 0; i < STAGES; ++i) {
-            asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(full + 8 * i), "r"(1));
-            asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(empty + 8 * i), "r"(GROUPS));
-        }
-        asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
-    }
+    if (threadIdx.x == 0) make_barriers(full, empty);
     __syncthreads();
-    u32 stage = 0, parity = 0;
     if (threadIdx.x < 128) {
         asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(GROUPS == 3 ? 32 : 24));
-        if (threadIdx.x == 0) {
-            for (int tile = first_tile + blockIdx.x; tile < end_tile; tile += gridDim.x) {
-                const char* source = rows + static_cast<u64>(tile) * steps * ROW_BYTES;
-                for (int i = 0; i < n_column_tiles * steps; ++i) {
-                    u32 target = stages + stage * STAGE_BYTES, barrier = full + 8 * stage;
-                    // forth and back: what was read last is read first, and still in the cache where a tile of long
-                    // rows for every multiprocessor is more than that holds
-                    int column_tile = i / steps, step = i % steps;
-                    if (column_tile % 2) step = steps - 1 - step;
-                    u64 column_place = static_cast<u64>(column_tile) * steps + step;
-                    wait(empty + 8 * stage, parity ^ 1);
-                    expect(barrier, STAGE_BYTES);
-                    const char* tiles = source + static_cast<u64>(step) * TILE_BYTES;
-#pragma unroll
-                    for (int group = 0; group < GROUPS; ++group)
-                        copy(target + group * TILE_BYTES, tiles + static_cast<u64>(group * steps) * TILE_BYTES,
-                             TILE_BYTES, barrier);
-                    copy(target + ROW_BYTES, centroids + column_place * COLUMN_BYTES, COLUMN_BYTES, barrier);
-                    if (++stage == STAGES) stage = 0, parity ^= 1;
-                }
-            }
-        }
-    } else {
-        asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(GROUPS == 3 ? 160 : 240));
-        int group = threadIdx.x / 128 - 1, place = group * 64 + threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4;
-        bool speaks = threadIdx.x % 128 == 0;
-        Sum sums[COLUMNS / 2], held[COLUMNS / 2];
-        Top top[2];
-        Pair pair;
-        int held_tile = -1;  // the column tile of what is held
-        long long row = 0;   // the first of the thread's rows that `top` is about
-        Row facts[2];
-        int* own = lists[threadIdx.x / 32 - 4];
-        Listing crowd = {own}, pairs = {own + CROWD_WORDS * ENTRIES};
-        u32 previous = 0;
-        auto begin = [&](int tile) {
-            row = static_cast<long long>(tile) * ROWS + place;
-            facts[0] = read_row(out, row, end);
-            facts[1] = read_row(out, row + 8, end);
-        };
-        auto multiply = [&](int step) {
-            u32 base = stages + stage * STAGE_BYTES;
-            wait(full + 8 * stage, parity);
-            u64 a = descriptor(base + group * TILE_BYTES), b = descriptor(base + ROW_BYTES);
-            asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
-#pragma unroll
-            for (int k = 0; k < 4; ++k) product(sums, a + 2 * k, b + 2 * k, step + k > 0);
-            asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
-            if (step > 0) {
-                asm volatile("wgmma.wait_group.sync.aligned 1;" ::: "memory");
-                if (speaks) arrive(empty + 8 * previous);
-            }
-            previous = stage;
-            if (++stage == STAGES) stage = 0, parity ^= 1;
-        };
-        auto finish = [&]() {
-            conclude(join(top[0]), facts[0], row, n_columns, out, crowd, pairs);
-            conclude(join(top[1]), facts[1], row + 8, n_columns, out, crowd, pairs);
-            if (crowd.n > FULL) write_crowd(crowd, out);
-            if (pairs.n > FULL) write_pairs(pairs, out);
-            top[0] = top[1] = Top();
-        };
-        for (int tile = first_tile + blockIdx.x; tile < end_tile; tile += gridDim.x) {
-            if (!HOLD) begin(tile);
-            for (int column_tile = 0; column_tile < n_column_tiles; ++column_tile) {
-                bool holds = HOLD && held_tile >= 0;
-                multiply(0);
-                if (holds) rank_piece<0>(held, held_tile, pair, top);
-                if (steps > 1) multiply(1);
-                if (holds) rank_piece<1>(held, held_tile, pair, top);
-                if (steps > 2) multiply(2);
-                if (holds) rank_piece<2>(held, held_tile, pair, top);
-                if (steps > 3) multiply(3);
-                if (holds) rank_piece<3>(held, held_tile, pair, top);
-                if (steps > 4) multiply(4);
-                if (holds && column_tile == 0) finish();
-                for (int step = 5; step < steps; ++step) multiply(step);
-                asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
-                if (speaks) arrive(empty + 8 * previous);
-                if (HOLD && column_tile == 0) begin(tile);
-                if ((column_tile + 1) * COLUMNS > n_columns) {
-                    int column = column_tile * COLUMNS + 2 * (threadIdx.x % 4);
-#pragma unroll
-                    for (int i = 0; i < COLUMNS / 2; ++i)
-                        if (column + 8 * (i / 4) + i % 2 >= n_columns) sums[i] = ABSENT;
-                }
-#pragma unroll
-                for (int i = 0; i < COLUMNS / 2; ++i) held[i] = held_of(sums[i], i / 4 * 2 + i % 2, shift);
-                if (HOLD < 2) {
-                    rank_chunk<0, 0>(held, column_tile, pair, top[0]);
-                    if (CHUNKS > 1) rank_chunk<0, CHUNKS - 1>(held, column_tile, pair, top[0]);
-                }
-                if (HOLD < 1) {
-                    rank_chunk<1, 0>(held, column_tile, pair, top[1]);
-                    if (CHUNKS > 1) rank_chunk<1, CHUNKS - 1>(held, column_tile, pair, top[1]);
-                    if (column_tile + 1 == n_column_tiles) finish();
-                }
-                held_tile = column_tile;
-            }
-        }
-        if (HOLD && held_tile >= 0) {
-            rank_piece<0>(held, held_tile, pair, top);
-            rank_piece<1>(held, held_tile, pair, top);
-            rank_piece<2>(held, held_tile, pair, top);
-            rank_piece<3>(held, held_tile, pair, top);
-            finish();
-        }
-        if (crowd.n) write_crowd(crowd, out);
-        if (pairs.n) write_pairs(pairs, out);
+        if (threadIdx.x == 0) feed(rows, centroids, stages, full, first_tile, end_tile, n_column_tiles, steps);
+        return;
     }
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(GROUPS == 3 ? 160 : 240));
+    int group = threadIdx.x / 128 - 1, place = group * 64 + threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4;
+    bool speaks = threadIdx.x % 128 == 0;
+    Sum sums[COLUMNS / 2], held[COLUMNS / 2];
+    Top top[2];
+    Pair pair;
+    int held_tile = -1;  // the column tile of what is held
+    long long row = 0;   // the first of the thread's rows that `top` is about
+    Row facts[2];
+    Listing crowd = {lists[threadIdx.x / 32 - 4]}, pairs = {crowd.entries + CROWD_WORDS * ENTRIES};
+    u32 stage = 0, parity = 0, previous = 0;
+    auto begin = [&](int tile) {
+        row = static_cast<long long>(tile) * ROWS + place;
+        facts[0] = read_row(out, row, end);
+        facts[1] = read_row(out, row + 8, end);
+    };
+    auto multiply = [&](int step) {
+        u32 base = stages + stage * STAGE_BYTES;
+        wait(full + 8 * stage, parity);
+        u64 a = descriptor(base + group * TILE_BYTES), b = descriptor(base + ROW_BYTES);
+        asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+#pragma unroll
+        for (int k = 0; k < 4; ++k) product(sums, a + 2 * k, b + 2 * k, step + k > 0);
+        asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+        if (step > 0) {
+            asm volatile("wgmma.wait_group.sync.aligned 1;" ::: "memory");
+            if (speaks) arrive(empty + 8 * previous);
+        }
+        previous = stage;
+        if (++stage == STAGES) stage = 0, parity ^= 1;
+    };
+    auto finish = [&]() {
+        conclude(join(top[0]), facts[0], row, n_columns, out, crowd, pairs);
+        conclude(join(top[1]), facts[1], row + 8, n_columns, out, crowd, pairs);
+        if (crowd.n > FULL) write_crowd(crowd, out);
+        if (pairs.n > FULL) write_pairs(pairs, out);
+        top[0] = top[1] = Top();
+    };
+    for (int tile = first_tile + blockIdx.x; tile < end_tile; tile += gridDim.x) {
+        if (!HOLD) begin(tile);
+        for (int column_tile = 0; column_tile < n_column_tiles; ++column_tile) {
+            bool holds = HOLD && held_tile >= 0;
+            multiply(0);
+            if (holds) rank_piece<0>(held, held_tile, pair, top);
+            if (steps > 1) multiply(1);
+            if (holds) rank_piece<1>(held, held_tile, pair, top);
+            if (steps > 2) multiply(2);
+            if (holds) rank_piece<2>(held, held_tile, pair, top);
+            if (steps > 3) multiply(3);
+            if (holds) rank_piece<3>(held, held_tile, pair, top);
+            if (steps > 4) multiply(4);
+            if (holds && column_tile == 0) finish();
+            for (int step = 5; step < steps; ++step) multiply(step);
+            asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
+            if (speaks) arrive(empty + 8 * previous);
+            if (HOLD && column_tile == 0) begin(tile);
+            blank(sums, column_tile, n_columns);
+            hold(sums, held, shift);
+            if (HOLD < 2) rank_row<0>(held, column_tile, pair, top[0]);
+            if (HOLD < 1) rank_row<1>(held, column_tile, pair, top[1]);
+            if (!HOLD && column_tile + 1 == n_column_tiles) finish();
+            held_tile = column_tile;
+        }
+    }
+    if (HOLD && held_tile >= 0) {
+        rank_held(held, held_tile, pair, top);
+        finish();
+    }
+    if (crowd.n) write_crowd(crowd, out);
+    if (pairs.n) write_pairs(pairs, out);
 }
