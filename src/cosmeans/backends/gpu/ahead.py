@@ -33,8 +33,8 @@ class Ahead:
         self._columns = desk.centroids(k, d, screens.column_tile(k, d)).quantise(own)
         self._space, self._screens = desk.settling(n_rows), screens
         self._labels = desk.labels(n_rows)
-        self._settled = torch.zeros(1, dtype=torch.int32, device=own.device)
-        self.counts = torch.zeros(4, dtype=torch.int32, device=own.device)
+        numbers = torch.zeros(5, dtype=torch.int32, device=own.device)
+        self.counts, self._settled = numbers[:4], numbers[4:]
 
     def label(self, near: Batch, copy: Copy, scaled: Tensor) -> None:
         """Queue the labels of rows that are there, with their norms. `copy` is of all rows.
