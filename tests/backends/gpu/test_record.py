@@ -184,12 +184,13 @@ def test_rows_too_many_for_a_desk_that_waits_are_recorded_where_they_lie(monkeyp
 
 
 @pytest.mark.usefixtures("recording")
-@pytest.mark.parametrize(("short", "started"), [(0.0, [1, 1]), (1.0, [1, 0])])
-def test_a_short_first_epoch_is_recorded_and_a_long_one_started(
-    short: float, started: list[int], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("short", "middle", "started"), [(0.0, 0.0, [2, 2]), (0.0, 1.0, [1, 1]), (1.0, 1.0, [1, 0])])
+def test_short_epochs_are_recorded_at_once_and_long_ones_while_the_device_is_busy(
+    short: float, middle: float, started: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(record, "_DESK_BYTES", 0)
     monkeypatch.setattr(record, "_SHORT", short)
+    monkeypatch.setattr(record, "_MIDDLE", middle)
     x = directions(130, 8)
     first = sphere.normalise(x[:5].clone())
     expected = fit(x, first, ReferenceBackend(), epochs=3)

@@ -27,7 +27,7 @@ class GpuBackend(Passes):
         self._plan: Plan | None = None  # of the fit that works at the desk
         self._standing: Standing | None = None
         self._kind: bool | None = None  # whether the epoch that is being started begins in 8 bits
-        self._began = False  # the first epoch of the fit at the desk
+        self._started = 0  # epochs of the fit at the desk that were started kernel by kernel
 
     def _climbs(self, k: int, d: int) -> bool:
         if self._kind is not None:
@@ -63,7 +63,7 @@ class GpuBackend(Passes):
             self._resident = desk.resident(n, d, tile)
         if self._integers:
             self._codes = desk.resident(n, d, tile, True)
-        self._plan, self.lookahead, self._began = plan, plan.lookahead, False
+        self._plan, self.lookahead, self._started = plan, plan.lookahead, 0
         stand = lambda: Standing.empty(n, k, d, rows.scale, self.device)  # noqa: E731
         self._standing = standing = desk.get("standing", (), stand)
         if desk.recording is None:
@@ -97,7 +97,7 @@ class GpuBackend(Passes):
     def repeat(self, work: Work, centroids: Tensor, observer: Observer) -> Outcome | None:
         """`contracts.Recorder`: epochs are recorded once their kernels are loaded, and played from then on.
 
-        A long first epoch is started kernel by kernel in any case: the device is busy while the others are recorded.
+        Long first epochs are started kernel by kernel in any case: the device is busy while the others are recorded.
         """
         assert self._plan is not None  # a fit at a desk
         self._kind = kind = self._climbs(*centroids.shape)
@@ -105,8 +105,8 @@ class GpuBackend(Passes):
             recording = self._desk.recording
             if recording is None or not recording.has(kind):
                 known = (self._plan.kind, kind) in record.STARTED
-                if not known or (recording is None and not self._plan.short and not self._began):
-                    self._began = True
+                if not known or (recording is None and self._started < self._plan.started):
+                    self._started += 1
                     outcome = work(centroids)
                     if outcome is not None:
                         record.STARTED.add((self._plan.kind, kind))

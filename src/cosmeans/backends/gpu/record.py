@@ -33,9 +33,10 @@ STARTED: set[object] = set()
 LOOKAHEAD = 3
 _PLACES = 8  # for outcomes: those ahead, the one that is read, the one before it, and some to spare
 # seconds: of a pass, for a product and for whatever else a row takes, on an H100 at D = 128; of a pass below which its
-# epochs are recorded before the first one runs, since the host takes longer to start that; and above which what
-# recording saves counts for nothing (docs/gpu.md, section 5)
-_PRODUCT, _ROW, _SHORT, _LONG = 4e-15, 2e-10, 1e-3, 50e-3
+# epochs are recorded before the first one runs, since the host takes longer to start that; below which they are
+# recorded during the first one, and not the second; and above which what recording saves counts for nothing
+# (docs/gpu.md, section 5)
+_PRODUCT, _ROW, _SHORT, _MIDDLE, _LONG = 4e-15, 2e-10, 1e-3, 2e-3, 50e-3
 _DESK_BYTES = 128 << 20  # at a desk that waits for the next fit
 _OUTCOMES = 128 << 20  # bytes of all places for outcomes: half of the margin of the plan (memory.py)
 
@@ -44,21 +45,22 @@ _OUTCOMES = 128 << 20  # bytes of all places for outcomes: half of the margin of
 class Plan:
     """A fit whose epochs can be recorded.
 
-    kind   what decides which kernels they start with which numbers
-    batch  all rows of the source
-    waits  whether the desk is small enough to wait for the next fit; rows are copied to such a desk only
-    short  whether a pass takes the device less time than the host
+    kind     what decides which kernels they start with which numbers
+    batch    all rows of the source
+    waits    whether the desk is small enough to wait for the next fit; rows are copied to such a desk only
+    started  epochs that are started kernel by kernel, for the device to have work while the next one is recorded; 0: a
+             pass takes the device less time than the host
     """
 
     kind: tuple[object, ...]
     batch: Batch
     waits: bool
-    short: bool
+    started: int
 
     @property
     def lookahead(self) -> int:
         """Epochs queued beyond the one that is read: enough that the device never waits for the host."""
-        return LOOKAHEAD if self.short else 1
+        return 1 if self.started else LOOKAHEAD
 
     @classmethod
     def of(cls, rows: RowSource, centroids: Tensor, screen: object) -> Plan | None:
@@ -73,7 +75,8 @@ class Plan:
         kinds = tuple(None if part is None else part.dtype for part in parts)
         kind = (centroids.device, _stream(centroids.device), n, k, d, screen, rows.scale, rows.total, *kinds)
         waiting = waits(n, k, d, batch.rows.element_size(), centroids.device)
-        return cls(kind, batch, waiting, at_once(n, k, d, centroids.device))
+        started = 0 if at_once(n, k, d, centroids.device) else 1 + (_seconds(n, k, d) >= _MIDDLE)
+        return cls(kind, batch, waiting, started)
 
 
 def waits(n: int, k: int, d: int, entry_bytes: int, device: torch.device) -> bool:
