@@ -28,8 +28,26 @@ def read_behind(numbers: Tensor) -> Callable[[], list[float]]:
 
 
 @functools.cache
-def _side(device: torch.device) -> torch.cuda.Stream:
+def _stream(device: torch.device, purpose: str) -> torch.cuda.Stream:
+    """One for each purpose: what is recorded in one thread must not meet what another thread reads."""
     return torch.cuda.Stream(device)
+
+
+def read_beside(numbers: Tensor) -> Callable[[], list[float]]:
+    """Numbers (B,) as the work queued so far leaves them; the function reads them beside whatever is queued since."""
+    if numbers.device.type != "cuda":
+        return read_behind(numbers)
+    done = torch.cuda.Event()
+    done.record()
+
+    def read() -> list[float]:
+        side = _stream(numbers.device, "read")
+        side.wait_event(done)
+        with torch.cuda.stream(side):
+            found: list[float] = numbers.tolist()
+        return found
+
+    return read
 
 
 def beside(device: torch.device, work: Callable[[], None]) -> Callable[[], None]:
@@ -37,7 +55,7 @@ def beside(device: torch.device, work: Callable[[], None]) -> Callable[[], None]
     if device.type != "cuda":
         work()
         return lambda: None
-    here, there = torch.cuda.current_stream(device), _side(device)
+    here, there = torch.cuda.current_stream(device), _stream(device, "work")
     there.wait_stream(here)
     with torch.cuda.stream(there):
         work()

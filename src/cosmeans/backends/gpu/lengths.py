@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from cosmeans.backends.gpu.behind import read_behind
+from cosmeans.backends.gpu.behind import read_beside
 from cosmeans.backends.gpu.canonical import divisor
 from cosmeans.backends.gpu.launch import launch
 from cosmeans.sphere import Lengths
@@ -44,7 +44,7 @@ def start_lengths(squared: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Queued:
-    """What squared lengths mean, on its way to the host: work queued behind it need not be done when it is read.
+    """What squared lengths mean, for the host to read: work queued behind it need not be done then.
 
     divisors (B,) float64 and scaled int32, not 0 if one of them is not 1: there before that
     """
@@ -52,7 +52,7 @@ class Queued:
     def __init__(self, squared: Tensor) -> None:
         self._squared = squared
         self.divisors, self.scaled = start_lengths(squared)
-        self._found = read_behind(self.scaled)
+        self._found = read_beside(self.scaled)
 
     def is_of(self, squared: Tensor) -> bool:
         """Whether this is about these squared lengths."""

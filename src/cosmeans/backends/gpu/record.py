@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -174,6 +175,8 @@ def _recorder(device: torch.device) -> torch.cuda.Stream:
 # the end of its fit; it is done when the device is busy with the next one
 _spent: list[torch.cuda.CUDAGraph] = []
 
+_recording = threading.Lock()
+
 
 class Graph:
     """Work recorded now, which runs when it is played. `outcome`: what the work returned."""
@@ -182,15 +185,16 @@ class Graph:
         self._graph = torch.cuda.CUDAGraph()
         weakref.finalize(self, _spent.append, self._graph).atexit = False
         stream = _recorder(device)
-        stream.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(stream):
-            # other threads may allocate meanwhile
-            self._graph.capture_begin(capture_error_mode="thread_local")
-            try:
-                self.outcome = work()
-            finally:
-                self._graph.capture_end()
-        torch.cuda.current_stream(device).wait_stream(stream)
+        with _recording:  # one thread at a time
+            stream.wait_stream(torch.cuda.current_stream(device))
+            with torch.cuda.stream(stream):
+                # other threads may allocate meanwhile
+                self._graph.capture_begin(capture_error_mode="thread_local")
+                try:
+                    self.outcome = work()
+                finally:
+                    self._graph.capture_end()
+            torch.cuda.current_stream(device).wait_stream(stream)
 
     def play(self) -> None:
         self._graph.replay()
