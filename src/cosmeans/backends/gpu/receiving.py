@@ -20,13 +20,7 @@ from cosmeans.backends.gpu.centroids import CentroidSpace, Quantised
 from cosmeans.backends.gpu.desk import clear_desks
 from cosmeans.backends.gpu.ferry import Ferry
 from cosmeans.backends.gpu.lengths import Queued, start_lengths
-from cosmeans.backends.gpu.memory import (
-    MOST_IN_TURN,
-    OF_RECEIVED,
-    MemoryPlan,
-    plan_received,
-    rounded,
-)
+from cosmeans.backends.gpu.memory import MOST_IN_TURN, OF_RECEIVED, MemoryPlan, plan_received, rounded
 from cosmeans.backends.gpu.record import Plan
 from cosmeans.backends.gpu.rows import Copy, inspect_rows
 from cosmeans.backends.gpu.warmup import warm_up
@@ -37,7 +31,7 @@ from cosmeans.sphere import Lengths
 
 _SMALL = 64 << 20  # bytes of rows that are sent in one piece: nothing would be gained beside it
 _SPAN = 512 << 20  # bytes of rows inspected at once while others arrive: starting kernels delays filling pieces
-_BEGUN: dict[object, MemoryPlan] = {}  # of kinds of rows whose copy had room before, and whose kernels are loaded
+_BEGUN: dict[object, int] = {}  # of kinds of rows whose kernels are loaded: how many had room for their copy before
 
 
 class ReceivingBackend(GpuBackend):
@@ -60,18 +54,18 @@ class ReceivingBackend(GpuBackend):
             return
         # a small fit copies its rows to a desk, and rows that are labelled once go in turns if they are many
         apart = record.waits(n, k, d, rows.element_size(), self.device) if fit else n > MOST_IN_TURN
-        kind = (self._index, rows.shape, rows.stride(0), rows.dtype, rows.data_ptr() % 16, k, fit, coming.weighted)
+        kind = (self._index, d, rows.stride(0), rows.dtype, rows.data_ptr() % 16, k, fit, coming.weighted)
         with self.current():
             # the device begins before the host plans, which takes it as long as an epoch of a small fit
-            arrived = None if apart or kind not in _BEGUN else self._begun(rows, _BEGUN[kind], k)
+            arrived = None if apart or n > _BEGUN.get(kind, 0) else self._begun(rows, k)
             plan = None if apart else self._plan_beside(rows, k, arrived)
             if arrived is None or plan is None:
                 warm_up(rows, k, self._screens, fit=fit, inspects=plan is not None, weighted=coming.weighted)
-                arrived = None if plan is None else self._begun(rows, plan, k)
+                arrived = None if plan is None else self._begun(rows, k)
             if arrived is None or plan is None:
                 return
-            _BEGUN[kind] = arrived.plan = plan
-            self._arrived = arrived
+            _BEGUN[kind] = max(n, _BEGUN.get(kind, 0))
+            arrived.plan, self._arrived = plan, arrived
             if fit:
                 self._ahead = self._foresee(rows, coming)
                 self._label(Batch(0, rows), arrived)
@@ -105,10 +99,10 @@ class ReceivingBackend(GpuBackend):
 
     # ------------------------------------------------------------ private
 
-    def _begun(self, rows: Tensor, plan: MemoryPlan, n_clusters: int) -> Arrived | None:
+    def _begun(self, rows: Tensor, n_clusters: int) -> Arrived | None:
         """Rows that lie there, their inspection queued; None if there is no memory for what it finds."""
         try:
-            arrived = self._empty(rows, plan, n_clusters, keep=True)
+            arrived = self._empty(rows, MemoryPlan(True, len(rows), 0), n_clusters, keep=True)
         except torch.OutOfMemoryError:
             return None
         self._inspect(Batch(0, rows), arrived)
