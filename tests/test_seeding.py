@@ -122,7 +122,7 @@ def test_rows_of_equal_fingerprints_are_told_apart_by_their_bits(keys, backend, 
     x = np.tile(unit_rows(12, 4), (3, 1))
     expected = random_start(x, 12, 5, open_rows, backend)
     few = lambda rows: (rows[:, 0] * 1e6).to(torch.int64) % keys  # noqa: E731
-    monkeypatch.setattr(seeding, "_fingerprints", few)
+    monkeypatch.setattr(seeding, "fingerprints", few)
     assert np.array_equal(random_start(x, 12, 5, open_rows, backend), expected)
 
 

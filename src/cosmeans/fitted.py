@@ -13,6 +13,7 @@ from cosmeans.errors import DistinctRowsWarning, InputError
 from cosmeans.inputs import Kind
 from cosmeans.model_file import ModelState
 from cosmeans.result import FitResult, History
+from cosmeans.seeding import fingerprints
 
 
 def keep(
@@ -117,9 +118,7 @@ def from_state(kmeans: Any, state: ModelState) -> None:
 
 def n_distinct(centroids: Tensor) -> int:
     values = (centroids + 0.0).contiguous()
-    # different sums are different rows; only equal ones need a look at every bit
-    factors = torch.arange(values.shape[1], device=values.device) * 2 + 0x9E3779B1
-    sums = (values.view(torch.int32) * factors).sum(dim=1)
-    if len(set(sums.tolist())) == len(values):
+    # different fingerprints are different rows; only equal ones need a look at every bit
+    if len(set(fingerprints(values).tolist())) == len(values):
         return len(values)
     return len({row.tobytes() for row in values.cpu().numpy()})

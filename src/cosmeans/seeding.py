@@ -130,7 +130,7 @@ class _DistinctRows:
         """At most `missing` rows, in order; read together, since each reading may wait for a device."""
         fresh = [i for i in dict.fromkeys(indices) if i not in self.asked and self.rows.kept(i)]
         self.asked.update(fresh)
-        prints = _fingerprints(self._take(fresh)).tolist()
+        prints = fingerprints(self._take(fresh)).tolist()
         if len(self.seen.keys() | prints) == len(self.seen) + len(prints):  # mostly: no two are alike
             self.seen |= {key: [index] for key, index in zip(prints, fresh, strict=True)}
             self.taken += fresh
@@ -157,7 +157,7 @@ class _DistinctRows:
         return self.rows.take(torch.tensor([self.taken[i % found] for i in range(self.wanted)], dtype=torch.int64))
 
 
-def _fingerprints(rows: Tensor) -> Tensor:
+def fingerprints(rows: Tensor) -> Tensor:
     """(B,) int64, the same for rows of the same bits: a weighted sum of these, modulo 2^64."""
     weights = torch.from_numpy(np.random.Philox(key=0).random_raw(rows.shape[1]).view(np.int64)).to(rows.device)
     return (rows.contiguous().view(torch.int32) * weights).sum(dim=1)

@@ -158,8 +158,9 @@ def best_run(first: FirstCentroids, rows: RowSource, backend: Backend, observer:
 def start_key(n_clusters: int, n_features: int, init: Any, given: Tensor | None, random_state: Any) -> tuple[Any, ...]:
     """What a fit started from. A second fit goes on only if this is equal.
 
-    Arrays count by content, callables and RandomStates by identity (which pickling keeps).
+    Arrays count by content (the fingerprints of their rows), callables and RandomStates by identity (which pickling
+    keeps).
     """
     if given is not None:
-        init = hashlib.sha256(given.cpu().reshape(-1).numpy().data).hexdigest()
+        init = hashlib.sha256(seeding.fingerprints(given).cpu().numpy().data).hexdigest()
     return (n_clusters, n_features, init, random_state)
