@@ -34,23 +34,42 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
     return
 
 
-@pytest.fixture(scope="session", autouse=True)
-def builtins_known() -> Iterator[None]:
-    """Triton's interpreter looks through its whole language for what to patch, for each function that a kernel calls:
-    a third of the time of these tests. What it found in a module once is what it will find there."""
-    known: dict[int, list[str]] = {}
+class _Patch:
+    """In place of Triton's patch of its own language, which looks through all of it for each function that a kernel
+    calls: half the time of these tests. Here each module of a kernel's functions is patched once a launch."""
 
-    def patch(package: Any, builder: Any, scope: Any) -> None:
-        if id(package) not in known:
-            known[id(package)] = [name for name, member in inspect.getmembers(package) if is_builtin(member)]
-        for name in known[id(package)]:
+    def __init__(self) -> None:
+        self.patch = interpreter._patch_lang
+        self.builtins: dict[int, list[str]] = {}
+        self.patched: set[int] = set()  # modules, by their names' address, while a kernel runs
+
+    def of_package(self, package: Any, builder: Any, scope: Any) -> None:
+        """What was found in a package once is what will be found there."""
+        if id(package) not in self.builtins:
+            self.builtins[id(package)] = [name for name, member in inspect.getmembers(package) if is_builtin(member)]
+        for name in self.builtins[id(package)]:
             member = getattr(package, name)
             if is_builtin(member):
                 interpreter._patch_attr(package, name, member, builder, scope)
 
+    def __call__(self, function: Any) -> Any:
+        if id(function.__globals__) in self.patched:
+            return None  # a function of a kernel: its caller asks for nothing
+        scope, outermost = self.patch(function), not self.patched
+        self.patched.add(id(function.__globals__))
+        if outermost:
+            restore = scope.restore
+            scope.restore = lambda: self.patched.clear() or restore()
+        return scope
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patched_once() -> Iterator[None]:
     if "scope" not in inspect.signature(interpreter._patch_builtin).parameters:  # an older Triton
         yield
         return
     with pytest.MonkeyPatch.context() as patching:
-        patching.setattr(interpreter, "_patch_builtin", patch)
+        patch = _Patch()
+        patching.setattr(interpreter, "_patch_lang", patch)
+        patching.setattr(interpreter, "_patch_builtin", patch.of_package)
         yield
