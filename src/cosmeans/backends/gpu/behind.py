@@ -28,8 +28,11 @@ def read_behind(numbers: Tensor) -> Callable[[], list[float]]:
 
 
 @functools.cache
-def _stream(device: torch.device, purpose: str) -> torch.cuda.Stream:
-    """One for each purpose: what is recorded in one thread must not meet what another thread reads."""
+def side(device: torch.device, purpose: str) -> torch.cuda.Stream:
+    """A stream beside the others, one for all work of a purpose (torch takes memory anew for each stream).
+
+    What is recorded in one thread must not meet what another thread reads.
+    """
     return torch.cuda.Stream(device)
 
 
@@ -41,9 +44,9 @@ def read_beside(numbers: Tensor) -> Callable[[], list[float]]:
     done.record()
 
     def read() -> list[float]:
-        side = _stream(numbers.device, "read")
-        side.wait_event(done)
-        with torch.cuda.stream(side):
+        aside = side(numbers.device, "read")
+        aside.wait_event(done)
+        with torch.cuda.stream(aside):
             found: list[float] = numbers.tolist()
         return found
 
@@ -55,7 +58,7 @@ def beside(device: torch.device, work: Callable[[], None]) -> Callable[[], None]
     if device.type != "cuda":
         work()
         return lambda: None
-    here, there = torch.cuda.current_stream(device), _stream(device, "work")
+    here, there = torch.cuda.current_stream(device), side(device, "work")
     there.wait_stream(here)
     with torch.cuda.stream(there):
         work()

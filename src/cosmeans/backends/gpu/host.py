@@ -128,7 +128,7 @@ class HostRowsBackend(ReceivingBackend):
                 for which, near in self._fetch(part, None if len(changed) == len(part) else changed):
                     space = self._desk.moves(self._at_a_time(batch.rows), k)
                     accumulate(near, old[which], new[which], into, space, self._programs)
-            before.copy_(after)
+            before.copy_(after)  # labels of gathered rows were copies
         return torch.full((1,), n_changed, dtype=torch.int32, device=self.device)
 
     # ------------------------------------------------------------- scores

@@ -9,7 +9,6 @@ in the next of a few places: the host starts it with one call.
 from __future__ import annotations
 
 import copy
-import functools
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.cuda import Event
 
+from cosmeans.backends.gpu.behind import side
 from cosmeans.backends.gpu.desk import Desk
 from cosmeans.backends.gpu.update import Places
 from cosmeans.contracts import RowSource
@@ -165,12 +165,6 @@ class Standing:
         self.numbers.zero_()
 
 
-@functools.cache
-def _recorder(device: torch.device) -> torch.cuda.Stream:
-    """The stream that work is recorded on. One for all: torch takes memory anew for each."""
-    return torch.cuda.Stream(device)
-
-
 # graphs that nobody plays any more: to destroy one takes the host a fifth of a millisecond, while a caller waits for
 # the end of its fit; it is done when the device is busy with the next one
 _spent: list[torch.cuda.CUDAGraph] = []
@@ -184,7 +178,7 @@ class Graph:
     def __init__(self, work: Callable[[], Outcome | None], device: torch.device) -> None:
         self._graph = torch.cuda.CUDAGraph()
         weakref.finalize(self, _spent.append, self._graph).atexit = False
-        stream = _recorder(device)
+        stream = side(device, "record")
         with _recording:  # one thread at a time
             stream.wait_stream(torch.cuda.current_stream(device))
             with torch.cuda.stream(stream):
