@@ -305,19 +305,22 @@ def test_a_copy_begun_before_memory_was_planned_is_dropped_if_it_has_no_room(mon
     assert_same(fit_there(x, centroids, backend), fit_there(x, centroids, ReferenceBackend()))
 
 
-def test_rows_whose_copy_finds_no_memory_are_planned_first(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("owner", "name"), [(receiving.Copy, "empty"), (receiving, "Queued")])
+def test_rows_whose_inspection_finds_no_memory_are_planned_first(
+    owner: Any, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     x, failing = 3.0 * directions(40, 12), True
     Told("cpu").expect(x, Coming(7, True))
-    backend, empty = Told("cpu"), Copy.empty
+    backend, make = Told("cpu"), getattr(owner, name)
 
-    def full(*args: Any) -> Copy:
+    def full(*args: Any) -> Any:
         nonlocal failing
         if failing:
             failing = False
             raise torch.OutOfMemoryError
-        return empty(*args)
+        return make(*args)
 
-    monkeypatch.setattr(receiving.Copy, "empty", full)
+    monkeypatch.setattr(owner, name, full)
     backend.expect(x, Coming(7, True))
     assert backend._arrived is not None
     assert not failing

@@ -103,9 +103,9 @@ class ReceivingBackend(GpuBackend):
         """Rows that lie there, their inspection queued; None if there is no memory for what it finds."""
         try:
             arrived = self._empty(rows, MemoryPlan(True, len(rows), 0), n_clusters, keep=True)
+            self._inspect(Batch(0, rows), arrived)
         except torch.OutOfMemoryError:
             return None
-        self._inspect(Batch(0, rows), arrived)
         return arrived
 
     def _plan_beside(self, rows: Tensor, n_clusters: int, begun: Arrived | None) -> MemoryPlan | None:
