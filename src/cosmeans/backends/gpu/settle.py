@@ -188,7 +188,7 @@ def settle(
     size = padded(d)
     launch(
         _candidates,
-        4 * programs,
+        4 * programs,  # of few warps, since rows are few: gpu.jsonl, "small kernels, by hand"
         *(copy.values, copy.residuals, copy.units, centroids.values, centroids.n_columns, centroids.bounds),
         *(listed.rows, listed.scores, listed.counts, space.candidates, space.n_candidates),
         *(start, centroids.width, errors.accumulation, errors.rounding),
