@@ -328,10 +328,12 @@ def wait_for(text, stream):
 
 
 def start_long_fit(folder, options):
-    """A fit of random rows, which would take minutes, in one of its first epochs."""
-    rng = np.random.default_rng(0)
-    np.save(folder / "long.npy", rng.standard_normal((40_000, 32)).astype(np.float32))
-    running = process(f"fit long.npy -k 300 --epochs 100000 --out result --json {options}", cwd=folder)
+    """A fit in one of its first epochs. Clusters of a circle move slowly: it would take more than a thousand."""
+    angles = 2 * np.pi * np.random.default_rng(0).random(200_000)
+    rows = np.zeros((len(angles), 32), np.float32)
+    rows[:, 0], rows[:, 1] = np.cos(angles), np.sin(angles)
+    np.save(folder / "long.npy", rows)
+    running = process(f"fit long.npy -k 100 --epochs 100000 --out result --json {options}", cwd=folder)
     wait_for(" of at most 100000", running.stderr)
     return running
 
