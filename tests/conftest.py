@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from types import ModuleType
+
+# Tests run in a process for each core, and each has threads of its own: those that wait must sleep and leave the cores
+# to others, or tests take twice their time. Read when the libraries are loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")  # 2^4 clocks
 
 import numpy as np
 import pytest

@@ -28,15 +28,11 @@ def assigned(rows, centroids, backend, before=None):
 @pytest.mark.parametrize("case", CASES)
 def test_every_label_is_the_first_of_the_largest_scores(case, backend, open_rows):
     x, first = CASES[case]()
-    centroids = truth.unit(first)[0]
+    centroids, (units, keep) = truth.unit(first)[0], truth.unit(x)
+    expected = truth.labels(units, centroids, keep)
     for batch_size in (None, 1, 7, 64):
         found = assigned(open_rows(x, backend, batch_size=batch_size), centroids, backend)
-        np.testing.assert_array_equal(found, truth.labels(*_rows_and(x, centroids)))
-
-
-def _rows_and(x, centroids):
-    rows, keep = truth.unit(x)
-    return rows, centroids, keep
+        np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize(("d", "k", "spread"), [(64, 64, 1e-4), (384, 64, 1e-5), (64, 200, 3e-8)])
