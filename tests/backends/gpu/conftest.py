@@ -68,8 +68,21 @@ def patched_once() -> Iterator[None]:
     if "scope" not in inspect.signature(interpreter._patch_builtin).parameters:  # an older Triton
         yield
         return
+    of_kind: Any = interpreter._get_np_dtype
+    known: dict[str, Any] = {}
+
+    def numpy_type(kind: Any) -> Any:
+        """Without a table made anew for every question. Pointers can't be looked up."""
+        scalar = kind.scalar
+        if scalar.is_ptr():
+            return of_kind(scalar)
+        if scalar.name not in known:
+            known[scalar.name] = of_kind(scalar)
+        return known[scalar.name]
+
     with pytest.MonkeyPatch.context() as patching:
         patch = _Patch()
+        patching.setattr(interpreter, "_get_np_dtype", numpy_type)
         patching.setattr(interpreter, "_patch_lang", patch)
         patching.setattr(interpreter, "_patch_builtin", patch.of_package)
         yield

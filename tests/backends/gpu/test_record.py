@@ -85,9 +85,9 @@ def directions(n: int, d: int, seed: int = 0) -> Tensor:
     return torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
 
 
-REPEATED = torch.cat([directions(5, 6), directions(5, 6), directions(90, 6, 1)])  # so that first centroids are equal
+REPEATED = torch.cat([directions(5, 6), directions(5, 6), directions(40, 6, 1)])  # so that first centroids are equal
 CASES: dict[str, tuple[Tensor, int, dict[str, Any]]] = {
-    "to the last epoch": (directions(130, 12), 8, {}),
+    "to the last epoch": (directions(80, 12), 5, {}),
     "a fixed point": (directions(60, 5), 4, {"epochs": 30}),
     "tol": (directions(100, 12), 7, {"tol": 0.2}),
     "clusters that move": (REPEATED, 9, {}),
@@ -110,8 +110,8 @@ class Interfering(Silent):
 
 @pytest.mark.usefixtures("recording")
 def test_centroids_prepared_in_between_are_not_those_of_the_next_epoch() -> None:
-    x, backend = directions(130, 12), GpuBackend("cpu")
-    first = sphere.normalise(x[:8].clone())
+    x, backend = directions(80, 12), GpuBackend("cpu")
+    first = sphere.normalise(x[:5].clone())
 
     result = fit(x, first, backend, Interfering(backend, -first))
 
@@ -191,7 +191,7 @@ def test_short_epochs_are_recorded_at_once_and_long_ones_while_the_device_is_bus
     monkeypatch.setattr(record, "_DESK_BYTES", 0)
     monkeypatch.setattr(record, "_SHORT", short)
     monkeypatch.setattr(record, "_MIDDLE", middle)
-    x = directions(130, 8)
+    x = directions(60, 8)
     first = sphere.normalise(x[:5].clone())
     expected = fit(x, first, ReferenceBackend(), epochs=3)
     found = []
@@ -208,8 +208,8 @@ def test_short_epochs_are_recorded_at_once_and_long_ones_while_the_device_is_bus
 @pytest.mark.parametrize("waits", [0, 1 << 30])
 def test_epochs_of_two_kinds_are_recorded_side_by_side(waits: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(record, "_DESK_BYTES", waits)
-    x = torch.cat([directions(120, 8), directions(120, 8) + 1e-4])
-    first = sphere.normalise(x[:7].clone())
+    x = torch.cat([directions(60, 8), directions(60, 8) + 1e-4])
+    first = sphere.normalise(x[:4].clone())
     expected = fit(x, first, ReferenceBackend(), epochs=7)
     for _ in range(2):
         kinds = iter([False, True, True, False, True, False, False, True] * 3)
@@ -271,8 +271,8 @@ class _StopsAfter(Silent):
 @pytest.mark.usefixtures("recording")
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_an_interrupted_fit_has_labels_under_its_centroids(epochs: int) -> None:
-    x = directions(160, 16)
-    first = sphere.normalise(x[:9].clone())
+    x = directions(80, 12)
+    first = sphere.normalise(x[:5].clone())
     for _ in range(2):
         found = fit(x, first, GpuBackend("cpu"), _StopsAfter(epochs))
         expected = fit(x, first, ReferenceBackend(), epochs=len(found.history))
