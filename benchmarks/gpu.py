@@ -181,39 +181,6 @@ def cells() -> None:
         record("cell", n=n, d=d, k=k, epochs=epochs, passes=passes, **times)
 
 
-FLASH_SHAPES = [(n, d, k) for n, d, k in CELLS if d <= 384 and k <= 4096 and n == 1 << 20]
-
-
-def flash(shapes: list[tuple[int, int, int]] | None = None, epochs: int = 10) -> None:
-    """Whole fits of ten epochs beside flash-kmeans, from the same first centroids."""
-    from flash_kmeans import batch_kmeans_Cosine
-    from triton.runtime.errors import OutOfResources
-
-    for n, d, k in shapes or FLASH_SHAPES:
-        for dtype in (torch.float16, torch.float32):
-            rows = unit_rows(n, d, dtype=dtype)
-            c = rows[:k].float()
-            first = c[None].to(dtype)
-            theirs = lambda r=rows, f=first: batch_kmeans_Cosine(  # noqa: E731
-                r[None], f.shape[1], epochs, tol=0.0, init_centroids=f
-            )
-            ours = lambda r=rows, c=c: fit(r, c, HostRowsBackend(), epochs, empty_clusters="keep")  # noqa: E731
-            started = time.perf_counter()
-            try:
-                theirs()
-            except OutOfResources as error:
-                print(f"flash-kmeans fails at {n, d, k, dtype}: {error}", flush=True)
-                continue
-            tuning = time.perf_counter() - started
-            ours(), ours()
-            both = {"ours": wall(ours, 5), "flash": wall(theirs, 5)}
-            record("flash", n=n, d=d, k=k, dtype=str(dtype), epochs=epochs, flash_first_s=tuning, **both)
-
-
-def flash_tutorial() -> None:
-    flash([(1_000_000, 768, 1000)])
-
-
 def inspected(x: Tensor) -> MemoryRows:
     backend = GpuBackend()
     return MemoryRows(x, squared_norms=backend.squared_norms, lengths=backend.lengths)
@@ -316,8 +283,7 @@ def profile(
 
 ACTIONS = {
     **{"check": check, "estimator": estimator, "large": large, "proofs": proofs, "screens": screens, "fit": whole},
-    **{"profile": profile, "cells": cells, "flash": flash, "flash-tutorial": flash_tutorial, "small": small},
-    **{"memory": memory, "kmeans": whole_kmeans, "host": host},
+    **{"profile": profile, "cells": cells, "small": small, "memory": memory, "kmeans": whole_kmeans, "host": host},
     **{"gaps": lambda: gaps(record), "limits": lambda: limits(record, wall)},
     **{"first": lambda: first(record), "first-serial": lambda: first_serial(record)},
 }
