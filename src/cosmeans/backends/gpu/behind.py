@@ -31,7 +31,8 @@ def read_behind(numbers: Tensor) -> Callable[[], list[float]]:
 def side(device: torch.device, purpose: str) -> torch.cuda.Stream:
     """A stream beside the others, one for all work of a purpose (torch takes memory anew for each stream).
 
-    What is recorded in one thread must not meet what another thread reads.
+    What is recorded in one thread must not meet what another thread reads or starts: a stream takes part in a recording
+    until that ends, and whatever is queued on it meanwhile is recorded, or refused.
     """
     return torch.cuda.Stream(device)
 
@@ -58,7 +59,9 @@ def beside(device: torch.device, work: Callable[[], None]) -> Callable[[], None]
     if device.type != "cuda":
         work()
         return lambda: None
-    here, there = torch.cuda.current_stream(device), side(device, "work")
+    # one thread records at a time (record.py), so what it needs beside is its own
+    purpose = "recorded work" if torch.cuda.is_current_stream_capturing() else "work"
+    here, there = torch.cuda.current_stream(device), side(device, purpose)
     there.wait_stream(here)
     with torch.cuda.stream(there):
         work()
