@@ -111,8 +111,8 @@ def take_desk(kind: object, device: torch.device) -> Desk:
 def leave_desk(kind: object, desk: Desk) -> None:
     """For the next fit of this kind; the longest unused gives way."""
     _waiting[kind] = desk
-    while len(_waiting) > _DESKS:
-        _waiting.pop(next(iter(_waiting)), None)
+    for longest in list(_waiting)[:-_DESKS]:  # a list at once: other threads take and leave meanwhile
+        _waiting.pop(longest, None)
 
 
 def clear_desks() -> None:
