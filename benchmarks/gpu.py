@@ -1,8 +1,8 @@
 """Checks and times the GPU backend: python benchmarks/gpu.py [--results FILE] check fit profile cells ...
 
-`check`, `estimator` and `large` compare with the float64 reference, bit by bit (gpu_checks.py). Times are medians of
-bursts after idling, because a Hopper at these rates is limited by power (docs/gpu.md says how to read them). Records
-are appended to benchmarks/results/gpu.jsonl.
+`check`, `estimator`, `threads` and `large` compare with the float64 reference, bit by bit (gpu_checks.py). Times are
+medians of bursts after idling, because a Hopper at these rates is limited by power (docs/gpu.md says how to read them).
+Records are appended to benchmarks/results/gpu.jsonl.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from cosmeans.backends.gpu.host import HostRowsBackend
 from cosmeans.backends.gpu.memory import OF_RECEIVED, plan_memory
 from cosmeans.result import FitResult
 from cosmeans.rows.memory import MemoryRows
-from gpu_checks import check, estimator, fit, large, unit_rows
+from gpu_checks import check, estimator, fit, large, threads, unit_rows
 from gpu_first import first, first_serial
 from gpu_waits import gaps, limits
 
@@ -282,7 +282,8 @@ def profile(
 
 
 ACTIONS = {
-    **{"check": check, "estimator": estimator, "large": large, "proofs": proofs, "screens": screens, "fit": whole},
+    **{"check": check, "estimator": estimator, "threads": threads, "large": large},
+    **{"proofs": proofs, "screens": screens, "fit": whole},
     **{"profile": profile, "cells": cells, "small": small, "memory": memory, "kmeans": whole_kmeans, "host": host},
     **{"gaps": lambda: gaps(record), "limits": lambda: limits(record, wall)},
     **{"first": lambda: first(record), "first-serial": lambda: first_serial(record)},

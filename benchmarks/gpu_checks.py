@@ -1,10 +1,11 @@
-"""Fits on the GPU against the float64 reference, bit by bit: python benchmarks/gpu.py check estimator large."""
+"""Fits on the GPU against the float64 reference, bit by bit: python benchmarks/gpu.py check estimator threads large."""
 
 from __future__ import annotations
 
 import gc
 import hashlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,23 @@ def estimator() -> None:
         parts += (kmeans.transform(rows[:500]), np.array(kmeans.score(rows)))
         found[device] = [hashlib.sha256(np.asarray(part).tobytes()).hexdigest()[:10] for part in parts]
     print("same" if found["cpu"] == found["cuda"] else "DIFFERENT", "KMeans", found, flush=True)
+
+
+def threads(turns: int = 8) -> None:
+    """Fits in several threads at once, some that are recorded, some that are started kernel by kernel meanwhile."""
+    jobs = [(unit_rows(n, 256, seed), 300) for seed, n in enumerate((200_000, 200_001, 20_000, 20_001))]
+    expected = [digest(fit(x, x[:k].clone(), ReferenceBackend("cuda"), 6)) for x, k in jobs]
+
+    def run(job: int) -> list[str]:
+        x, k = jobs[job]
+        with torch.cuda.stream(torch.cuda.Stream()):
+            return [digest(fit(x, x[:k].clone(), HostRowsBackend(), 6)) for _ in range(turns)]
+
+    torch.cuda.synchronize()
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        found = list(pool.map(run, range(len(jobs))))
+    same = all(set(bits) == {right} for bits, right in zip(found, expected, strict=True))
+    print("same" if same else "DIFFERENT", f"{len(jobs)} threads", expected, found if not same else "", flush=True)
 
 
 def large(n: int = 4_000_000, d: int = 768, k: int = 1000) -> None:
