@@ -31,8 +31,7 @@ def read_behind(numbers: Tensor) -> Callable[[], list[float]]:
 def side(device: torch.device, purpose: str) -> torch.cuda.Stream:
     """A stream beside the others, one for all work of a purpose (torch takes memory anew for each stream).
 
-    What is recorded in one thread must not meet what another thread reads or starts: a stream takes part in a recording
-    until that ends, and whatever is queued on it meanwhile is recorded, or refused.
+    What is recorded in one thread must not meet what another thread reads.
     """
     return torch.cuda.Stream(device)
 
@@ -59,9 +58,7 @@ def beside(device: torch.device, work: Callable[[], None]) -> Callable[[], None]
     if device.type != "cuda":
         work()
         return lambda: None
-    # one thread records at a time (record.py), so what it needs beside is its own
-    purpose = "recorded work" if torch.cuda.is_current_stream_capturing() else "work"
-    here, there = torch.cuda.current_stream(device), side(device, purpose)
+    here, there = torch.cuda.current_stream(device), side(device, "work")
     there.wait_stream(here)
     with torch.cuda.stream(there):
         work()
