@@ -196,19 +196,19 @@ def estimator() -> None:
 
 def threads(turns: int = 8) -> None:
     """Fits in several threads at once, some that are recorded, some that are started kernel by kernel meanwhile."""
-    jobs = [(unit_rows(n, 256, seed), 300) for seed, n in enumerate((200_000, 200_001, 20_000, 20_001))]
-    expected = [digest(fit(x, x[:k].clone(), ReferenceBackend("cuda"), 6)) for x, k in jobs]
+    jobs = [unit_rows(n, 256, seed) for seed, n in enumerate((200_000, 200_001, 20_000, 20_001))]
+    once = lambda x, backend: digest(fit(x, x[:300].clone(), backend, 6))  # noqa: E731
+    expected = [once(x, ReferenceBackend("cuda")) for x in jobs]
 
-    def run(job: int) -> list[str]:
-        x, k = jobs[job]
+    def run(x: Tensor) -> set[str]:
         with torch.cuda.stream(torch.cuda.Stream()):
-            return [digest(fit(x, x[:k].clone(), HostRowsBackend(), 6)) for _ in range(turns)]
+            return {once(x, HostRowsBackend()) for _ in range(turns)}
 
     torch.cuda.synchronize()
     with ThreadPoolExecutor(len(jobs)) as pool:
-        found = list(pool.map(run, range(len(jobs))))
-    same = all(set(bits) == {right} for bits, right in zip(found, expected, strict=True))
-    print("same" if same else "DIFFERENT", f"{len(jobs)} threads", expected, found if not same else "", flush=True)
+        found = list(pool.map(run, jobs))
+    same = found == [{bits} for bits in expected]
+    print("same" if same else "DIFFERENT", f"{len(jobs)} threads", expected, found, flush=True)
 
 
 def large(n: int = 4_000_000, d: int = 768, k: int = 1000) -> None:

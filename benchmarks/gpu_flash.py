@@ -1,8 +1,8 @@
 """Whole fits beside flash-kmeans: python benchmarks/gpu_flash.py [--results FILE] [N,D,K,DTYPE ...]
 
 flash-kmeans tunes itself for two minutes at each shape and type with D of 768 and above, so each cell runs in a process
-of its own, on whichever GPU of the machine is free; ours runs beside it, on the same GPU. Without cells: those of
-docs/gpu.md. Records are appended to benchmarks/results/gpu.jsonl.
+of its own, on whichever GPU of the machine is free; ours runs beside it, on the same GPU. Without cells: all of
+`gpu.CELLS` in both types. Records are appended to benchmarks/results/gpu.jsonl.
 """
 
 from __future__ import annotations
@@ -18,30 +18,33 @@ from pathlib import Path
 from queue import SimpleQueue
 
 import torch
+from torch import Tensor
+from triton.runtime.errors import OutOfResources
 
 import gpu
 from cosmeans.backends.gpu.host import HostRowsBackend
 from gpu_checks import fit, unit_rows
 
 EPOCHS = 10
-SHAPES = [(n, d, k) for n, d, k in gpu.CELLS if n == 1 << 20]
-SHAPES += [(1 << 18, d, k) for k in (16384, 65536) for d in (128, 768)]
-SHAPES += [(100_000, 768, 1000), (1 << 22, 128, 1000), (1 << 22, 768, 1000)]
-CELLS = [f"{n},{d},{k},{dtype}" for n, d, k in SHAPES for dtype in ("float16", "float32")]
+CELLS = [f"{n},{d},{k},{dtype}" for n, d, k in gpu.CELLS for dtype in ("float16", "float32")]
+
+
+def flash_fit(rows: Tensor, first: Tensor, epochs: int) -> object:
+    """What flash-kmeans finds. rows (N, D) and first centroids (K, D), of one type."""
+    from flash_kmeans import batch_kmeans_Cosine
+
+    return batch_kmeans_Cosine(rows[None], len(first), epochs, tol=0.0, init_centroids=first[None])
 
 
 def measure(cell: str) -> None:
     """One cell, from the same first centroids: medians of whole fits after idling, and the first call of theirs."""
-    from flash_kmeans import batch_kmeans_Cosine
-    from triton.runtime.errors import OutOfResources
-
     *sizes, name = cell.split(",")
     n, d, k = map(int, sizes)
     rows = unit_rows(n, d, dtype=getattr(torch, name))
-    c = rows[:k].float()
-    first = c[None].to(rows.dtype)
-    theirs = lambda: batch_kmeans_Cosine(rows[None], k, EPOCHS, tol=0.0, init_centroids=first)  # noqa: E731
-    ours = lambda: fit(rows, c, HostRowsBackend(), EPOCHS, empty_clusters="keep")  # noqa: E731
+    first = rows[:k].clone()
+    centroids = first.float()
+    theirs = lambda: flash_fit(rows, first, EPOCHS)  # noqa: E731
+    ours = lambda: fit(rows, centroids, HostRowsBackend(), EPOCHS, empty_clusters="keep")  # noqa: E731
     started = time.perf_counter()
     try:
         theirs()

@@ -18,6 +18,7 @@ from cosmeans.result import FitResult
 from cosmeans.rows.memory import MemoryRows
 from gpu import burst, record, torch_loop, wall
 from gpu_checks import DEMO, fit
+from gpu_flash import flash_fit
 
 NEIGHBOURS = 8
 N = 1 << 20
@@ -94,13 +95,10 @@ def fits(epochs: int = 10) -> None:
             labels.append(result.labels)
             times[name] = wall(run, 3)
         if x.shape[1] <= 384:
-            from flash_kmeans import batch_kmeans_Cosine
-
-            half, start = x.half()[None], first.half()[None]
-            theirs = lambda h=half, s=start, k=k: batch_kmeans_Cosine(h, k, epochs, tol=0.0, init_centroids=s)  # noqa: E731
+            rows, start = x.half(), first.half()
+            theirs = lambda r=rows, s=start: flash_fit(r, s, epochs)  # noqa: E731
             theirs()
             times["flash, float16"] = wall(theirs, 3)
-            rows = x.half()
             ours = lambda r=rows, f=first: fit(r, f, GpuBackend(), epochs, empty_clusters="keep")  # noqa: E731
             ours()
             times["auto, float16"] = wall(ours, 3)
