@@ -148,13 +148,13 @@ def _inspected_at_once(screen: str, *, recorded: bool, short: bool = False) -> C
     """
 
     def run(x: Tensor, centroids: Tensor, epochs: int, options: dict[str, Any]) -> str | None:
-        before = record._DESK_BYTES, record._SHORT, record._LONG
-        record._DESK_BYTES, record._SHORT, record._LONG = 0, float(short), float(recorded)
+        before = record.most_waiting, record._SHORT, record._LONG
+        record.most_waiting, record._SHORT, record._LONG = (lambda _: 0), float(short), float(recorded)
         try:
             backend = HostRowsBackend(screen=screen)
             bits = digest(fit(x, centroids, backend, epochs, **options))
         finally:
-            record._DESK_BYTES, record._SHORT, record._LONG = before
+            record.most_waiting, record._SHORT, record._LONG = before
         if backend._resident is not backend._arrived.copy or bool(backend._desk.recording) is not recorded:
             return "another way"
         return bits

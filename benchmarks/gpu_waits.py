@@ -49,8 +49,8 @@ LIMITS = [(1 << 20, 128, 256), (1 << 20, 128, 1000), (300_000, 384, 256), (1 << 
 
 def limits(record: Callable[..., None], wall: Callable[..., float], epochs: int = 10) -> None:
     """Fits of medium size, each recorded and started kernel by kernel: `record._SHORT` and `_LONG` decide."""
-    before = recording._DESK_BYTES, recording._LONG
-    recording._DESK_BYTES = 0  # rows stay where they lie
+    before = recording.most_waiting, recording._LONG
+    recording.most_waiting = lambda _: 0  # rows stay where they lie
     for n, d, k in LIMITS:
         x = unit_rows(n, d, dtype=torch.float16)
         c, times = x[:k].float(), {}
@@ -62,4 +62,4 @@ def limits(record: Callable[..., None], wall: Callable[..., float], epochs: int 
                 times[f"{name}, {passes} epochs"] = wall(run, 7, 0.05)
         modelled = n * (d * k * recording._PRODUCT + recording._ROW) * 1e3
         record("limit", n=n, d=d, k=k, pass_ms=modelled, **times)
-    recording._DESK_BYTES, recording._LONG = before
+    recording.most_waiting, recording._LONG = before

@@ -65,3 +65,21 @@ def test_the_desk_unused_for_longest_gives_way(monkeypatch) -> None:
     assert take_desk(2, CPU) is made[2]
     clear_desks()
     assert take_desk(3, CPU) is not made[3]
+
+
+def test_desks_that_wait_take_no_more_memory_than_they_may(monkeypatch) -> None:
+    monkeypatch.setattr(desks, "_waiting", {})
+    monkeypatch.setattr(desks, "most_waiting", lambda _: 100)
+    elsewhere = Desk(torch.device("meta"))
+    elsewhere.n_bytes = 90
+    leave_desk("elsewhere", elsewhere)
+    for kind, n_bytes in enumerate((50, 40, 30, 30)):
+        desk = Desk(CPU)
+        desk.n_bytes = n_bytes
+        leave_desk(kind, desk)
+
+    assert list(desks._waiting) == ["elsewhere", 1, 2, 3]
+    large = Desk(CPU)
+    large.n_bytes = 101
+    leave_desk("large", large)
+    assert list(desks._waiting) == ["elsewhere"]

@@ -190,6 +190,18 @@ def test_rows_that_fit_are_sent_once_and_inspected_on_the_way(monkeypatch: pytes
         assert_same(fit(x, unit(7, 12), Told("cpu")), fit(x, unit(7, 12), ReferenceBackend()))
 
 
+@pytest.mark.parametrize("waiting", [0, 1 << 30])
+def test_rows_on_their_way_to_a_desk_are_not_copied(waiting: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receiving, "_SMALL", 0)
+    monkeypatch.setattr(record, "can_record", lambda _: True)
+    monkeypatch.setattr(record, "most_waiting", lambda _: waiting)
+    backend, passes = Told("cpu"), told_of_passes(monkeypatch)
+
+    source(unit(40, 12), 7, backend)
+
+    assert passes == ["squared_norms" if waiting else "inspect_rows"]
+
+
 def test_the_copy_made_on_the_way_is_the_one_that_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     use(MemoryPlan(True, 40, 0), monkeypatch)
     monkeypatch.setattr(receiving, "_SMALL", 0)
@@ -346,14 +358,14 @@ def test_a_desk_that_waits_gets_rows_and_copy_of_its_own(monkeypatch: pytest.Mon
 
     backend.expect(x, Coming(7, True))
     assert backend._arrived is None
-    monkeypatch.setattr(record, "_DESK_BYTES", 0)
+    monkeypatch.setattr(record, "most_waiting", lambda _: 0)
     backend.expect(x, Coming(7, True))
     assert backend._arrived is not None
 
 
 def test_a_fit_recorded_where_its_rows_lie_uses_the_copy_made_before(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(record, "can_record", lambda _: True)
-    monkeypatch.setattr(record, "_DESK_BYTES", 0)
+    monkeypatch.setattr(record, "most_waiting", lambda _: 0)
     backend, passes, x = Told("cpu"), told_of_passes(monkeypatch), unit(40, 12)
     rows = expected(x, 7, backend)
 

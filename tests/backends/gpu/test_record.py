@@ -14,6 +14,7 @@ from cosmeans import lloyd, sphere
 from cosmeans.backends.gpu import desk as desks
 from cosmeans.backends.gpu import record
 from cosmeans.backends.gpu.backend import GpuBackend
+from cosmeans.backends.gpu.memory import ANY, plan_memory
 from cosmeans.backends.gpu.record import Plan
 from cosmeans.backends.reference import ReferenceBackend
 from cosmeans.group import Alone
@@ -169,7 +170,7 @@ def test_one_backend_runs_fits_of_several_kinds() -> None:
 
 @pytest.mark.usefixtures("recording")
 def test_rows_too_many_for_a_desk_that_waits_are_recorded_where_they_lie(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(record, "_DESK_BYTES", 0)
+    monkeypatch.setattr(record, "most_waiting", lambda _: 0)
     x = directions(70, 8)
     first = sphere.normalise(x[:5].clone())
     backend = GpuBackend("cpu")
@@ -184,11 +185,31 @@ def test_rows_too_many_for_a_desk_that_waits_are_recorded_where_they_lie(monkeyp
 
 
 @pytest.mark.usefixtures("recording")
+def test_a_desk_needs_room_for_the_copy_of_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = directions(70, 8)
+    first, beside = sphere.normalise(x[:5].clone()), plan_memory(70, 8, 5, ANY, "").n_bytes
+    expected = fit(x, first, ReferenceBackend())
+    desks.leave_desk("another kind", desks.Desk(torch.device("cpu")))
+
+    for room, waiting in ((beside + x.nbytes - 1, 0), (beside + x.nbytes, 1)):
+        backend = GpuBackend("cpu")
+        backend._room = lambda *_, room=room: room  # type: ignore[method-assign]
+        found = fit(x, first, backend)
+
+        assert backend._plan is not None
+        assert backend._plan.waits is bool(waiting)
+        assert torch.equal(found.labels, expected.labels)
+        del backend, found
+        gc.collect()
+        assert len(desks._waiting) == waiting  # others gave way first
+
+
+@pytest.mark.usefixtures("recording")
 @pytest.mark.parametrize(("short", "middle", "started"), [(0.0, 0.0, [2, 2]), (0.0, 1.0, [1, 1]), (1.0, 1.0, [1, 0])])
 def test_short_epochs_are_recorded_at_once_and_long_ones_while_the_device_is_busy(
     short: float, middle: float, started: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(record, "_DESK_BYTES", 0)
+    monkeypatch.setattr(record, "most_waiting", lambda _: 0)
     monkeypatch.setattr(record, "_SHORT", short)
     monkeypatch.setattr(record, "_MIDDLE", middle)
     x = directions(60, 8)
@@ -207,7 +228,7 @@ def test_short_epochs_are_recorded_at_once_and_long_ones_while_the_device_is_bus
 @pytest.mark.usefixtures("recording")
 @pytest.mark.parametrize("waits", [0, 1 << 30])
 def test_epochs_of_two_kinds_are_recorded_side_by_side(waits: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(record, "_DESK_BYTES", waits)
+    monkeypatch.setattr(record, "most_waiting", lambda _: waits)
     x = torch.cat([directions(60, 8), directions(60, 8) + 1e-4])
     first = sphere.normalise(x[:4].clone())
     expected = fit(x, first, ReferenceBackend(), epochs=7)
@@ -250,7 +271,7 @@ def test_small_fits_wait_at_a_desk(n: int, d: int, k: int, pays: bool, monkeypat
     assert not record.waits(n, k, d, 4, here)  # nothing is recorded without a GPU
     monkeypatch.setattr(record, "can_record", lambda _: True)
     assert not record.waits(n, k, d, 4, here)  # too large for a desk that waits
-    monkeypatch.setattr(record, "_DESK_BYTES", 1 << 40)
+    monkeypatch.setattr(record, "most_waiting", lambda _: 1 << 40)
     assert record.waits(n, k, d, 4, here) is pays
     assert record.at_once(n, k, d, here) is pays
     assert record.pays(n, k, d, here) is (k < 9000)  # there is no room for outcomes of so many entries

@@ -271,6 +271,7 @@ def warmed(monkeypatch: pytest.MonkeyPatch) -> list[Shape | None]:
 def test_each_kind_of_fit_is_warmed_up_once(warmed: list[Shape | None], monkeypatch: pytest.MonkeyPatch) -> None:
     screens = Screens(torch.device("cpu"), "auto")
     monkeypatch.setattr(screens, "device", torch.device("cuda"))
+    monkeypatch.setattr(record, "most_waiting", lambda _: 1 << 30)
     x = rows_of(12, 64, torch.float32, False)
     kinds = {"fit": True, "inspects": True, "weighted": False}
 

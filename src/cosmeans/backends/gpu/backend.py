@@ -1,4 +1,4 @@
-"""The backend of whole fits: small ones work at desks, and epochs are recorded and played back (docs/gpu.md, 5)."""
+"""The backend of whole fits: many work at desks, and epochs are recorded and played back (docs/gpu.md, 5)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from cosmeans.backends.gpu import record
-from cosmeans.backends.gpu.desk import Desk, leave_desk, take_desk
-from cosmeans.backends.gpu.memory import MemoryPlan
+from cosmeans.backends.gpu.desk import Desk, clear_desks, leave_desk, take_desk
+from cosmeans.backends.gpu.memory import ANY, MemoryPlan, plan_memory
 from cosmeans.backends.gpu.passes import Passes, there
 from cosmeans.backends.gpu.record import Plan, Recording, Standing, Work
 from cosmeans.backends.gpu.rows import copy_rows
@@ -38,7 +38,7 @@ class GpuBackend(Passes):
 
     @there
     def lend(self, rows: RowSource, centroids: Tensor) -> Loan | None:
-        """`contracts.Recorder`: a small fit works at a desk where all memory of its epochs is made."""
+        """`contracts.Recorder`: a fit with short passes works at a desk where all memory of its epochs is made."""
         (k, d), n = centroids.shape, rows.n_rows
         tile = self._screens.row_tile(k, d)
         plan = Plan.of(rows, centroids, (tile, self._integers))
@@ -46,15 +46,10 @@ class GpuBackend(Passes):
             self._give_back()
         if plan is None:
             return None
+        if plan.waits:
+            plan = self._at_a_desk(plan, k)
         if not plan.waits:
             self._ready(k, d)  # rows stay where they lie, and so does a copy that they have
-        else:
-            self._desk = take_desk(plan.kind, self.device)
-            self._leave = weakref.finalize(self, leave_desk, plan.kind, self._desk)
-            self._leave.atexit = False
-            plan = replace(plan, batch=record.copied(plan.batch, self._desk))
-            # a desk with a recording has all its memory
-            self._memory = self._planned(n, d, k) if self._desk.recording is None else MemoryPlan(True, n, 0)
         desk = self._desk
         assert self._memory is not None
         if not self._memory.resident:
@@ -73,6 +68,23 @@ class GpuBackend(Passes):
         else:
             desk.recording.begin()
         return Loan(record.lying_at(rows, plan.batch), standing.labels, standing.sums)
+
+    def _at_a_desk(self, plan: Plan, k: int) -> Plan:
+        """With its rows copied to a desk that waits for the next fit; where they lie if there is no room for one."""
+        n, d = plan.batch.rows.shape
+        desk, memory = take_desk(plan.kind, self.device), MemoryPlan(True, n, 0)
+        if desk.recording is None:  # otherwise it has all its memory
+            memory = plan_memory(n, d, k, ANY, self.device)
+            memory = replace(memory, n_bytes=memory.n_bytes + plan.batch.rows.nbytes)
+            if self._room(memory.n_bytes) < memory.n_bytes:
+                clear_desks()
+                if self._room(memory.n_bytes) < memory.n_bytes:
+                    return replace(plan, waits=False)
+        desk.n_bytes = record.desk_bytes(n, k, d, plan.batch.rows.element_size())
+        self._desk, self._memory = desk, memory
+        self._leave = weakref.finalize(self, leave_desk, plan.kind, desk)
+        self._leave.atexit = False
+        return replace(plan, batch=record.copied(plan.batch, desk))
 
     def _give_back(self) -> None:
         """The desk goes to others, and what this backend knows of it is forgotten."""

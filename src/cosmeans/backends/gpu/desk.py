@@ -1,7 +1,8 @@
-"""The working memory of a backend, by name; that of small fits waits for the next fit of its kind."""
+"""The working memory of a backend, by name; that of fits whose passes are short waits for the next one of its kind."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -17,15 +18,18 @@ from cosmeans.backends.gpu.settle import SettleSpace
 from cosmeans.backends.gpu.update import UpdateSpace
 
 _DESKS = 4  # kinds of fits whose working memory waits for the next one
+_PART = 64  # of the device's memory: what all of them may take there
+_ELSEWHERE = 128 << 20  # bytes, where there is no GPU to ask
 
 _waiting: dict[object, Desk] = {}
 
 
 class Desk:
-    """Working memory by name, and the epochs recorded in it (`record.Recording`)."""
+    """Working memory by name, and the epochs recorded in it (`record.Recording`). n_bytes: about, while it waits."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
+        self.n_bytes = 0
         self.recording: Any = None
         self._made: dict[str, tuple[tuple[Any, ...], Any]] = {}
 
@@ -109,10 +113,23 @@ def take_desk(kind: object, device: torch.device) -> Desk:
 
 
 def leave_desk(kind: object, desk: Desk) -> None:
-    """For the next fit of this kind; the longest unused gives way."""
+    """For the next fit of this kind; those unused for longest give way."""
     _waiting[kind] = desk
-    for longest in list(_waiting)[:-_DESKS]:  # a list at once: other threads take and leave meanwhile
-        _waiting.pop(longest, None)
+    kept, n_bytes = 0, 0
+    for other, waiting in reversed(list(_waiting.items())):  # a list at once: other threads take and leave meanwhile
+        if waiting.device == desk.device:
+            kept, n_bytes = kept + 1, n_bytes + waiting.n_bytes
+            if kept > _DESKS or n_bytes > most_waiting(desk.device):
+                _waiting.pop(other, None)
+
+
+@functools.cache
+def most_waiting(device: torch.device) -> int:
+    """Bytes that the desks of a device may take while they wait."""
+    if device.type != "cuda":
+        return _ELSEWHERE
+    n_bytes: int = torch.cuda.get_device_properties(device).total_memory
+    return n_bytes // _PART
 
 
 def clear_desks() -> None:

@@ -52,7 +52,7 @@ class ReceivingBackend(GpuBackend):
         (n, d), k, fit = rows.shape, coming.n_clusters, coming.fit
         if not n or rows.stride(1) != 1:
             return
-        # a small fit copies its rows to a desk, and rows that are labelled once go in turns if they are many
+        # a desk that waits makes a copy of its own, and rows that are labelled once go in turns if they are many
         apart = record.waits(n, k, d, rows.element_size(), self.device) if fit else n > MOST_IN_TURN
         kind = (self._index, d, rows.stride(0), rows.dtype, rows.data_ptr() % 16, k, fit, coming.weighted)
         with self.current():
@@ -81,7 +81,9 @@ class ReceivingBackend(GpuBackend):
         small = not plan.fetched and n * row_bytes < _SMALL
         with self.current():
             sent = torch.empty(rows.shape, dtype=rows.dtype, device="meta")
-            inspects = fit and plan.resident and not small
+            # a desk that waits makes a copy of its own
+            apart = not plan.fetched and record.waits(n, k, d, rows.element_size(), self.device)
+            inspects = fit and plan.resident and not small and not apart
             warm_up(sent, k, self._screens, fit=fit, inspects=inspects, weighted=coming.weighted)
         if small:
             return Received(rows.contiguous().to(self.device))
@@ -90,9 +92,8 @@ class ReceivingBackend(GpuBackend):
             sizes = [f"{n_bytes / 2**20:,.0f} MiB" for n_bytes in (n * row_bytes, self._room())]
             say(f"the rows take {sizes[0]} and {self.device} has {sizes[1]} free: they stay on the host, {way}")
         with self.current():
-            keep = fit and plan.resident
-            self._ahead = self._foresee(rows, coming) if keep and not plan.fetched else None
-            self._arrived = self._inspected(rows, plan, k, keep=keep, progress=progress)
+            self._ahead = self._foresee(rows, coming) if inspects and not plan.fetched else None
+            self._arrived = self._inspected(rows, plan, k, keep=inspects, progress=progress)
         if plan.fetched:
             self._memory = plan
         return Received(self._arrived.rows, plan.part if plan.fetched else None)

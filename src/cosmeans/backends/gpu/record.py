@@ -1,9 +1,9 @@
-"""Epochs recorded as a CUDA graph and played back: a small fit is otherwise bound by starting its kernels.
+"""Epochs recorded as a CUDA graph and played back: small fits are otherwise bound by starting their kernels.
 
-A recording is a list of kernels and addresses. So a small fit works at a *desk*, memory that waits for the next fit of
-its kind together with what was recorded in it: the rows are copied there, labels and sums lie there, and what shall
-last is copied out. Each epoch played takes its centroids from where the one before left them, and leaves its outcome
-in the next of a few places: the host starts it with one call.
+A recording is a list of kernels and addresses. So a fit whose passes are short works at a *desk*, memory that waits for
+the next fit of its kind together with what was recorded in it: the rows are copied there, labels and sums lie there,
+and what shall last is copied out. Each epoch played takes its centroids from where the one before left them, and leaves
+its outcome in the next of a few places: the host starts it with one call.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.cuda import Event
 
 from cosmeans.backends.gpu.behind import side
-from cosmeans.backends.gpu.desk import Desk
+from cosmeans.backends.gpu.desk import Desk, most_waiting
 from cosmeans.backends.gpu.update import Places
 from cosmeans.contracts import RowSource
 from cosmeans.data import Batch, ClusterSums
@@ -38,7 +38,6 @@ _PLACES = 8  # for outcomes: those ahead, the one that is read, the one before i
 # recorded during the first one, and not the second; and above which what recording saves counts for nothing
 # (docs/gpu.md, section 5)
 _PRODUCT, _ROW, _SHORT, _MIDDLE, _LONG = 4e-15, 2e-10, 1e-3, 2e-3, 50e-3
-_DESK_BYTES = 128 << 20  # at a desk that waits for the next fit
 _OUTCOMES = 128 << 20  # bytes of all places for outcomes: half of the margin of the plan (memory.py)
 
 
@@ -82,8 +81,12 @@ class Plan:
 
 def waits(n: int, k: int, d: int, entry_bytes: int, device: torch.device) -> bool:
     """Whether n rows are few enough for a desk that waits for the next fit, if they come as one batch."""
-    n_bytes = n * (d * (entry_bytes + 2) + 256) + k * (d * (32 + 5 * _PLACES) + 64)
-    return n_bytes <= _DESK_BYTES and at_once(n, k, d, device)
+    return at_once(n, k, d, device) and desk_bytes(n, k, d, entry_bytes) <= most_waiting(device)
+
+
+def desk_bytes(n: int, k: int, d: int, entry_bytes: int) -> int:
+    """What a desk takes, about, the copy of the rows included."""
+    return n * (d * (entry_bytes + 2) + 256) + k * (d * (32 + 5 * _PLACES) + 64)
 
 
 def at_once(n: int, k: int, d: int, device: torch.device) -> bool:
