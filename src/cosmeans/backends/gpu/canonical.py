@@ -27,9 +27,12 @@ def rows_at_once(size: int) -> int:
     return max(1, min(64, 1024 // size))
 
 
-def warps(size: int) -> int:
-    """Warps for a program that holds one row of this padded size: 32 entries a thread at most."""
-    return max(1, min(16, size // 1024))
+def warps(size: int, entries: int = 32) -> int:
+    """Warps for a program that holds one row of this padded size, with so many of its entries a thread at most.
+
+    The fewer the better while registers hold them: warps that share a row wait for one another at every level.
+    """
+    return max(1, min(16, size // (32 * entries)))
 
 
 @triton.jit

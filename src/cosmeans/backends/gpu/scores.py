@@ -54,7 +54,7 @@ def _launch(batch: Batch, centroids: Tensor, labels: Tensor, out: Tensor, *, rai
         P=size,
         HAS_NORMS=batch.norms is not None,
         RAISE=raising,
-        num_warps=warps(size),
+        num_warps=warps(size, 64),
     )
 
 

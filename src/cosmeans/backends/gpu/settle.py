@@ -210,5 +210,5 @@ def settle(
             P=size,
             HAS_NORMS=has_norms,
             ASKS=scaled is not None,
-            num_warps=warps(size),
+            num_warps=warps(size, 64),
         )
