@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -108,3 +111,11 @@ def test_a_receiver_is_told_what_comes_wherever_the_rows_lie(device, name, fit):
 
     assert sent.rows is ROWS
     assert backend.called == [(name, ROWS, coming)]
+
+
+def test_without_a_gpu_there_is_no_memory_to_give_back():
+    code = "import sys, cosmeans; cosmeans.empty_cache(); print('cosmeans.backends.gpu' in sys.modules)"
+
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert found.stdout.strip() == "False"

@@ -5,6 +5,7 @@ from cosmeans.dedup import deduplicate
 from cosmeans.errors import CosmeansError, CosmeansWarning
 from cosmeans.estimator import KMeans
 from cosmeans.evaluation import evaluate
+from cosmeans.machine import empty_cache
 from cosmeans.matching import match, moved, reorder
 from cosmeans.result import History, Iteration, StopReason
 from cosmeans.use import exemplars, outliers, top
@@ -20,6 +21,7 @@ __all__ = [
     "__version__",
     "choose_k",
     "deduplicate",
+    "empty_cache",
     "evaluate",
     "exemplars",
     "match",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -10,13 +11,16 @@ import pytest
 import torch
 from torch import Tensor
 
+import cosmeans
 from cosmeans import lloyd, sphere
 from cosmeans.backends.gpu import desk as desks
-from cosmeans.backends.gpu import record
+from cosmeans.backends.gpu import receiving, record
 from cosmeans.backends.gpu.backend import GpuBackend
+from cosmeans.backends.gpu.host import HostRowsBackend
 from cosmeans.backends.gpu.memory import ANY, plan_memory
 from cosmeans.backends.gpu.record import Plan
 from cosmeans.backends.reference import ReferenceBackend
+from cosmeans.data import Coming
 from cosmeans.group import Alone
 from cosmeans.options import FitOptions
 from cosmeans.progress import Silent
@@ -155,6 +159,45 @@ def test_a_desk_serves_other_rows_and_results_stay() -> None:
         assert torch.equal(result.labels, expected.labels)
         assert torch.equal(result.centroids, expected.centroids)
         assert torch.equal(result.counts, expected.counts)
+
+
+@pytest.mark.usefixtures("recording")
+def test_rows_that_were_sent_in_pieces_are_copied_to_a_desk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receiving, "_SMALL", 0)
+    monkeypatch.setattr(receiving, "_SPAN", 64 * 8 * 4)
+    first = sphere.normalise(directions(5, 8, 9))
+    for seed in range(2):  # recorded, then played
+        x, backend = 3.0 * directions(130, 8, seed), HostRowsBackend("cpu")
+        received = backend.receive(x, Coming(5, True), say=lambda _: None, progress=lambda *_: None)
+
+        found = fit(received.rows, first, backend)
+
+        assert backend._plan is not None
+        assert backend._plan.waits
+        expected = fit(x, first, ReferenceBackend())
+        assert torch.equal(found.labels, expected.labels)
+        assert torch.equal(found.centroids, expected.centroids)
+        del backend, received, found
+        gc.collect()
+    assert Tape.played > 8
+    assert len(desks._waiting) == 1
+
+
+@pytest.mark.usefixtures("recording")
+def test_the_memory_that_waits_can_be_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = directions(70, 8)
+    fit(x, sphere.normalise(x[:5].clone()), GpuBackend("cpu"))
+    monkeypatch.setattr(record, "_spent", [object()])
+    ((_, desk),) = desks._waiting.items()
+    memory = weakref.ref(desk.recording)
+    del desk
+
+    cosmeans.empty_cache()
+    gc.collect()
+
+    assert not desks._waiting
+    assert not record._spent
+    assert memory() is None
 
 
 @pytest.mark.usefixtures("recording")

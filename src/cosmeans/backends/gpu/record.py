@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.cuda import Event
 
 from cosmeans.backends.gpu.behind import side
-from cosmeans.backends.gpu.desk import Desk, most_waiting
+from cosmeans.backends.gpu.desk import Desk, clear_desks, most_waiting
 from cosmeans.backends.gpu.update import Places
 from cosmeans.contracts import RowSource
 from cosmeans.data import Batch, ClusterSums
@@ -173,6 +173,12 @@ class Standing:
 _spent: list[torch.cuda.CUDAGraph] = []
 
 _recording = threading.Lock()
+
+
+def clear() -> None:
+    """Give back what waits for other fits, and what was recorded for fits that have ended."""
+    clear_desks()
+    _spent.clear()
 
 
 class Graph:
