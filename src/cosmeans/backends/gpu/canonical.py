@@ -27,6 +27,11 @@ def rows_at_once(size: int) -> int:
     return max(1, min(64, 1024 // size))
 
 
+# entries of a row that a thread holds where it multiplies the row, and where it copies it (gpu.jsonl, "warps of wide
+# rows, by hand"); elsewhere registers hold more than the row
+MULTIPLIED, COPIED = 64, 128
+
+
 def warps(size: int, entries: int = 32) -> int:
     """Warps for a program that holds one row of this padded size, with so many of its entries a thread at most.
 

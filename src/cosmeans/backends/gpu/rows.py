@@ -11,6 +11,7 @@ import triton.language as tl
 from torch import Tensor
 
 from cosmeans.backends.gpu.canonical import (
+    COPIED,
     UNIT_TOLERANCE,
     clean,
     divisor,
@@ -25,7 +26,6 @@ from cosmeans.data import Batch
 
 NOT_KEPT = tl.constexpr(-1.0)
 LARGEST = tl.constexpr(127)  # 8-bit code
-_ENTRIES = 128  # of a row a thread holds while it is copied
 _READ = 384  # rows: a multiple of what kernels read of tiles at once, 128 or 192
 ROUNDER = tl.constexpr(1.5 * 2.0**23)  # adding and taking it away rounds a float32 below 2^22 to an integer
 
@@ -102,7 +102,7 @@ def squared_norms(rows: Tensor) -> Tensor:
             *(rows, out, len(out), rows.stride(0), rows.shape[1]),
             R=at_once,
             P=size,
-            num_warps=warps(size, _ENTRIES),
+            num_warps=warps(size, COPIED),
         )
     return out
 
@@ -244,7 +244,7 @@ def _write_copy(
         HAS_NORMS=norms is not None,
         HAS_KEEP=keep is not None,
         INSPECT=squared is not None,
-        num_warps=warps(size, _ENTRIES),
+        num_warps=warps(size, COPIED),
     )
 
 

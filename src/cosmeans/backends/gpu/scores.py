@@ -8,7 +8,7 @@ import triton.language as tl
 from torch import Tensor
 
 from cosmeans import sphere
-from cosmeans.backends.gpu.canonical import load_unit, padded, tree_sum, warps
+from cosmeans.backends.gpu.canonical import MULTIPLIED, load_unit, padded, tree_sum, warps
 from cosmeans.backends.gpu.launch import launch
 from cosmeans.data import Batch
 
@@ -54,7 +54,7 @@ def _launch(batch: Batch, centroids: Tensor, labels: Tensor, out: Tensor, *, rai
         P=size,
         HAS_NORMS=batch.norms is not None,
         RAISE=raising,
-        num_warps=warps(size, 64),
+        num_warps=warps(size, MULTIPLIED),
     )
 
 

@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from cosmeans.backends.gpu.assign import Doubtful, Errors, certified_gap
-from cosmeans.backends.gpu.canonical import load_unit, padded, place, tree_sum, warps
+from cosmeans.backends.gpu.canonical import MULTIPLIED, load_unit, padded, place, tree_sum, warps
 from cosmeans.backends.gpu.centroids import Quantised
 from cosmeans.backends.gpu.launch import launch
 from cosmeans.backends.gpu.rows import Copy
@@ -210,5 +210,5 @@ def settle(
             P=size,
             HAS_NORMS=has_norms,
             ASKS=scaled is not None,
-            num_warps=warps(size, 64),
+            num_warps=warps(size, MULTIPLIED),
         )
