@@ -1,4 +1,4 @@
-# make demo | test | check | bench | docs. Needs make and Python 3.11 or newer; everything else goes into .venv.
+# make demo | test | soak | check | bench | docs. Needs make and Python 3.11 or newer; everything else goes into .venv.
 # Another Python: make PYTHON=python3.12
 # The small CPU build of torch on Linux: make PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
 PYTHON ?= python3
@@ -6,7 +6,7 @@ PIP_ARGS ?=
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test check bench docs
+.PHONY: demo test soak check bench docs
 .DEFAULT_GOAL := test
 
 demo: $(READY)
@@ -16,6 +16,10 @@ demo: $(READY)
 test: check
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests/backends/gpu
 	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore tests/backends/gpu --cov --cov-report=term:skip-covered --cov-fail-under=90
+
+# what takes long: whole matrices, worst cases, tables of memory, kills, fuzzing; its closing lines belong into the record
+soak: $(READY)
+	$(BIN)/python -m pytest -m soak --durations=10 tests
 
 check: $(READY)
 	$(BIN)/ruff check

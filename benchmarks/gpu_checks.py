@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import importlib
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,6 +32,7 @@ from cosmeans.result import FitResult
 from cosmeans.rows import memory
 from cosmeans.rows.memory import MemoryRows
 
+TESTS = Path(__file__).parents[1] / "tests"
 DEMO = Path(__file__).parents[1] / "src" / "cosmeans" / "demo_data" / "rows.npy"
 
 
@@ -99,7 +102,25 @@ def check(epochs: int = 5) -> bool:
         wrong = {way: bits for way, bits in found.items() if bits not in (expected, None)}
         good &= not wrong
         print(f"{'DIFFERENT' if wrong else 'same':10} {name:16} {expected} {wrong or ''}", flush=True)
+    good &= golden()
     print("ALL THE SAME" if good else "SOMETHING DIFFERS", flush=True)
+    return good
+
+
+def golden() -> bool:
+    """The golden answers (tests/golden_cases.py), from rows on the GPU and from rows on the host."""
+    sys.path.insert(0, str(TESTS))
+    cases = importlib.import_module("golden_cases")
+    good, expected = True, cases.expected()
+    for kind, name, case in ((k, name, case) for k in expected for name, case in getattr(cases, k)().items()):
+        ways: dict[str, Callable[[Any], Any]] = {
+            "device": lambda rows: torch.as_tensor(rows).cuda(),
+            "host": lambda x: x,
+        }
+        found = {way: cases.answer(case, to, device="cuda").to_json() for way, to in ways.items()}
+        wrong = [way for way, answer in found.items() if answer != expected[kind][name]]
+        good &= not wrong
+        print(f"{'DIFFERENT' if wrong else 'same':10} golden, {kind}: {name} {wrong or ''}", flush=True)
     return good
 
 
