@@ -19,6 +19,7 @@ from torch import Tensor
 
 from cosmeans import seeding, sphere
 from cosmeans.assigned import Assigned, assign_rows
+from cosmeans.console import warn
 from cosmeans.contracts import Backend, RowSource
 from cosmeans.data import Batch
 from cosmeans.errors import ClusterSplitWarning, DistinctRowsWarning, OptionError
@@ -76,7 +77,7 @@ def deduplicate(
     assigned = assign_rows(model, rows)
     groups, splits = _plan(assigned, max_cluster_size, random_state)
     if splits:
-        warnings.warn(_told(splits, assigned.sizes(), max_cluster_size), ClusterSplitWarning, stacklevel=2)
+        warn(_told(splits, assigned.sizes(), max_cluster_size), ClusterSplitWarning)
     labels, scores = assigned.host()
     original = np.full(len(labels), -1, np.int64)
     cosines = np.zeros(len(labels))

@@ -17,16 +17,26 @@
     CosmeansWarning(UserWarning)
     ├── ZeroRowsWarning
     ├── SkippedRowsWarning
-    ├── DistinctRowsWarning                fewer distinct rows or centroids than n_clusters
+    ├── DistinctRowsWarning(ConvergenceWarning)  fewer distinct rows or centroids than n_clusters
     ├── ArgumentOrderWarning
     └── ClusterSplitWarning                a cluster too large to compare its rows at once
 
-Every message says what came, what is needed, and what to do.
+Every message says what came, what is needed, and what to do. It may name files, keys and columns, which others chose:
+characters of theirs that would act on a terminal are shown as their escapes.
 """
+
+from typing import Any
+
+from sklearn import exceptions
+
+from cosmeans.printable import escaped
 
 
 class CosmeansError(Exception):
-    """Base of all errors raised on purpose."""
+    """Base of all errors raised on purpose. Its message is one printable line."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*_printable(arguments))
 
 
 class OptionError(CosmeansError, ValueError):
@@ -78,7 +88,10 @@ class PrecisionError(CosmeansError, RuntimeError):
 
 
 class CosmeansWarning(UserWarning):
-    """Base of all warnings."""
+    """Base of all warnings. Its message is one printable line."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*_printable(arguments))
 
 
 class ZeroRowsWarning(CosmeansWarning):
@@ -89,8 +102,8 @@ class SkippedRowsWarning(CosmeansWarning):
     """Rows with NaN or infinity were skipped as asked: they get label -1."""
 
 
-class DistinctRowsWarning(CosmeansWarning):
-    """Fewer distinct rows than clusters."""
+class DistinctRowsWarning(CosmeansWarning, exceptions.ConvergenceWarning):
+    """Fewer distinct rows than clusters. scikit-learn's warning of the same is a ConvergenceWarning, so this is too."""
 
 
 class ArgumentOrderWarning(CosmeansWarning):
@@ -99,3 +112,7 @@ class ArgumentOrderWarning(CosmeansWarning):
 
 class ClusterSplitWarning(CosmeansWarning):
     """Clusters too large to compare all their rows at once are compared in parts."""
+
+
+def _printable(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(escaped(value) if isinstance(value, str) else value for value in arguments)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from functools import partial
 from importlib import import_module
 from typing import Any, Self
@@ -14,7 +13,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from cosmeans import fitted, lloyd
+from cosmeans import console, fitted, lloyd
 from cosmeans.contracts import Backend, Observer
 from cosmeans.data import Coming
 from cosmeans.group import Alone
@@ -289,7 +288,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
 
     def _say(self, line: str) -> None:
         if self.verbose:
-            sys.stderr.write(f"cosmeans: {line}\n")
+            console.say(f"cosmeans: {line}")
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

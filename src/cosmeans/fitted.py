@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from cosmeans.console import warn
 from cosmeans.errors import DistinctRowsWarning, InputError
 from cosmeans.inputs import Kind
 from cosmeans.model_file import ModelState
@@ -33,11 +33,10 @@ def keep(
     kmeans._similarity_ = result.similarity
     kmeans._centers_set_ = False
     if kmeans.n_distinct_ < len(result.centroids):
-        warnings.warn(
+        warn(
             f"n_clusters={len(result.centroids)}, but only {kmeans.n_distinct_} centroids are distinct: the rows "
             "point in too few different directions. Lower n_clusters.",
             DistinctRowsWarning,
-            stacklevel=3,
         )
 
 

@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_array, validate_data
 from torch import Tensor
 
 from cosmeans import sphere
+from cosmeans.console import warn
 from cosmeans.errors import ArgumentOrderWarning, CosmeansError, InputError, InputTypeError, TooFewRowsError
 from cosmeans.options import FitOptions
 from cosmeans.rows.files import open_file
@@ -77,11 +78,10 @@ def check_size(shape: torch.Size, options: FitOptions) -> None:
             f"n_clusters={k} needs at least {k} rows, got n_samples={n}. Lower n_clusters or pass more rows."
         )
     if k == d and batch is not None and batch < min(n, _SMALL_BATCH):
-        warnings.warn(
+        warn(
             f"n_clusters={k} equals the number of features: KMeans takes (n_clusters, batch_size, epochs), "
             f"and D is read from the rows. If {batch} clusters are meant, write KMeans({batch}).",
             ArgumentOrderWarning,
-            stacklevel=3,
         )
 
 

@@ -9,12 +9,12 @@ Nothing is shown before work has lasted half a second, so small fits stay silent
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import Any, Protocol, TextIO
 
 from tqdm.auto import tqdm
 
+from cosmeans.console import Screen
 from cosmeans.result import Iteration
 
 DELAY = 0.5  # seconds of silence before the first sign
@@ -146,7 +146,8 @@ class Bar:
     interval = BAR_INTERVAL
 
     def __init__(self, file: TextIO | None = None) -> None:
-        self._file = file
+        # widgets know where they are; anything else is asked for no more than a stream must know
+        self._file = file if in_notebook() else Screen(file)
         self._bar: Any = None
 
     def show(self, title: str, done: int, total: int, unit: str, notes: list[str]) -> None:
@@ -188,13 +189,11 @@ class Lines:
     interval = LINE_INTERVAL
 
     def __init__(self, file: TextIO | None = None) -> None:
-        self._file = file
+        self._screen = Screen(file)
 
     def show(self, title: str, done: int, total: int, unit: str, notes: list[str]) -> None:
         share = f"{title}: {done:,} of {total:,} {unit}"
-        file = self._file or sys.stderr
-        file.write("; ".join([share, ", ".join(notes)] if notes else [share]) + "\n")
-        file.flush()
+        self._screen.write("; ".join([share, ", ".join(notes)] if notes else [share]) + "\n")
 
     def close(self) -> None: ...
 
@@ -203,8 +202,7 @@ def watch(n_rows: int = 0, *, flops_per_row: int = 0, verbose: int = 1, file: Te
     """The observer that fits the place where this runs: silent if verbose=0, else bars or lines."""
     if not verbose:
         return Silent()
-    stream = file or sys.stderr
-    bars = in_notebook() or stream.isatty()
+    bars = in_notebook() or Screen(file).isatty()
     return Watch(Bar(file) if bars else Lines(file), n_rows, flops_per_row)
 
 

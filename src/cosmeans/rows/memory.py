@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cosmeans import sphere
+from cosmeans.console import warn
 from cosmeans.data import Batch
 from cosmeans.errors import InputError, SkippedRowsWarning, ZeroRowsWarning
 from cosmeans.rows.weights import prepare_weights, total_weight
@@ -225,18 +225,16 @@ def _report(bad: _Left, zero: _Left, zero_rows: str, n_rows: int) -> None:
             'Remove them, or pass zero_rows="warn" or "skip" to give them label -1.'
         )
     if zero.count and zero_rows == "warn":
-        warnings.warn(
+        warn(
             f"{zero.count} of {n_rows} rows are zero (the first is row {zero.first}) and have no direction: "
             "they get label -1.",
             ZeroRowsWarning,
-            stacklevel=2,
         )
     if bad.count:
-        warnings.warn(
+        warn(
             f"{bad.count} of {n_rows} rows contain NaN or infinity (the first is row {bad.first}) and are "
             "skipped: they get label -1.",
             SkippedRowsWarning,
-            stacklevel=2,
         )
 
 

@@ -1,0 +1,197 @@
+"""A display is no part of the work: whatever stderr is, the answer is the same and nothing is raised."""
+
+import io
+import os
+import sys
+import threading
+import warnings
+from contextlib import suppress
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from cosmeans import KMeans, console, deduplicate, progress
+from cosmeans.errors import DistinctRowsWarning, ZeroRowsWarning
+
+
+class OnlyWrite:
+    """The least that `print` needs, as many programs put it in the place of stderr."""
+
+    def __init__(self, error=None):
+        self.text, self.error = "", error
+
+    def write(self, text):
+        if self.error is not None:
+            raise self.error
+        self.text += text
+
+
+class Raises(io.StringIO):
+    """A stream whose every question is an error."""
+
+    encoding = property(lambda _: 7)
+
+    def isatty(self):
+        raise RuntimeError("isatty")
+
+    def flush(self):
+        raise OSError("flush")
+
+    def fileno(self):
+        raise KeyError("fileno")
+
+
+class Terminal(OnlyWrite):
+    """Says that it is a terminal, and knows nothing of one."""
+
+    def isatty(self):
+        return True
+
+
+def full_pipe(blocking):
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    try:
+        while True:
+            os.write(writing, b"x" * 4096)
+    except BlockingIOError:
+        os.set_blocking(writing, blocking)
+    return Pipe(reading, writing)
+
+
+def broken_pipe():
+    reading, writing = os.pipe()
+    os.close(reading)
+    return Pipe(None, writing)
+
+
+class Pipe(io.TextIOWrapper):
+    """The writing end, as stderr is one; what it could not write is forgotten with it."""
+
+    def __init__(self, reading, writing):
+        super().__init__(io.FileIO(writing, "w"), write_through=True)
+        self.reading = reading
+
+    def __del__(self):
+        if self.reading is not None:
+            os.close(self.reading)
+        with suppress(OSError):
+            self.close()
+
+
+def closed():
+    stream = io.StringIO()
+    stream.close()
+    return stream
+
+
+ERRORS = [OSError(5, "EIO"), ValueError(), RuntimeError(), AttributeError(), TypeError(), KeyError()]
+STREAMS = {
+    "none": lambda: None,
+    "closed": closed,
+    "only write": OnlyWrite,
+    "raises": Raises,
+    "terminal": Terminal,
+    "ascii": lambda: io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="strict"),
+    "broken": broken_pipe,
+    "full": lambda: full_pipe(True),
+    "full, not blocking": lambda: full_pipe(False),
+    **{type(error).__name__: partial(OnlyWrite, error) for error in ERRORS},
+}
+
+
+def shown_as_python_does(message, category, file, line, *_):
+    if sys.stderr is not None:
+        sys.stderr.write(warnings.formatwarning(message, category, file, line))
+
+
+shown_as_python_does.__module__ = "warnings"  # what Python's own is known by; pytest puts another in its place
+
+
+def work():
+    """Every call that tells something: progress, lines, warnings. Gives the answers."""
+    rng = np.random.default_rng(0)
+    rows = np.repeat(np.eye(8), 8, axis=0) + 0.1 * rng.standard_normal((64, 8))
+    rows[5] = 0.0
+    kmeans = KMeans(4, epochs=3, random_state=0, verbose=2).fit(rows)
+    labels = kmeans.labels_.copy()
+    more = kmeans.fit(rows)
+    console.say("computing on déjà vu")
+    kept = deduplicate(kmeans, rows, 0.9, max_cluster_size=8).kept
+    return labels, more.cluster_centers_, kmeans.predict(rows), kmeans.score(rows), kept
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+def test_any_stream_gives_the_same_answer(kind, monkeypatch):
+    monkeypatch.setattr(progress, "DELAY", -1.0)
+    monkeypatch.setattr(progress, "LINE_INTERVAL", 0.0)
+    monkeypatch.setattr(console, "_PATIENCE", 0.0)
+    monkeypatch.setattr(warnings, "showwarning", shown_as_python_does)
+    answers = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        monkeypatch.setattr(sys, "stderr", io.StringIO())
+        expected = work()
+        assert "epoch" in sys.stderr.getvalue()
+        assert "ZeroRowsWarning" in sys.stderr.getvalue()
+        stream = STREAMS[kind]()
+        monkeypatch.setattr(sys, "stderr", stream)
+        worker = threading.Thread(target=lambda: answers.append(work()), daemon=True)
+        worker.start()
+        worker.join(30)
+
+    assert answers, "raised, or waits for a reader"
+    for found, wanted in zip(answers[0], expected, strict=True):
+        assert np.array_equal(found, wanted)
+
+
+def test_an_ascii_stream_is_told_what_it_can_hold():
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="strict")
+
+    console.say("Zürich\x1b", stream)
+
+    assert stream.buffer.getvalue() == b"Z\\xfcrich\\x1b\n"
+
+
+def test_a_pipe_that_is_read_gets_everything():
+    reading, writing = os.pipe()
+    read = []
+
+    def reader():
+        with os.fdopen(reading, "rb") as stream:
+            read.append(stream.read())
+
+    worker = threading.Thread(target=reader)
+    worker.start()
+    with os.fdopen(writing, "w") as stream:
+        console.say("x" * 1_000_000, stream)
+    worker.join(20)
+
+    assert read == [b"x" * 1_000_000 + b"\n"]
+
+
+def zero_rows(_):
+    KMeans(2, verbose=0, random_state=0).fit(np.eye(3)[[0, 1, 1, 2]] * [[1], [1], [1], [0]])
+
+
+def same_rows(_):
+    KMeans(2, verbose=0, random_state=0).fit(np.ones((4, 2)))
+
+
+def zero_rows_later(kmeans):
+    kmeans.transform(torch.zeros(2, 3))
+
+
+@pytest.mark.parametrize(
+    ("call", "category"),
+    [(zero_rows, ZeroRowsWarning), (same_rows, DistinctRowsWarning), (zero_rows_later, ZeroRowsWarning)],
+)
+def test_a_warning_points_at_the_code_that_called(call, category):
+    kmeans = KMeans(2, verbose=0, random_state=0).fit(np.eye(3))
+
+    with pytest.warns(category) as caught:
+        call(kmeans)
+
+    assert {(warning.filename, warning.lineno) for warning in caught} == {(__file__, call.__code__.co_firstlineno + 1)}

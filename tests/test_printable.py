@@ -1,0 +1,102 @@
+"""Text of others never acts where it is shown: not on a terminal, not in Markdown, not in a spreadsheet."""
+
+import pickle
+import re
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cosmeans import errors
+from cosmeans.printable import cell, escaped, line, markdown, writable
+
+# by their categories and names, not by the expression under test
+ACTING = [chr(code) for code in range(0x110000) if unicodedata.category(chr(code)) in ("Cc", "Cs", "Zl", "Zp")]
+ACTING += [chr(code) for code in (0x61C, *range(0x200E, 0x2010), *range(0x202A, 0x202F), *range(0x2066, 0x206A))]
+ANY = st.text(st.one_of(st.sampled_from(ACTING), st.characters(), st.sampled_from("=+-@<>&*_`[]\\#|~'\" \t\n0.)")))
+
+
+def test_every_character_that_acts_is_shown_as_its_escape():
+    found = {character: escaped(f"a{character}b") for character in ACTING}
+
+    assert {character for character, shown in found.items() if character in shown} == set()
+    assert found["\x1b"] == "a\\x1bb"
+    assert found["\n"] == "a\\nb"
+    assert found["\u202e"] == "a\\u202eb"
+    assert found["\ud800"] == "a\\ud800b"
+    assert "".join(found.values()).isprintable()
+
+
+@given(ANY)
+def test_what_is_shown_is_one_line_that_utf_8_holds(text):
+    for show in (escaped, line, markdown):
+        shown = show(text)
+        shown.encode("utf-8")
+        assert not set(ACTING) & set(shown)
+        assert len(shown.splitlines()) <= 1
+    assert escaped(escaped(text)) == escaped(text)
+
+
+@given(ANY)
+def test_markdown_has_no_markup_of_the_text(text):
+    shown = markdown(text)
+
+    assert not set("<>") & set(shown)
+    assert not re.search(r"(?<!\\)(?:\\\\)*[*_`\[\]~|$]", shown)
+    assert not re.match(r"\d*[#+\-=:.)]", shown)
+    assert not re.search("&(?!amp;|lt;|gt;)", shown)
+
+
+@given(ANY)
+def test_a_cell_is_not_a_formula_and_keeps_its_newlines(text):
+    shown = cell(text)
+
+    shown.encode("utf-8")
+    assert not shown.strip().startswith(tuple("=+-@＝＋－＠"))
+    assert not set(shown) & (set(ACTING) - set("\n\t\u061c\u200e\u200f"))
+    assert shown.count("\n") == len(re.findall("\r\n|\r|\n", text))
+
+
+@given(ANY)
+def test_data_is_only_changed_where_utf_8_can_not_hold_it(text):
+    shown = writable(text)
+
+    assert shown.encode("utf-8").decode("utf-8") == re.sub(
+        "[\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text
+    )
+
+
+@pytest.mark.parametrize("text", ["", "Zürich, 10 °C", "日本語", "שלום", "👩‍👩‍👧 x", 'it\'s "so"', "a  b"])
+def test_common_text_stays_as_it_is(text):
+    assert escaped(text) == writable(text) == cell(text) == text
+    assert line(text) == markdown(text) == " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("<script>alert(1)</script>", "&lt;script&gt;alert(1)&lt;/script&gt;"),
+        ("# not a heading", r"\# not a heading"),
+        ("1. first", r"1\. first"),
+        ("- [ ] task\nnext *line*", r"\- \[ \] task next \*line\*"),
+        ("![x](javascript:a) `code`", r"!\[x\](javascript:a) \`code\`"),
+    ],
+)
+def test_markdown_shows_markup_as_text(text, shown):
+    assert markdown(text) == shown
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", ' "=1', "＝1", "\ufeff=1"])
+def test_a_formula_gets_an_apostrophe(text):
+    assert not cell(text).lstrip(" \t\n'\"").startswith(("=", "+", "-", "@", "＝")) or cell(text).startswith("'")
+
+
+@pytest.mark.parametrize("kind", [kind for kind in vars(errors).values() if isinstance(kind, type)])
+def test_errors_and_warnings_have_one_printable_line(kind):
+    if not issubclass(kind, errors.CosmeansError | errors.CosmeansWarning):
+        pytest.skip("not one of ours")
+    told = kind("no such file: a\x1b[31m\nb\udcff\u202e.npy")
+
+    assert str(told) == "no such file: a\\x1b[31m\\nb\\udcff\\u202e.npy"
+    assert str(pickle.loads(pickle.dumps(told))) == str(told)
