@@ -1,0 +1,71 @@
+"""What a number of the operating system's errors means, in words: the one table, for reading and for writing."""
+
+from __future__ import annotations
+
+import errno
+
+_CHECK = "Check the path"
+_PATH = (_CHECK, _CHECK)
+_FILES = ("Close some of them, or raise the limit (ulimit -n)",) * 2
+_SHARE = ("Try again when the share answers, or copy the file to a local disk", "Try again when the share answers")
+
+# name: what happened, what to do when reading, what to do when writing; names, since no system has them all
+_TABLE: dict[str, tuple[str, tuple[str, str]]] = {
+    "ENOENT": ("there is no such file or folder", _PATH),
+    "ENOTDIR": ("a part of the path is a file where a folder is needed", _PATH),
+    "EISDIR": ("it is a folder", _PATH),
+    "ENAMETOOLONG": ("the name is longer than the file system allows", ("Use a shorter name", "Use a shorter name")),
+    "ELOOP": ("its symbolic links form a loop, or are too many", _PATH),
+    "EACCES": ("permission denied", ("Check its permissions", "Check the permissions of the folder")),
+    "EPERM": ("the system does not permit it", ("Check its permissions", "Check the permissions of the folder")),
+    "EROFS": ("the file system is read-only", (_CHECK, "Choose another folder")),
+    "ENOMEM": (
+        "the system has no memory or address space left for it",
+        ("Free some memory, or raise the limit (ulimit -v)",) * 2,
+    ),
+    "EMFILE": ("this process has as many open files as it may have", _FILES),
+    "ENFILE": ("this machine has as many open files as it can have", ("Close some of them",) * 2),
+    "EIO": (
+        "the disk reports an input/output error",
+        ("Check the disk, or take another copy of the file", "Check the disk, or choose another"),
+    ),
+    "EFBIG": (
+        "the file is larger than the file system, or the limit of this process, allows",
+        ("Raise the limit (ulimit -f), or choose another disk",) * 2,
+    ),
+    "EOVERFLOW": ("the file is larger than this system can address", ("Use a 64-bit system",) * 2),
+    "ESTALE": (
+        "its network share was unmounted, or the file was replaced, since it was opened",
+        ("Mount the share again, and open the file again", "Mount the share again"),
+    ),
+    "ENOSPC": ("no space left on the disk", ("Free some space", "Free some space or choose another disk")),
+    "EDQUOT": ("the disk quota is used up", ("Free some space", "Free some space or choose another disk")),
+    "EBUSY": ("another program, or the system, is using it", ("Close what uses it",) * 2),
+    "ETXTBSY": ("another program is running it", ("Close what uses it",) * 2),
+    "ENODEV": ("there is no such device, or it can't be mapped", _PATH),
+    "ENXIO": ("there is no such device", _PATH),
+    "ETIMEDOUT": ("its network share does not answer", _SHARE),
+    "EHOSTDOWN": ("its network share does not answer", _SHARE),
+    "EHOSTUNREACH": ("its network share does not answer", _SHARE),
+    "ENOTCONN": ("its network share is not connected", _SHARE),
+    "ECONNRESET": ("its network share closed the connection", _SHARE),
+    "EREMOTEIO": ("its network share reports an input/output error", _SHARE),
+    "ENOLCK": ("its file system gives no more locks", ("Try again",) * 2),
+    "EXDEV": ("it is on another disk", _PATH),
+}
+_WORDS = {number: words for name, words in _TABLE.items() if (number := getattr(errno, name, None)) is not None}
+
+
+def reading_words(error: OSError) -> tuple[str, str] | None:
+    """What happened and what to do about a file that can't be read; None if the system did not refuse it."""
+    return _words(error, 0)
+
+
+def writing_words(error: OSError) -> tuple[str, str] | None:
+    """What happened and what to do about a file that can't be written; None for a number without words."""
+    return _words(error, 1)
+
+
+def _words(error: OSError, purpose: int) -> tuple[str, str] | None:
+    found = _WORDS.get(error.errno or 0)
+    return None if found is None else (found[0], found[1][purpose])
