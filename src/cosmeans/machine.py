@@ -9,12 +9,14 @@ from importlib import import_module
 import torch
 from torch import Tensor
 
-from cosmeans.backends.cpu import CpuBackend
+from cosmeans.backends import cpu
 from cosmeans.backends.reference import ReferenceBackend
 from cosmeans.contracts import Backend, Receiver
 from cosmeans.data import Coming, Received
 from cosmeans.errors import BackendUnavailableError, DeviceMemoryError, OptionError
 from cosmeans.options import FitOptions
+
+_said: set[str] = set()  # lines that are told once
 
 
 def choose_backend(options: FitOptions, rows: Tensor, say: Callable[[str], None]) -> Backend:
@@ -27,7 +29,7 @@ def choose_backend(options: FitOptions, rows: Tensor, say: Callable[[str], None]
     if options.backend == "reference":
         return ReferenceBackend(device)
     if device.type == "cpu" and options.backend != "gpu":
-        return CpuBackend(options.strategy, options.memory_limit)
+        return _cpu(options, say)
     if options.backend == "cpu":
         raise BackendUnavailableError(f'backend="cpu" can\'t run on {device}. Pass device="cpu" or backend="auto".')
     return _gpu(device)
@@ -114,15 +116,40 @@ def _has_a_way(rows: Tensor, n_clusters: int, say: Callable[[str], None]) -> boo
     device = torch.device("cuda", torch.cuda.current_device())
     try:
         memory = import_module("cosmeans.backends.gpu.memory")
+        import_module("cosmeans.backends.gpu.launch").keep_compiled_kernels()
         row_bytes = rows.shape[1] * rows.element_size()
         memory.plan_received(rows.shape, row_bytes, n_clusters, memory.free_bytes(device), device)
     except ImportError as error:
         say(f"computing on the CPU: the GPU backend needs Triton ({error}). pip install triton")
         return False
-    except DeviceMemoryError as error:
+    except (BackendUnavailableError, DeviceMemoryError) as error:
         say(f"computing on the CPU: {error}")
         return False
     return True
+
+
+def _cpu(options: FitOptions, say: Callable[[str], None]) -> Backend:
+    """The CPU backend; the reference where compiling is switched off and nothing compiled was asked for."""
+    if cpu.DISABLED:
+        if options.backend == "cpu" or options.strategy != "auto":
+            asked = 'backend="cpu"' if options.backend == "cpu" else f'strategy="{options.strategy}"'
+            raise BackendUnavailableError(
+                f"{asked} needs compiled code, and NUMBA_DISABLE_JIT is set. Unset it and start Python again, or pass "
+                'backend="reference", which gives the same bits slowly.'
+            )
+        _say_once(say, 'computing with backend="reference", many times slower: NUMBA_DISABLE_JIT is set')
+        return ReferenceBackend("cpu")
+    line = cpu.hint()
+    if line is not None:
+        _say_once(say, line)
+    return cpu.CpuBackend(options.strategy, options.memory_limit)
+
+
+def _say_once(say: Callable[[str], None], line: str) -> None:
+    """Once in a process."""
+    if line not in _said:
+        _said.add(line)
+        say(line)
 
 
 def _gpu(device: torch.device) -> Backend:

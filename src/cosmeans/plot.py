@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cosmeans.atomic import new_file
+from cosmeans.caches import temporary_folder, writable
+from cosmeans.errors import WriteError
 from cosmeans.progress import in_notebook
 from cosmeans.result import History
 
@@ -55,13 +59,30 @@ def plot_fit(history: History, counts: Any = None, path: str | os.PathLike[str] 
 
 def new_figure(size: tuple[float, float], shown: bool) -> Figure:
     """A figure that pyplot shows where someone may call `show`; notebooks and files need no pyplot."""
+    _keep_fonts()
     try:
         from matplotlib import pyplot
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError('Plots need matplotlib. Install it with: pip install "cosmeans[cli]".') from error
+    except OSError as error:
+        raise WriteError(
+            "matplotlib needs a folder to keep what it knows of fonts, and found none that can be written to. Set "
+            "MPLCONFIGDIR to a writable folder."
+        ) from error
     style: dict[str, Any] = {"figsize": size, "layout": "constrained"}
     return pyplot.figure(**style) if shown and not in_notebook() else Figure(**style)
+
+
+def _keep_fonts() -> None:
+    """Where matplotlib can't write to its folder, it reads all fonts in each process: it may use one of ours then."""
+    if "matplotlib" in sys.modules or "MPLCONFIGDIR" in os.environ:
+        return
+    users = os.environ.get("XDG_CONFIG_HOME") or Path("~/.config").expanduser()
+    own = Path(users, "matplotlib") if sys.platform.startswith("linux") else Path("~/.matplotlib").expanduser()
+    ours = None if own.is_absolute() and writable(own) else temporary_folder()
+    if ours is not None and writable(ours / "matplotlib"):
+        os.environ["MPLCONFIGDIR"] = str(ours / "matplotlib")
 
 
 def _line(axes: Axes, values: Sequence[float], color: str) -> None:

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from cosmeans.backends.gpu import launch as module
+from cosmeans.backends.gpu.host import HostRowsBackend
 from cosmeans.backends.gpu.launch import fact_of, launch
+from cosmeans.errors import BackendUnavailableError
 
 
 class OnGpu(torch.Tensor):
@@ -98,3 +100,41 @@ def test_numbers_of_one_kind_share_a_kernel() -> None:
     assert fact_of(24) == fact_of(40)
     assert fact_of(0.5) == fact_of(1.0)
     assert len({fact_of(n) for n in (1, 2, 16, 24, -24, 2**31 + 24)}) == 6
+
+
+# ------------------------------------------------------- where compiled kernels are kept
+
+
+@pytest.fixture
+def compiled(tmp_path, monkeypatch):
+    """As on a GPU: kernels are compiled, into a folder that Triton is told of. Nobody can write below the file."""
+    monkeypatch.setattr(module.knobs.runtime, "interpret", False)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(module.knobs.cache, "dir", str(tmp_path / "file" / "cache"))
+    module.keep_compiled_kernels.cache_clear()
+    yield tmp_path
+    module.keep_compiled_kernels.cache_clear()
+
+
+def test_triton_keeps_its_folder_where_it_can_write(compiled, monkeypatch):
+    monkeypatch.setattr(module.knobs.cache, "dir", str(compiled / "own"))
+
+    module.keep_compiled_kernels()
+
+    assert module.knobs.cache.dir == str(compiled / "own")
+
+
+def test_triton_is_given_a_folder_of_ours_where_it_cannot_write(compiled, monkeypatch):
+    monkeypatch.setattr(module, "temporary_folder", lambda: compiled / "ours")
+
+    HostRowsBackend("cpu")
+
+    assert module.knobs.cache.dir == str(compiled / "ours" / "triton")
+
+
+@pytest.mark.parametrize("ours", [None, "file"])
+def test_without_any_folder_it_says_which_variable_to_set(compiled, monkeypatch, ours):
+    monkeypatch.setattr(module, "temporary_folder", lambda: ours and compiled / ours)
+
+    with pytest.raises(BackendUnavailableError, match="TRITON_CACHE_DIR"):
+        HostRowsBackend("cpu")

@@ -1,8 +1,30 @@
-"""How numba compiles the loops of this folder."""
+"""How numba compiles the loops of this folder, and where they are kept.
+
+numba's own cache raises where it finds no place to write, where a file is damaged and where a disk is full, and knows
+an entry by the source of one function alone. Here an entry that can't be read is compiled, one that can't be written is
+not kept, and all sources of this folder are part of its name: loops call one another across files.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import os
+import pickle
+import secrets
+import sys
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
 from typing import Any
+
+import numba
+from numba.core.compiler import CompileResult
+from numba.core.dispatcher import Dispatcher
+from numba.core.serialize import dumps
+from numba.misc.appdirs import AppDirs
+
+from cosmeans.caches import temporary_folder, writable
+from cosmeans.version import __version__
 
 JIT: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy", "no_cfunc_wrapper": True}
 # called by other loops alone, never from Python: what would let it call them takes a good part of the compiling
@@ -15,3 +37,160 @@ INNER: dict[str, Any] = {
 }
 # sums and largest values in any order, products added in one rounding; there are no NaNs
 INNER_ORDERLESS: dict[str, Any] = INNER | {"fastmath": {"nnan", "nsz", "reassoc", "contract"}}
+
+config: Any = numba.config  # made of environment variables when numba is imported
+DISABLED = bool(config.DISABLE_JIT)  # NUMBA_DISABLE_JIT, which is read when loops are defined
+_HERE = Path(__file__).parent
+_DIGEST = 32  # bytes of SHA-256 before what is kept
+
+
+def njit(*, cache: bool = False, **options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """`numba.njit`, whose cache never stops work. The one way to compile in this package."""
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        kernel: Any = numba.njit(**options)(function)
+        if cache and isinstance(kernel, Dispatcher):
+            kernel._cache = Kept(function)  # type: ignore[attr-defined]
+        return kernel
+
+    return decorate
+
+
+class Kept:
+    """What was compiled of one function, a file for each signature and processor. In place of numba's `FunctionCache`.
+
+    A file is the digest of what follows, and numba's pickle: no damaged code is loaded.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self._enabled = True
+
+    @property
+    def cache_path(self) -> str | None:
+        """For numba's statistics: the first folder looked at."""
+        return next(map(str, folders()), None)
+
+    def enable(self) -> None:
+        self._enabled = True
+
+    def disable(self) -> None:
+        self._enabled = False
+
+    def flush(self) -> None:
+        """Forget what was compiled."""
+        for folder in folders():
+            _remove(folder, f"{self._name}.")
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """What was compiled for these types; None if it can't be had."""
+        if not self._enabled:
+            return None
+        target_context.refresh()
+        try:
+            name = self._file(sig, target_context.codegen())
+        except Exception:  # noqa: BLE001 - of numba: what can't be named isn't kept
+            return None
+        for folder in folders():
+            try:
+                found = (folder / name).read_bytes()
+                if hashlib.sha256(found[_DIGEST:]).digest() == found[:_DIGEST]:
+                    return CompileResult._rebuild(target_context, *pickle.loads(found[_DIGEST:]))
+            except Exception:  # noqa: BLE001 - whatever is wrong with it: it is compiled
+                continue
+        return None
+
+    def save_overload(self, sig: Any, result: Any) -> None:
+        """Keep it where that is possible, for other processes."""
+        if not self._enabled:
+            return
+        try:
+            if result.library.has_dynamic_globals or not all(lifted.can_cache for lifted in result.lifted):
+                return
+            name, content = self._file(sig, result.codegen), dumps(result._reduce())
+        except Exception:  # noqa: BLE001 - of numba: what can't be pickled isn't kept
+            return
+        for folder in folders():
+            if _write(folder / name, hashlib.sha256(content).digest() + content):
+                _remove(folder, f"{self._name}.", but=_sources()[:12])
+                return
+
+    @property
+    def _name(self) -> str:
+        code = self._function.__code__
+        return f"{Path(code.co_filename).stem}.{self._function.__name__}-{code.co_firstlineno}"
+
+    def _file(self, sig: Any, codegen: Any) -> str:
+        """A name that differs wherever the compiled code may."""
+        settings = config.BOUNDSCHECK, config.OPT, config.LOOP_VECTORIZE, config.SLP_VECTORIZE, config.DEBUGINFO_DEFAULT
+        facts = (numba.__version__, sys.version, _sources(), self._name, str(sig), codegen.magic_tuple(), settings)
+        code = hashlib.sha256(repr(facts).encode() + self._function.__code__.co_code).hexdigest()
+        return f"{self._name}.{_sources()[:12]}.{code[:32]}.nbc"
+
+
+def folders() -> Iterator[Path]:
+    """Where compiled loops may be kept, best first: where numba is told to, beside the sources, for the user."""
+    place = hashlib.sha256(str(_HERE).encode()).hexdigest()[:16]
+    if config.CACHE_DIR:
+        yield Path(config.CACHE_DIR, f"cosmeans-{place}")
+    else:
+        yield _HERE / "__pycache__"
+        users = Path(AppDirs(appname="cosmeans", appauthor=False).user_cache_dir, place)
+        if users.is_absolute():  # it isn't where nobody knows the user's home
+            yield users
+    ours = temporary_folder()
+    if ours is not None:
+        yield ours / place
+
+
+@cache
+def hint() -> str | None:
+    """One line on what to set if loops can't be kept. None if they can, or are kept already."""
+    for folder in folders():
+        if writable(folder) or any(folder.glob(f"*.{_sources()[:12]}.*")):
+            return None
+    return (
+        "there is no writable folder to keep compiled code in, so each process compiles it again, which takes some "
+        "seconds. Set NUMBA_CACHE_DIR to a writable folder."
+    )
+
+
+@cache
+def _sources() -> str:
+    """A hash of all that is compiled here; of the program that holds it where there are no files (frozen, zipped)."""
+    known = hashlib.sha256(__version__.encode())
+    try:
+        files = sorted(_HERE.glob("*.py"))
+        for file in files:
+            known.update(file.read_bytes())
+        if not files:
+            program = os.stat(sys.executable)
+            known.update(f"{program.st_mtime_ns} {program.st_size}".encode())
+    except OSError:
+        pass
+    return known.hexdigest()
+
+
+def _write(path: Path, content: bytes) -> bool:
+    """Whole or not at all: two processes may compile at once. False if it isn't possible."""
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_bytes(content)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError:
+        return False
+    return True
+
+
+def _remove(folder: Path, beginning: str, but: str | None = None) -> None:
+    """Files of a function whose sources were others."""
+    try:
+        for file in folder.glob(f"{beginning}*.nbc"):
+            if but is None or not file.name.startswith(f"{beginning}{but}"):
+                file.unlink(missing_ok=True)
+    except OSError:
+        pass

@@ -11,9 +11,8 @@ width where width is. Columns are distinct centroids, those that moved most firs
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from cosmeans.backends.cpu.compiling import INNER, INNER_ORDERLESS, JIT
+from cosmeans.backends.cpu.compiling import INNER, INNER_ORDERLESS, JIT, njit
 from cosmeans.backends.cpu.kernels import canonical_score, dot
 
 _LOWEST = np.int32(-(2**31))  # below the key of every float32

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
-from cosmeans.backends.cpu.compiling import INNER, INNER_ORDERLESS, JIT
+from cosmeans.backends.cpu.compiling import INNER, INNER_ORDERLESS, JIT, njit
 
 LARGEST = 127
 LONGEST = 32000  # of 16-bit codes as vectors: no sum of products of two, nor a part of it, leaves 32 bits

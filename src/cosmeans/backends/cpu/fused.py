@@ -8,10 +8,9 @@ multiply-add, 16-bit integers, 8-bit ones with VNNI. Other processors use the pr
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from cosmeans.backends.cpu import registers
-from cosmeans.backends.cpu.compiling import INNER, INNER_ORDERLESS, JIT
+from cosmeans.backends.cpu.compiling import INNER, INNER_ORDERLESS, JIT, njit
 from cosmeans.backends.cpu.decide import decide_rows
 from cosmeans.backends.cpu.registers import BYTES, FLOATS, ROWS, SHORTS, STEP, tile
 

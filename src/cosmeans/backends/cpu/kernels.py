@@ -10,9 +10,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
-from cosmeans.backends.cpu.compiling import INNER, JIT
+from cosmeans.backends.cpu.compiling import INNER, JIT, njit
 
 SMALLEST_NORMAL = np.float32(2.0**-126)
 UNIT_TOLERANCE = 2.0**-20

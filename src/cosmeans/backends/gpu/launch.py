@@ -9,16 +9,22 @@ whether an address is divisible by 16), so kernels once found are kept by these.
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from triton import knobs
 from triton.runtime import driver
+
+from cosmeans.caches import temporary_folder, writable
+from cosmeans.errors import BackendUnavailableError
 
 _ready: dict[tuple[object, ...], tuple[Any, tuple[object, ...]]] = {}  # compiled kernels, and their constants
 
@@ -91,6 +97,23 @@ def _await(kernel: Any) -> None:
     if future is not None:
         future.exception()
         compiling.pop(kernel, None)
+
+
+@functools.cache
+def keep_compiled_kernels() -> None:
+    """See that Triton has a folder to compile in: where it can't write to its own, kernels go to one of ours.
+
+    Triton reads what it compiled from files, so it needs one. Raises BackendUnavailableError if there is none.
+    """
+    if knobs.runtime.interpret or writable(Path(knobs.cache.dir)):
+        return
+    ours = temporary_folder()
+    if ours is None or not writable(ours / "triton"):
+        raise BackendUnavailableError(
+            f"The GPU backend compiles its kernels in a folder, and neither {knobs.cache.dir} nor a folder under the "
+            'temporary one can be written to. Set TRITON_CACHE_DIR to a writable folder, or pass device="cpu".'
+        )
+    knobs.cache.dir = str(ours / "triton")
 
 
 def fact_of(number: float) -> object:

@@ -23,6 +23,7 @@ from cosmeans.backends.gpu.centroids import CentroidSpace, Quantised
 from cosmeans.backends.gpu.choice import CLOSE, LEAST_FEATURES, Choice
 from cosmeans.backends.gpu.desk import Desk, clear_desks
 from cosmeans.backends.gpu.ladder import compare, gather
+from cosmeans.backends.gpu.launch import keep_compiled_kernels
 from cosmeans.backends.gpu.lengths import lengths
 from cosmeans.backends.gpu.memory import ANY, MemoryPlan, free_bytes, plan_memory, rows_in_turn
 from cosmeans.backends.gpu.rows import Copy, copy_rows, dense, dense_batch, parts, squared_norms
@@ -68,6 +69,7 @@ class Passes:
 
         integers: whether 8 bits come first; None: where earlier passes show that it pays.
         """
+        keep_compiled_kernels()
         self.device = torch.device(device)
         self._index = _index(self.device)
         if self._index is not None:
