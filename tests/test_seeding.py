@@ -1,5 +1,7 @@
 """First centroids, bit by bit: counter-based words, integer masses, prefix sums in row order."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import truth
-from cosmeans import seeding
+from cosmeans import distinct, seeding
 from cosmeans.errors import InputError
 from generators import CASES, normal, unit_rows
 
@@ -39,18 +41,18 @@ def test_draws_lie_below_the_bound_and_repeat(bound, seed, counter):
     assert drawn == truth.draw(bound, seed, 1, counter)
 
 
-def test_draws_are_even_where_words_do_not_divide():
-    bound = 3 * 2**62  # a quarter of all words must be rejected: with them, multiples of 3 come twice as often
-    drawn = [seeding.draw_below(bound, 7, seeding.Purpose.RANDOM, t, 0) for t in range(3000)]
-    assert drawn == [truth.draw(bound, 7, 1, t) for t in range(3000)]
-    assert np.bincount([r % 3 for r in drawn]).max() < 1100
+@settings(max_examples=100, deadline=None, derandomize=True, database=None)
+@given(st.integers(1, 2**40), st.integers(1, 2**22), st.integers(0, 2**63 - 1))
+def test_a_draw_falls_on_the_same_share_of_a_multiple(bound, factor, seed):
+    one, many = (seeding.draw_below(size, seed, seeding.Purpose.RANDOM, 3, 0) for size in (bound, bound * factor))
+    assert many // factor == one
 
 
 @pytest.mark.parametrize("bound", [1, 10, 1000 << 40, 3 << 61, (1 << 64) - 59])
 def test_many_draws_are_those_drawn_one_by_one(bound):
     one_by_one = [seeding.draw_below(bound, 11, seeding.Purpose.RANDOM, t, 2) for t in range(5, 300)]
 
-    assert seeding.draw_many(bound, 11, seeding.Purpose.RANDOM, range(5, 300), 2) == one_by_one
+    assert seeding.draw_many(bound, 11, seeding.Purpose.RANDOM, range(5, 300), 2).tolist() == one_by_one
 
 
 def test_every_run_and_purpose_draws_its_own_words():
@@ -88,13 +90,21 @@ def test_integer_weights_draw_as_repeated_rows_do(starts, backend, open_rows):
         assert weighted.tobytes() == repeated.tobytes()
 
 
-def test_integer_weights_draw_as_repeated_rows_do_from_a_sample(backend, open_rows):
-    x, weights = unit_rows(500, 5), np.random.default_rng(3).integers(0, 4, 500)
-    assert weights.sum() > 256 * 2, "k-means++ must take a sample here"
-    for seed in SEEDS:
-        weighted = plus_plus_start(x, 2, seed, open_rows, backend, weights)
-        repeated = plus_plus_start(np.repeat(x, weights, axis=0), 2, seed, open_rows, backend)
-        assert weighted.tobytes() == repeated.tobytes()
+@pytest.mark.parametrize("n", [511, 512, 513, 700])
+def test_the_number_of_rows_alone_decides_whether_plus_plus_takes_a_sample(n, backend, open_rows):
+    x, weights = unit_rows(n, 5), np.random.default_rng(3).integers(0, 4, n).astype(float)
+    for seed, factor in itertools.product(SEEDS, (1.0, 1e-3, 1000.0)):
+        found = plus_plus_start(x, 2, seed, open_rows, backend, weights * factor)
+        assert found.tobytes() == truth.plus_plus_start(x, 2, seed, weights * factor).tobytes()
+
+
+@pytest.mark.parametrize("factor", [3, 100, 2**10, 12_345])
+def test_a_multiple_of_the_weights_starts_alike(factor, starts, backend, open_rows):
+    x, weights = unit_rows(90, 7), np.random.default_rng(4).integers(0, 5, 90)
+    ours, _ = starts
+    for seed in range(20):
+        one, other = (ours(x, 9, seed, open_rows, backend, w) for w in (weights, weights * factor))
+        assert one.tobytes() == other.tobytes()
 
 
 def test_heavy_rows_are_drawn_more_often(backend, open_rows):
@@ -122,7 +132,7 @@ def test_rows_of_equal_fingerprints_are_told_apart_by_their_bits(keys, backend, 
     x = np.tile(unit_rows(12, 4), (3, 1))
     expected = random_start(x, 12, 5, open_rows, backend)
     few = lambda rows: (rows[:, 0] * 1e6).to(torch.int64) % keys  # noqa: E731
-    monkeypatch.setattr(seeding, "fingerprints", few)
+    monkeypatch.setattr(distinct, "fingerprints", few)
     assert np.array_equal(random_start(x, 12, 5, open_rows, backend), expected)
 
 

@@ -5,6 +5,8 @@ Rows are (N, D) arrays of any floating type, centroids (K, D) float32 of unit le
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import math
 from dataclasses import dataclass, field
 
@@ -174,12 +176,9 @@ def fit(x, first, epochs, weights=None):
 
 
 def draw(bound, seed, purpose, counter, run=0):
-    """Philox words, multiplied into [0, bound), the uneven rest rejected."""
+    """A Philox word, multiplied into [0, bound)."""
     words = np.random.Philox(key=(seed, purpose), counter=(counter, run, 0, 0))
-    while True:
-        high, low = divmod(int(words.random_raw()) * bound, WORD)
-        if low >= WORD % bound:
-            return high
+    return int(words.random_raw()) * bound // WORD
 
 
 def pick(masses, r):
@@ -195,8 +194,10 @@ def random_start(x, n_clusters, seed, weights=None, run=0):
     """K rows of different content, by draws; then by row order; then from the start again."""
     rows, keep = unit(x)
     weights = [1.0] * len(rows) if weights is None else scaled_weights(weights)
-    masses = [term(w, 1 << scale_of(weights)) for w in weights]
-    drawn = (pick(masses, draw(sum(masses), seed, 1, t, run)) for t in range(32 * n_clusters + 1000))
+    scale = scale_of(weights)
+    ends = list(itertools.accumulate(term(w, 1 << scale) for w in weights))
+    draws = (draw(ends[-1], seed, 1, t, run) for t in range(32 * n_clusters + 1000))
+    drawn = (bisect.bisect_right(ends, r) for r in draws)
     taken: dict[bytes, int] = {}
     for stream in (drawn, range(len(rows))):
         for i in stream:
@@ -209,11 +210,16 @@ def random_start(x, n_clusters, seed, weights=None, run=0):
 
 
 def plus_plus_start(x, n_clusters, seed, weights=None, run=0):
-    """k-means++ over all rows, by integer masses."""
+    """k-means++ over all rows, or a sample of 256 K of them, by integer masses."""
     rows, keep = unit(x)
     weights = [1.0] * len(rows) if weights is None else scaled_weights(weights)
     scale = scale_of(weights)
     chosen = [random_start(x, 1, seed, weights, run)[0]]
+    if len(rows) > 256 * n_clusters:
+        masses = [term(w, 1 << scale) for w in weights]
+        drawn = [pick(masses, draw(sum(masses), seed, 3, t, run)) for t in range(256 * n_clusters)]
+        drawn = [i for i in drawn if keep[i] and weights[i] > 0]
+        rows, keep, weights = rows[drawn], keep[drawn], [1.0] * len(drawn)
     while len(chosen) < n_clusters:
         distance = np.maximum(0.0, 1.0 - scores(rows, np.array(chosen)).max(axis=1))
         masses = [

@@ -27,6 +27,7 @@ class RowsByIndex(Protocol):
     """N rows, of which some are taken: what a random start asks for."""
 
     n_rows: int
+    n_features: int
     scale: int
     """s of rule 4, from the total weight of all rows."""
 
@@ -34,8 +35,8 @@ class RowsByIndex(Protocol):
         """Unit rows by index, (len(indices), D) float32, after rule 1."""
         ...
 
-    def kept(self, index: int) -> bool:
-        """Whether a row takes part (it has a direction, and weight above 0)."""
+    def kept(self, indices: Tensor) -> Tensor:
+        """Whether these rows take part (have a direction, and weight above 0), (len(indices),) bool on the host."""
         ...
 
     def masses(self) -> Tensor | None:
@@ -46,7 +47,6 @@ class RowsByIndex(Protocol):
 class RowSource(RowsByIndex, Protocol):
     """N rows in a fixed order, read batch by batch."""
 
-    n_features: int
     n_bytes: int
     """Size of the rows as they lie: what is kept beside them is measured by it."""
     device: torch.device

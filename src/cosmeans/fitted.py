@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from cosmeans.console import warn
+from cosmeans.distinct import n_distinct
 from cosmeans.errors import DistinctRowsWarning, InputError
 from cosmeans.inputs import Kind
 from cosmeans.model_file import ModelState
 from cosmeans.result import FitResult, History
-from cosmeans.seeding import fingerprints
 
 
 def keep(
@@ -113,11 +113,3 @@ def from_state(kmeans: Any, state: ModelState) -> None:
     kmeans.random_state_, kmeans.stop_reason_ = state.seed, state.stop_reason
     kmeans._similarity_ = state.similarity
     kmeans._centers_set_ = False
-
-
-def n_distinct(centroids: Tensor) -> int:
-    values = (centroids + 0.0).contiguous()
-    # different fingerprints are different rows; only equal ones need a look at every bit
-    if len(set(fingerprints(values).tolist())) == len(values):
-        return len(values)
-    return len({row.tobytes() for row in values.cpu().numpy()})

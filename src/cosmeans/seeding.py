@@ -5,7 +5,7 @@ Nothing here depends on the device, the batches or the order of a floating-point
 
 from __future__ import annotations
 
-from collections import Counter
+import math
 from enum import IntEnum
 
 import numpy as np
@@ -15,10 +15,12 @@ from torch import Tensor
 from cosmeans import sphere
 from cosmeans.contracts import Backend, Observer, RowsByIndex, RowSource
 from cosmeans.data import Batch
-from cosmeans.errors import InputError
+from cosmeans.distinct import DistinctRows, block_rows
 
 _WORD = 1 << 64
 _SAMPLE_PER_CLUSTER = 256  # k-means++ reads all rows K times; beyond 256 rows a cluster it reads a sample
+_WORDS_AT_ONCE = 1 << 20  # 8 MB
+_SECOND_BLOCK = 64  # draws
 
 
 class Purpose(IntEnum):
@@ -31,45 +33,60 @@ class Purpose(IntEnum):
 
 
 def draw_below(bound: int, seed: int, purpose: Purpose, counter: int, run: int) -> int:
-    """A uniform integer in [0, bound) from Philox words (Lemire 2019: multiply, reject the uneven rest)."""
+    """An integer in [0, bound): a Philox word times the bound, over 2^64.
+
+    No word is rejected, so the draw falls on the same share of the bound whatever the bound is.
+    """
     generator = np.random.Philox(key=(seed, int(purpose)), counter=(counter, run, 0, 0))
-    uneven = _WORD % bound
-    while True:
-        product = int(generator.random_raw()) * bound
-        if product % _WORD >= uneven:
-            return product >> 64
+    return int(generator.random_raw()) * bound >> 64
 
 
-def draw_many(bound: int, seed: int, purpose: Purpose, counters: range, run: int) -> list[int]:
-    """`draw_below` for each of these consecutive counters; making a generator for each would take most of the time."""
-    if not counters:
-        return []
+def draw_many(bound: int, seed: int, purpose: Purpose, counters: range, run: int) -> np.ndarray:
+    """`draw_below` for each of these consecutive counters, (C,) uint64; bound below 2^64.
+
+    Making a generator for each would take most of the time.
+    """
     # a counter is one block of four words, of which a draw takes the first
     generator = np.random.Philox(key=(seed, int(purpose)), counter=(counters.start, run, 0, 0))
-    high, low = _products(generator.random_raw(4 * len(counters))[::4], bound)
-    drawn: list[int] = high.tolist()
-    for i in np.flatnonzero(low < np.uint64(_WORD % bound)).tolist():
-        drawn[i] = draw_below(bound, seed, purpose, counters[i], run)
-    return drawn
+    return _high_words(generator.random_raw(4 * len(counters))[::4], bound)
 
 
-def _products(words: np.ndarray, factor: int) -> tuple[np.ndarray, np.ndarray]:
-    """The high and the low words of 64-bit words times a factor below 2^64, from products of their halves."""
+def _high_words(words: np.ndarray, factor: int) -> np.ndarray:
+    """The high words of 64-bit words times a factor below 2^64, from products of their halves."""
     shift, half = np.uint64(32), np.uint64((1 << 32) - 1)
     a, b, c, d = words >> shift, words & half, np.uint64(factor >> 32), np.uint64(factor & int(half))
-    lowest, left, right = b * d, a * d, b * c
-    middle = (lowest >> shift) + (left & half) + (right & half)
-    high = a * c + (left >> shift) + (right >> shift) + (middle >> shift)
-    return high, (middle << shift) | (lowest & half)
+    left, right = a * d, b * c
+    middle = (b * d >> shift) + (left & half) + (right & half)
+    high: np.ndarray = a * c + (left >> shift) + (right >> shift) + (middle >> shift)
+    return high
 
 
 def subset(n_rows: int, size: int, seed: int, run: int = 0) -> np.ndarray:
     """`size` row indices, ascending, each at most once: those of the smallest Philox words, ties by index.
 
-    Nested: a larger size holds the rows of a smaller one.
+    Nested: a larger size holds the rows of a smaller one. Words are made in blocks, and few more than `size` kept.
     """
-    words = np.random.Philox(key=(seed, int(Purpose.SUBSET)), counter=(0, run, 0, 0)).random_raw(n_rows)
-    return np.sort(np.argsort(words, kind="stable")[:size])
+    if size >= n_rows:
+        return np.arange(n_rows)
+    enough = size + 8 * math.isqrt(size) + 64  # words expected below the limit: fewer than `size` are as good as never
+    while True:
+        limit = min(_WORD * enough // n_rows, _WORD - 1)
+        words, indices = _small_words(n_rows, limit, seed, run)
+        if len(words) >= size:
+            return np.sort(indices[np.argsort(words, kind="stable")[:size]])
+        enough *= 2
+
+
+def _small_words(n_rows: int, limit: int, seed: int, run: int) -> tuple[np.ndarray, np.ndarray]:
+    """The words of rows that are at most `limit`, and the indices of the rows, ascending."""
+    words, indices = [], []
+    for start in range(0, n_rows, _WORDS_AT_ONCE):
+        generator = np.random.Philox(key=(seed, int(Purpose.SUBSET)), counter=(start // 4, run, 0, 0))
+        block = generator.random_raw(min(_WORDS_AT_ONCE, n_rows - start))
+        chosen = np.flatnonzero(block <= np.uint64(limit))
+        words.append(block[chosen])
+        indices.append(chosen + start)
+    return np.concatenate(words), np.concatenate(indices)
 
 
 class _Draws:
@@ -82,13 +99,12 @@ class _Draws:
         self.prefix = None if masses is None else torch.cumsum(masses, 0).cpu().numpy()
         self.bound = rows.n_rows << rows.scale if self.prefix is None else int(self.prefix[-1])
 
-    def take(self, counters: range) -> list[int]:
-        """The row of each of these consecutive draws."""
-        drawn = draw_many(self.bound, *self.key, counters, self.run)
+    def take(self, counters: range) -> np.ndarray:
+        """The row of each of these consecutive draws, int64."""
+        drawn = draw_many(self.bound, *self.key, counters, self.run).astype(np.int64)  # sums stay below 2^62
         if self.prefix is None:
-            return [r >> self.shift for r in drawn]
-        places: list[int] = np.searchsorted(self.prefix, np.array(drawn, dtype=np.int64), side="right").tolist()
-        return places
+            return drawn >> self.shift
+        return np.searchsorted(self.prefix, drawn, side="right")
 
 
 def random_rows(rows: RowsByIndex, n_clusters: int, seed: int, run: int = 0) -> Tensor:
@@ -97,70 +113,41 @@ def random_rows(rows: RowsByIndex, n_clusters: int, seed: int, run: int = 0) -> 
     Rows left out and contents taken already are passed over. After 32 K + 1000 draws the rest comes from row
     order; with fewer than K distinct rows the first ones are repeated.
     """
+    found = DistinctRows(rows, n_clusters)
+    _draw(found, 32 * n_clusters + 1000, seed, run)
+    step = block_rows(rows.n_features)
+    for start in range(0, rows.n_rows, step):
+        if not found.missing:
+            break
+        found.offer(np.arange(start, min(start + step, rows.n_rows)))
+    return found.centroids()
+
+
+def random_rows_soon(rows: RowsByIndex, n_clusters: int, seed: int) -> Tensor | None:
+    """The `random_rows` of the first run, if about as many draws as rows wanted find them; else None."""
+    found = DistinctRows(rows, n_clusters)
+    _draw(found, 2 * n_clusters + 64, seed, 0)
+    return None if found.missing else found.centroids()
+
+
+def _draw(found: DistinctRows, n_draws: int, seed: int, run: int) -> None:
+    """Offer the rows of draws 0, 1, ... until enough are found, or so many draws were made.
+
+    The first block holds as many as are wanted, which is mostly enough, or nearly; the next ones grow, since where
+    many draws are passed over, so will many of the others be.
+    """
+    rows = found.rows
+    if rows.n_rows == 0:
+        return
     draws = _Draws(rows, rows.masses(), seed, Purpose.RANDOM, run)
-    seeds = _DistinctRows(rows, n_clusters)
-    counter, last = 0, 32 * n_clusters + 1000
-    while seeds.missing and counter < last:
-        stop = min(last, counter + seeds.missing)
-        seeds.offer(draws.take(range(counter, stop)))
-        counter = stop
-    index = 0
-    while seeds.missing and index < rows.n_rows:
-        stop = min(rows.n_rows, index + seeds.missing)
-        seeds.offer(list(range(index, stop)))
-        index = stop
-    return seeds.centroids()
-
-
-class _DistinctRows:
-    """Rows taken in turn, each content once. Fingerprints tell most rows apart; equal ones are compared in full."""
-
-    def __init__(self, rows: RowsByIndex, wanted: int) -> None:
-        self.rows, self.wanted = rows, wanted
-        self.seen: dict[int, list[int]] = {}  # rows taken, by fingerprint
-        self.contents: dict[int, bytes] = {}  # of rows that had to be compared
-        self.asked: set[int] = set()
-        self.taken: list[int] = []
-
-    @property
-    def missing(self) -> int:
-        return self.wanted - len(self.taken)
-
-    def offer(self, indices: list[int]) -> None:
-        """At most `missing` rows, in order; read together, since each reading may wait for a device."""
-        fresh = [i for i in dict.fromkeys(indices) if i not in self.asked and self.rows.kept(i)]
-        self.asked.update(fresh)
-        prints = fingerprints(self._take(fresh)).tolist()
-        if len(self.seen.keys() | prints) == len(self.seen) + len(prints):  # mostly: no two are alike
-            self.seen |= {key: [index] for key, index in zip(prints, fresh, strict=True)}
-            self.taken += fresh
-            return
-        often = Counter(prints)
-        alike = [i for i, key in zip(fresh, prints, strict=True) if often[key] > 1 or key in self.seen]
-        if alike:
-            taken = [i for key in often for i in self.seen.get(key, ()) if i not in self.contents]
-            values = self._take(alike + taken).cpu().numpy()
-            self.contents |= {i: row.tobytes() for i, row in zip(alike + taken, values, strict=True)}
-        for index, key in zip(fresh, prints, strict=True):
-            twins = self.seen.setdefault(key, [])
-            if not any(self.contents[twin] == self.contents[index] for twin in twins):
-                twins.append(index)
-                self.taken.append(index)
-
-    def _take(self, indices: list[int]) -> Tensor:
-        return self.rows.take(torch.tensor(indices, dtype=torch.int64))
-
-    def centroids(self) -> Tensor:
-        found = len(self.taken)
-        if found == 0:
-            raise InputError("No row can be a first centroid: all are zero, skipped or of weight zero.")
-        return self.rows.take(torch.tensor([self.taken[i % found] for i in range(self.wanted)], dtype=torch.int64))
-
-
-def fingerprints(rows: Tensor) -> Tensor:
-    """(B,) int64, the same for rows of the same bits: a weighted sum of these, modulo 2^64."""
-    weights = torch.from_numpy(np.random.Philox(key=0).random_raw(rows.shape[1]).view(np.int64)).to(rows.device)
-    return (rows.contiguous().view(torch.int32) * weights).sum(dim=1)
+    offered: set[int] = set()
+    counter, step, most = 0, 0, block_rows(rows.n_features)
+    while found.missing and counter < n_draws:
+        stop = min(n_draws, counter + max(step, found.missing))
+        drawn = [index for index in dict.fromkeys(draws.take(range(counter, stop)).tolist()) if index not in offered]
+        offered.update(drawn)
+        found.offer(np.array(drawn, dtype=np.int64))
+        counter, step = stop, min(max(_SECOND_BLOCK, 2 * step), most)
 
 
 def plus_plus(
@@ -174,9 +161,9 @@ def plus_plus(
     """k-means++ on the sphere: each next centroid is a row drawn in proportion to 1 - cos to the nearest so far.
 
     1 - cos is half the squared chord, so this is the D^2 rule of Arthur & Vassilvitskii 2007. The masses are
-    integers, rint((1 - cos) 2^(s-1)), and 0 where 1 - cos < 2^-20. Where the total weight exceeds 256 K, it
-    runs on a sample of 256 K rows drawn with their weights. Where no row it reads lies apart from the centroids
-    so far, the start is that of `random_rows`.
+    integers, rint((1 - cos) 2^(s-1)), and 0 where 1 - cos < 2^-20. Of more than 256 K rows, it runs on a sample of
+    256 K, drawn in proportion to their weights. Where no row it reads is apart from the centroids so far, the start
+    is that of `random_rows`.
     """
     centroids = [random_rows(rows, 1, seed, run)]
     batches, indices = _sampled(rows, n_clusters, seed, run)
@@ -202,12 +189,10 @@ def plus_plus(
 def _sampled(rows: RowSource, n_clusters: int, seed: int, run: int) -> tuple[list[Batch], Tensor]:
     """The batches that k-means++ reads, and the row index of each of their rows."""
     size = _SAMPLE_PER_CLUSTER * n_clusters
-    masses = rows.masses()
-    total = rows.n_rows if masses is None else int(masses.sum()) >> rows.scale
-    if total <= size:
+    if rows.n_rows <= size:  # their weights, and so a multiple of these, have no say
         return list(rows.batches()), torch.arange(rows.n_rows)
-    draws = _Draws(rows, masses, seed, Purpose.SAMPLE, run)
-    indices = torch.tensor([index for index in draws.take(range(size)) if rows.kept(index)], dtype=torch.int64)
+    drawn = torch.from_numpy(_Draws(rows, rows.masses(), seed, Purpose.SAMPLE, run).take(range(size)))
+    indices = drawn[rows.kept(drawn)]
     return [Batch(i * 4096, rows.take(part)) for i, part in enumerate(indices.split(4096))], indices
 
 

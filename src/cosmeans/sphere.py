@@ -8,6 +8,7 @@ and only +, -, x, /, sqrt and comparisons decide.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 
@@ -107,6 +108,42 @@ def scores(rows: Tensor, centroids: Tensor) -> Tensor:
     return tree_sum(rows.to(torch.float64) * centroids.to(torch.float64)) + 0.0
 
 
+def squared_chords(rows: Tensor, centroids: Tensor) -> Tensor:
+    """Squared length of row - centroid for unit rows (..., D) with centroids (..., D), float64 (eq. 8).
+
+    The difference is rounded to float32, and its square is exact. 2 - 2 cos would lose all digits of close rows.
+    """
+    difference = (rows - centroids).to(torch.float64)
+    return tree_sum(difference * difference)
+
+
+def inertia_limbs(squared: Tensor, weights: Tensor | None) -> Tensor:
+    """Sum of w times the squared chords (B,) as four integers that add up in any order, (4,) int64 (rule 11).
+
+    Units are 1, 2^-30, 2^-60 and 2^-90. weights (B,) float64; None: all are 1.
+    """
+    left = squared if weights is None else weights * squared
+    limbs = []
+    for _ in range(3):
+        whole = torch.floor(left)
+        limbs.append(whole)
+        left = (left - whole) * 2.0**30
+    return torch.stack([limb.to(torch.int64).sum() for limb in (*limbs, torch.round(left))])
+
+
+def joined_limbs(limbs: list[int], exponent: int) -> float:
+    """The sum in float64, smallest limb first. exponent: weights had been multiplied by 2^exponent."""
+    total = 0.0
+    for power, limb in ((-90, limbs[3]), (-60, limbs[2]), (-30, limbs[1]), (0, limbs[0])):
+        total += math.ldexp(float(limb), power)
+    return math.ldexp(total, -exponent)
+
+
+def clipped(cosines: Tensor) -> Tensor:
+    """Cosines as they are given out, in [-1, 1], in place: scores may exceed 1 by rounding, and have no angle then."""
+    return cosines.clamp_(-1.0, 1.0)
+
+
 def fixed_point_scale(total_weight: int) -> int:
     """s of rule 4: sums of term(w, q) over rows of this total weight stay below 2^62."""
     return min(MAX_SCALE, SUM_BITS - int(total_weight).bit_length())
@@ -168,8 +205,7 @@ def mean_of(own: Tensor, total: int) -> Tensor:
 
 def squared_shift(new: Tensor, old: Tensor) -> Tensor:
     """Largest squared chord any centroid moved, a float64 scalar (rule 7)."""
-    difference = (new - old).to(torch.float64)
-    return tree_sum(difference * difference).amax()
+    return squared_chords(new, old).amax()
 
 
 @dataclass(frozen=True, slots=True)

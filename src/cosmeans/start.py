@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cosmeans import lloyd, seeding
 from cosmeans.contracts import Backend, Observer, RowSource
+from cosmeans.distinct import fingerprints
 from cosmeans.errors import OptionError
 from cosmeans.group import Alone
 from cosmeans.inputs import read_centroids
@@ -89,7 +90,7 @@ class FirstCentroids:
         """
         if self.given is None and rows is not None and isinstance(self.init, str) and self.init == "random":
             unread = UnreadRows(rows, backend)
-            found = seeding.random_rows(unread, self.options.n_clusters, self.seed)
+            found = seeding.random_rows_soon(unread, self.options.n_clusters, self.seed)
             self.found = found if unread.usable else None
         return self.found if self.given is None else self.given
 
@@ -162,5 +163,5 @@ def start_key(n_clusters: int, n_features: int, init: Any, given: Tensor | None,
     keeps).
     """
     if given is not None:
-        init = hashlib.sha256(seeding.fingerprints(given).cpu().numpy().data).hexdigest()
+        init = hashlib.sha256(fingerprints(given).cpu().numpy().data).hexdigest()
     return (n_clusters, n_features, init, random_state)

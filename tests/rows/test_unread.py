@@ -58,14 +58,21 @@ def test_a_random_start_is_that_of_the_inspected_rows(kind: str, seed: int) -> N
 
 
 def test_each_row_is_read_once() -> None:
-    x, backend = directions(300), Counting()
-    rows = UnreadRows(x, backend)
+    backend = Counting()
 
-    asked = [[7, 3, 7], [3, 299, 7], [7, 3, 299], [299, 3, 7]]
-    taken = [rows.take(torch.tensor(indices)) for indices in asked]
+    seeding.random_rows(UnreadRows(directions(300), backend), 6, 0)
 
-    assert backend.rows == 3
-    assert torch.equal(torch.cat(taken), both(x)[1].take(torch.tensor([i for indices in asked for i in indices])))
+    assert backend.rows == 6
+
+
+def test_few_contents_are_left_to_a_start_from_inspected_rows() -> None:
+    """Where many draws are in vain, most rows may have to be read, and inspection reads them anyway."""
+    backend = Counting()
+
+    assert seeding.random_rows_soon(UnreadRows(KINDS["fewer rows than clusters that differ"], backend), 6, 0) is None
+    assert backend.rows <= 2 * 6 + 64
+    found = seeding.random_rows_soon(UnreadRows(KINDS["float64"], backend), 6, 0)
+    assert torch.equal(found, seeding.random_rows(both(KINDS["float64"])[1], 6, 0))
 
 
 @pytest.mark.parametrize("value", [0.0, np.nan, np.inf])

@@ -94,9 +94,14 @@ class MemoryRows:
         rows = self.rows[indices.to(self.rows_device)].to(self.device)
         return sphere.unit_rows(rows, _cut(self.norms, indices.to(self.device)))
 
-    def kept(self, index: int) -> bool:
-        has_direction = self.keep is None or bool(self.keep[index])
-        return has_direction and (self.weights is None or float(self.weights[index]) > 0.0)
+    def kept(self, indices: Tensor) -> Tensor:
+        index = indices.to(self.device)
+        kept = torch.ones(len(index), dtype=torch.bool, device=self.device)
+        if self.keep is not None:
+            kept &= self.keep[index]
+        if self.weights is not None:
+            kept &= self.weights[index] > 0
+        return kept.cpu()
 
     def masses(self) -> Tensor | None:
         if self.weights is None:
@@ -170,7 +175,7 @@ class SampledRows:
     def __init__(self, rows: MemoryRows, indices: Tensor) -> None:
         self._rows, self._indices = rows, indices.to(rows.device)
         self.n_rows, self.n_features = len(indices), rows.n_features
-        self.n_bytes = rows.n_bytes * len(indices) // rows.n_rows
+        self.n_bytes = rows.n_bytes * len(indices) // max(1, rows.n_rows)
         self.device, self.rows_device, self.scale = rows.device, rows.rows_device, rows.scale
         self.total = _total(self.masses(), _cut(rows.keep, self._indices), self.n_rows, self.scale)
 
@@ -184,8 +189,8 @@ class SampledRows:
     def take(self, indices: Tensor) -> Tensor:
         return self._rows.take(self._indices[indices.to(self.device)])
 
-    def kept(self, index: int) -> bool:
-        return self._rows.kept(int(self._indices[index]))
+    def kept(self, indices: Tensor) -> Tensor:
+        return self._rows.kept(self._indices[indices.to(self.device)])
 
     def masses(self) -> Tensor | None:
         return _cut(self._rows.masses(), self._indices)

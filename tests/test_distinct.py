@@ -1,0 +1,108 @@
+"""Rows of different content: found in blocks however few they are, counted whatever rounding did to copies."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import truth
+from cosmeans import KMeans, seeding
+from cosmeans.backends.reference import ReferenceBackend
+from cosmeans.distinct import block_rows, n_distinct
+from cosmeans.errors import DistinctRowsWarning
+from generators import normal, unit_rows
+
+N, D = 6_000, 400
+
+
+def few(n_contents, seed=0):
+    return normal(n_contents, D, seed)[np.random.default_rng(seed).integers(0, n_contents, N)]
+
+
+def nearly_one(n_others):
+    rows = np.repeat(normal(1, D), N, axis=0)
+    at = np.random.default_rng(1).choice(N, n_others, replace=False)
+    rows[at] = normal(n_others, D, 2)
+    return rows
+
+
+def rare_last():
+    """The contents that draws do not find stand at the end."""
+    rows = np.repeat(normal(1, D), N, axis=0)
+    rows[-3:] = normal(3, D, 3)
+    return rows
+
+
+ROWS = {
+    "10 contents": (few(10), 11, None),
+    "one content": (few(1), 5, None),
+    "exactly K contents": (few(60), 60, None),
+    "one row is 99 %": (nearly_one(200), 150, None),
+    "rare rows last": (rare_last(), 4, None),
+    "few beside zero rows": (few(7) * (np.arange(N) % 3 > 0)[:, None], 9, None),
+    "weights of one row": (few(12), 12, np.r_[1e9, np.ones(N - 1)]),
+    "weights of zero": (few(12), 13, (np.arange(N) % 5 == 0) * 1.0),
+}
+
+
+@pytest.mark.parametrize("name", sorted(ROWS))
+def test_few_contents_are_the_start_of_the_definition_in_few_readings(name, open_rows, monkeypatch):
+    x, k, weights = ROWS[name]
+    rows, readings = open_rows(x, ReferenceBackend(), weights), []
+    take = rows.take
+    monkeypatch.setattr(rows, "take", lambda indices: readings.append(len(indices)) or take(indices))
+
+    found = seeding.random_rows(rows, k, 3)
+
+    assert found.numpy().tobytes() == truth.random_start(x, k, 3, weights).tobytes()
+    assert len(readings) <= N // block_rows(D) + 20
+    assert sum(readings) <= N + 32 * k + 1000
+
+
+@pytest.mark.parametrize("init", ["random", "k-means++", "nested"])
+@pytest.mark.parametrize("contents", [1, 4, 10])
+def test_copies_of_rows_are_counted_once(init, contents):
+    x = few(contents, 5)[:2000, :30]
+
+    with pytest.warns(DistinctRowsWarning, match=f"only {contents} centroid"):
+        kmeans = KMeans(13, init=init, random_state=0, verbose=0).fit(x)
+
+    assert kmeans.n_distinct_ == contents
+
+
+def by_definition(centroids):
+    """Each counted that is farther than 2^-20 from all counted before it."""
+    counted = np.empty((0, centroids.shape[1]))
+    for row in centroids.astype(np.float64):
+        if (((row - counted) ** 2).sum(axis=1) > 2.0**-40).all():
+            counted = np.concatenate([counted, row[None]])
+    return len(counted)
+
+
+def one_group(spread, n=300, d=20):
+    return truth.unit(unit_rows(1, d) + spread * unit_rows(n, d, 1))[0]
+
+
+CENTROIDS = {
+    "random": unit_rows(500, 33),
+    "D = 1": np.array([[1.0], [-1.0], [1.0], [1.0]], np.float32),
+    "D = 2": unit_rows(1000, 2),
+    "one": unit_rows(1, 8),
+    "copies": unit_rows(20, 9)[np.arange(200) % 20],
+    "last bits": np.nextafter(unit_rows(20, 9)[np.arange(200) % 20], np.float32(2), dtype=np.float32),
+    "last bits of some": np.where(
+        np.arange(200)[:, None] < 90,
+        unit_rows(20, 9)[np.arange(200) % 20],
+        np.nextafter(unit_rows(20, 9)[np.arange(200) % 20], np.float32(2)),
+    ),
+    "opposite": np.concatenate([unit_rows(40, 5), -unit_rows(40, 5)]),
+    "axes": np.eye(64, dtype=np.float32),
+    **{f"within {spread}": one_group(spread) for spread in (1e-8, 3e-7, 1e-6, 3e-6, 1e-4)},
+}
+
+
+@pytest.mark.parametrize("name", sorted(CENTROIDS))
+def test_centroids_that_differ_by_more_than_rounding_are_counted(name):
+    centroids = CENTROIDS[name].astype(np.float32)
+    assert n_distinct(torch.from_numpy(centroids)) == by_definition(centroids)
