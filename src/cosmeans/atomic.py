@@ -1,69 +1,124 @@
-"""Files and folders that appear whole or not at all: written beside their place, flushed, then renamed."""
+"""Files and folders that appear whole or not at all: written beside their place, flushed, then renamed.
+
+What is being written to NAME is called `.NAME.xxxxxxxx.tmp`, and its writer holds a lock on it. The first half of the
+eight digits stands for the machine, since some network file systems keep locks to one. So a `.tmp` of this machine
+without a lock was left behind by a writer that is gone: the next writer of NAME removes it, and no other. Where a file
+system has no locks, it stays.
+
+Where two folders can't be exchanged at once, the older one is called `.NAME.xxxxxxxx.old` for a moment. If the process
+ends in that moment, the next one that asks for NAME puts it back; it is never removed.
+"""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+import platform
+import re
 import secrets
 import shutil
+import stat
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from cosmeans.errors import CosmeansError, OutputExistsError, WriteError
+from cosmeans.locks import Lock
+from cosmeans.renaming import exchange, rename_to_free
+from cosmeans.system_errors import writing_words
 
 _SHORT_WRITE = "requested and"  # how NumPy tells that a disk took less than it was given; it keeps no errno
+_MACHINE = hashlib.blake2b(platform.node().encode(), digest_size=2).hexdigest()
+_TRIES = 100  # names: the other half of the digits has 65,536
+_PATIENCE = 1.0  # seconds for another process to look through a folder
+_KINDS = (
+    (stat.S_ISLNK, "a symbolic link"),
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISREG, "a file"),
+    (stat.S_ISFIFO, "a pipe (FIFO)"),
+    (stat.S_ISSOCK, "a socket"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where something is to appear. named: as the user wrote it; path: the same, absolute."""
+
+    named: Path
+    path: Path
+    force: bool
+    folder: bool
+    owned: Collection[str] | None
 
 
 @contextmanager
 def new_file(path: str | os.PathLike[str], force: bool = False) -> Iterator[Path]:
     """A path to write to; it becomes `path` when the block ends well and is removed when it doesn't.
 
-    Raises OutputExistsError if `path` exists and force is False; WriteError if the disk refuses, in which
-    case what stood at `path` is still there.
+    Raises OutputExistsError as `refuse_existing` does, also if another writer was quicker, and WriteError if the disk
+    refuses; then what stood at `path` is still there.
     """
-    target = Path(path)
-    refuse_existing(target, force)
-    temporary = _beside(target)
-    with _told(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield temporary
-            flush(temporary)
-            os.replace(temporary, target)
-            flush(target.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with _written(path, force, folder=False) as temporary:
+        yield temporary
 
 
 @contextmanager
-def new_folder(path: str | os.PathLike[str], force: bool = False) -> Iterator[Path]:
+def new_folder(
+    path: str | os.PathLike[str], force: bool = False, owned: Collection[str] | None = None
+) -> Iterator[Path]:
     """An empty folder to fill; it becomes `path` when the block ends well and is removed when it doesn't.
 
-    An older folder at `path` (force) is set aside before the rename and removed after it, so that at every
-    moment one of the two is whole. Raises as `new_file` does.
+    owned  names that an older folder at `path` may hold (default: any). One that holds other things is not replaced;
+           should they come while the block runs, the older folder is kept as `.NAME.xxxxxxxx.old`
+
+    An older folder (force) and the new one are exchanged at once where the system can; elsewhere the older one is set
+    aside before the rename and removed after it. Raises as `new_file` does.
     """
+    with _written(path, force, folder=True, owned=owned) as temporary:
+        yield temporary
+
+
+def refuse_existing(
+    path: str | os.PathLike[str],
+    force: bool,
+    folder: bool | None = None,
+    owned: Collection[str] | None = None,
+) -> None:
+    """Raise what `new_file` (folder False) or `new_folder` (True) raises before its block begins; None: what both do.
+
+    That is OutputExistsError if something is at `path` that may not be replaced: anything without force; with it
+    anything but a regular file, or a folder of `owned` names. WriteError if nothing can be written there.
+    """
+    put_back(path)
     target = Path(path)
-    refuse_existing(target, force)
-    temporary = _beside(target)
-    with _told(target):
-        temporary.mkdir(parents=True)
-        try:
-            yield temporary
-            for entry in temporary.iterdir():
-                flush(entry)
-            flush(temporary)
-            _exchange(temporary, target)
-            flush(target.parent)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        mode = os.lstat(target).st_mode
+    except FileNotFoundError:
+        mode = None
+    except OSError as error:
+        raise _refused(target, error) from error
+    if mode is not None and not force:
+        raise OutputExistsError(f"{target} exists already. Choose another name, or pass force (--force).")
+    if mode is not None:
+        _refuse_other_kinds(target, mode, folder, owned)
+    _require_writable(target)
 
 
-def refuse_existing(path: Path, force: bool) -> None:
-    """Raise OutputExistsError if something is at `path` and may not be replaced."""
-    if not force and os.path.lexists(path):
-        raise OutputExistsError(f"{path} exists already. Choose another name, or pass force (--force).")
+def put_back(path: str | os.PathLike[str]) -> None:
+    """If nothing is at `path`, and a process ended while it replaced what was there: put that back."""
+    target = _absolute(path)
+    if os.path.lexists(target):
+        return
+    with suppress(OSError):
+        for aside in sorted(_siblings(target, "old"), key=lambda found: found.lstat().st_ctime_ns, reverse=True):
+            with Lock(aside) as lock:
+                if not lock.taken:  # else its writer is about to put the new one there
+                    rename_to_free(aside, target)
+            return
 
 
 def flush(path: Path) -> None:
@@ -77,36 +132,198 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _beside(target: Path, ending: str = "tmp") -> Path:
-    # same folder, so that the rename stays on one disk; random, so that two runs never share it
-    return target.with_name(f".{target.name}.{secrets.token_hex(4)}.{ending}")
-
-
-def _exchange(new: Path, target: Path) -> None:
-    if not target.exists():
-        os.rename(new, target)
-        return
-    aside = _beside(target, "old")
-    os.rename(target, aside)
-    try:
-        os.rename(new, target)
-    except OSError:
-        os.rename(aside, target)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
-
-
 @contextmanager
-def _told(target: Path) -> Iterator[None]:
+def _written(
+    path: str | os.PathLike[str], force: bool, folder: bool, owned: Collection[str] | None = None
+) -> Iterator[Path]:
+    refuse_existing(path, force, folder, owned)
+    place = _Place(Path(path), _absolute(path), force, folder, owned)
     try:
-        yield
+        place.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary, lock = _claim(place)
     except CosmeansError:
         raise
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT) or _SHORT_WRITE in str(error):
-            raise WriteError(
-                f"No space left to write {target}; what was there before is untouched. "
-                "Free some space or choose another disk."
+        raise _refused(place.named, error) from error
+    with lock:
+        try:
+            yield temporary
+            for entry in temporary.iterdir() if folder else ():
+                flush(entry)
+            flush(temporary)
+            _appear(temporary, place)
+            flush(place.path.parent)
+        except CosmeansError:
+            raise
+        except OSError as error:
+            raise _refused(place.named, error, temporary) from error
+        finally:
+            _remove(temporary)
+
+
+def _claim(place: _Place) -> tuple[Path, Lock]:
+    """Something new to write to beside the place, and its lock, after what others left there was removed.
+
+    Raises OutputExistsError if another is writing there, unless it may be replaced.
+    """
+    with _alone_in(place.path.parent):
+        for other in _siblings(place.path, "tmp"):
+            with suppress(FileNotFoundError, PermissionError), Lock(other) as lock:
+                if lock.taken and not place.force:
+                    raise OutputExistsError(
+                        f"{place.named} is being written by another process ({other.name}). Choose another name, or "
+                        "wait for its end."
+                    )
+                if lock.held and _of_this_machine(other, place) and not _others(other, place.owned):
+                    _remove(other)
+        for _ in range(_TRIES):
+            temporary = _beside(place.path, "tmp")
+            with suppress(FileExistsError, FileNotFoundError):  # taken, or cleared away before its lock was ours
+                if place.folder:
+                    temporary.mkdir()
+                else:
+                    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+                lock = Lock(temporary)
+                if not lock.taken:
+                    return temporary, lock
+                lock.close()
+    raise WriteError(f"Can't write {place.named}: no name is free beside it. Remove .{place.named.name}.*.tmp there.")
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """One process at a time looks through a folder and takes a name there, as far as there are locks."""
+    end = time.monotonic() + _PATIENCE
+    lock = Lock(folder)
+    while lock.taken and time.monotonic() < end:
+        lock.close()
+        time.sleep(0.005)
+        lock = Lock(folder)
+    try:
+        yield
+    finally:
+        lock.close()
+
+
+def _appear(temporary: Path, place: _Place) -> None:
+    """Rename to the place. An older folder there gets the temporary's name, to be removed, or is kept."""
+    if place.force and os.path.lexists(place.path):
+        _refuse_other_kinds(place.named, os.lstat(place.path).st_mode, place.folder)
+        _replace_folder(temporary, place.path) if place.folder else os.replace(temporary, place.path)
+    else:
+        try:
+            rename_to_free(temporary, place.path)
+        except FileExistsError as error:
+            raise OutputExistsError(
+                f"{place.named} exists already: another process has written it in the meantime. Choose another name, "
+                "or pass force (--force)."
             ) from error
+    if place.folder and _others(temporary, place.owned):
+        os.rename(temporary, _beside(place.path, "old"))
+
+
+def _replace_folder(temporary: Path, target: Path) -> None:
+    if exchange(temporary, target):
+        return
+    aside = _beside(target, "old")
+    with Lock(target):  # who finds it aside must see that its writer lives
+        os.rename(target, aside)
+        try:
+            os.rename(temporary, target)
+        except OSError:
+            os.rename(aside, target)
+            raise
+        os.rename(aside, temporary)  # what is called .old is whole, so it is removed under another name
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
+
+
+def _beside(target: Path, ending: str) -> Path:
+    # same folder, so that the rename stays on one disk; random, so that two runs never share it
+    return target.with_name(f".{target.name}.{_MACHINE}{secrets.token_hex(2)}.{ending}")
+
+
+def _siblings(target: Path, ending: str) -> list[Path]:
+    pattern = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}\.{ending}")
+    with suppress(OSError), os.scandir(target.parent) as entries:
+        return sorted(target.parent / entry.name for entry in entries if pattern.fullmatch(entry.name))
+    return []
+
+
+def _of_this_machine(temporary: Path, place: _Place) -> bool:
+    return temporary.name.startswith(f".{place.path.name}.{_MACHINE}")
+
+
+def _others(folder: Path, owned: Collection[str] | None) -> list[str]:
+    """What a folder holds beside what may be there."""
+    if owned is None or not folder.is_dir():
+        return []
+    return sorted({entry.name for entry in folder.iterdir()} - set(owned))
+
+
+def _absolute(path: str | os.PathLike[str]) -> Path:
+    return Path(os.path.abspath(path))  # "." has no name, and the working folder may change
+
+
+def _refuse_other_kinds(target: Path, mode: int, folder: bool | None, owned: Collection[str] | None = None) -> None:
+    """Raise for what force does not replace."""
+    is_folder = stat.S_ISDIR(mode)
+    if not (is_folder or stat.S_ISREG(mode)) or folder not in (None, is_folder):
+        kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "a device")
+        replaced = {None: "files and folders", False: "regular files", True: "folders"}[folder]
+        advice = "name what it points to" if stat.S_ISLNK(mode) else "choose another name"
+        raise OutputExistsError(f"{target} is {kind}, and force (--force) replaces {replaced} only: {advice}.")
+    if not folder:
+        return
+    if os.path.ismount(target):
+        raise OutputExistsError(f"{target} is a mount point, which can't be replaced. Choose a folder in it.")
+    if others := _others(target, owned):
+        raise OutputExistsError(
+            f"{target} holds other things than what is written there ({', '.join(others[:3])}), so it is not replaced. "
+            "Choose another folder, or move them away."
+        )
+
+
+def _require_writable(target: Path) -> None:
+    """Raise WriteError unless a name can be made beside the target, as far as that can be known before."""
+    folder = _absolute(target).parent
+    while not os.path.lexists(folder) and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir():
+        raise WriteError(f"Can't write {target}: {folder} is not a folder. Choose another name.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise WriteError(f"Can't write {target}: permission denied in {folder}. Choose another folder.")
+
+
+def _refused(named: Path, error: OSError, temporary: Path | None = None) -> WriteError:
+    """What the system said, in words."""
+    if _SHORT_WRITE in str(error) and error.errno is None:
+        error = OSError(errno.EFBIG if temporary is not None and _at_the_limit(temporary) else errno.ENOSPC, "")
+    if error.errno == errno.ENOSPC:
+        return WriteError(
+            f"No space left to write {named}; what was there before is untouched. "
+            "Free some space or choose another disk."
+        )
+    words = writing_words(error)
+    if words is None:
         reason = error.strerror or str(error)
-        raise WriteError(f"Can't write {target}: {reason}. Check the path and its permissions.") from error
+        return WriteError(f"Can't write {named}: {reason}. Check the path and its permissions.")
+    untouched = "; what was there before is untouched" if os.path.lexists(named) else ""
+    return WriteError(f"Can't write {named}: {words[0]}{untouched}. {words[1]}.")
+
+
+def _at_the_limit(temporary: Path) -> bool:
+    """Whether something written there is as large as this process may write (ulimit -f)."""
+    if sys.platform == "win32":
+        return False
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    written = [temporary, *temporary.rglob("*")] if temporary.is_dir() else [temporary]
+    return limit != resource.RLIM_INFINITY and any(path.stat().st_size >= limit for path in written)
