@@ -32,7 +32,10 @@ class RowsByIndex(Protocol):
     """s of rule 4, from the total weight of all rows."""
 
     def take(self, indices: Tensor) -> Tensor:
-        """Unit rows by index, (len(indices), D) float32, after rule 1."""
+        """Unit rows by index, (len(indices), D) float32, after rule 1. Rows left out come as zeros, never as NaN.
+
+        What is measured of some rows is measured of those that `RowSource.spread` names, or that are `kept`.
+        """
         ...
 
     def kept(self, indices: Tensor) -> Tensor:
@@ -63,6 +66,13 @@ class RowSource(RowsByIndex, Protocol):
 
     def batches(self) -> Iterator[Batch]:
         """Every row once, in order."""
+        ...
+
+    def spread(self, size: int) -> Tensor:
+        """Indices of at most `size` rows that are `kept`, evenly spread over all of them, (S,) int64 on the host.
+
+        Fewer, or none, where so few are.
+        """
         ...
 
     def sample(self, indices: Tensor) -> RowSource:

@@ -12,7 +12,8 @@
     ├── BackendUnavailableError(RuntimeError)
     ├── DeviceMemoryError(MemoryError)     rows, or what a fit needs beside them, don't fit on the device
     ├── EmptyClusterError(RuntimeError)    only with empty_clusters="raise"
-    └── PrecisionError(RuntimeError)       float32 products on this machine are not float32 products
+    ├── PrecisionError(RuntimeError)       float32 products on this machine are not float32 products
+    └── InternalError(RuntimeError)        a result failed its own check: a fault of cosmeans or of the machine
 
     CosmeansWarning(UserWarning)
     ├── ZeroRowsWarning
@@ -85,6 +86,10 @@ class EmptyClusterError(CosmeansError, RuntimeError):
 
 class PrecisionError(CosmeansError, RuntimeError):
     """A float32 matrix product is computed in less than float32."""
+
+
+class InternalError(CosmeansError, RuntimeError):
+    """A result that failed its own check: a fault of cosmeans or of the machine, not of what came in."""
 
 
 class CosmeansWarning(UserWarning):

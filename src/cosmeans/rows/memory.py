@@ -13,6 +13,7 @@ from cosmeans import sphere
 from cosmeans.console import warn
 from cosmeans.data import Batch
 from cosmeans.errors import InputError, SkippedRowsWarning, ZeroRowsWarning
+from cosmeans.rows.kept import evenly
 from cosmeans.rows.weights import prepare_weights, total_weight
 
 _BATCH_BYTES = 64 << 20  # a float32 copy of one batch; larger batches gain nothing
@@ -91,17 +92,24 @@ class MemoryRows:
             )
 
     def take(self, indices: Tensor) -> Tensor:
-        rows = self.rows[indices.to(self.rows_device)].to(self.device)
-        return sphere.unit_rows(rows, _cut(self.norms, indices.to(self.device)))
+        rows, here = self.rows[indices.to(self.rows_device)].to(self.device), indices.to(self.device)
+        unit = sphere.unit_rows(rows, _cut(self.norms, here))
+        return unit if self.keep is None else torch.where(self.keep[here, None], unit, unit.new_zeros(()))
+
+    def spread(self, size: int) -> Tensor:
+        return evenly(self.taking_part, self.n_rows, size)
+
+    def taking_part(self, at: slice | Tensor) -> Tensor | None:
+        """Which of some rows have a direction and a weight above 0, bool; None: all of them."""
+        keep = _cut(self.keep, at)
+        if self.weights is None:
+            return keep
+        weighty = self.weights[at] > 0
+        return weighty if keep is None else keep & weighty
 
     def kept(self, indices: Tensor) -> Tensor:
-        index = indices.to(self.device)
-        kept = torch.ones(len(index), dtype=torch.bool, device=self.device)
-        if self.keep is not None:
-            kept &= self.keep[index]
-        if self.weights is not None:
-            kept &= self.weights[index] > 0
-        return kept.cpu()
+        part = self.taking_part(indices.to(self.device))
+        return torch.ones(len(indices), dtype=torch.bool, device="cpu") if part is None else part.cpu()
 
     def masses(self) -> Tensor | None:
         if self.weights is None:
@@ -191,6 +199,9 @@ class SampledRows:
 
     def kept(self, indices: Tensor) -> Tensor:
         return self._rows.kept(self._indices[indices.to(self.device)])
+
+    def spread(self, size: int) -> Tensor:
+        return evenly(lambda span: self._rows.taking_part(self._indices[span]), self.n_rows, size)
 
     def masses(self) -> Tensor | None:
         return _cut(self._rows.masses(), self._indices)

@@ -25,9 +25,13 @@ class UnreadRows:
 
     def take(self, indices: Tensor) -> Tensor:
         rows = self._rows[indices.to(self._rows.device)].to(self._backend.device)
-        found = self._backend.lengths(self._backend.squared_norms(rows))
-        self.usable &= found.usable
-        return sphere.unit_rows(rows, found.divisors)
+        squared = self._backend.squared_norms(rows)
+        found = self._backend.lengths(squared)
+        unit = sphere.unit_rows(rows, found.divisors)
+        if not found.usable:
+            self.usable = False
+            unit[~sphere.usable(squared)] = 0.0
+        return unit
 
     def kept(self, indices: Tensor) -> Tensor:
         return torch.ones(len(indices), dtype=torch.bool, device="cpu")

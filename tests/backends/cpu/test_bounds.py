@@ -140,7 +140,7 @@ def test_what_a_screen_loses_is_bounded_where_it_is_most(case):
     make, near = TIGHT[case]
     screen, rows, shifted = make()
     columns = screen.columns(shifted)
-    codes = screen.rows(rows, 0, columns)
+    codes = screen.rows(rows, np.ones(len(rows), bool), 0, columns)
     v = truth.screened(screen, codes, columns) * columns.factor.astype(np.float64) * codes.scale[:, None] + columns.bias
     above = v + codes.tail[:, None].astype(np.float64) * columns.width + codes.slack[:, None]
     above = np.diag(above - rows.astype(np.float64) @ shifted.T.astype(np.float64))

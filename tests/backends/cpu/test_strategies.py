@@ -173,7 +173,7 @@ def test_what_a_screen_says_is_above_the_truth(screen, kind):
     make, most = SCREENS[screen]
     made = make(x)
     columns = made.columns(shifted)
-    codes = made.rows(x, 0, columns)
+    codes = made.rows(x, np.ones(len(x), bool), 0, columns)
     v = truth.screened(made, codes, columns)
     if columns.factor is not None:
         v = v * columns.factor * codes.scale[:, None] + columns.bias + codes.tail[:, None] * columns.width

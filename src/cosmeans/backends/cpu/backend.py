@@ -10,7 +10,7 @@ from cosmeans import sphere
 from cosmeans.backends.cpu import kernels
 from cosmeans.backends.cpu.passes import Pass, Strategies
 from cosmeans.backends.cpu.threads import spread
-from cosmeans.backends.cpu.tiles import assign_blocks, float32_rows, unit_rows
+from cosmeans.backends.cpu.tiles import assign_blocks, check_labels, float32_rows, unit_rows
 from cosmeans.contracts import RowSource
 from cosmeans.data import Assignment, Batch, ClusterSums
 
@@ -57,6 +57,8 @@ class CpuBackend:
         changed = np.flatnonzero(old != new)
         if len(changed) == 0:
             return 0
+        for labels in (old[changed], new[changed]):
+            check_labels(labels, len(into.count))
         rows, at, norms, weights = _changed_rows(batch, changed)
         spread(
             kernels.move,
@@ -86,6 +88,7 @@ class CpuBackend:
 
     def scores(self, batch: Batch, centroids: Tensor, labels: Tensor) -> Tensor:
         out = torch.empty(len(batch), dtype=torch.float64)
+        check_labels(labels.numpy(), len(centroids))
         rows = unit_rows(batch, slice(None))
         spread(kernels.own_scores, rows, centroids.numpy(), labels.numpy(), out.numpy(), size=len(out))
         return out

@@ -35,8 +35,9 @@ INNER: dict[str, Any] = {
     "no_cpython_wrapper": True,
     "no_cfunc_wrapper": True,
 }
-# sums and largest values in any order, products added in one rounding; there are no NaNs
-INNER_ORDERLESS: dict[str, Any] = INNER | {"fastmath": {"nnan", "nsz", "reassoc", "contract"}}
+# sums and largest values in any order, products added in one rounding. NaN stays NaN, and what compares with it is
+# false: "nnan" gains nothing that could be measured, and would let NaN prove anything
+INNER_ORDERLESS: dict[str, Any] = INNER | {"fastmath": {"nsz", "reassoc", "contract"}}
 
 config: Any = numba.config  # made of environment variables when numba is imported
 DISABLED = bool(config.DISABLE_JIT)  # NUMBA_DISABLE_JIT, which is read when loops are defined

@@ -135,9 +135,17 @@ def decide_rows(
             labels[i] = index[own_column]
             bound[i] = max(rest[i], _above(top + slack))
             continue
-        found, second = _survivors(
-            upper, highest, slack, reaching, words, rows[i], shifted, own_column, own[i], floor, error, columns, exact
-        )
+        found, second = 0, -np.inf
+        if _finite(scale, tail, slack, top, own_column, own[i]):
+            found, second = _survivors(
+                upper, highest, slack, reaching, words, rows[i], shifted, own_column, own[i], floor, error, columns,
+                exact,
+            )  # fmt: skip
+        if found == 0:
+            settled += 1
+            labels[i] = index[_settle_all(rows[i], centroids, index, terms)]
+            bound[i] = np.inf
+            continue
         dots += found
         winner, close = _best(columns, exact, found, error)
         if close > 1:
@@ -226,6 +234,29 @@ def _survivors(upper, highest, slack, reaching, words, row, shifted, own_column,
         floor = max(floor, exact[found] - error)
         found += 1
     return found, others
+
+
+@njit(**INNER)
+def _finite(scale, tail, slack, top, own_column, own):
+    """Whether bounds mean anything: a NaN or infinity among a row's numbers certifies nothing.
+
+    top is -inf where the own column is the only one. Columns are finite (`passes`), so what spoils one product of a row
+    spoils all.
+    """
+    if own_column < 0:
+        return np.isfinite(scale + tail + slack + top)
+    return np.isfinite(scale + tail + slack + own) and top < np.inf
+
+
+@njit(**INNER)
+def _settle_all(row, centroids, index, terms):
+    """Column of the largest canonical score of all; the lowest centroid at a tie. A column even if no score is one."""
+    best, winner = -np.inf, 0
+    for j in range(index.shape[0]):
+        score = canonical_score(row, centroids[index[j]], terms)
+        if score > best or (score == best and index[j] < index[winner]):
+            best, winner = score, j
+    return winner
 
 
 @njit(**INNER, inline="always")

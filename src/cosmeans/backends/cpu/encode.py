@@ -14,6 +14,12 @@ _UNIT = 2.0**-24
 _NOTHING = 2.0**-60  # more than what squares below float32's range can hide
 
 
+@njit(**INNER)
+def _write_nothing(codes):
+    for d in range(codes.shape[0]):
+        codes[d] = 0
+
+
 @njit(**INNER_ORDERLESS)
 def _largest_entry(row, middle):
     """Largest |row - middle|, at most 2^-29 less. In integers: compilers turn their maximum into vectors."""
@@ -40,14 +46,20 @@ def _quantise(row, middle, scale, inverse, codes):
 
 
 @njit(**JIT)
-def to_int8(rows, middle, codes, scale, length, residual, start, stop):
+def to_int8(rows, keep, middle, codes, scale, length, residual, start, stop):
     """Row i is middle + scale_i * codes_i + something no longer than residual_i; |scale_i codes_i| <= length_i.
+
+    Rows not kept may hold anything: their codes and lengths are 0.
 
     Sums of D squares in float32, in any order, are off by at most D + 2 units (relative); the difference, the
     product and what they leave by one unit of their own size each.
     """
     sums = 1.0 + (rows.shape[1] + 8) * _UNIT
     for i in range(start, stop):
+        if not keep[i]:
+            _write_nothing(codes[i])
+            scale[i], length[i], residual[i] = np.float32(1.0), np.float32(0.0), np.float32(0.0)
+            continue
         largest = _largest_entry(rows[i], middle)
         step = np.float32(largest / np.float32(LARGEST))
         if not step > np.float32(2.0**-100):
@@ -84,16 +96,22 @@ def _quantise_wide(within, step, codes):
 
 
 @njit(**JIT)
-def to_int16(rows, within, error, skew, codes, scale, tail, lost, start, stop):
+def to_int16(rows, keep, within, error, skew, codes, scale, tail, lost, start, stop):
     """Coordinates in 16 bits, a = scale * codes, |codes| = LONGEST but for rounding, and what they leave (eq. 12).
 
     within  (B, Q) float32: P^T x, off by no more than error |x|; skew: no less than |P^T P - I|
     Writes codes (B, Q), scale (B,); tail, lost (B,) float32: no less than |x - P a| and |P^T (x - P a)|.
 
         |x - P a|^2 = |x|^2 - 2 <a, P^T x> + |P a|^2,   P^T (x - P a) = P^T x - a - (P^T P - I) a
+
+    Rows not kept may hold anything: their codes and lengths are 0.
     """
     nothing = (rows.shape[1] + within.shape[1] + 16) * 2.0**-50  # more than float64 loses of these sums
     for i in range(start, stop):
+        if not keep[i]:
+            _write_nothing(codes[i])
+            scale[i], tail[i], lost[i] = np.float32(1.0), np.float32(0.0), np.float32(0.0)
+            continue
         step = np.float32(math.sqrt(_squared(within[i])) / np.float64(LONGEST))
         if not step > np.float32(2.0**-100):
             step = np.float32(1.0)  # nothing to encode: codes are 0

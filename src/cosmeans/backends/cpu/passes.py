@@ -24,7 +24,7 @@ from cosmeans.backends.cpu.screens import (
     middle_of,
 )
 from cosmeans.contracts import RowSource
-from cosmeans.errors import BackendUnavailableError, OptionError
+from cosmeans.errors import BackendUnavailableError, InputError, OptionError
 
 _SAMPLE = (64, 1024)  # rows, and at most this part of all:
 _SAMPLE_PART = 128
@@ -123,8 +123,7 @@ class Strategies:
             self._screens.clear()
             self._rows, self._basis = rows, None
             size = min(rows.n_rows, max(_SAMPLE[0], min(_SAMPLE[1], rows.n_rows // _SAMPLE_PART)))
-            self._index = np.linspace(0, rows.n_rows - 1, size).astype(np.int64)
-            self._sample = rows.take(torch.from_numpy(self._index)).numpy()
+            self._index, self._sample = _measured(rows, size)
         self._screens.pop("float32", None)  # its check of precision must be as fresh as the fit
         self._refuse_without_room(rows)
         bounded = self.strategy != "float32" and self._allowed() >= ROW_BYTES * rows.n_rows
@@ -140,6 +139,11 @@ class Strategies:
         column = column[first]
         shifted = np.ascontiguousarray(centroids[index] - self._origin)
         error = dot_error(shifted.shape[1], float(lengths(shifted).max()))
+        if not np.isfinite(error):
+            raise InputError(
+                f"Centroid {_first_bad(centroids)} contains NaN or infinity, so nothing can be compared with it. "
+                "Centroids must be finite: set `centers` to such, or call reset() and fit."
+            )
         split = self._split(moved[index], column, shifted, error)
         self._passes += 1
         return Pass(self.screen, centroids, index, column, shifted, error, split, self._kept)
@@ -184,8 +188,7 @@ class Strategies:
         rows = self._rows
         assert rows is not None
         if self._basis is None:
-            index = np.linspace(0, rows.n_rows - 1, min(rows.n_rows, _BASIS_ROWS)).astype(np.int64)
-            self._basis = Basis.of(rows.take(torch.from_numpy(index)).numpy())
+            self._basis = Basis.of(_measured(rows, _BASIS_ROWS)[1])
         product = choose_gemm(n_clusters, self._basis.directions.shape[1], trial)
         return PcaScreen(product, self._basis, rows.n_rows)
 
@@ -193,8 +196,9 @@ class Strategies:
         """Whether principal directions leave so little of a sample that they are worth it; once yes, for good."""
         if "pca" in self._screens:
             return True
-        if self._rows is None or self._passes not in _PCA_PASSES or any(map(int.__lt__, shifted.shape, _PCA_LEAST)):
+        if len(self._sample) == 0 or self._passes not in _PCA_PASSES or any(map(int.__lt__, shifted.shape, _PCA_LEAST)):
             return False
+        assert self._rows is not None
         if pca_bytes(shifted.shape[1]) * self._rows.n_rows > self._room():
             return False
         screen = self._pca_screen(len(shifted), not fused.multiplies_floats())
@@ -207,7 +211,7 @@ class Strategies:
         """A strategy that was asked for keeps what it needs, or says that it can't."""
         if self.strategy not in ("split", "pca"):
             return
-        each = ROW_BYTES + (pca_bytes(self._sample.shape[1]) if self.strategy == "pca" else 0)
+        each = ROW_BYTES + (pca_bytes(rows.n_features) if self.strategy == "pca" else 0)
         if each * rows.n_rows > self._allowed():
             raise OptionError(
                 f'strategy="{self.strategy}" keeps {each} bytes a row, {each * rows.n_rows:,} in all; memory_limit '
@@ -244,6 +248,18 @@ class Strategies:
         used = labels >= 0
         own = np.einsum("ij,ij->i", self._sample[used], shifted[column[labels[used]]])
         return choose_split(moved, own - error - decide.STEP - bound[used])
+
+
+def _measured(rows: RowSource, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Some rows that speak for all, (S,) indices and (S, D): kept ones, and finite even if rows changed since."""
+    index = rows.spread(size)
+    sample: np.ndarray = rows.take(index).numpy()
+    finite = np.isfinite(sample).all(axis=1)
+    return index.numpy()[finite], sample[finite]
+
+
+def _first_bad(centroids: np.ndarray) -> int:
+    return int(np.isfinite(centroids).all(axis=1).argmin())
 
 
 def equals_of(centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -74,8 +74,8 @@ class Basis:
         _, vectors = torch.linalg.eigh(wide.T @ wide)  # ascending
         return cls(vectors[:, -directions(sample.shape[1]) :].contiguous().numpy())
 
-    def split(self, rows: np.ndarray, product: Product, into: Coordinates) -> None:
-        """Coordinates of rows (B, D); product: of float32, in any order.
+    def split(self, rows: np.ndarray, keep: np.ndarray | None, product: Product, into: Coordinates) -> None:
+        """Coordinates of rows (B, D); product: of float32, in any order; keep (B,) bool, None: all of them.
 
         A product with one direction p is off by (D + 1) u |x| |p|: D u for the product, u for rounding p.
         """
@@ -86,7 +86,8 @@ class Basis:
         else:
             product.multiply(rows, self._across, within)
         error = (n_features + 2) * sphere.UNIT_ROUNDOFF * self.length * (1.0 + 2.0**-18)
-        spread(encode.to_int16, rows, within, error, self.skew, *into, size=size)
+        keep = np.ones(size, np.bool_) if keep is None else keep
+        spread(encode.to_int16, rows, keep, within, error, self.skew, *into, size=size)
 
 
 class _Facts(NamedTuple):
@@ -119,23 +120,23 @@ class PcaScreen:
 
     def columns(self, shifted: np.ndarray) -> Columns:
         made = Coordinates.empty(len(shifted), self.basis.directions.shape[1])
-        self.basis.split(shifted, self.product, made)
+        self.basis.split(shifted, None, self.product, made)
         facts = _Facts(float(lengths(shifted).max()), float(made.lost.max()))
         packed = fused.panels(made.codes) if fused.multiplies_shorts(made.codes.shape[1]) else None
         bias = np.zeros(len(shifted), np.float32)
         return Columns(_numbers(made.codes, packed), made.scale, bias, made.tail, facts, packed)
 
-    def rows(self, rows: np.ndarray, start: int, columns: Columns) -> Codes:
+    def rows(self, rows: np.ndarray, keep: np.ndarray, start: int, columns: Columns) -> Codes:
         made = self._kept.of(slice(start, start + len(rows)))
         if not made.scale.all():
-            self.basis.split(rows, self.product, made)
+            self.basis.split(rows, keep, self.product, made)
         return self._coded(made, columns)
 
     def reached(self, sample: np.ndarray, shifted: np.ndarray) -> float:
         """The share of products whose bound reaches the largest of its row: they would have to be made in full."""
         columns = self.columns(shifted)
         made = Coordinates.empty(len(sample), self.basis.directions.shape[1])
-        self.basis.split(sample, self.product, made)
+        self.basis.split(sample, None, self.product, made)
         coded = self._coded(made, columns)
         assert columns.factor is not None
         assert columns.width is not None

@@ -75,8 +75,11 @@ class Screen(Protocol):
         """Encode fl(c - g), (U, D) float32."""
         ...
 
-    def rows(self, rows: np.ndarray, start: int, columns: Columns) -> Codes:
-        """Encode unit rows (B, D) float32; start: index of the first in its source."""
+    def rows(self, rows: np.ndarray, keep: np.ndarray, start: int, columns: Columns) -> Codes:
+        """Encode unit rows (B, D) float32; start: index of the first in its source.
+
+        keep (B,) bool: rows left out may hold NaN, and give numbers that are finite and mean nothing.
+        """
         ...
 
 
@@ -96,7 +99,7 @@ class Float32Screen:
         packed = fused.panels(shifted) if fused.multiplies_floats() else None
         return Columns(shifted, None, None, None, np.float32(error), packed)
 
-    def rows(self, rows: np.ndarray, start: int, columns: Columns) -> Codes:
+    def rows(self, rows: np.ndarray, keep: np.ndarray, start: int, columns: Columns) -> Codes:
         size = len(rows)
         slack = np.full(size, np.nextafter(columns.facts, np.float32(np.inf)), np.float32)
         return Codes(rows, np.ones(size, np.float32), np.zeros(size, np.float32), slack)
@@ -124,10 +127,10 @@ class Int8Rows:
     def n_bytes(self) -> int:
         return sum(part.nbytes for part in (self.codes, self.scale, self.length, self.residual))
 
-    def block(self, rows: np.ndarray, middle: np.ndarray, span: slice) -> tuple[np.ndarray, ...]:
+    def block(self, rows: np.ndarray, keep: np.ndarray, middle: np.ndarray, span: slice) -> tuple[np.ndarray, ...]:
         parts = (self.codes[span], self.scale[span], self.length[span], self.residual[span])
         if not parts[1].all():
-            spread(encode.to_int8, rows, middle, *parts, size=len(rows))
+            spread(encode.to_int8, rows, keep, middle, *parts, size=len(rows))
         return parts
 
 
@@ -160,21 +163,21 @@ class Int8Screen:
         codes = np.empty((size, n_features), np.int8)
         scale, length, residual = np.empty((3, size), np.float32)
         nothing = np.zeros(n_features, np.float32)
-        spread(encode.to_int8, shifted, nothing, codes, scale, length, residual, size=size)
+        spread(encode.to_int8, shifted, np.ones(size, np.bool_), nothing, codes, scale, length, residual, size=size)
         # not `@`: NumPy would wake its threads, which wait awake in the way of what follows
         bias = np.einsum("ij,j->i", shifted, self.middle.astype(np.float64)).astype(np.float32)
         facts = _Int8Facts(float(lengths(shifted).max()), float(length.max()), float(np.abs(bias).max()))
         packed = fused.panels(codes) if fused.multiplies_bytes(n_features) else None
         return Columns(codes, scale, bias, residual, facts, packed)
 
-    def rows(self, rows: np.ndarray, start: int, columns: Columns) -> Codes:
+    def rows(self, rows: np.ndarray, keep: np.ndarray, start: int, columns: Columns) -> Codes:
         size = len(rows)
         if start + size <= len(self.kept.scale):
-            codes, scale, length, residual = self.kept.block(rows, self.middle, slice(start, start + size))
+            codes, scale, length, residual = self.kept.block(rows, keep, self.middle, slice(start, start + size))
         else:
             codes = np.empty(rows.shape, np.int8)
             scale, length, residual = np.empty((3, size), np.float32)
-            spread(encode.to_int8, rows, self.middle, codes, scale, length, residual, size=size)
+            spread(encode.to_int8, rows, keep, self.middle, codes, scale, length, residual, size=size)
         facts = columns.facts
         sizes = length * np.float64(facts.encoded + 1.0) + facts.bias
         middle = facts.longest * 4 * sphere.UNIT_ROUNDOFF  # u |c - g| for rounding c - g, and <m, c - g> in float64
@@ -198,5 +201,10 @@ def product(screen: Screen, codes: np.ndarray, columns: np.ndarray, scratch: np.
 
 
 def middle_of(sample: np.ndarray) -> np.ndarray:
-    """Mean of some unit rows, float32 (D,): a vector as good as any other, and shorter residuals if rows lean."""
+    """Mean of some unit rows, float32 (D,): a vector as good as any other, and shorter residuals if rows lean.
+
+    Of no rows: 0.
+    """
+    if len(sample) == 0:
+        return np.zeros(sample.shape[1], np.float32)
     return torch.from_numpy(sample).to(torch.float64).mean(0).to(torch.float32).numpy()

@@ -16,6 +16,7 @@ from cosmeans.backends.cpu.passes import Pass
 from cosmeans.backends.cpu.screens import Codes, Screen, product
 from cosmeans.backends.cpu.threads import each, spread
 from cosmeans.data import NO_LABEL, Batch, Work
+from cosmeans.errors import InternalError
 
 _BLOCK_BYTES = 4 << 20  # float32 rows of one block
 _BLOCK_ROWS = (256, 4096)
@@ -40,9 +41,21 @@ def assign_blocks(batch: Batch, chosen: Pass, before: np.ndarray, labels: np.nda
 
     in_turn = len(spans) == 1 or (chosen.columns.panels is None and chosen.screen.product.all_cores)
     counts = [work(span) for span in spans] if in_turn else each(work, spans)
+    check_labels(labels, len(chosen.centroids))
     chosen.remember(batch.span, labels)
     settled, dots, skipped = (sum(part) for part in zip(*counts, strict=True))
     return settled, Work(dots, skipped, chosen.kept_bytes, chosen.strategy)
+
+
+def check_labels(labels: np.ndarray, n_clusters: int) -> None:
+    """Before labels index anything: raises InternalError unless each is -1 or below n_clusters."""
+    if len(labels) and not (labels.min() >= NO_LABEL and labels.max() < n_clusters):
+        bad = labels[(labels < NO_LABEL) | (labels >= n_clusters)]
+        raise InternalError(
+            f"{len(bad)} of {len(labels)} labels are out of range (the first is {bad[0]}); labels of {n_clusters} "
+            'clusters run from -1 to one less. Nothing was read or written by them. Try backend="reference", and '
+            "please report this."
+        )
 
 
 class _Counts(NamedTuple):
@@ -72,7 +85,7 @@ def _assign_block(batch: Batch, span: slice, chosen: Pass, before: np.ndarray, l
         if len(which) == 0:
             continue
         if codes is None:
-            codes = chosen.screen.rows(rows, start, chosen.columns)
+            codes = chosen.screen.rows(rows, keep, start, chosen.columns)
         dots += len(which) * width
         skipped -= len(which) * width
         encoded = (*chosen.factors(width), codes.scale, codes.tail, codes.slack)
