@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cosmeans.containers.converted import Rows
+
 NO_LABEL = -1
 
 
@@ -23,7 +25,7 @@ class Batch:
     """Consecutive rows of a source, as they lie; `sphere.unit_rows(batch.rows, batch.norms)` is what they mean.
 
     start    index of the first row in its source
-    rows     (B, D) float16, bfloat16, float32 or float64; never written to
+    rows     (B, D) float16, bfloat16, float32 or float64, on the CPU integers too; never written to
     norms    (B,) float64: what rule 1 divides each row by; None: every row is taken as it lies
     keep     (B,) bool: False for rows without direction or to be skipped; None: all are kept
     weights  (B,) float64, scaled by a power of two (rule 4); None: every weight is 1
@@ -61,12 +63,12 @@ class Coming:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """Rows (N, D) where a backend wants them, on its device or still on the host.
+    """Rows (N, D) where a backend wants them, on its device or still on the host. Integers only on the CPU.
 
     batch_limit  rows of a batch at most; None: any number
     """
 
-    rows: Tensor
+    rows: Rows
     batch_limit: int | None = None
 
 

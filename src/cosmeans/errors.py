@@ -3,8 +3,10 @@
     CosmeansError
     ├── OptionError(ValueError)            an option has a value it can't have
     ├── InputError(ValueError)             rows, weights or centroids can't be clustered as they are
-    │   └── TooFewRowsError
-    ├── InputTypeError(TypeError)          rows are of a kind that has no cosine (complex, bool, text)
+    │   ├── TooFewRowsError
+    │   └── FeatureNamesError              columns of other names than those of the fit
+    ├── InputTypeError(TypeError)          data of a kind that has no cosine (booleans, text, dates)
+    │   └── ComplexInputError              an InputError too: scikit-learn asks for a ValueError
     ├── FileError(OSError)                 a file can't be read or written
     │   ├── ModelFormatError               a model folder is of a newer format, or damaged
     │   ├── OutputExistsError              nothing is overwritten unless told to
@@ -20,6 +22,7 @@
     ├── SkippedRowsWarning
     ├── DistinctRowsWarning(ConvergenceWarning)  fewer distinct rows or centroids than n_clusters
     ├── ArgumentOrderWarning
+    ├── FeatureNamesWarning                names of features on one side only, of fit or of these rows
     └── ClusterSplitWarning                a cluster too large to compare its rows at once
 
 Every message says what came, what is needed, and what to do. It may name files, keys and columns, which others chose:
@@ -52,8 +55,20 @@ class TooFewRowsError(InputError):
     """Fewer rows than clusters."""
 
 
+class FeatureNamesError(InputError):
+    """Columns of other names than those of the fit. Its message has several lines, as that of scikit-learn has."""
+
+    def __init__(self, *lines: Any) -> None:
+        super().__init__()
+        self.args = ("\n".join(escaped(part) for line in lines for part in str(line).split("\n")),)
+
+
 class InputTypeError(CosmeansError, TypeError):
     """Data of a kind that has no cosine."""
+
+
+class ComplexInputError(InputTypeError, InputError):
+    """Complex numbers."""
 
 
 class FileError(CosmeansError, OSError):
@@ -113,6 +128,10 @@ class DistinctRowsWarning(CosmeansWarning, exceptions.ConvergenceWarning):
 
 class ArgumentOrderWarning(CosmeansWarning):
     """The arguments look as if they were meant in another order."""
+
+
+class FeatureNamesWarning(CosmeansWarning):
+    """Rows have names of features and those of the fit had none, or the other way round."""
 
 
 class ClusterSplitWarning(CosmeansWarning):

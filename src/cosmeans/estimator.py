@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from typing import Any, Self
 
 import torch
+from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from cosmeans import console, fitted, lloyd
+from cosmeans.containers.converted import Rows, floating, on_host
+from cosmeans.containers.tensors import through_dlpack
 from cosmeans.contracts import Backend, Observer
 from cosmeans.data import Coming
 from cosmeans.group import Alone
@@ -26,7 +30,6 @@ from cosmeans.inputs import (
     keep_features,
     read_centroids,
     read_rows,
-    through_dlpack,
 )
 from cosmeans.machine import choose_backend, send
 from cosmeans.model_file import load_model, save_model
@@ -34,6 +37,7 @@ from cosmeans.options import FitOptions
 from cosmeans.progress import Silent, watch
 from cosmeans.result import History
 from cosmeans.rows.memory import MemoryRows
+from cosmeans.rows.weights import read_weights
 from cosmeans.start import FirstCentroids, best_run, draw_seed, given_centroids, start_key
 from cosmeans.version import __version__
 
@@ -131,10 +135,10 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         tensor, kind = read_rows(X)
         check_size(tensor.shape, options)
         backend = choose_backend(options, tensor, self._say)
-        sample_weight, init = through_dlpack(sample_weight, "sample_weight"), through_dlpack(self.init, "init")
-        check_device(sample_weight, "sample_weight", tensor.device)
+        sample_weight, init = _weights(sample_weight, tensor), through_dlpack(self.init, "init")
         check_device(init, "init", tensor.device)
-        taken = kind.out(tensor)  # rows as they came: sent rows would have to come back
+        # rows as they came: sent rows would have to come back
+        taken = kind.out(floating(tensor)) if callable(init) else None
         shape = (options.n_clusters, tensor.shape[1])
         given = given_centroids(_sent(init, backend.device), shape, backend.device)
         key = start_key(*shape, init, given, self.random_state)
@@ -149,7 +153,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
             result = best_run(first, rows, backend, observer)
             history = result.history if present is None else History([*self.history_, *result.history])
             own = lloyd.own_scores(rows, result.centroids, result.labels, backend)
-        keep_features(self, X, tensor)
+        keep_features(self, kind, tensor)
         self._started_from_ = key
         fitted.keep(self, result, history, own, rows.total_weight, seed, kind)
         return self
@@ -175,6 +179,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     def transform(self, X: Any) -> Any:
         """Cosine of every row with every centroid, (N, K) float32: higher is nearer. 0 for rows left out."""
         rows, kind, backend, _ = self._open_fitted(X)
+        if _framed(self):
+            kind = replace(kind, tensor=False, device=torch.device("cpu"))  # frames hold NumPy arrays
         centroids = self._centroids().to(rows.device)
         # where they are wanted: a device that can't hold the rows may not hold N x K cosines either
         cosines = torch.empty((rows.n_rows, len(centroids)), dtype=torch.float32, device=kind.device)
@@ -211,7 +217,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
         """Draw the convergence (needs matplotlib); with a path, write it there. Returns the figure."""
         check_is_fitted(self, "counts_")
-        return import_module("cosmeans.plot").plot_fit(self.history_, counts=self.counts_, path=path)
+        return import_module("cosmeans.plot").plot_fit(self.history_, counts=on_host(self.counts_).numpy(), path=path)
 
     def report(self, X: Any, path: str | os.PathLike[str], **options: Any) -> Any:
         """Write a page on the clusters of rows X, with their texts: `cosmeans.report.write_report`, docs/report.md."""
@@ -244,7 +250,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         return FitOptions(**{name: getattr(self, name) for name in FitOptions.defaults()})
 
     def _open(
-        self, tensor: Tensor, backend: Backend, coming: Coming, observer: Observer, sample_weight: Any
+        self, tensor: Rows, backend: Backend, coming: Coming, observer: Observer, sample_weight: Any
     ) -> MemoryRows:
         sent = send(tensor, backend, coming, say=self._say, progress=observer.reading)
         return MemoryRows(
@@ -264,17 +270,16 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         check_is_fitted(self, "cluster_centers_")
         options = self._options()
         tensor, kind = read_rows(X)
-        check_features(self, X, tensor)
+        check_features(self, kind, tensor)
         observer = self._watch(tensor.shape)
         backend = choose_backend(options, tensor, self._say)
-        sample_weight = through_dlpack(sample_weight, "sample_weight")
-        check_device(sample_weight, "sample_weight", tensor.device)
+        sample_weight = _weights(sample_weight, tensor)
         coming = Coming(len(self.cluster_centers_), False, sample_weight is not None)
         rows = self._open(tensor, backend, coming, observer, sample_weight)
         return rows, kind, backend, observer
 
     def _centroids(self) -> Tensor:
-        return torch.as_tensor(self.cluster_centers_, dtype=torch.float32).cpu().contiguous()
+        return on_host(self.cluster_centers_).to(torch.float32).contiguous()
 
     @property
     def _n_features_out(self) -> int:
@@ -294,6 +299,19 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
+
+
+def _weights(sample_weight: Any, rows: Rows) -> Tensor | None:
+    """Weights that can be those of these rows, before any work is done on the rows."""
+    sample_weight = through_dlpack(sample_weight, "sample_weight")
+    check_device(sample_weight, "sample_weight", rows.device)
+    return read_weights(sample_weight, len(rows))
+
+
+def _framed(kmeans: KMeans) -> bool:
+    """Whether scikit-learn makes a frame of what `transform` returns: by `set_output`, or by its configuration."""
+    own = getattr(kmeans, "_sklearn_output_config", {})
+    return own.get("transform", get_config()["transform_output"]) != "default"
 
 
 def _sent(init: Any, device: torch.device) -> Any:

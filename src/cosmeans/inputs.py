@@ -3,66 +3,83 @@
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
-from scipy.sparse import issparse
-from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_array, validate_data
 from torch import Tensor
 
 from cosmeans import sphere
 from cosmeans.console import warn
-from cosmeans.errors import ArgumentOrderWarning, CosmeansError, InputError, InputTypeError, TooFewRowsError
+from cosmeans.containers.converted import ConvertedRows, Rows
+from cosmeans.containers.frames import column_names
+from cosmeans.containers.read import read_numbers
+from cosmeans.errors import (
+    ArgumentOrderWarning,
+    FeatureNamesError,
+    FeatureNamesWarning,
+    FileError,
+    InputError,
+    InputTypeError,
+    TooFewRowsError,
+)
 from cosmeans.options import FitOptions
 from cosmeans.rows.files import open_file
 
-_FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-_NOT_REAL = (bool, np.bool_, str, bytes, complex, np.complexfloating)
 _SMALL_BATCH = 1 << 16  # a batch_size up to this may have been meant as a number of clusters
+_SHOWN = 5  # names that a message lists
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What came in decides what goes out: torch tensors on their device, or NumPy arrays."""
+    """What came in decides what goes out: torch tensors on their device, or NumPy arrays.
+
+    names  of the features, (D,) objects, where rows came with names that are all text
+    """
 
     tensor: bool
     device: torch.device
+    names: np.ndarray | None = None
 
     def out(self, values: Tensor) -> Any:
         return values.to(self.device) if self.tensor else values.cpu().numpy()
 
 
-def read_rows(X: Any) -> tuple[Tensor, Kind]:
-    """Rows (N, D) of a floating type, uncopied where that is possible, and the kind to answer in.
+def read_rows(X: Any, name: str = "Rows") -> tuple[Rows, Kind]:
+    """Rows (N, D) of real numbers, uncopied where that is possible, and the kind to answer in.
 
-    Takes torch tensors and lists of them, NumPy arrays and memory maps, lists, data frames, anything with
-    `__dlpack__` or `__array__`, and paths of files.
+    Takes what `containers.read.read_numbers` takes, and paths of files. Integers keep their type. name: for messages.
     """
     if isinstance(X, str | os.PathLike):
         X = open_file(X)
-    elif isinstance(X, list | tuple) and X and isinstance(X[0], Tensor):
-        X = _stacked(X)
-    X = through_dlpack(X)
-    if isinstance(X, Tensor):
-        rows = checked_tensor(X, "Rows")
-        kind = Kind(tensor=True, device=rows.device)
-    else:
-        rows = from_numpy(checked_array(X, "Rows"))
-        kind = Kind(tensor=False, device=torch.device("cpu"))
+    _refuse_far_apart(X)
+    rows, tensor = read_numbers(X, name)
+    kind = Kind(tensor, rows.device, None if tensor else feature_names(X))
     if rows.ndim != 2:
         raise InputError(
-            f"Rows must have two dimensions (N, D), got shape {tuple(rows.shape)}. Reshape your data: x[None, :] "
+            f"{name} must have two dimensions (N, D), got shape {tuple(rows.shape)}. Reshape your data: x[None, :] "
             "for a single row, x.reshape(len(x), -1) for more than two dimensions."
         )
     for size, what in zip(rows.shape, ("sample", "feature"), strict=True):
         if size == 0:
-            raise InputError(f"Rows have 0 {what}(s) (shape={tuple(rows.shape)}) while a minimum of 1 is required.")
+            raise InputError(f"{name} have 0 {what}(s) (shape={tuple(rows.shape)}) while a minimum of 1 is required.")
     return rows, kind
+
+
+def _refuse_far_apart(X: Any) -> None:
+    """Raise for a mapped file stored column by column that memory can't hold: each batch would read the whole file."""
+    if not isinstance(X, np.memmap) or X.ndim != 2 or X.flags.c_contiguous or abs(X.strides[1]) <= abs(X.strides[0]):
+        return
+    if X.nbytes > psutil.virtual_memory().available // 2:
+        name = X.filename or "the file"
+        raise FileError(
+            f"{name} is stored column by column (Fortran order) and takes {X.nbytes / 2**30:.1f} GiB: each batch would "
+            'read all of it. Write it row by row once, with x = np.load(path, mmap_mode="r"): '
+            'np.lib.format.open_memmap("rows.npy", "w+", x.dtype, x.shape)[:] = x.'
+        )
 
 
 def from_file(X: Any) -> bool:
@@ -85,90 +102,79 @@ def check_size(shape: torch.Size, options: FitOptions) -> None:
         )
 
 
-def keep_features(estimator: BaseEstimator, X: Any, rows: Tensor) -> None:
-    """Remember how many features a fit saw, and their names where X has names."""
-    validate_data(estimator, _with_names(X, rows), reset=True, skip_check_array=True)
+def feature_names(X: Any) -> np.ndarray | None:
+    """The names of the columns of a frame, if all are text; None where there are none.
+
+    Raises InputTypeError for text mixed with other names, as scikit-learn does.
+    """
+    names = column_names(X)
+    if not names or not any(isinstance(name, str) for name in names):
+        return None
+    if odd := [name for name in names if not isinstance(name, str)]:
+        types = sorted({type(name).__qualname__ for name in names})
+        raise InputTypeError(
+            f"Feature names are only supported if all input features have string names, but your input has {types} as "
+            f"feature name / column name types ({_listed(odd)} beside text). Make them all text, with "
+            "x.columns = x.columns.astype(str), or pass the values alone: x.to_numpy()."
+        )
+    found = np.empty(len(names), dtype=object)
+    found[:] = names
+    return found
 
 
-def check_features(estimator: Any, X: Any, rows: Tensor) -> None:
-    """Rows must have as many features as those of the fit, and the same names where both have names."""
+def keep_features(estimator: Any, kind: Kind, rows: Rows) -> None:
+    """Remember how many features a fit saw, and their names where the rows had names."""
+    estimator.n_features_in_ = rows.shape[1]
+    if kind.names is not None:
+        estimator.feature_names_in_ = kind.names
+    elif hasattr(estimator, "feature_names_in_"):
+        del estimator.feature_names_in_
+
+
+def check_features(estimator: Any, kind: Kind, rows: Rows) -> None:
+    """Rows must have the features of the fit: the same names where both have names, and as many."""
+    known = getattr(estimator, "feature_names_in_", None)
+    model = type(estimator).__name__
+    if known is not None and kind.names is not None:
+        _check_names(known.tolist(), kind.names.tolist())
     if rows.shape[1] != estimator.n_features_in_:
         raise InputError(
-            f"X has {rows.shape[1]} features, but {type(estimator).__name__} is expecting "
-            f"{estimator.n_features_in_} features as input. Pass rows of the same embedding as in fit."
+            f"X has {rows.shape[1]} features, but {model} is expecting {estimator.n_features_in_} features as input. "
+            "Pass rows of the same embedding as in fit."
         )
-    validate_data(estimator, _with_names(X, rows), reset=False, skip_check_array=True)
+    if known is None and kind.names is not None:
+        told = f"X has feature names, but {model} was fitted without feature names"
+    elif known is not None and kind.names is None:
+        told = f"X does not have valid feature names, but {model} was fitted with feature names"
+    else:
+        return
+    warn(told, FeatureNamesWarning)
 
 
-def checked_tensor(values: Tensor, name: str) -> Tensor:
-    """A dense tensor of a floating type, without its gradient."""
-    if values.layout is not torch.strided:
-        raise InputTypeError(f"{name} must be dense, got layout {values.layout}. Use x.to_dense().")
-    if values.dtype not in _FLOATS:
-        raise InputTypeError(
-            f"{name} must have dtype float32, float16, bfloat16 or float64, got {values.dtype}. Use x.float()."
-        )
-    return values.detach().resolve_neg()
+def _check_names(known: list[str], names: list[str]) -> None:
+    """Raise InputError in scikit-learn's words, then what to do."""
+    if known == names:
+        return
+    unseen, absent = sorted(set(names) - set(known)), sorted(set(known) - set(names))
+    lines = ["The feature names should match those that were passed during fit."]
+    for which, what in ((unseen, "unseen at fit time"), (absent, "seen at fit time, yet now missing")):
+        if which:
+            shown = [f"- {name}" for name in which[:_SHOWN]] + (["- ..."] if len(which) > _SHOWN else [])
+            lines += [f"Feature names {what}:", *shown]
+    if not unseen and not absent:
+        lines.append("Feature names must be in the same order as they were in fit.")
+    raise FeatureNamesError(*lines, "Pass the columns of fit in their order: x[kmeans.feature_names_in_].")
 
 
-def checked_array(values: Any, name: str) -> np.ndarray:
-    """An array of a floating type: as it is if it has one, else float32.
-
-    Integers and objects that are numbers are converted. Raises InputTypeError for everything else, InputError
-    for complex numbers and rows of different lengths.
-    """
-    if issparse(values):
-        raise InputTypeError(f"{name} must be dense, got a sparse {type(values).__name__}. Use x.toarray().")
-    if isinstance(values, Iterator | Mapping | Set):
-        raise InputTypeError(
-            f"{name} must be an array, a tensor or a list of rows, got a {type(values).__name__}. Put the rows into a "
-            "list first: list(x)."
-        )
-    if np.ma.is_masked(values):
-        raise InputError(
-            f"{name} hold {np.ma.count_masked(values)} masked entries, which have no value. Use x.filled(0), or leave "
-            "such rows out."
-        )
-    try:
-        array = values if _is_frame(values) else np.asarray(values)
-        check_types(array, name)
-        return check_array(
-            array,
-            dtype=[np.float32, np.float64, np.float16],
-            ensure_all_finite=False,  # the inspection of rows finds NaN and infinity, and names the row
-            ensure_2d=False,
-            allow_nd=True,
-            ensure_min_samples=0,
-            ensure_min_features=0,
-        )
-    except CosmeansError:
-        raise
-    except ValueError as error:
-        raise InputError(f"{name} must be an array of real numbers: {error}") from error
-    except (TypeError, RuntimeError, OverflowError) as error:
-        raise InputTypeError(f"{name} must be an array of real numbers: {error}") from error
-
-
-def from_numpy(array: np.ndarray) -> Tensor:
-    """A tensor over the same memory, read-only memory maps included (no row is ever written)."""
-    if not array.dtype.isnative:
-        array = array.astype(array.dtype.newbyteorder("="))
-    if any(stride < 0 or stride % array.itemsize for stride in array.strides):
-        array = array.copy()  # torch knows neither
-    with warnings.catch_warnings():
-        # memory maps are read-only; torch warns that it can't forbid writing, and no row is ever written here
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(array)
+def _listed(names: Sequence[Any]) -> str:
+    return ", ".join(repr(name) for name in names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
 
 
 def read_centroids(values: Any, shape: tuple[int, int | None], name: str, device: torch.device) -> Tensor:
     """Centroids given by the user, scaled to unit length by rule 1. shape (K, D); D None: any."""
-    if isinstance(values, Tensor):
-        check_device(values, name, device)
-        centroids = checked_tensor(values, name)
-    else:
-        centroids = from_numpy(checked_array(values, name)).to(device)
-    centroids = centroids.to(torch.float32)
+    check_device(values, name, device)
+    given, _ = read_numbers(values, name)
+    centroids = (given[:] if isinstance(given, ConvertedRows) else given).to(device, torch.float32)
     needed = shape if shape[1] is not None or centroids.ndim != 2 else (shape[0], centroids.shape[1])
     if tuple(centroids.shape) != needed:
         raise InputError(
@@ -189,54 +195,6 @@ def check_device(values: Any, name: str, device: torch.device) -> None:
     """Tensors that belong to rows must lie where the rows lie; anything else is on the CPU and is sent there."""
     if isinstance(values, Tensor) and values.device != device:
         raise InputError(f"{name} lies on {values.device}, the rows on {device}. Put both on one device.")
-
-
-def check_types(array: Any, name: str) -> None:
-    """Raise unless an array or a frame is all real numbers: what NumPy would convert in silence has no cosine."""
-    if _is_frame(array):
-        kinds = {str(dtype).lower() for dtype in array.dtypes}
-        boolean, is_complex = (any(word in kind for kind in kinds) for word in ("bool", "complex"))
-    else:
-        boolean, is_complex = array.dtype.kind == "b", array.dtype.kind == "c"
-    if boolean:
-        raise InputTypeError(f"{name} must be real numbers, got booleans. Use x.astype(np.float32).")
-    if is_complex:
-        raise InputError(f"Complex data not supported: {name} must be real numbers. Use x.real or abs(x).")
-    if _is_frame(array):
-        return
-    if array.dtype.kind not in "fiuO":
-        raise InputTypeError(f"{name} must be real numbers, got dtype {array.dtype}. Use x.astype(np.float32).")
-    if array.dtype.kind == "O":
-        for value in array.flat:
-            if isinstance(value, _NOT_REAL):
-                raise InputTypeError(f"{name} must be real numbers, got {value!r:.60} of type {type(value).__name__}.")
-
-
-def _stacked(X: Sequence[Any]) -> Tensor:
-    try:
-        return torch.stack(tuple(X))
-    except (RuntimeError, TypeError) as error:
-        raise InputError(f"Rows given as a list of tensors must be of one shape and on one device: {error}") from error
-
-
-def through_dlpack(values: Any, name: str = "Rows") -> Any:
-    """Arrays of other libraries (CuPy, JAX) as tensors over the same memory, wherever it is; anything else as it is."""
-    if isinstance(values, Tensor | np.ndarray) or not hasattr(values, "__dlpack__"):
-        return values
-    try:
-        return torch.from_dlpack(values)
-    except (BufferError, RuntimeError, TypeError, ValueError) as error:
-        raise InputTypeError(
-            f"{name} of type {type(values).__name__} can't be taken through DLPack: {error}. Pass a tensor or an array."
-        ) from error
-
-
-def _is_frame(values: Any) -> bool:
-    return hasattr(values, "dtypes") and hasattr(values, "columns")
-
-
-def _with_names(X: Any, rows: Tensor) -> Any:
-    return X if hasattr(X, "columns") or hasattr(X, "__dataframe__") else rows
 
 
 def _shape(shape: tuple[int, int | None]) -> str:

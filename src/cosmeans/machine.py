@@ -7,10 +7,10 @@ from collections.abc import Callable
 from importlib import import_module
 
 import torch
-from torch import Tensor
 
 from cosmeans.backends import cpu
 from cosmeans.backends.reference import ReferenceBackend
+from cosmeans.containers.converted import Rows, floating, floating_type
 from cosmeans.contracts import Backend, Receiver
 from cosmeans.data import Coming, Received
 from cosmeans.errors import BackendUnavailableError, DeviceMemoryError, OptionError
@@ -19,7 +19,7 @@ from cosmeans.options import FitOptions
 _said: set[str] = set()  # lines that are told once
 
 
-def choose_backend(options: FitOptions, rows: Tensor, say: Callable[[str], None]) -> Backend:
+def choose_backend(options: FitOptions, rows: Rows, say: Callable[[str], None]) -> Backend:
     """The backend and device asked for, or the fastest that can run on these rows; `send` takes them there.
 
     Raises OptionError for a device that is no name of one, BackendUnavailableError with the reason if what was
@@ -36,7 +36,7 @@ def choose_backend(options: FitOptions, rows: Tensor, say: Callable[[str], None]
 
 
 def send(
-    rows: Tensor,
+    rows: Rows,
     backend: Backend,
     coming: Coming,
     *,
@@ -48,6 +48,9 @@ def send(
     Arguments are those of `contracts.Receiver`. Raises DeviceMemoryError if there is no room.
     """
     device = backend.device
+    if device.type == "cpu" and rows.device == device:
+        return Received(rows)  # batches are converted one by one
+    rows = floating(rows)
     if rows.device != device and rows.device.type == "cpu" and isinstance(backend, Receiver):
         return backend.receive(rows, coming, say=say, progress=progress)
     rows = rows.to(device)
@@ -69,7 +72,7 @@ def empty_cache() -> None:
         record.clear()
 
 
-def _device(options: FitOptions, rows: Tensor, say: Callable[[str], None]) -> torch.device:
+def _device(options: FitOptions, rows: Rows, say: Callable[[str], None]) -> torch.device:
     """Where to compute; `auto` stays where the rows are, or takes a GPU that has a way for them."""
     if options.device == "auto":
         if options.backend == "cpu":
@@ -111,13 +114,13 @@ def _found(device: torch.device) -> torch.device:
     return torch.device("cuda", device.index if device.index is not None else torch.cuda.current_device())
 
 
-def _has_a_way(rows: Tensor, n_clusters: int, say: Callable[[str], None]) -> bool:
+def _has_a_way(rows: Rows, n_clusters: int, say: Callable[[str], None]) -> bool:
     """Whether the current GPU can fit rows of the host; one line says why not."""
     device = torch.device("cuda", torch.cuda.current_device())
     try:
         memory = import_module("cosmeans.backends.gpu.memory")
         import_module("cosmeans.backends.gpu.launch").keep_compiled_kernels()
-        row_bytes = rows.shape[1] * rows.element_size()
+        row_bytes = rows.shape[1] * floating_type(rows.dtype).itemsize
         memory.plan_received(rows.shape, row_bytes, n_clusters, memory.free_bytes(device), device)
     except ImportError as error:
         say(f"computing on the CPU: the GPU backend needs Triton ({error}). pip install triton")

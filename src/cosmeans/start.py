@@ -13,6 +13,7 @@ from sklearn.utils import check_random_state
 from torch import Tensor
 
 from cosmeans import lloyd, seeding
+from cosmeans.containers.converted import Rows
 from cosmeans.contracts import Backend, Observer, RowSource
 from cosmeans.distinct import fingerprints
 from cosmeans.errors import OptionError
@@ -83,7 +84,7 @@ class FirstCentroids:
     def n_runs(self) -> int:
         return self.options.n_init if self.given is None else 1
 
-    def early(self, rows: Tensor | None, backend: Backend) -> Tensor | None:
+    def early(self, rows: Rows | None, backend: Backend) -> Tensor | None:
         """Those of the first run, as far as they can be known before all rows are read; None if they can't.
 
         rows  without weights, where they lie; None: no row can be read yet

@@ -5,14 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
 
 from cosmeans import sphere
-from cosmeans.inputs import check_types, checked_tensor, from_numpy
+from cosmeans.inputs import read_rows
 from cosmeans.model_file import load_model
 from cosmeans.rows.files import open_file
 
@@ -40,25 +38,21 @@ def model_facts(folder: Path) -> dict[str, Any]:
 
 def row_facts(path: Path, key: str | None) -> dict[str, Any]:
     """Shape and dtype of the rows, and how many are of unit length, zero, or hold NaN or infinity."""
-    rows = open_file(path, key)
-    if isinstance(rows, np.ndarray):
-        check_types(rows, str(path))
-        rows = from_numpy(rows)
-    elif rows.dtype is torch.bool or rows.is_complex():
-        checked_tensor(rows, str(path))
-    tensor: Tensor = rows
+    stored = open_file(path, key)
+    rows, _ = read_rows(stored, str(path))
     unit = zero = bad = 0
-    for batch in tensor.split(max(1, _BATCH_VALUES // max(1, tensor.shape[1]))):
-        squared = sphere.squared_norms(batch)
+    step = max(1, _BATCH_VALUES // rows.shape[1])
+    for start in range(0, len(rows), step):
+        squared = sphere.squared_norms(rows[start : start + step])
         unit += int(((squared - 1.0).abs() <= sphere.UNIT_TOLERANCE).sum())
         zero += int((squared == 0).sum())
         bad += int((~torch.isfinite(squared)).sum())
     return {
         "embeddings": str(path),
-        "rows": tensor.shape[0],
-        "features": tensor.shape[1],
-        "dtype": str(tensor.dtype).removeprefix("torch."),
-        "bytes": tensor.numel() * tensor.element_size(),
+        "rows": rows.shape[0],
+        "features": rows.shape[1],
+        "dtype": str(stored.dtype).removeprefix("torch."),
+        "bytes": stored.nbytes,
         "unit_rows": unit,
         "zero_rows": zero,
         "nonfinite_rows": bad,

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cosmeans import sphere
 from cosmeans.console import warn
+from cosmeans.containers.converted import Rows
 from cosmeans.data import Batch
 from cosmeans.errors import InputError, SkippedRowsWarning, ZeroRowsWarning
 from cosmeans.rows.kept import evenly
@@ -50,7 +51,7 @@ class MemoryRows:
 
     def __init__(
         self,
-        rows: Tensor,
+        rows: Rows,
         *,
         squared_norms: Callable[[Tensor], Tensor],
         lengths: Callable[[Tensor], sphere.Lengths] = sphere.lengths,
@@ -166,8 +167,8 @@ class MemoryRows:
         zero.add(squared == 0, batch.start)
         if nonfinite == "error" and bad.count:
             raise InputError(
-                f"Row {bad.first} contains NaN or infinity (beyond float32's 3.4e38 is infinity). Remove such "
-                'rows, or pass nonfinite="skip" to give them label -1.'
+                f"Row {bad.first} contains NaN or infinity (a null is NaN, and beyond float32's 3.4e38 is infinity). "
+                'Remove such rows, or pass nonfinite="skip" to give them label -1.'
             )
         if self.keep is None:
             self.keep = torch.ones(self.n_rows, dtype=torch.bool, device=self.device)

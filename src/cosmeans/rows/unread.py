@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from cosmeans import sphere
+from cosmeans.containers.converted import Rows, floating
 from cosmeans.contracts import Backend
 
 
@@ -16,7 +17,7 @@ class UnreadRows:
     it took are `usable`. Otherwise some would have been passed over.
     """
 
-    def __init__(self, rows: Tensor, backend: Backend) -> None:
+    def __init__(self, rows: Rows, backend: Backend) -> None:
         """backend: who finds lengths, and where rows that are taken are put."""
         self.n_rows, self.n_features = rows.shape
         self.scale = sphere.fixed_point_scale(self.n_rows)
@@ -24,7 +25,7 @@ class UnreadRows:
         self._rows, self._backend = rows, backend
 
     def take(self, indices: Tensor) -> Tensor:
-        rows = self._rows[indices.to(self._rows.device)].to(self._backend.device)
+        rows = floating(self._rows[indices.to(self._rows.device)]).to(self._backend.device)
         squared = self._backend.squared_norms(rows)
         found = self._backend.lengths(squared)
         unit = sphere.unit_rows(rows, found.divisors)

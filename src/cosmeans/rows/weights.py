@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cosmeans.errors import InputError, InputTypeError
+from cosmeans.containers.converted import ConvertedRows
+from cosmeans.containers.read import read_numbers
+from cosmeans.errors import InputError
 
 
 def prepare_weights(sample_weight: Any, n_rows: int) -> tuple[Tensor | None, int]:
@@ -16,9 +18,25 @@ def prepare_weights(sample_weight: Any, n_rows: int) -> tuple[Tensor | None, int
 
     None and a single number weigh all rows alike.
     """
-    if sample_weight is None:
+    weights = read_weights(sample_weight, n_rows)
+    if weights is None:
         return None, 0
-    weights = _as_float64(sample_weight)
+    largest = float(weights.max()) if n_rows else 0.0
+    exponent = 1 - int(np.frexp(largest)[1]) if largest < 1.0 else 0
+    return torch.from_numpy(np.ldexp(weights.numpy(), exponent)), exponent  # 2.0**exponent itself may overflow
+
+
+def read_weights(sample_weight: Any, n_rows: int) -> Tensor | None:
+    """Weights as the user meant them, (N,) float64 on the CPU; None where none were given.
+
+    They are numbers by the rule for rows (`containers.read.read_numbers`): a null or a masked weight is NaN, and NaN is
+    an error. Raises InputTypeError for what is not numbers, InputError for another shape and for values that weights
+    can't have.
+    """
+    if sample_weight is None:
+        return None
+    given, _ = read_numbers(sample_weight, "sample_weight", np.float64)
+    weights = (given[:] if isinstance(given, ConvertedRows) else given).to("cpu", torch.float64)
     if weights.ndim == 0:
         weights = weights.expand(n_rows).clone()
     if weights.shape != (n_rows,):
@@ -35,24 +53,9 @@ def prepare_weights(sample_weight: Any, n_rows: int) -> tuple[Tensor | None, int
             f"sample_weight[{first}] is {float(weights[first]):g}; weights must not be negative. "
             "Drop such rows or give them weight 0."
         )
-    largest = float(weights.max()) if n_rows else 0.0
-    if largest == 0.0:
+    if not bool((weights > 0).any()):
         raise InputError("Every sample weight is zero; at least one row needs a weight above zero.")
-    exponent = 1 - int(np.frexp(largest)[1]) if largest < 1.0 else 0
-    return torch.from_numpy(np.ldexp(weights.numpy(), exponent)), exponent  # 2.0**exponent itself may overflow
-
-
-def _as_float64(sample_weight: Any) -> Tensor:
-    if isinstance(sample_weight, Tensor) and not sample_weight.is_complex():
-        return sample_weight.detach().to("cpu", torch.float64)
-    try:
-        array = np.asarray(sample_weight)
-        weights = array.astype(np.float64) if array.dtype.kind in "biufO" else None
-    except (TypeError, ValueError) as error:
-        raise InputTypeError(f"sample_weight must be real numbers, one per row: {error}") from error
-    if weights is None:
-        raise InputTypeError(f"sample_weight must be real numbers, got dtype {array.dtype}.")
-    return torch.from_numpy(weights)
+    return weights
 
 
 def total_weight(weights: Tensor | None, n_rows: int) -> int:
