@@ -3,12 +3,15 @@
 import csv
 import gzip
 import json
+import os
+import tracemalloc
 
 import numpy as np
 import pyarrow
 import pytest
 from pyarrow import parquet
 
+import cosmeans.cli.texts
 from cosmeans.cli import run
 from cosmeans.cli.texts import read_texts
 from cosmeans.errors import FileError, InputError, OptionError
@@ -100,3 +103,120 @@ def test_commands_take_a_column(folder, capsys):
     assert "- 007\n" in (folder / "fit" / "clusters.md").read_text(encoding="utf-8")
     assert "été" in (folder / "best.csv").read_text(encoding="utf-8")
     assert "purity" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["T.CSV", "T.TSV", "T.PARQUET", "T.JSONL", "T.CSV.GZ", "t.Jsonl.gz"])
+def test_the_case_of_a_suffix_does_not_matter(folder, name):
+    (folder / name.lower()).rename(folder / name)
+
+    assert read_texts(folder / name, len(TEXTS), "title") == TEXTS
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+@pytest.mark.parametrize("texts", [["a", "", "b"], ["", "a", ""], ["", "", ""]])
+def test_an_empty_line_of_a_table_of_one_column_is_an_empty_text(tmp_path, texts, ending):
+    (tmp_path / "one.csv").write_text(ending.join(["title", *texts, ""]), newline="")
+    (tmp_path / "two.csv").write_text(
+        ending.join(["n,title", "", *(f"1,{text}" for text in texts), "", ""]), newline=""
+    )
+
+    assert read_texts(tmp_path / "one.csv", 3) == texts
+    assert read_texts(tmp_path / "two.csv", 3, "title") == texts
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+def test_two_columns_of_one_name_are_told(tmp_path, name):
+    table = pyarrow.table([["a"], ["b"]], names=["title", "title"])
+    (csv_of if name == "t.csv" else parquet.write_table)(table, tmp_path / name)
+
+    with pytest.raises(FileError, match=r"has 2 columns called title. Give each a name of its own"):
+        read_texts(tmp_path / name, 1, "title")
+
+
+def csv_of(table, path):
+    path.write_text(",".join(table.column_names) + "\na,b\n")
+
+
+def test_the_cells_of_any_column_are_texts_or_an_error_that_names_the_file(tmp_path):
+    columns = {
+        "numbers": pyarrow.array([1, None], pyarrow.int16()),
+        "dates": pyarrow.array([0, 1], pyarrow.date32()),
+        "times": pyarrow.array([0, 1], pyarrow.timestamp("ns")),
+        "spans": pyarrow.array([0, 1], pyarrow.duration("ns")),
+        "lists": pyarrow.array([["a", "b"], []]),
+        "records": pyarrow.array([{"x": 1}, None]),
+        "words": pyarrow.array(["a", "a"]).dictionary_encode(),
+    }
+    parquet.write_table(pyarrow.table(columns), tmp_path / "t.parquet")
+
+    assert read_texts(tmp_path / "t.parquet", 2, "numbers") == ["1", ""]
+    assert read_texts(tmp_path / "t.parquet", 2, "dates") == ["1970-01-01", "1970-01-02"]
+    assert read_texts(tmp_path / "t.parquet", 2, "lists") == ["['a', 'b']", "[]"]
+    assert read_texts(tmp_path / "t.parquet", 2, "words") == ["a", "a"]
+    for name in ("times", "spans", "records"):
+        try:
+            assert len(read_texts(tmp_path / "t.parquet", 2, name)) == 2
+        except FileError as error:
+            assert "t.parquet can't be read as .parquet" in str(error)  # noqa: PT017
+
+
+@pytest.mark.parametrize("name", ["t.txt", "t.csv", "t.tsv", "t.jsonl", "t.parquet", "t.txt.gz", "t.csv.gz"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "missing"])
+def test_only_regular_files_are_read(tmp_path, name, kind):
+    path = tmp_path / name
+    match kind:
+        case "pipe":
+            os.mkfifo(path)
+        case "device":
+            path.symlink_to("/dev/zero")
+        case "folder":
+            path.mkdir()
+
+    with pytest.raises(FileError, match=rf"{name} is not a file but a {kind}|No such file: .*{name}"):
+        read_texts(path, 2)
+
+
+@pytest.mark.parametrize("name", ["t.txt.gz", "t.csv.gz", "t.jsonl.gz"])
+@pytest.mark.parametrize("content", ["\n", "a,b,c,d\n", "x" * 3000 + "\n"], ids=len)
+def test_a_packed_file_of_texts_without_end_is_not_unpacked(tmp_path, name, content, monkeypatch):
+    """What is held stays small, and reading ends soon."""
+    monkeypatch.setattr(cosmeans.cli.texts, "free_memory", lambda: 40_000)
+    head = {"t.csv.gz": "a,b,c,d\n" if "," in content else "a\n"}.get(name, "")
+    line = '{"a": ""}\n' if name == "t.jsonl.gz" else content
+    with gzip.open(tmp_path / name, "wt", compresslevel=1) as file:
+        file.write(head + line * (4_000_000 // len(line)))
+
+    with pytest.raises((FileError, InputError), match=r"has more than 1020 (lines|rows)|more than 10.0 kB of texts"):
+        read_texts(tmp_path / name, 10, "a" if name != "t.txt.gz" and "," in content else None)
+
+
+def test_a_line_without_end_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(cosmeans.cli.texts, "_BLOCK", 1 << 16)
+    for name in ("t.txt.gz", "t.csv.gz", "t.jsonl.gz"):
+        with gzip.open(tmp_path / name, "wb") as file:
+            file.write(b"a" * (1 << 24))
+
+        with pytest.raises(FileError, match=rf"{name} can't be read as text"):
+            read_texts(tmp_path / name, 10)
+
+
+def test_a_dictionary_of_long_texts_is_not_written_out(tmp_path):
+    table = pyarrow.table({"title": pyarrow.array(["x" * 500_000] * 100).dictionary_encode()})
+    parquet.write_table(table, tmp_path / "t.parquet", dictionary_pagesize_limit=1 << 26)
+
+    tracemalloc.start()
+    try:
+        texts = read_texts(tmp_path / "t.parquet", 100)
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+    assert len(texts) == 100
+    assert texts[0] is texts[99]
+
+
+@pytest.mark.parametrize("depth", [1000, 100_000])
+def test_deep_json_is_an_error_that_names_the_line(tmp_path, depth):
+    (tmp_path / "t.jsonl").write_text('{"a": "b"}\n' + "[" * depth + "\n")
+
+    with pytest.raises(FileError, match=r"t.jsonl, line 2 is (no JSON object|not JSON)"):
+        read_texts(tmp_path / "t.jsonl", 2)

@@ -126,3 +126,12 @@ def test_options_that_can_not_be_are_told(call, message):
 
     with pytest.raises(OptionError, match=message):
         call(with_centers(centroids), rows)
+
+
+def test_more_exemplars_than_rows_are_all_rows(case):
+    rows, model, _, _ = case
+
+    found = exemplars(model, rows, 10**8)
+
+    assert found.rows.shape == (model.n_clusters, len(rows))
+    assert np.array_equal(found.rows, exemplars(model, rows, len(rows)).rows)

@@ -24,6 +24,8 @@ _KINDS = (
 )
 # never wait for the other end of a pipe or a terminal; the flags that a system lacks are 0
 _FLAGS = os.O_RDONLY | sum(getattr(os, flag, 0) for flag in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"))
+_AGAIN = "Copy or write the file again."
+_DAMAGED = "is truncated or damaged"
 _CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -31,12 +33,14 @@ _CGROUP = Path("/sys/fs/cgroup")
 def reading(
     path: str | os.PathLike[str],
     error: type[FileError] = FileError,
-    advice: str = "Copy or write the file again.",
+    advice: str = _AGAIN,
+    says: str = _DAMAGED,
 ) -> Iterator[None]:
     """Make one error of whatever is raised while `path` is read.
 
     error   the class to raise for a damaged file
     advice  what to do about one
+    says    what is wrong with one
 
     Errors of ours pass. What the system refuses (no file, no permission, no memory) is a FileError in words; anything
     else that a reader raises, of whatever class, means that the file is not what it says it is.
@@ -52,23 +56,24 @@ def reading(
     except OSError as cause:
         words = reading_words(cause)
         if words is None:
-            raise damaged(path, cause, error, advice) from cause
+            raise damaged(path, cause, error, advice, says) from cause
         raise _refused(path, cause, words) from cause
     # other people's readers raise anything for bytes they did not expect: zlib.error, TokenError, KeyError,
     # RecursionError, struct.error, ... A list of them is never complete. This is the one place that takes all.
     except Exception as cause:
-        raise damaged(path, cause, error, advice) from cause
+        raise damaged(path, cause, error, advice, says) from cause
 
 
 def damaged(
     path: str | os.PathLike[str],
     reason: Any,
     error: type[FileError] = FileError,
-    advice: str = "Copy or write the file again.",
+    advice: str = _AGAIN,
+    says: str = _DAMAGED,
 ) -> FileError:
     """The error for a file whose contents are not what they should be. reason: an exception, or words."""
     text = str(reason).strip().splitlines() or [type(reason).__name__]
-    return error(f"{path} is truncated or damaged ({text[0][:200]}). {advice}")
+    return error(f"{path} {says} ({text[0][:200]}). {advice}")
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:

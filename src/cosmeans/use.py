@@ -116,10 +116,14 @@ def outliers(model: KMeans, rows: Any, *, quantile: float | None = None, thresho
 
 
 def exemplars(model: KMeans, rows: Any, m: int = 10) -> Exemplars:
-    """The m rows closest to each centroid, among the rows of its cluster: what the cluster is about."""
+    """The m rows closest to each centroid, among the rows of its cluster: what the cluster is about.
+
+    With m larger than the number of rows N, the answer has N columns.
+    """
     _check_count("m", m)
     assigned = assign_rows(model, rows)
     labels, scores = assigned.host()
+    m = min(m, len(labels))
     order = np.lexsort((np.arange(len(scores)), -scores, labels))
     order = order[labels[order] >= 0]
     ordered = labels[order]

@@ -3,9 +3,12 @@
 import base64
 import io
 import json
+import os
 import re
+import struct
 import sys
 import types
+import zlib
 
 import numpy as np
 import pytest
@@ -13,8 +16,9 @@ from PIL import Image
 
 from cosmeans import KMeans
 from cosmeans.cli import run
-from cosmeans.errors import OptionError
+from cosmeans.errors import FileError, OptionError
 from cosmeans.report import write_report
+from cosmeans.report.thumbnails import thumbnails
 
 
 def data_of(page):
@@ -109,3 +113,47 @@ def test_the_command_writes_the_page_that_python_writes(fitted, tmp_path, monkey
     assert "report.html exists already" in capsys.readouterr().err
     assert run([*line.split()[:3], "--sample", "-1", "--out", "new.html"]) == 2
     assert "sample must be an integer from 0 to 10,000" in capsys.readouterr().err
+
+
+def png(width, height):
+    """A picture of one colour, which packs to a few kilobytes."""
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    packer = zlib.compressobj(9)
+    line = packer.compress(bytes(1 + 3 * width)) + b"".join(packer.compress(bytes(1 + 3 * width)) for _ in range(9))
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", line + packer.flush()) + chunk(b"IEND", b"")
+
+
+def test_a_picture_is_not_decoded_beyond_a_size_and_the_page_says_how_large_it_is(fitted, tmp_path):
+    kmeans, rows = fitted
+    (tmp_path / "huge.png").write_bytes(png(13_000, 13_000))
+
+    page = write_report(kmeans, rows, tmp_path / "page.html", images=[tmp_path / "huge.png"] * 90)
+
+    assert "huge.png has 13,000 x 13,000 pixels, 1.4 GB unpacked" in page.read_text("utf-8")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "missing", "eps", "truncated", "text", "empty"])
+def test_what_is_no_picture_is_told_and_nothing_is_waited_for(tmp_path, kind):
+    path = tmp_path / f"{kind}.png"
+    match kind:
+        case "pipe":
+            os.mkfifo(path)
+        case "device":
+            path.symlink_to("/dev/zero")
+        case "folder":
+            path.mkdir()
+        case "eps":  # Pillow would start Ghostscript
+            path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n")
+        case "truncated":
+            path.write_bytes(png(30, 30)[:45])
+        case "text" | "empty":
+            path.write_text("" if kind == "empty" else "words")
+
+    (found,) = thumbnails([str(path)], 64)
+
+    assert isinstance(found, FileError)
+    assert path.name in str(found)

@@ -1,17 +1,29 @@
-"""The texts that belong to rows: lines of a file, or one column of a table."""
+"""The texts that belong to rows: lines of a file, or one column of a table.
+
+Files are read piece by piece, and no more is kept than there are rows: what a packed file unpacks to is not known
+before.
+"""
 
 from __future__ import annotations
 
 import gzip
 import io
 import json
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from cosmeans.errors import FileError, InputError, OptionError
+from cosmeans.reading import damaged, free_memory, open_regular, reading, require_memory, size_words
 
-_BLOCK = 1 << 26  # the longest line of a CSV file that Arrow takes
+_BLOCK = 1 << 26  # the longest text, and the longest line of a CSV file that Arrow takes
+_BATCH = 4096  # cells of a Parquet file at once
+_SHARE = 4  # of the free memory, one part for texts: Python needs up to four bytes a character
 _TABLES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
+_COUNTED = 1000  # texts beyond twice the rows that are counted, not to read a whole file of another kind
+Cells = Generator[str | None, None, None]
+_NEEDED = "Needed: UTF-8 lines, plain or .gz."
 
 
 def given_texts(path: Path | None, n_rows: int, column: str | None) -> list[str] | None:
@@ -27,91 +39,154 @@ def read_texts(path: Path, n_rows: int, column: str | None = None) -> list[str]:
     """One text per row: a line of plain text, or a cell of a column. Text, CSV and JSON lines may be gzipped.
 
     column  of .csv, .tsv, .parquet, .jsonl, .ndjson; needed unless the table has only one. An empty cell is ""
-    Raises FileError, InputError if there are not as many texts as rows, and OptionError for a column that isn't there.
+    Raises FileError (also for texts that are larger than the memory), InputError if there are not as many texts as
+    rows, and OptionError for a column that isn't there.
     """
-    kind = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
-    if kind in _TABLES:
-        texts = _cells(path, kind, column)
-    elif column is not None:
+    packed = path.suffix.lower() == ".gz"
+    kind = (path.with_suffix("") if packed else path).suffix.lower()
+    if kind not in _TABLES and column is not None:
         raise OptionError(f"--column {column}: {path} is read as plain lines. Columns are in {', '.join(_TABLES)}.")
-    else:
-        texts = _lines(path)
-    if len(texts) != n_rows:
-        what = "lines" if kind not in _TABLES else "rows"
-        raise InputError(f"{path} has {len(texts)} {what}, the embeddings have {n_rows} rows; needed: one text a row.")
+    cells: Cells
+    match kind:
+        case ".parquet":
+            cells = _parquet_cells(path, n_rows, column)
+        case ".csv" | ".tsv":
+            cells = _csv_cells(path, packed, "\t" if kind == ".tsv" else ",", column)
+        case ".jsonl" | ".ndjson":
+            cells = _json_cells(path, packed, column)
+        case _:
+            cells = (line for line in _lines(path, packed))
+    with closing(cells):
+        return _collected(path, cells, n_rows, "rows" if kind in _TABLES else "lines")
+
+
+def _collected(path: Path, cells: Iterable[str | None], n_rows: int, what: str) -> list[str]:
+    """As many texts as rows, None as an empty one."""
+    texts: list[str] = []
+    count = held = 0
+    most = free_memory() // _SHARE
+    for cell in cells:
+        count += 1
+        if count > 2 * n_rows + _COUNTED:
+            raise _wrong_count(path, f"more than {count - 1}", what, n_rows)
+        if count <= n_rows:
+            texts.append(cell or "")
+            held += len(texts[-1])
+            if held > most:
+                raise FileError(
+                    f"{path} holds more than {size_words(most)} of texts, a quarter of the free memory. "
+                    "Use shorter texts, or a machine with more memory."
+                )
+    if count != n_rows:
+        raise _wrong_count(path, str(count), what, n_rows)
     return texts
 
 
-def _lines(path: Path) -> list[str]:
-    try:
-        text = _bytes(path).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise FileError(f"{path} can't be read as text ({error}). Needed: UTF-8 lines, plain or .gz.") from error
-    return text.replace("\r\n", "\n").removesuffix("\n").split("\n")
+def _wrong_count(path: Path, count: str, what: str, n_rows: int) -> InputError:
+    return InputError(f"{path} has {count} {what}, the embeddings have {n_rows} rows; needed: one text a row.")
 
 
-def _bytes(path: Path) -> bytes:
-    try:
-        raw = path.read_bytes()
-        return gzip.decompress(raw) if path.suffix == ".gz" else raw
-    except FileNotFoundError as error:
-        raise FileError(f"No such file: {path}.") from error
-    except (OSError, EOFError, ValueError) as error:
-        raise FileError(f"{path} can't be read as text ({error}). Needed: UTF-8 lines, plain or .gz.") from error
+@contextmanager
+def _unpacked(path: Path, packed: bool) -> Iterator[BinaryIO]:
+    with open_regular(path) as file:
+        if not packed:
+            yield file
+            return
+        with gzip.GzipFile(fileobj=file) as unpacked:
+            yield unpacked  # type: ignore[misc]
 
 
-def _cells(path: Path, kind: str, column: str | None) -> list[str]:
+def _lines(path: Path, packed: bool) -> Generator[str, None, None]:
+    with _unpacked(path, packed) as file, reading(path, says="can't be read as text", advice=_NEEDED):
+        lines = io.TextIOWrapper(file, "utf-8-sig", newline="\n")
+        while line := lines.readline(_BLOCK):
+            if len(line) == _BLOCK:
+                raise damaged(path, f"a line is longer than {size_words(_BLOCK)}", says="can't be read as text",
+                              advice=_NEEDED)  # fmt: skip
+            yield line.removesuffix("\n").removesuffix("\r") if line.endswith("\n") else line
+
+
+def _parquet_cells(path: Path, n_rows: int, column: str | None) -> Cells:
     import pyarrow
-
-    read = {".parquet": _parquet_cells, ".csv": _csv_cells, ".tsv": _csv_cells}.get(kind, _json_cells)
-    try:
-        return ["" if value is None else str(value) for value in read(path, column)]
-    except FileError:
-        raise
-    except FileNotFoundError as error:
-        raise FileError(f"No such file: {path}.") from error
-    except (pyarrow.ArrowException, OSError) as error:
-        raise FileError(f"{path} can't be read as {kind} ({str(error).splitlines()[0]}).") from error
-
-
-def _parquet_cells(path: Path, column: str | None) -> list[Any]:
     from pyarrow import parquet
 
-    with parquet.ParquetFile(path) as file:
-        name = _chosen(path, list(file.schema_arrow.names), column)
-        return list(file.read(columns=[name]).column(name).to_pylist())
+    with open_regular(path) as file, reading(path, says="can't be read as .parquet", advice="Write the file again."):
+        with parquet.ParquetFile(file) as head:
+            name = _chosen(path, list(head.schema_arrow.names), column)
+            found = head.metadata
+            if found.num_rows != n_rows:
+                raise _wrong_count(path, str(found.num_rows), "rows", n_rows)
+            groups = [found.row_group(group) for group in range(found.num_row_groups)]
+            places = [
+                place for place in range(found.num_columns) if found.schema.column(place).path.split(".")[0] == name
+            ]
+            size = sum(group.column(place).total_uncompressed_size for group in groups for place in places)
+            require_memory(path, size, "unpacks to")
+            kind = head.schema_arrow.field(name).type
+        file.seek(0)
+        # a dictionary stays one: many rows of one long text are not as many texts
+        texts = [name] if pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind) else []
+        with parquet.ParquetFile(file, read_dictionary=texts) as table:
+            for batch in table.iter_batches(_BATCH, columns=[name]):
+                cells = batch.column(name)
+                if isinstance(cells, pyarrow.DictionaryArray):
+                    values = _texts(cells.dictionary)
+                    yield from (None if place is None else values[place] for place in cells.indices.to_pylist())
+                else:
+                    yield from _texts(cells)
 
 
-def _csv_cells(path: Path, column: str | None) -> list[Any]:
+def _unpacked_size(metadata: Any, column: str) -> int:
+    """What a column of a Parquet file says that it unpacks to; a column of lists is several."""
+    names = [metadata.schema.column(place).path.split(".")[0] for place in range(metadata.num_columns)]
+    groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
+    parts = [group.column(place) for group in groups for place, name in enumerate(names) if name == column]
+    return sum(part.total_uncompressed_size for part in parts)
+
+
+def _csv_cells(path: Path, packed: bool, delimiter: str, column: str | None) -> Cells:
     import pyarrow
     from pyarrow import csv
 
-    raw = _bytes(path)
     read = csv.ReadOptions(block_size=_BLOCK)
-    parse = csv.ParseOptions(delimiter="\t" if ".tsv" in path.suffixes else ",", newlines_in_values=True)
-    with csv.open_csv(io.BytesIO(raw), read, parse) as head:
-        name = _chosen(path, head.schema.names, column)
-    # as text, whatever it looks like: 007 is not 7
-    convert = csv.ConvertOptions(include_columns=[name], column_types={name: pyarrow.string()})
-    return list(csv.read_csv(io.BytesIO(raw), read, parse, convert).column(name).to_pylist())
+    form: dict[str, Any] = {"delimiter": delimiter, "newlines_in_values": True}
+    says = "can't be read as " + ("text" if packed else ".csv")
+    with reading(path, says=says, advice="Needed: a header, and as many cells in every row."):
+        with _unpacked(path, packed) as file, csv.open_csv(file, read, csv.ParseOptions(**form)) as head:
+            names = head.schema.names
+            name = _chosen(path, names, column)
+        # an empty line is an empty cell where there is one column, and nothing where there are more
+        parse = csv.ParseOptions(**form, ignore_empty_lines=len(names) > 1)
+        # as text, whatever it looks like: 007 is not 7
+        convert = csv.ConvertOptions(include_columns=[name], column_types={name: pyarrow.string()})
+        with _unpacked(path, packed) as file, csv.open_csv(file, read, parse, convert) as table:
+            for batch in table:
+                yield from batch.column(0).to_pylist()
 
 
-def _json_cells(path: Path, column: str | None) -> list[Any]:
-    cells, found = [], False
-    for number, line in enumerate(_lines(path), 1):
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise FileError(f"{path}, line {number} is not JSON ({error}). Needed: one object a line.") from error
-        if not isinstance(record, dict):
-            raise FileError(f"{path}, line {number} is no JSON object. Needed: one object a line.")
-        if column is None:
-            column = _chosen(path, list(record), None)
-        if number == 1:
-            names = list(record)
-        found = found or column in record
-        cells.append(record.get(column))
-    return cells if found else [_chosen(path, names, column)]
+def _json_cells(path: Path, packed: bool, column: str | None) -> Cells:
+    names: list[str] | None = None
+    found = False
+    with closing(_lines(path, packed)) as lines:
+        for number, line in enumerate(lines, 1):
+            where = f"{path}, line {number}"
+            with reading(where, says="is not JSON", advice="Needed: one object a line."):
+                record = json.loads(line)
+                if not isinstance(record, dict):
+                    raise FileError(f"{where} is no JSON object. Needed: one object a line.")
+                if names is None:
+                    names = list(record)
+                    column = _chosen(path, names, None) if column is None else column
+                cell = record.get(column)
+                found = found or column in record
+                text = cell if cell is None or isinstance(cell, str) else str(cell)
+            yield text
+    if not found and names is not None:
+        _chosen(path, names, column)
+
+
+def _texts(cells: Any) -> list[str | None]:
+    return [value if value is None or isinstance(value, str) else str(value) for value in cells.to_pylist()]
 
 
 def _chosen(path: Path, names: list[str], column: str | None) -> str:
@@ -122,4 +197,6 @@ def _chosen(path: Path, names: list[str], column: str | None) -> str:
         return names[0]
     if column not in names:
         raise OptionError(f"--column {column}: {path} has no such column. It has: {listed}.")
+    if names.count(column) > 1:
+        raise FileError(f"{path} has {names.count(column)} columns called {column}. Give each a name of its own.")
     return column

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import os
 import re
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import Any
 
 import numpy as np
 
-from cosmeans.errors import InputError, OptionError
+from cosmeans.errors import FileError, InputError, OptionError
+from cosmeans.report.thumbnails import thumbnails
 
 TEXT_LENGTH = 240
 _SPACE = re.compile(r"\s+")
@@ -51,7 +48,7 @@ def clean(text: str, length: int = TEXT_LENGTH) -> str:
 class Examples:
     """Rows that the page shows, each once: `index` gives the place of a row, the lists its content.
 
-    unreadable  paths of pictures that could not be read
+    unreadable  why pictures could not be read
     """
 
     texts: list[str] | None
@@ -67,18 +64,19 @@ class Examples:
     def add(self, rows: np.ndarray) -> None:
         """Take in rows; those already there are not taken twice."""
         new = [int(row) for row in rows if row >= 0 and int(row) not in self.index]
-        pictures = _thumbnails([self.images[row] for row in new], self.side) if self.images is not None else None
+        pictures = thumbnails([self.images[row] for row in new], self.side) if self.images is not None else None
         for position, row in enumerate(new):
             self.index[row] = len(self.rows)
             self.rows.append(row)
             text = self.caption(row)
             self.shown.append(text)
             self.bytes += len(text.encode()) + 30
-            if pictures is not None and self.images is not None:
-                self.pictures.append(pictures[position])
-                self.bytes += len(pictures[position] or "")
-                if pictures[position] is None:
-                    self.unreadable.append(self.images[row])
+            if pictures is not None:
+                found = pictures[position]
+                self.pictures.append(None if isinstance(found, FileError) else found)
+                self.bytes += len(self.pictures[-1] or "")
+                if isinstance(found, FileError):
+                    self.unreadable.append(clean(str(found)))
 
     def caption(self, row: int, length: int = TEXT_LENGTH) -> str:
         """The text of a row; without one the name of its picture; else nothing."""
@@ -104,27 +102,3 @@ def gather(
             if found.bytes + (found.bytes - before) > budget:  # the next round costs about what this one did
                 return found, fitted["best"], fitted["worst"]
     return found, fitted["best"], fitted["worst"]
-
-
-def _thumbnails(paths: list[str], side: int) -> list[str | None]:
-    picture: Callable[[str], str | None] = lambda path: thumbnail(path, side)  # noqa: E731
-    with ThreadPoolExecutor() as pool:
-        return list(pool.map(picture, paths))
-
-
-def thumbnail(path: str, side: int) -> str | None:
-    """A picture as a small data URI, or None if it can't be read as one."""
-    from PIL import Image, ImageOps
-
-    unreadable: tuple[Any, ...] = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
-    try:
-        with Image.open(path) as image:
-            image.draft("RGB", (2 * side, 2 * side))  # a large JPEG is read at a fraction of its size
-            small = ImageOps.exif_transpose(image).convert("RGBA")
-            small.thumbnail((side, side))
-    except unreadable:
-        return None
-    buffer = io.BytesIO()
-    opaque = small.getchannel("A").getextrema() == (255, 255)
-    (small.convert("RGB") if opaque else small).save(buffer, "WEBP", quality=60)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
