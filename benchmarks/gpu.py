@@ -123,7 +123,7 @@ def whole(n: int = 1_000_000, d: int = 768, k: int = 1000, epochs: int = 10) -> 
         started = time.perf_counter()
         result = run()
         first = time.perf_counter() - started
-        shares = [(i.changed, i.settled) for i in result.history]
+        shares = [(i.changed, cost.settled) for i, cost in zip(result.history, result.costs, strict=True)]
         record("fit", n=n, d=d, k=k, epochs=epochs, dtype=str(dtype), ms=wall(run), first_s=first, rows=shares)
 
 

@@ -206,8 +206,8 @@ def ways(n: int = 1_000_000, d: int = 768, k: int = 1000, epochs: int = 10) -> N
             kmeans.fit(rows)
             times[way] = wall(lambda kmeans=kmeans, rows=rows: kmeans.fit(rows), 5, 0.05)
         if stays:
-            epochs_ms = [1e3 * i.seconds for i in kmeans.history_]
-            record("host epochs", way=kmeans.history_.iterations[-1].strategy, ms=epochs_ms)
+            epochs_ms = [1e3 * cost.seconds for cost in kmeans.costs_]
+            record("host epochs", way=kmeans.costs_[-1].strategy, ms=epochs_ms)
     record("rows on the host", n=n, d=d, k=k, epochs=epochs, gigabytes=n * d * 4 / 1e9, **times)
 
 
@@ -236,7 +236,7 @@ def overlap(n: int = 1_000_000, d: int = 768, epochs: int = 10, rounds: int = 5)
                 with apart() if way == "apart" else nullcontext(), answers_ahead() as answered:
                     took = wall(lambda kmeans=kmeans: kmeans.fit(x), 1, 0.05)
                 ms += [took] if i else []  # the first one loads kernels
-                facts |= {f"{way} first epoch": 1e3 * kmeans.history_.iterations[0].seconds}
+                facts |= {f"{way} first epoch": 1e3 * kmeans.costs_[0].seconds}
                 facts |= {f"{way} ahead": sum(answered)}
                 labels.append(kmeans.labels_)
         facts["same"] = all(torch.equal(labels[0], other) for other in labels)

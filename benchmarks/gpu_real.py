@@ -105,7 +105,7 @@ def fits(epochs: int = 10) -> None:
         loop = lambda x=x, f=first: torch_loop(x.half(), f.half(), epochs)  # noqa: E731
         loop()
         times["loop, float16"] = wall(loop, 1)
-        times["rows"] = [(i.changed / n, i.settled / n) for i in result.history]
+        times["rows"] = [(i.changed / n, c.settled / n) for i, c in zip(result.history, result.costs, strict=True)]
         times["same"] = all(torch.equal(labels[0], found) for found in labels)
         record("real fit", n=n, d=x.shape[1], k=k, epochs=epochs, **times)
 

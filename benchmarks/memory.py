@@ -66,7 +66,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             peak = peak_of(CASES[case](options.rows, options.epochs, Path(folder)))
             history = json.loads((Path(folder) / "out" / "history.json").read_text())
-            kept = max(epoch["kept_bytes"] or 0 for epoch in history["iterations"])
+            kept = max(epoch["kept_bytes"] or 0 for epoch in history["costs"])
         size = options.rows * FEATURES * 4
         record = {"case": case, "rows": options.rows, "features": FEATURES, "clusters": CLUSTERS}
         record |= {"row_bytes": size, "peak_bytes": peak, "ratio": round(peak / size, 4), "kept_bytes": kept}

@@ -18,7 +18,7 @@ matplotlib.use("Agg")
 @pytest.fixture
 def history():
     def epoch(similarity, changed, imbalance):
-        return Iteration(similarity, 0.1, changed, 0, 0, imbalance, 50, 0, 0.01)
+        return Iteration(similarity, 0.1, changed, 0, imbalance, 50, 0)
 
     return History([epoch(0.2, 100, 1.9), epoch(0.3, 10, 1.5), epoch(0.31, 0, 1.4)])
 

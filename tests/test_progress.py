@@ -7,9 +7,9 @@ import pytest
 
 from cosmeans import progress
 from cosmeans.progress import Bar, Lines, Silent, Watch, watch
-from cosmeans.result import Iteration
+from cosmeans.result import EpochCost, Iteration
 
-ITERATION = Iteration(0.51234, 0.1, 30, 4, 0, 1.25, 9, 0, 2.0)
+ITERATION, COST = Iteration(0.51234, 0.1, 30, 0, 1.25, 9, 0), EpochCost(2.0)
 
 
 class Clock:
@@ -34,7 +34,7 @@ def run_epochs(observer, clock, epochs, seconds, batches=10, rows=10):
         for _ in range(batches):
             clock.now += seconds / batches
             observer.batch(rows)
-        observer.iteration(ITERATION)
+        observer.iteration(ITERATION, COST)
 
 
 def test_work_of_less_than_half_a_second_is_silent(clock):

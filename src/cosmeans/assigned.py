@@ -51,8 +51,7 @@ def assign_rows(model: KMeans, X: Any) -> Assigned:
 
     Raises what `KMeans.predict` raises.
     """
-    rows, kind, backend, observer = model._open_fitted(X)
-    centroids = model._centroids().to(rows.device)
+    rows, kind, backend, observer, centroids = model._open_fitted(X)
     with observer:
         labels, similarity = lloyd.score(rows, centroids, backend, Alone(), observer)
     scores = lloyd.own_scores(rows, centroids, labels, backend)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from cosmeans.data import Assignment, Batch, ClusterSums, Coming, Received
-from cosmeans.result import Iteration
+from cosmeans.result import EpochCost, Iteration
 from cosmeans.sphere import Lengths, Outcome
 
 
@@ -229,6 +229,6 @@ class Observer(Protocol):
         """So many more rows were assigned."""
         ...
 
-    def iteration(self, iteration: Iteration) -> None:
-        """An epoch ended."""
+    def iteration(self, iteration: Iteration, cost: EpochCost) -> None:
+        """An epoch ended; what it found, and what it cost."""
         ...

@@ -7,6 +7,7 @@
     │   └── FeatureNamesError              columns of other names than those of the fit
     ├── InputTypeError(TypeError)          data of a kind that has no cosine (booleans, text, dates)
     │   └── ComplexInputError              an InputError too: scikit-learn asks for a ValueError
+    ├── ReadOnlyError(AttributeError)      an outcome of a fit was to be set by hand
     ├── FileError(OSError)                 a file can't be read or written
     │   ├── ModelFormatError               a model folder is of a newer format, or damaged
     │   ├── OutputExistsError              nothing is overwritten unless told to
@@ -69,6 +70,10 @@ class InputTypeError(CosmeansError, TypeError):
 
 class ComplexInputError(InputTypeError, InputError):
     """Complex numbers."""
+
+
+class ReadOnlyError(CosmeansError, AttributeError):
+    """An outcome of a fit that was to be set or deleted by hand."""
 
 
 class FileError(CosmeansError, OSError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from dataclasses import replace
 from functools import partial
@@ -20,6 +21,7 @@ from cosmeans.containers.converted import Rows, floating, on_host
 from cosmeans.containers.tensors import through_dlpack
 from cosmeans.contracts import Backend, Observer
 from cosmeans.data import Coming
+from cosmeans.fit_state import HoldsFit
 from cosmeans.group import Alone
 from cosmeans.inputs import (
     Kind,
@@ -27,7 +29,6 @@ from cosmeans.inputs import (
     check_features,
     check_size,
     from_file,
-    keep_features,
     read_centroids,
     read_rows,
 )
@@ -35,14 +36,13 @@ from cosmeans.machine import choose_backend, send
 from cosmeans.model_file import load_model, save_model
 from cosmeans.options import FitOptions
 from cosmeans.progress import Silent, watch
-from cosmeans.result import History
 from cosmeans.rows.memory import MemoryRows
 from cosmeans.rows.weights import read_weights
 from cosmeans.start import FirstCentroids, best_run, draw_seed, given_centroids, start_key
 from cosmeans.version import __version__
 
 
-class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
+class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
     """Spherical k-means: rows and centroids of unit length, similarity is the cosine.
 
     Labels are the argmax of canonical scores and centroids come from exact sums, so the result has the same bits
@@ -73,15 +73,18 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
 
     Attributes
     ----------
-    centers, cluster_centers_ : (K, D) float32, unit length. `centers` can be set.
+    centers, cluster_centers_ : (K, D) float32, unit length. Set either, and centroids are checked, scaled, and used by
+        `predict`; the next fit starts from them, and all else of an earlier fit is forgotten. `centers` is None before.
     similarities : list of float. Mean cosine of every epoch, before its update; joined over continued fits.
     labels_ : (N,) int64, under exactly `cluster_centers_`; -1 for rows left out.
     similarity_ : (N,) float64, cosine of every row with its centroid; 0 for rows left out.
     inertia_ : float, 2 x sum of w (1 - cos): the sum of squared chords, scikit-learn's value.
     counts_ : (K,) int64. n_distinct_ : int, centroids that differ. n_iter_ : int, epochs of the last fit.
     history_ : History. stop_reason_ : StopReason. random_state_ : int, the seed. n_features_in_ : int, D.
+    feature_names_in_ : (D,) names of the columns, where the rows of the fit had names.
+    costs_ : tuple of EpochCost, what each epoch of the last fit cost here: no pickle and no model folder holds it.
 
-    torch in, torch out on the same device; NumPy in, NumPy out.
+    All but centers and cluster_centers_ are read-only. torch in, torch out on the same device; NumPy in, NumPy out.
     """
 
     def __init__(
@@ -131,7 +134,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         y is ignored. sample_weight (N,), nonnegative; integer weights equal repeated rows bit by bit.
         Raises OptionError, InputError, InputTypeError or FileError before any work is done.
         """
-        options = self._options()
+        state, options, random_state = self._state, self._options(), self.random_state
         tensor, kind = read_rows(X)
         check_size(tensor.shape, options)
         backend = choose_backend(options, tensor, self._say)
@@ -141,21 +144,21 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         taken = kind.out(floating(tensor)) if callable(init) else None
         shape = (options.n_clusters, tensor.shape[1])
         given = given_centroids(_sent(init, backend.device), shape, backend.device)
-        key = start_key(*shape, init, given, self.random_state)
-        present = fitted.present_centroids(self, key, shape, backend.device, options.warm_start)
-        seed = draw_seed(self.random_state) if present is None else self.random_state_
+        key = start_key(*shape, init, given, random_state)
+        before = fitted.goes_on_from(state, key, shape, options.warm_start, self._say)
+        present = fitted.present_centroids(before, backend)
+        seed = draw_seed(random_state) if before is None else before.random_state_
         first = FirstCentroids(init, given if present is None else present, taken, seed, options)
         early = partial(first.early, None if sample_weight is not None or from_file(X) else tensor, backend)
         with self._watch(tensor.shape) as observer:
             coming = Coming(options.n_clusters, True, sample_weight is not None, early)
-            rows = self._open(tensor, backend, coming, observer, sample_weight)
+            rows = self._open(tensor, backend, coming, observer, sample_weight, options)
             rows.need_weight()
             result = best_run(first, rows, backend, observer)
-            history = result.history if present is None else History([*self.history_, *result.history])
             own = lloyd.own_scores(rows, result.centroids, result.labels, backend)
-        keep_features(self, kind, tensor)
-        self._started_from_ = key
-        fitted.keep(self, result, history, own, rows.total_weight, seed, kind)
+        found = fitted.from_fit(result, before, own, rows.total_weight, seed, kind)
+        self._state = replace(found, feature_names_in_=kind.names, started_from=key)
+        fitted.warn_of_copies(found)
         return self
 
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
@@ -163,25 +166,24 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         return self.fit(X, sample_weight=sample_weight).labels_
 
     def reset(self) -> Self:
-        """Forget the fit: the next one starts anew."""
-        fitted.forget(self)
+        """Forget the fit: the next one starts from scratch."""
+        self._state = None
         return self
 
     # ------------------------------------------------------------- new rows
 
     def predict(self, X: Any) -> Any:
         """Label of every row, (N,) int64; -1 for rows left out. Does not depend on the other rows or the batch."""
-        rows, kind, backend, observer = self._open_fitted(X)
+        rows, kind, backend, observer, centroids = self._open_fitted(X)
         with observer:
-            labels = lloyd.predict(rows, self._centroids().to(rows.device), backend, observer)
+            labels = lloyd.predict(rows, centroids, backend, observer)
         return kind.out(labels.to(torch.int64))
 
     def transform(self, X: Any) -> Any:
         """Cosine of every row with every centroid, (N, K) float32: higher is nearer. 0 for rows left out."""
-        rows, kind, backend, _ = self._open_fitted(X)
+        rows, kind, backend, _, centroids = self._open_fitted(X)
         if _framed(self):
             kind = replace(kind, tensor=False, device=torch.device("cpu"))  # frames hold NumPy arrays
-        centroids = self._centroids().to(rows.device)
         # where they are wanted: a device that can't hold the rows may not hold N x K cosines either
         cosines = torch.empty((rows.n_rows, len(centroids)), dtype=torch.float32, device=kind.device)
         for batch in rows.batches():
@@ -190,34 +192,34 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Weighted mean cosine of the rows with their nearest centroids: higher is better."""
-        rows, _, backend, observer = self._open_fitted(X, sample_weight)
+        rows, _, backend, observer, centroids = self._open_fitted(X, sample_weight)
         rows.need_weight()
         with observer:
-            return lloyd.score(rows, self._centroids().to(rows.device), backend, Alone(), observer)[1]
+            return lloyd.score(rows, centroids, backend, Alone(), observer)[1]
 
     # ---------------------------------------------------- the tutorial's names
 
     @property
     def centers(self) -> Any:
         """The present centroids (K, D), or None. Setting them makes the next fit start there."""
-        return getattr(self, "cluster_centers_", None)
+        state = self._state
+        return None if state is None else state.cluster_centers_
 
     @centers.setter
     def centers(self, values: Any) -> None:
-        options = self._options()
-        device = values.device if isinstance(values, Tensor) else torch.device("cpu")
-        centroids = read_centroids(values, (options.n_clusters, None), "centers", device)
-        fitted.keep_centers(self, centroids, draw_seed(self.random_state), Kind(isinstance(values, Tensor), device))
+        self._set_centers(values, "centers")
 
     @property
     def similarities(self) -> list[float]:
         """Mean similarity of every epoch so far."""
-        return self.history_.similarities if hasattr(self, "history_") else []
+        state = self._state
+        return [] if state is None else state.history_.similarities
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
         """Draw the convergence (needs matplotlib); with a path, write it there. Returns the figure."""
-        check_is_fitted(self, "counts_")
-        return import_module("cosmeans.plot").plot_fit(self.history_, counts=on_host(self.counts_).numpy(), path=path)
+        model = copy.copy(self)
+        check_is_fitted(model, "counts_")
+        return import_module("cosmeans.plot").plot_fit(model.history_, counts=on_host(model.counts_).numpy(), path=path)
 
     def report(self, X: Any, path: str | os.PathLike[str], **options: Any) -> Any:
         """Write a page on the clusters of rows X, with their texts: `cosmeans.report.write_report`, docs/report.md."""
@@ -227,8 +229,10 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
 
     def save(self, folder: str | os.PathLike[str], force: bool = False) -> None:
         """Write the model into a folder (safetensors and JSON, docs/format.md). Overwrites only with force."""
-        check_is_fitted(self, "counts_")
-        save_model(folder, fitted.to_state(self, __version__), force)
+        check_is_fitted(self)
+        model = copy.copy(self)
+        options = FitOptions.plain(model.get_params())
+        save_model(folder, fitted.to_model(model._fitted(), options, model.init, __version__), force)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Self:
@@ -236,12 +240,11 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
 
         What belongs to the rows of its fit (labels_, similarity_, inertia_) was not saved.
         """
-        state = load_model(folder)
-        known = set(cls().get_params())
-        kmeans = cls(**fitted.portable(state.options, known))
-        fitted.from_state(kmeans, state)
-        k, d = state.centroids.shape
-        kmeans._started_from_ = start_key(k, d, kmeans.init, None, kmeans.random_state)
+        model = load_model(folder)
+        k, d = model.centroids.shape
+        kmeans = cls(**fitted.portable(model.options, set(cls().get_params())) | {"n_clusters": k})
+        key = start_key(k, d, kmeans.init, None, kmeans.random_state)
+        kmeans._state = replace(fitted.from_model(model), started_from=key)
         return kmeans
 
     # --------------------------------------------------------------- private
@@ -250,7 +253,13 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         return FitOptions(**{name: getattr(self, name) for name in FitOptions.defaults()})
 
     def _open(
-        self, tensor: Rows, backend: Backend, coming: Coming, observer: Observer, sample_weight: Any
+        self,
+        tensor: Rows,
+        backend: Backend,
+        coming: Coming,
+        observer: Observer,
+        sample_weight: Any,
+        options: FitOptions,
     ) -> MemoryRows:
         sent = send(tensor, backend, coming, say=self._say, progress=observer.reading)
         return MemoryRows(
@@ -258,33 +267,35 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
             squared_norms=backend.squared_norms,
             lengths=backend.lengths,
             device=backend.device,
-            batch_size=self.batch_size,
+            batch_size=options.batch_size,
             batch_limit=sent.batch_limit,
             sample_weight=sample_weight,
-            zero_rows=self.zero_rows,
-            nonfinite=self.nonfinite,
+            zero_rows=options.zero_rows,
+            nonfinite=options.nonfinite,
             progress=observer.reading,
         )
 
-    def _open_fitted(self, X: Any, sample_weight: Any = None) -> tuple[MemoryRows, Kind, Backend, Silent]:
-        check_is_fitted(self, "cluster_centers_")
-        options = self._options()
+    def _open_fitted(self, X: Any, sample_weight: Any = None) -> tuple[MemoryRows, Kind, Backend, Silent, Tensor]:
+        """Rows opened for one pass, and the centroids (K, D), checked, on the device of the rows."""
+        model = copy.copy(self)  # one state and one set of options, whatever other threads fit and set meanwhile
+        check_is_fitted(model)
+        state, options = model._fitted(), model._options()
         tensor, kind = read_rows(X)
-        check_features(self, kind, tensor)
+        check_features(model, kind, tensor)
         observer = self._watch(tensor.shape)
         backend = choose_backend(options, tensor, self._say)
         sample_weight = _weights(sample_weight, tensor)
-        coming = Coming(len(self.cluster_centers_), False, sample_weight is not None)
-        rows = self._open(tensor, backend, coming, observer, sample_weight)
-        return rows, kind, backend, observer
+        centroids = state.centroids(backend.device, backend.squared_norms)
+        coming = Coming(len(centroids), False, sample_weight is not None)
+        rows = self._open(tensor, backend, coming, observer, sample_weight, options)
+        return rows, kind, backend, observer, centroids
 
-    def _centroids(self) -> Tensor:
-        return on_host(self.cluster_centers_).to(torch.float32).contiguous()
-
-    @property
-    def _n_features_out(self) -> int:
-        """What scikit-learn names the columns of `transform` by."""
-        return len(self.cluster_centers_)
+    def _set_centers(self, values: Any, name: str) -> None:
+        options = self._options()
+        device = values.device if isinstance(values, Tensor) else torch.device("cpu")
+        centroids = read_centroids(values, (options.n_clusters, None), name, device)
+        kind = Kind(isinstance(values, Tensor), device)
+        self._state = fitted.from_centers(centroids, draw_seed(self.random_state), kind)
 
     def _watch(self, shape: torch.Size) -> Silent:
         """Whoever shows progress: what the command line set, or bars by `verbose`."""

@@ -1,98 +1,108 @@
-"""What a fit leaves on an estimator (the attributes with a trailing underscore): kept, saved, restored, forgotten."""
+"""How the state of a fit is made: from what a fit found, from centers that were set, from a model folder; and saved."""
 
 from __future__ import annotations
 
-from numbers import Integral
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from cosmeans.console import warn
+from cosmeans.containers.converted import on_host
+from cosmeans.contracts import Backend
 from cosmeans.distinct import n_distinct
 from cosmeans.errors import DistinctRowsWarning, InputError
+from cosmeans.fit_state import FitState
 from cosmeans.inputs import Kind
 from cosmeans.model_file import ModelState
 from cosmeans.result import FitResult, History
 
 
-def keep(
-    kmeans: Any, result: FitResult, history: History, own: Tensor, total_weight: float, seed: int, kind: Kind
-) -> None:
-    """Set what a fit found. own (N,): each row's score; total_weight: of the rows kept, in the caller's weights."""
-    kmeans.cluster_centers_ = kind.out(result.centroids)
-    kmeans.labels_ = kind.out(result.labels.to(torch.int64))
-    kmeans.similarity_ = kind.out(own)
-    kmeans.counts_ = kind.out(result.counts)
-    kmeans.n_distinct_ = n_distinct(result.centroids)
-    kmeans.inertia_ = max(0.0, 2.0 * total_weight * (1.0 - result.similarity))
-    kmeans.n_iter_ = len(result.history)
-    kmeans.history_ = history
-    kmeans.random_state_ = seed
-    kmeans.stop_reason_ = result.stop_reason
-    kmeans._similarity_ = result.similarity
-    kmeans._centers_set_ = False
-    if kmeans.n_distinct_ < len(result.centroids):
+def from_fit(
+    result: FitResult, before: FitState | None, own: Tensor, total_weight: float, seed: int, kind: Kind
+) -> FitState:
+    """What a fit found. before: the state that it went on from; own (N,): each row's score; total_weight: of the rows
+    kept, in the caller's weights.
+    """
+    history = result.history if before is None else History([*before.history_, *result.history])
+    return FitState(
+        cluster_centers_=kind.out(result.centroids),
+        n_features_in_=result.centroids.shape[1],
+        random_state_=seed,
+        history_=history,
+        labels_=kind.out(result.labels.to(torch.int64)),
+        similarity_=kind.out(own),
+        counts_=kind.out(result.counts),
+        n_distinct_=n_distinct(result.centroids),
+        inertia_=max(0.0, 2.0 * total_weight * (1.0 - result.similarity)),
+        n_iter_=len(result.history),
+        stop_reason_=result.stop_reason,
+        costs_=result.costs,
+        mean_similarity=result.similarity,
+    )
+
+
+def warn_of_copies(state: FitState) -> None:
+    """Warn where centroids are copies of others."""
+    n_clusters = len(state.cluster_centers_)
+    if state.n_distinct_ is not None and state.n_distinct_ < n_clusters:
         warn(
-            f"n_clusters={len(result.centroids)}, but only {kmeans.n_distinct_} centroids are distinct: the rows "
+            f"n_clusters={n_clusters}, but only {state.n_distinct_} centroids are distinct: the rows "
             "point in too few different directions. Lower n_clusters.",
             DistinctRowsWarning,
         )
 
 
-def keep_centers(kmeans: Any, centroids: Tensor, seed: int, kind: Kind) -> None:
-    """Set centroids that the user gave; nothing else of an earlier fit stays."""
-    forget(kmeans)
-    kmeans.cluster_centers_ = kind.out(centroids)
-    kmeans.n_features_in_ = centroids.shape[1]
-    kmeans.history_ = History()
-    kmeans.random_state_ = seed
-    kmeans._centers_set_ = True
+def from_centers(centroids: Tensor, seed: int, kind: Kind) -> FitState:
+    """Centroids that the user gave, of unit length; nothing else of an earlier fit stays."""
+    return FitState(cluster_centers_=kind.out(centroids), n_features_in_=centroids.shape[1], random_state_=seed)
 
 
-def present_centroids(
-    kmeans: Any, key: tuple[Any, ...], needed: tuple[int, int], device: torch.device, warm_start: bool
-) -> Tensor | None:
-    """Centroids to go on from: those that were set, or with warm_start those of a like fit. None: start anew."""
-    if getattr(kmeans, "_centers_set_", False):
-        shape = tuple(kmeans.centers.shape)
+def goes_on_from(
+    state: FitState | None,
+    key: tuple[Any, ...],
+    needed: tuple[int, int],
+    warm_start: bool,
+    say: Callable[[str], None],
+) -> FitState | None:
+    """The state that a fit goes on from: centers that were set, or with warm_start a like fit. None: from scratch."""
+    if state is None:
+        return None
+    if state.given:
+        shape = tuple(state.cluster_centers_.shape)
         if shape != needed:
             raise InputError(
                 f"centers were set with shape {shape}; n_clusters and the rows need {needed}. "
-                "Set centers that fit, or call reset() to start anew."
+                "Set centers that fit, or call reset() to start from scratch."
             )
-    elif not warm_start or getattr(kmeans, "_started_from_", None) != key:
+        return state
+    if not warm_start or state.started_from != key:
         return None
-    else:
-        kmeans._say(f"going on from the present {needed[0]} centers (warm_start=True)")
-    centroids: Tensor = kmeans._centroids().to(device)
-    return centroids
+    say(f"going on from the present {needed[0]} centers (warm_start=True)")
+    return state
 
 
-def forget(kmeans: Any) -> None:
-    for name in [name for name in vars(kmeans) if name.endswith("_")]:
-        delattr(kmeans, name)
+def present_centroids(state: FitState | None, backend: Backend) -> Tensor | None:
+    """Centroids of a state, checked, on the device of the backend."""
+    return None if state is None else state.centroids(backend.device, backend.squared_norms)
 
 
-def to_state(kmeans: Any, library: str) -> ModelState:
-    """What a model folder holds; library: the version that writes it.
+def to_model(state: FitState, options: dict[str, Any], init: Any, library: str) -> ModelState:
+    """What a model folder holds. options: plain values; library: the version that writes it.
 
     Given first centroids are not saved: the model's own stand for them.
     """
-    random_state, init = kmeans.random_state, kmeans.init
-    options = {
-        **kmeans.get_params(),
-        "random_state": int(random_state) if isinstance(random_state, Integral) else kmeans.random_state_,
-        "init": init if isinstance(init, str) else "random",
-    }
+    seed = state.random_state_ if options["random_state"] is None else options["random_state"]
     return ModelState(
-        centroids=torch.as_tensor(kmeans.cluster_centers_).cpu(),
-        counts=torch.as_tensor(kmeans.counts_).cpu(),
-        options={name: value.item() if hasattr(value, "item") else value for name, value in options.items()},
-        history=kmeans.history_,
-        seed=kmeans.random_state_,
-        stop_reason=kmeans.stop_reason_,
-        similarity=kmeans._similarity_,
+        centroids=state.centroids(),
+        counts=None if state.counts_ is None else on_host(state.counts_),
+        options=options | {"random_state": seed, "init": init if isinstance(init, str) else "random"},
+        history=state.history_,
+        seed=state.random_state_,
+        stop_reason=state.stop_reason_,
+        similarity=state.mean_similarity,
         library=library,
     )
 
@@ -103,13 +113,21 @@ def portable(options: dict[str, Any], known: set[str]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name in kept}
 
 
-def from_state(kmeans: Any, state: ModelState) -> None:
-    """Set what a model folder held: all but the attributes of the rows (labels_, similarity_, inertia_)."""
-    kmeans.n_clusters, kmeans.n_features_in_ = state.centroids.shape
-    kmeans.cluster_centers_ = state.centroids.numpy()
-    kmeans.counts_ = state.counts.numpy()
-    kmeans.n_distinct_ = n_distinct(state.centroids)
-    kmeans.history_, kmeans.n_iter_ = state.history, len(state.history)
-    kmeans.random_state_, kmeans.stop_reason_ = state.seed, state.stop_reason
-    kmeans._similarity_ = state.similarity
-    kmeans._centers_set_ = False
+def from_model(model: ModelState) -> FitState:
+    """What a model folder held: all but the attributes of the rows (labels_, similarity_, inertia_) and the costs."""
+    state = FitState(
+        cluster_centers_=model.centroids.numpy(),
+        n_features_in_=model.centroids.shape[1],
+        random_state_=model.seed,
+    )
+    if model.counts is None:
+        return state
+    return replace(
+        state,
+        history_=model.history,
+        counts_=model.counts.numpy(),
+        n_distinct_=n_distinct(model.centroids),
+        n_iter_=len(model.history),
+        stop_reason_=model.stop_reason,
+        mean_similarity=model.similarity,
+    )

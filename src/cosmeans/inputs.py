@@ -122,15 +122,6 @@ def feature_names(X: Any) -> np.ndarray | None:
     return found
 
 
-def keep_features(estimator: Any, kind: Kind, rows: Rows) -> None:
-    """Remember how many features a fit saw, and their names where the rows had names."""
-    estimator.n_features_in_ = rows.shape[1]
-    if kind.names is not None:
-        estimator.feature_names_in_ = kind.names
-    elif hasattr(estimator, "feature_names_in_"):
-        del estimator.feature_names_in_
-
-
 def check_features(estimator: Any, kind: Kind, rows: Rows) -> None:
     """Rows must have the features of the fit: the same names where both have names, and as many."""
     known = getattr(estimator, "feature_names_in_", None)

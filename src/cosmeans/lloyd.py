@@ -17,7 +17,7 @@ from cosmeans.contracts import Backend, Group, Observer, Recorder, RowSource
 from cosmeans.data import NO_LABEL, ClusterSums, Work
 from cosmeans.options import FitOptions
 from cosmeans.relocate import relocate
-from cosmeans.result import FitResult, History, Iteration, StopReason
+from cosmeans.result import EpochCost, FitResult, History, Iteration, StopReason
 from cosmeans.sphere import Figures, Outcome
 
 
@@ -36,12 +36,14 @@ def fit(
     cluster, what ran ahead is dropped.
     """
     run = _Run.start(rows, centroids, backend, group, observer)
-    centroids, history, stop = _iterate(run, centroids, options)
+    centroids, history, costs, stop = _iterate(run, centroids, options)
     if run.state.under is not centroids:
         observer.epoch(len(history) + 1, 0)
     last = run.end(centroids)
     labels, counts = run.lasting(run.state.labels), run.lasting(group.sum(run.state.sums).count)
-    return FitResult(run.lasting(centroids), labels, counts, last.read().similarity, history, stop)
+    return FitResult(
+        run.lasting(centroids), labels, counts, last.read().similarity, History(history), stop, tuple(costs)
+    )
 
 
 def improve(
@@ -52,9 +54,12 @@ def improve(
     return run.lasting(_iterate(run, centroids, options)[0])
 
 
-def _iterate(run: _Run, centroids: Tensor, options: FitOptions) -> tuple[Tensor, History, StopReason]:
+def _iterate(
+    run: _Run, centroids: Tensor, options: FitOptions
+) -> tuple[Tensor, list[Iteration], list[EpochCost], StopReason]:
     """Epochs until one of them is the last. The pass that labels the rows in the end is like one more epoch."""
-    history = History()
+    history: list[Iteration] = []
+    costs: list[EpochCost] = []
     stop: StopReason | None = None
     ahead: deque[_Epoch] = deque()
     depth = run.backend.lookahead
@@ -79,13 +84,14 @@ def _iterate(run: _Run, centroids: Tensor, options: FitOptions) -> tuple[Tensor,
         depth = 0 if moved else min(depth + 1, run.backend.lookahead)
         seconds = time.perf_counter() - started
         started += seconds
-        history.iterations.append(_iteration(figures, epoch.outcome.work, len(centroids), moved, seconds))
-        run.observer.iteration(history.iterations[-1])
+        history.append(_iteration(figures, len(centroids), moved))
+        costs.append(_cost(figures, epoch.outcome.work, seconds))
+        run.observer.iteration(history[-1], costs[-1])
         stop = _stop_reason(figures, options, len(history))
         # at a fixed point the labels at hand, under centroids of the same bits, are the last ones
         under = run.state.under
         centroids = under if stop is StopReason.FIXED_POINT and under is not None else new
-    return centroids, history, stop
+    return centroids, history, costs, stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,22 +185,22 @@ def _stop_reason(figures: Figures, options: FitOptions, epochs: int) -> StopReas
     return StopReason.EPOCHS if epochs == options.epochs else None
 
 
-def _iteration(figures: Figures, work: Work | None, n_clusters: int, moved: int, seconds: float) -> Iteration:
+def _iteration(figures: Figures, n_clusters: int, moved: int) -> Iteration:
     return Iteration(
         similarity=figures.similarity,
         shift=figures.squared_shift**0.5,
         changed=figures.changed,
-        settled=figures.settled,
         moved=moved,
         imbalance=imbalance(figures.squared_sizes, figures.assigned, n_clusters),
         largest=figures.largest,
         empty=figures.empty,
-        seconds=seconds,
-        strategy=work.strategy if work else "",
-        dots=work.dots if work else None,
-        skipped=work.skipped if work else None,
-        kept_bytes=work.kept if work else None,
     )
+
+
+def _cost(figures: Figures, work: Work | None, seconds: float) -> EpochCost:
+    if work is None:
+        return EpochCost(seconds, figures.settled)
+    return EpochCost(seconds, figures.settled, work.strategy, work.dots, work.skipped, work.kept)
 
 
 def score(

@@ -15,9 +15,9 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from cosmeans.assigned import assign_rows
+from cosmeans.containers.converted import on_host
 from cosmeans.errors import InputError, OptionError
 from cosmeans.estimator import KMeans
-from cosmeans.result import History
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,7 @@ def match(old: KMeans, new: KMeans) -> Match:
     thousands of clusters. Source: Kuhn 1955, by scipy.optimize.linear_sum_assignment.
     Raises InputError if the models are of different D.
     """
+    old, new = copy.copy(old), copy.copy(new)  # one state of each from here to the end, whatever is fitted meanwhile
     for model in (old, new):
         check_is_fitted(model, "cluster_centers_")
     if old.n_features_in_ != new.n_features_in_:
@@ -61,7 +62,7 @@ def match(old: KMeans, new: KMeans) -> Match:
             f"The models have {old.n_features_in_} and {new.n_features_in_} features; only models of one embedding "
             "can be matched. Fit both to rows of the same kind."
         )
-    cosines = old.transform(torch.as_tensor(new.centers)).cpu().numpy().T
+    cosines = on_host(old.transform(new.cluster_centers_)).numpy().T
     matched_old, matched_new = linear_sum_assignment(cosines.astype(np.float64), maximize=True)
     new_of_old, old_of_new = np.full(len(cosines), -1), np.full(cosines.shape[1], -1)
     new_of_old[matched_old], old_of_new[matched_new] = matched_new, matched_old
@@ -110,6 +111,7 @@ class Moves:
 
 def moved(old: KMeans, new: KMeans, rows: Any, matched: Match | None = None) -> Moves:
     """Compare where two models put the same rows. matched: a match made before; default: `match(old, new)`."""
+    old, new = copy.copy(old), copy.copy(new)
     matched = match(old, new) if matched is None else matched
     before = assign_rows(old, rows).host()[0]
     after = matched.relabel(assign_rows(new, rows).host()[0])
@@ -143,19 +145,24 @@ def reorder(model: KMeans, order: Any = "size", rows: Any = None) -> KMeans:
     Rows that lie exactly between two centroids take the lower label, so labels are assigned, not renamed.
     Raises OptionError for an order that is no permutation, or a Match whose ids have gaps.
     """
+    model = copy.copy(model)  # one state from here to the end, whatever is fitted meanwhile
     check_is_fitted(model, "counts_")
     permutation = torch.from_numpy(_permutation(model, order))
     ordered = copy.copy(model)
-    for name in {"labels_", "similarity_", "inertia_"} & set(vars(ordered)):
-        delattr(ordered, name)
-    ordered.cluster_centers_ = model.cluster_centers_[_index(model.cluster_centers_, permutation)]
-    ordered.counts_ = model.counts_[_index(model.counts_, permutation)]
-    ordered.history_ = History(list(model.history_))
+    ordered._change_state(
+        cluster_centers_=model.cluster_centers_[_index(model.cluster_centers_, permutation)],
+        counts_=model.counts_[_index(model.counts_, permutation)],
+        labels_=None,
+        similarity_=None,
+        inertia_=None,
+    )
     if rows is not None:
         assigned = assign_rows(ordered, rows)
-        ordered.labels_ = assigned.kind.out(assigned.labels.to(torch.int64))
-        ordered.similarity_ = assigned.kind.out(assigned.scores)
-        ordered.counts_ = assigned.kind.out(torch.from_numpy(assigned.sizes()))
+        ordered._change_state(
+            labels_=assigned.kind.out(assigned.labels.to(torch.int64)),
+            similarity_=assigned.kind.out(assigned.scores),
+            counts_=assigned.kind.out(torch.from_numpy(assigned.sizes())),
+        )
     return ordered
 
 
@@ -166,7 +173,7 @@ def check_order(order: str | None) -> None:
 
 
 def _permutation(model: KMeans, order: Any) -> np.ndarray:
-    counts = torch.as_tensor(model.counts_).cpu().numpy()
+    counts = on_host(model.counts_).numpy()
     n_clusters = len(counts)
     if isinstance(order, Match):
         if len(order.old_of_new) != n_clusters or len(order.new_of_old) > n_clusters:

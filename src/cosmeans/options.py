@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 
 from cosmeans.errors import OptionError
+
+STARTS = ("random", "k-means++", "nested")  # the names that `init` takes
+_LARGEST = 2**63 - 1
+_FLOAT = np.finfo(np.float64)
 
 
 def option(
@@ -96,11 +101,8 @@ class FitOptions:
     )
 
     def __post_init__(self) -> None:
-        for spec in fields(self):
-            value, kind = getattr(self, spec.name), spec.metadata["kind"]
-            check_option(spec.name, value, dict(spec.metadata))
-            if kind in (int, float) and value is not None:  # NumPy's numbers overflow where Python's don't
-                object.__setattr__(self, spec.name, kind(value))
+        for name, value in self.plain(asdict(self)).items():
+            object.__setattr__(self, name, value)
         if self.max_iter is not None:
             if self.epochs not in (self.max_iter, FitOptions.defaults()["epochs"]):
                 raise OptionError(
@@ -109,12 +111,38 @@ class FitOptions:
             object.__setattr__(self, "epochs", self.max_iter)
 
     @classmethod
+    def plain(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The options among these values, each checked, as one of Python's own types: NumPy's numbers overflow where
+        Python's don't, and JSON takes no others. Raises OptionError.
+        """
+        return {
+            spec.name: plain_option(spec.name, values[spec.name], dict(spec.metadata))
+            for spec in fields(cls)
+            if spec.name in values
+        }
+
+    @classmethod
     def defaults(cls) -> dict[str, Any]:
         return {spec.name: spec.default for spec in fields(cls) if spec.default is not MISSING}
 
     @classmethod
     def help(cls, name: str) -> str:
         return next(spec.metadata["help"] for spec in fields(cls) if spec.name == name)
+
+
+def check_start(init: str) -> str:
+    """The name of a way to find first centroids. Raises OptionError."""
+    if not isinstance(init, str) or init not in STARTS:
+        names = ", ".join(f'"{name}"' for name in STARTS)
+        raise OptionError(f"init must be {names}, an array (K, D) or a callable; got {init!r}.")
+    return init
+
+
+def plain_option(name: str, value: Any, rule: dict[str, Any]) -> Any:
+    """The value of an option, checked, as one of Python's own types. Raises OptionError."""
+    check_option(name, value, rule)
+    kind = rule["kind"]
+    return value if value is None or kind is object else kind(value)
 
 
 def check_option(name: str, value: Any, rule: dict[str, Any]) -> None:
@@ -128,8 +156,8 @@ def check_option(name: str, value: Any, rule: dict[str, Any]) -> None:
         return
     if kind is str:
         if not rule["choices"] and not isinstance(value, str):
-            raise OptionError(f"{name} must be a text; got {value!r}.")
-        if rule["choices"] and value not in rule["choices"]:
+            raise OptionError(f"{name} must be a string; got {value!r}.")
+        if rule["choices"] and not (isinstance(value, str) and value in rule["choices"]):
             allowed = ", ".join(repr(choice) for choice in rule["choices"])
             raise OptionError(f"{name} must be one of {allowed}; got {value!r}.")
         return
@@ -137,7 +165,7 @@ def check_option(name: str, value: Any, rule: dict[str, Any]) -> None:
     if (
         (isinstance(value, bool) and not rule["switch"])
         or not isinstance(value, number)
-        or not float(value) >= at_least
+        or not at_least <= value <= (_LARGEST if kind is int else _FLOAT.max)
     ):
         noun = "an integer" if kind is int else "a number"
         raise OptionError(f"{name} must be {noun} of at least {at_least:g}; got {value!r}.")

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TextIO
 from tqdm.auto import tqdm
 
 from cosmeans.console import Screen
-from cosmeans.result import Iteration
+from cosmeans.result import EpochCost, Iteration
 
 DELAY = 0.5  # seconds of silence before the first sign
 BAR_INTERVAL = 0.1
@@ -45,7 +45,7 @@ class Silent:
 
     def batch(self, rows: int) -> None: ...
 
-    def iteration(self, iteration: Iteration) -> None: ...
+    def iteration(self, iteration: Iteration, cost: EpochCost) -> None: ...
 
     def step(self, title: str, done: int, total: int, unit: str) -> None:
         """So much of some other work than a fit is done."""
@@ -104,14 +104,14 @@ class Watch(Silent):
         if time.perf_counter() >= self._next_sign:
             self._show()
 
-    def iteration(self, iteration: Iteration) -> None:
+    def iteration(self, iteration: Iteration, cost: EpochCost) -> None:
         changed = iteration.changed / self._n_rows if self._n_rows else 0.0
         self._fit_notes = [f"similarity {iteration.similarity:.4f}", f"imbalance {iteration.imbalance:.2f}"]
-        if self._flops_per_row and iteration.seconds > 0:
-            rate = self._n_rows / iteration.seconds
+        if self._flops_per_row and cost.seconds > 0:
+            rate = self._n_rows / cost.seconds
             flops = rate * self._flops_per_row
             self._fit_notes += [f"{tqdm.format_sizeof(rate)} rows/s", f"{flops / 1e9:,.0f} GFLOP/s"]
-            self._time_left = f"at most {_clock(self._passes_left * iteration.seconds)} left"
+            self._time_left = f"at most {_clock(self._passes_left * cost.seconds)} left"
         self._fit_notes.append(f"changed {changed:.1%}")
         if time.perf_counter() >= self._next_sign:
             self._show()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -30,43 +30,57 @@ class StopReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Iteration:
-    """One epoch: an assignment and the update that follows it.
+    """One epoch: an assignment and the update that follows it. Equal fits have equal values, to the last bit.
 
     similarity  mean cosine of the rows with their centroids, before the update
     shift       longest way any centroid moved in the update, as a chord (0 to 2)
     changed     rows whose label differs from the epoch before
-    settled     rows that canonical scores had to decide
     moved       clusters without direction that were moved to a row
     imbalance   K * sum(size^2) / (sum size)^2: 1 when all clusters are of one size
     largest     rows in the largest cluster
     empty       clusters without a row
-    seconds     wall time of the epoch
-    strategy    how the backend found the labels, in words; the labels do not depend on it
-    dots        dot products of rows with centroids that were computed, in any precision; None: not counted
-    skipped     dot products that a bound made unnecessary
-    kept_bytes  memory held of the rows from epoch to epoch, beside the rows
     """
 
     similarity: float
     shift: float
     changed: int
-    settled: int
     moved: int
     imbalance: float
     largest: int
     empty: int
+
+
+@dataclass(frozen=True, slots=True)
+class EpochCost:
+    """What one epoch cost on the machine that ran it. The answer does not depend on it, and no model stores it.
+
+    seconds     wall time of the epoch
+    settled     rows that canonical scores had to decide
+    strategy    how the backend found the labels, in words
+    dots        dot products of rows with centroids that were computed, in any precision; None: not counted
+    skipped     dot products that a bound made unnecessary
+    kept_bytes  memory held of the rows from epoch to epoch, beside the rows
+    """
+
     seconds: float
+    settled: int = 0
     strategy: str = ""
     dots: int | None = None
     skipped: int | None = None
     kept_bytes: int | None = None
 
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
 
-@dataclass(slots=True)
+
+@dataclass(frozen=True, slots=True)
 class History:
-    """The epochs of a fit, in order; fits that go on append to it."""
+    """The epochs of a fit, in order; the history of a fit that goes on holds those before it, too."""
 
-    iterations: list[Iteration] = field(default_factory=list)
+    iterations: Sequence[Iteration] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "iterations", tuple(self.iterations))
 
     def __len__(self) -> int:
         return len(self.iterations)
@@ -81,10 +95,6 @@ class History:
     def to_json(self) -> list[dict[str, Any]]:
         return [asdict(iteration) for iteration in self.iterations]
 
-    @classmethod
-    def from_json(cls, records: list[dict[str, Any]]) -> History:
-        return cls([Iteration(**record) for record in records])
-
 
 @dataclass(frozen=True, slots=True)
 class FitResult:
@@ -94,6 +104,7 @@ class FitResult:
     labels      (N,) int32: under exactly these centroids; -1 for rows left out
     counts      (K,) int64
     similarity  mean cosine under these labels and centroids (rule 6)
+    costs       what each epoch of the history cost
     """
 
     centroids: Tensor
@@ -102,3 +113,4 @@ class FitResult:
     similarity: float
     history: History
     stop_reason: StopReason
+    costs: tuple[EpochCost, ...] = ()

@@ -73,6 +73,13 @@ def all_unit(squared: Tensor) -> bool:
     return bool(least >= 1.0 - UNIT_TOLERANCE and largest <= 1.0 + UNIT_TOLERANCE)
 
 
+def first_not_unit(squared: Tensor) -> int | None:
+    """The first row that rule 1 does not take as it is, NaN and infinity included; None: it takes every row."""
+    if all_unit(squared):
+        return None
+    return int((~((squared - 1.0).abs() <= UNIT_TOLERANCE)).to(torch.int8).argmax())
+
+
 @dataclass(frozen=True, slots=True)
 class Lengths:
     """What rule 1 finds in a batch. divisors (B,) float64, None: all are 1; usable: every row has a direction."""

@@ -19,12 +19,11 @@ from cosmeans.distinct import fingerprints
 from cosmeans.errors import OptionError
 from cosmeans.group import Alone
 from cosmeans.inputs import read_centroids
-from cosmeans.options import FitOptions
+from cosmeans.options import FitOptions, check_start
 from cosmeans.progress import Silent
 from cosmeans.result import FitResult, StopReason
 from cosmeans.rows.unread import UnreadRows
 
-STARTS = ("random", "k-means++", "nested")
 _NESTED_FIRST = 8  # rows a cluster in the first sample of "nested"; each next one is twice as large
 _NESTED_PART = 4  # and none is larger than this part of all rows
 _NESTED_EPOCHS = 2  # on each
@@ -56,9 +55,7 @@ def draw_seed(random_state: Any) -> int:
 def given_centroids(init: Any, shape: tuple[int, int], device: torch.device) -> Tensor | None:
     """First centroids that `init` holds, checked; None where they are still to be found."""
     if isinstance(init, str):
-        if init not in STARTS:
-            names = ", ".join(f'"{name}"' for name in STARTS)
-            raise OptionError(f"init must be {names}, an array (K, D) or a callable; got {init!r}.")
+        check_start(init)
         return None
     if callable(init):
         return None

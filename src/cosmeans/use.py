@@ -60,8 +60,7 @@ def top(model: KMeans, rows: Any, m: int = 3) -> Top:
     The first column is what `predict` gives. Memory does not grow with N x K.
     """
     _check_count("m", m)
-    source, kind, backend, _ = model._open_fitted(rows)
-    centroids = model._centroids().to(source.device)
+    source, kind, backend, _, centroids = model._open_fitted(rows)
     if m > len(centroids):
         raise OptionError(f"m={m}, but the model has {len(centroids)} clusters. Lower m.")
     labels = torch.empty((source.n_rows, m), dtype=torch.int64, device=source.device)

@@ -9,9 +9,8 @@ from cosmeans import History, Iteration
 from cosmeans.report import charts
 
 
-def history(similarity, changed, seconds):
-    values = zip(similarity, changed, seconds, strict=True)
-    return History([Iteration(s, 0.1, c, 0, 0, 1.0, 9, 0, t) for s, c, t in values])
+def history(similarity, changed):
+    return History([Iteration(s, 0.1, c, 0, 1.0, 9, 0) for s, c in zip(similarity, changed, strict=True)])
 
 
 def value_at(chart, y):
@@ -21,14 +20,12 @@ def value_at(chart, y):
 
 
 def test_convergence_draws_every_epoch_where_its_value_is():
-    similarity, changed, seconds = [0.2, 0.5, 0.55, 0.6], [1000, 200, 0, 10], [20.0, 10.0, 5.0, 15.0]
+    similarity, changed = [0.2, 0.5, 0.55, 0.6], [1000, 200, 0, 10]
 
-    first, second, third = charts.convergence(history(similarity, changed, seconds), 1000)
+    first, second = charts.convergence(history(similarity, changed), 1000)
 
     assert [value_at(first, y) for _, y, _ in first.dots] == pytest.approx(similarity, abs=1e-9)
-    assert [value_at(third, y) for _, y, _ in third.dots] == pytest.approx(seconds, abs=1e-9)
     assert [said for *_, said in first.dots] == [f"epoch {i}: {s:.4f}" for i, s in enumerate(similarity, 1)]
-    assert third.note == "50.0 s in all"
     # a logarithmic axis: a tenth is one step; an epoch without a change has no place on it
     height = {text: y for y, text in second.y_ticks}
     drawn = {said: y for *_, y, said in second.dots}
@@ -40,7 +37,7 @@ def test_convergence_draws_every_epoch_where_its_value_is():
 @pytest.mark.parametrize("epochs", [1, 2, 500])
 def test_any_number_of_epochs_stays_within_the_box(epochs):
     values = np.linspace(0.1, 0.9, epochs)
-    for chart in charts.convergence(history(values, np.arange(epochs), values), epochs):
+    for chart in charts.convergence(history(values, np.arange(epochs)), epochs):
         places = np.array([dot[:2] for dot in chart.dots]).reshape(-1, 2)
         assert np.isfinite(places).all()
         assert ((places >= 0) & (places <= (charts.WIDTH, charts.HEIGHT))).all()
@@ -49,10 +46,10 @@ def test_any_number_of_epochs_stays_within_the_box(epochs):
 
 
 def test_an_axis_of_shares_starts_at_nothing_and_ends_where_they_do():
-    _, second, _ = charts.convergence(history([0.2, 0.5], [100, 30], [1.0, 1.0]), 100)
+    _, second = charts.convergence(history([0.2, 0.5], [100, 30]), 100)
     assert second.y_ticks[0][1].startswith("0")
     assert second.y_ticks[-1][1].startswith("100")
-    _, only_one, _ = charts.convergence(history([0.2, 0.5], [100, 0], [1.0, 1.0]), 100)
+    _, only_one = charts.convergence(history([0.2, 0.5], [100, 0]), 100)
     assert max(float(text.split("\N{NO-BREAK SPACE}")[0]) for _, text in only_one.y_ticks) == 100
 
 
@@ -81,10 +78,3 @@ def test_the_histogram_counts_every_row_once():
     assert charts.histogram(similarity, 0.5).rule[1:] == ("0.50", "end")
     assert charts.histogram(similarity, 0.05).rule is None, "no row lies below"
     assert charts.histogram(np.full(9, 0.5), 0.5).path.count("M") == 1
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"), [(0.0123, "12 ms"), (1.26, "1.3 s"), (119, "119.0 s"), (600, "10 min"), (9000, "2.5 h")]
-)
-def test_durations_are_said_as_people_say_them(seconds, said):
-    assert charts.duration(seconds) == said

@@ -29,7 +29,7 @@ def told(sizes, stop=StopReason.FIXED_POINT, changed=0, fitted=None, left_out=No
     placed, clusters, flags = case(sizes, **options)
     if left_out:
         placed = Placed(placed.labels, placed.similarity, *left_out)
-    epochs = History([Iteration(0.5, 0.1, changed, 0, 0, 1.0, max(sizes), 0, 0.1)])
+    epochs = History([Iteration(0.5, 0.1, changed, 0, 1.0, max(sizes), 0)])
     found = findings(placed, clusters, flags, epochs, stop, np.asarray(sizes if fitted is None else fitted))
     return [finding.title for finding in found], " ".join(finding.text for finding in found)
 

@@ -29,7 +29,7 @@ def describe(kmeans: KMeans) -> list[Cluster]:
     labels, similarity = np.asarray(kmeans.labels_), np.asarray(kmeans.similarity_)
     # by cluster, then best first, then by row; rows without a label (-1) come first and are skipped
     order = np.lexsort((np.arange(len(labels)), -similarity, labels))
-    starts = np.searchsorted(labels[order], np.arange(kmeans.n_clusters + 1))
+    starts = np.searchsorted(labels[order], np.arange(len(kmeans.cluster_centers_) + 1))
     clusters = []
     for label, (start, end) in enumerate(pairwise(starts)):
         rows = order[start:end]

@@ -20,17 +20,17 @@ _BATCH_VALUES = 1 << 22
 def model_facts(folder: Path) -> dict[str, Any]:
     """Shape, sizes, seed and outcome of a saved model."""
     state = load_model(folder)
-    counts = state.counts
+    counts = [0] if state.counts is None else state.counts.tolist()
     return {
         "model": str(folder),
         "clusters": state.centroids.shape[0],
         "features": state.centroids.shape[1],
-        "rows": int(counts.sum()),
-        "smallest_cluster": int(counts.min()),
-        "largest_cluster": int(counts.max()),
+        "rows": sum(counts),
+        "smallest_cluster": min(counts),
+        "largest_cluster": max(counts),
         "similarity": state.similarity,
         "epochs": len(state.history),
-        "stop_reason": state.stop_reason.value,
+        "stop_reason": "not fitted" if state.stop_reason is None else state.stop_reason.value,
         "seed": state.seed,
         "cosmeans": state.library,
     }

@@ -65,11 +65,12 @@ def write_fit(kmeans: KMeans, folder: Path, force: bool) -> dict[str, str]:
 
 
 def history_record(kmeans: KMeans) -> dict[str, Any]:
-    """Seed, options' outcome and every epoch: what repeats a run and tells how it went."""
+    """Seed, outcome and every epoch, and what the epochs of the last fit cost: it tells how a run went."""
     return {
         "seed": kmeans.random_state_,
         "stop_reason": kmeans.stop_reason_.value,
         "iterations": kmeans.history_.to_json(),
+        "costs": [cost.to_json() for cost in kmeans.costs_],
     }
 
 

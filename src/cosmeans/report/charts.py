@@ -40,11 +40,9 @@ class Chart:
 
 
 def convergence(history: History, n_rows: int) -> list[Chart]:
-    """Similarity, rows that changed, and time, over the epochs."""
+    """Similarity and rows that changed, over the epochs."""
     similarity = history.similarities
     changed = [100.0 * iteration.changed / max(1, n_rows) for iteration in history]
-    seconds = [iteration.seconds for iteration in history]
-    total = sum(seconds)
     return [
         _epochs(
             "similarity",
@@ -60,14 +58,6 @@ def convergence(history: History, n_rows: int) -> list[Chart]:
             changed,
             percent,
             log=True,
-        ),
-        _epochs(
-            "seconds",
-            "Time per epoch",
-            f"{duration(total)} in all",
-            seconds,
-            duration,
-            from_zero=True,
         ),
     ]
 
@@ -122,15 +112,6 @@ def histogram(similarity: np.ndarray, odd_below: float) -> Chart:
     )
 
 
-def duration(seconds: float) -> str:
-    """Seconds as people say them."""
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
 def _epochs(
     key: str,
     title: str,
@@ -139,11 +120,10 @@ def _epochs(
     say: Callable[[float], str],
     *,
     log: bool = False,
-    from_zero: bool = False,
 ) -> Chart:
     shown = np.asarray([value if value > 0 or not log else np.nan for value in values], dtype=float)
     finite = shown[np.isfinite(shown)]
-    from_zero = from_zero or log
+    from_zero = log
     log = log and len(finite) > 0 and finite.max() > _LOG_FROM * finite.min()
     y, y_ticks = _scale(finite, (HEIGHT - BOTTOM, TOP), say, log=log, from_zero=from_zero and not log)
     span = max(1, len(shown) - 1)

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from cosmeans.report.charts import duration
 from cosmeans.report.examples import Examples
 from cosmeans.report.findings import Flags
 from cosmeans.report.measure import Clusters, Nearest, Placed
@@ -100,12 +99,11 @@ def figures(
     """The figures at the head of the page: name, value, note."""
     size = clusters.size
     similarity = placed.similarity[placed.kept]
-    seconds = sum(iteration.seconds for iteration in history)
     return [
         _fact("Rows", f"{len(placed.labels):,}", f"{n_features:,} features each"),
         _fact("Clusters", f"{len(size):,}", _sizes(size)),
         _fact("Mean similarity", f"{similarity.mean():.3f}", f"middle half {_middle(similarity)}"),
-        _fact("Epochs", f"{len(history):,}", f"{duration(seconds)}; {_ENDED[stop]}"),
+        _fact("Epochs", f"{len(history):,}", _ENDED[stop]),
     ]
 
 
@@ -120,7 +118,6 @@ def epoch_table(history: History) -> list[tuple[str, ...]]:
             f"{epoch.imbalance:.2f}",
             f"{epoch.largest:,}",
             f"{epoch.empty:,}",
-            duration(epoch.seconds),
         )
         for number, epoch in enumerate(history, 1)
     ]

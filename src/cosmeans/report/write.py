@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import torch
 from sklearn.utils.validation import check_is_fitted
 
 from cosmeans.atomic import new_file, refuse_existing
@@ -52,13 +52,13 @@ def write_report(
     target = Path(path)
     refuse_existing(target, force)
     check_options(n_examples, sample, projection)
-    kmeans = model if isinstance(model, KMeans) else KMeans.load(model)
+    # a copy: one state from here to the end, whatever is fitted meanwhile
+    kmeans = copy.copy(model) if isinstance(model, KMeans) else KMeans.load(model)
     check_is_fitted(kmeans, "counts_")
-    rows, _, backend, observer = kmeans._open_fitted(X)
+    rows, _, backend, observer, centroids = kmeans._open_fitted(X)
     pictures = check_texts(images, rows.n_rows, "images")
     check_images(pictures)
     asked = Asked(check_texts(texts, rows.n_rows, "texts"), pictures, n_examples, sample, projection)
-    centroids = torch.as_tensor(kmeans.cluster_centers_).to(rows.device)
     with observer:
         found = study(rows, centroids, backend, observer, asked, kmeans.random_state_)
     page = render(found, asked, kmeans, title)

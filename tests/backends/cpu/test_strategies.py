@@ -46,7 +46,7 @@ def test_history_names_the_path_and_counts_its_work(strategy, open_rows):
     x, first = converging()
     result = fitted(x, first, 12, open_rows, strategy, batch_size=700)
     assert wrong_labels(result, x) == 0
-    work = list(result.history)
+    work = list(result.costs)
     everything = len(x) * len(first)
     name = "float32" if strategy == "split" else strategy
     assert all(epoch.strategy.startswith(name) for epoch in work)
@@ -235,7 +235,7 @@ def test_memory_kept_of_the_rows_is_bounded(limit, open_rows):
     x, first = converging()
     result = fitted(x, first, 3, open_rows, "int8", limit)
     assert wrong_labels(result, x) == 0
-    kept = [epoch.kept_bytes for epoch in result.history]
+    kept = [epoch.kept_bytes for epoch in result.costs]
     assert max(kept) <= min(limit, len(x) * (x.shape[1] + 24))
     if limit >= 2000 * 20:
         assert max(kept) > limit / 2 or max(kept) == len(x) * (x.shape[1] + 20)
@@ -246,7 +246,7 @@ def test_by_default_a_quarter_of_the_rows_and_24_bytes_each_are_kept_at_most(str
     """Of float32 rows: D / 4 floats. Whatever the limit allows, no strategy has a use for more."""
     x, first = converging()
     result = fitted(x, first, 3, open_rows, strategy, None)
-    kept = max(epoch.kept_bytes for epoch in result.history)
+    kept = max(epoch.kept_bytes for epoch in result.costs)
     assert kept <= len(x) * (x.shape[1] + 24)
     assert kept > len(x) * x.shape[1] or strategy in ("float32", "split")
 
@@ -270,7 +270,7 @@ def no_integers(monkeypatch):
 
 
 def chosen(result):
-    return [epoch.strategy.split(",")[0] for epoch in result.history]
+    return [epoch.strategy.split(",")[0] for epoch in result.costs]
 
 
 def test_principal_directions_are_chosen_where_they_leave_little(no_integers, monkeypatch, open_rows):
@@ -281,7 +281,7 @@ def test_principal_directions_are_chosen_where_they_leave_little(no_integers, mo
     result = fitted(x, first, 5, open_rows, "auto")
     assert chosen(result) == ["pca"] * 5
     assert wrong_labels(result, x) == 0
-    assert max(epoch.kept_bytes for epoch in result.history) == len(x) * (8 + pca_bytes(128))
+    assert max(epoch.kept_bytes for epoch in result.costs) == len(x) * (8 + pca_bytes(128))
     without = fitted(x, first, 5, open_rows, "auto", len(x) * (7 + pca_bytes(128)))
     assert set(chosen(without)) == {"float32"}
     np.testing.assert_array_equal(result.labels, without.labels)

@@ -148,7 +148,7 @@ def test_rows_labelled_on_their_way_have_the_bits_of_the_reference(case: str, mo
     assert late.ahead == []
     assert early.screened == late.screened[1:]
     assert_same(found, fit(x, None, centroids, ReferenceBackend(), **options))
-    assert [i.settled for i in found.history] == [i.settled for i in without.history]
+    assert [i.settled for i in found.costs] == [i.settled for i in without.costs]
     assert torch.equal(x.nan_to_num(), before.nan_to_num())
 
 
@@ -162,7 +162,7 @@ def test_batches_take_their_part_of_the_labels(monkeypatch: pytest.MonkeyPatch) 
     assert backend.ahead == SPANS
     assert backend.screened == late.screened[3:]
     assert_same(found, expected)
-    assert [i.settled for i in found.history] == [i.settled for i in expected.history]
+    assert [i.settled for i in found.costs] == [i.settled for i in expected.costs]
 
 
 def test_the_counts_of_all_spans_tell_whether_8_bits_would_pay(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -411,9 +411,9 @@ def test_with_the_copy_only_uncertain_and_changed_rows_are_fetched(monkeypatch: 
     changed = [i.changed for i in result.history][1:]
     assert 0 < sum(changed) + last < 40
     assert gathered >= sum(changed) + last
-    assert gathered == sum(changed) + last + sum(i.settled for i in result.history) + settled_last(x, result)
-    assert {i.strategy for i in result.history} == {FETCHED}
-    assert {i.kept_bytes for i in result.history} == {40 * (2 * 64 + 8)}
+    assert gathered == sum(changed) + last + sum(i.settled for i in result.costs) + settled_last(x, result)
+    assert {i.strategy for i in result.costs} == {FETCHED}
+    assert {i.kept_bytes for i in result.costs} == {40 * (2 * 64 + 8)}
 
 
 def settled_last(x: Tensor, result: FitResult) -> int:
@@ -431,16 +431,16 @@ def test_without_the_copy_all_rows_are_sent_once_in_every_pass(monkeypatch: pyte
 
     # lengths, three epochs, labels under the last centroids, own similarities
     assert backend.fetched == [(16, False), (16, False), (8, False)] * 6
-    assert {i.strategy for i in result.history} == {SENT}
-    assert {i.kept_bytes for i in result.history} == {0}
-    assert [i.settled for i in result.history] == settled_near(x, 3)
+    assert {i.strategy for i in result.costs} == {SENT}
+    assert {i.kept_bytes for i in result.costs} == {0}
+    assert [i.settled for i in result.costs] == settled_near(x, 3)
 
 
 def settled_near(x: Tensor, epochs: int) -> list[int]:
     backend = Told("cpu")
     rows = MemoryRows(x, squared_norms=backend.squared_norms)
     options = FitOptions(n_clusters=7, epochs=epochs)
-    return [i.settled for i in lloyd.fit(rows, x[:7].clone(), options, backend, Alone(), Silent()).history]
+    return [i.settled for i in lloyd.fit(rows, x[:7].clone(), options, backend, Alone(), Silent()).costs]
 
 
 def test_rows_sent_for_labels_serve_no_other_batch(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -142,7 +142,7 @@ def test_rows_settled_are_counted_over_all_parts(in_parts: int) -> None:
     one = directions(1, 40)
     centroids = sphere.normalise(one / one.norm() + 1e-5 * directions(4, 40, 1))  # every row is uncertain
 
-    assert fit(directions(75, 40), centroids, a_backend()).history.iterations[0].settled == 75
+    assert fit(directions(75, 40), centroids, a_backend()).costs[0].settled == 75
 
 
 def test_labels_without_a_fit_are_found_in_parts(in_parts: int) -> None:

@@ -24,7 +24,7 @@ from cosmeans.data import Coming
 from cosmeans.group import Alone
 from cosmeans.options import FitOptions
 from cosmeans.progress import Silent
-from cosmeans.result import FitResult, Iteration, StopReason
+from cosmeans.result import EpochCost, FitResult, Iteration, StopReason
 from cosmeans.rows.memory import MemoryRows
 from cosmeans.sphere import squared_norms
 
@@ -109,7 +109,7 @@ class Interfering(Silent):
         super().__init__()
         self.backend, self.others = backend, others
 
-    def iteration(self, iteration: Iteration) -> None:
+    def iteration(self, iteration: Iteration, cost: EpochCost) -> None:
         self.backend.prepare(self.others)
 
 
@@ -327,7 +327,7 @@ class _StopsAfter(Silent):
         super().__init__()
         self._left = epochs
 
-    def iteration(self, iteration: Iteration) -> None:
+    def iteration(self, iteration: Iteration, cost: EpochCost) -> None:
         self._left -= 1
         self.stop_requested = self._left <= 0
 

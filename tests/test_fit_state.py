@@ -1,0 +1,376 @@
+"""The state of a fit is one: whatever interrupts it and whoever looks on, there is the fit before or the fit after."""
+
+import copy
+import random
+import sys
+import threading
+import warnings
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+
+import cosmeans
+from cosmeans import KMeans, fitted, reorder
+from cosmeans.errors import CosmeansError, InputError, OptionError, ReadOnlyError
+from generators import normal, unit_rows
+
+ROWS, OTHER = normal(90, 6), normal(80, 6, 1)
+OURS = str(Path(cosmeans.__file__).parent)
+PARTS = ("cluster_centers_", "labels_", "similarity_", "counts_", "history_", "inertia_", "random_state_", "n_iter_")
+
+
+def new(**params):
+    return KMeans(5, **{"epochs": 3, "random_state": 0, "verbose": 0, "backend": "reference", **params})
+
+
+def seen(kmeans):
+    """All that a model shows, as one value."""
+    return joblib.hash({name: getattr(kmeans, name) for name in PARTS})
+
+
+# ---------------------------------------------------------------- interrupts
+
+
+class Interrupt:
+    """Raises KeyboardInterrupt at the n-th line that runs in this package, as a signal may; counts without n."""
+
+    def __init__(self, at=0):
+        self.at, self.lines = at, 0
+
+    def __enter__(self):
+        sys.settrace(self._call)
+        return self
+
+    def __exit__(self, *_):
+        sys.settrace(None)
+
+    def _call(self, frame, event, argument):
+        return self._line if frame.f_code.co_filename.startswith(OURS) else None
+
+    def _line(self, frame, event, argument):
+        if event == "line":
+            self.lines += 1
+            if self.lines == self.at:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return self._line
+
+
+def set_centers(kmeans):
+    kmeans.centers = unit_rows(5, 6, 2)
+
+
+WORK = {
+    "a first fit": (new, lambda k: k.fit(ROWS)),
+    "a fit that goes on": (lambda: new().fit(ROWS), lambda k: k.fit(ROWS)),
+    "a fit from scratch": (lambda: new(warm_start=False, epochs=1).fit(OTHER), lambda k: k.fit(ROWS)),
+    "centers": (lambda: new().fit(ROWS), set_centers),
+    "reset": (lambda: new().fit(ROWS), lambda k: k.reset()),
+}
+
+
+def state_of(kmeans):
+    if kmeans.centers is None:
+        return None
+    return seen(kmeans) if hasattr(kmeans, "labels_") else joblib.hash(kmeans.centers)
+
+
+@pytest.mark.parametrize("what", WORK)
+def test_an_interrupt_leaves_the_state_before_or_the_state_after(what):
+    make, work = WORK[what]
+    before, model = state_of(make()), make()
+    with Interrupt() as whole:
+        work(model)
+    after = state_of(model)
+    assert before != after
+    start = make()
+    draw = random.Random(0)
+    first = range(max(1, whole.lines - 60), whole.lines + 1)  # where the state is made and set
+    moments = sorted({*first, *(draw.randint(1, whole.lines) for _ in range(140 if "fit" in what else 0))})
+    found = set()
+    for moment in moments:
+        kmeans = copy.copy(start)
+        with pytest.raises(KeyboardInterrupt), Interrupt(moment):
+            work(kmeans)
+        found.add(state_of(kmeans))
+        assert found <= {before, after}, moment
+        if state_of(kmeans) == before and moment in first:
+            work(kmeans)
+            assert state_of(kmeans) == after, "what was interrupted can be done again"
+    assert before in found
+
+
+def test_an_error_while_the_state_is_made_changes_nothing(monkeypatch):
+    def fails(*_):
+        raise MemoryError("while distinct rows are counted")
+
+    fresh, going_on = new(), new().fit(ROWS)
+    before = seen(going_on)
+    monkeypatch.setattr(fitted, "n_distinct", fails)
+    for kmeans in (fresh, going_on):
+        with pytest.raises(MemoryError):
+            kmeans.fit(ROWS)
+    monkeypatch.undo()
+
+    assert seen(going_on) == before
+    assert fresh.centers is None
+    assert vars(fresh) == vars(new())
+    assert seen(fresh.fit(ROWS)) == seen(new().fit(ROWS))
+
+
+# ---------------------------------------------------------------- threads
+
+
+def test_threads_see_one_fit_or_the_other(tmp_path):
+    """predict, save, copies and pickles beside fits of two sets of rows, of other widths too."""
+    kmeans = new(warm_start=False, epochs=1)
+    sets = [(ROWS, "narrow"), (np.concatenate([OTHER, OTHER], axis=1), "wide")]
+    whole = {}
+    for rows, name in sets:
+        kmeans.fit(rows)
+        whole[name] = seen(kmeans), kmeans.predict(rows).tobytes(), KMeans.__getstate__(kmeans)["_fit_state"]
+    seeds = {joblib.hash(packed) for *_, packed in whole.values()}
+    done, wrong = threading.Event(), []
+
+    def look(number):
+        while not done.is_set():
+            twin = copy.copy(kmeans)
+            if joblib.hash(KMeans.__getstate__(twin)["_fit_state"]) not in seeds:
+                wrong.append("a copy")
+            twin.save(tmp_path / f"model{number}", force=True)
+            loaded = KMeans.load(tmp_path / f"model{number}")
+            kmeans.save(tmp_path / f"model{number}", force=True)
+            at_once = KMeans.load(tmp_path / f"model{number}")
+            for model in (loaded, at_once):
+                expected = whole["narrow" if model.n_features_in_ == 6 else "wide"][2]
+                if model.similarities != [e["similarity"] for e in expected["history_"]] or not np.array_equal(
+                    model.cluster_centers_, expected["cluster_centers_"]
+                ):
+                    wrong.append("a saved model")
+            try:
+                labels = kmeans.predict(ROWS)
+            except InputError as error:  # the fit to wide rows had just ended
+                if "expecting 12" not in str(error):
+                    wrong.append(error)
+            else:
+                if labels.tobytes() != whole["narrow"][1]:
+                    wrong.append("labels")
+
+    watchers = [threading.Thread(target=look, args=(number,)) for number in range(2)]
+    for watcher in watchers:
+        watcher.start()
+    for turn in range(30):
+        kmeans.fit(sets[turn % 2][0])
+    done.set()
+    for watcher in watchers:
+        watcher.join()
+
+    assert wrong == []
+
+
+# ---------------------------------------------------------------- what users may set
+
+READ_ONLY = {
+    *("labels_", "similarity_", "inertia_", "counts_", "n_distinct_", "n_iter_", "history_", "stop_reason_"),
+    *("random_state_", "costs_", "n_features_in_", "feature_names_in_"),
+}
+CHECKED = {"centers", "cluster_centers_"}
+NO_SETTER = {"similarities"}
+ABSENT_AFTER = {  # attributes that there are none of after ...
+    "a fit": {"feature_names_in_"},
+    "centers": READ_ONLY - {"random_state_", "n_features_in_", "history_"},
+    "load": {"labels_", "similarity_", "inertia_", "costs_", "feature_names_in_"},
+}
+
+
+def documented():
+    text = KMeans.__doc__.split("Attributes\n    ----------")[1]
+    return {word.strip("`,.") for word in text.replace("(", " ").split() if word.strip("`,.").endswith("_")}
+
+
+def test_every_documented_attribute_says_whether_it_can_be_set():
+    assert documented() == (READ_ONLY | CHECKED) - {"centers"}
+    frame = pytest.importorskip("pandas").DataFrame(ROWS, columns=list("abcdef"))
+    kmeans = new().fit(frame)
+    assert {name for name in vars(kmeans) if name.endswith("_")} == (READ_ONLY | CHECKED) - {"centers"}
+
+
+@pytest.mark.parametrize("name", sorted(READ_ONLY | NO_SETTER))
+def test_outcomes_of_a_fit_cannot_be_set_or_deleted(name):
+    kmeans = new().fit(ROWS)
+    before = seen(kmeans)
+    for change in (lambda: setattr(kmeans, name, 3), lambda: delattr(kmeans, name)):
+        with pytest.raises(AttributeError) as caught:
+            change()
+        assert name in NO_SETTER or (isinstance(caught.value, ReadOnlyError) and name in str(caught.value))
+    assert seen(kmeans) == before
+
+
+@pytest.mark.parametrize("name", sorted(READ_ONLY | {"cluster_centers_"}))
+def test_an_attribute_that_is_not_there_says_why(name, tmp_path):
+    with pytest.raises(NotFittedError, match=f"has no {name} yet. Call fit"):
+        getattr(new(), name)
+    fit = new().fit(ROWS)
+    fit.save(tmp_path / "model")
+    given = new().fit(ROWS)
+    given.centers = unit_rows(5, 6)
+    for how, kmeans in {"a fit": fit, "centers": given, "load": KMeans.load(tmp_path / "model")}.items():
+        assert hasattr(kmeans, name) is (name not in ABSENT_AFTER[how]), how
+
+
+CENTERS = fit_centers = new().fit(ROWS).cluster_centers_
+GOOD = {
+    "as they are": CENTERS,
+    "scaled": CENTERS * np.linspace(1, 3, 5, dtype=np.float32)[:, None],
+    "float64": CENTERS.astype(np.float64) * 2,
+    "big-endian": CENTERS.astype(">f4"),
+    "Fortran order": np.asfortranarray(CENTERS),
+    "reversed twice": CENTERS[::-1].copy()[::-1],
+    "every second": np.repeat(CENTERS, 2, axis=0)[::2],
+    "list": CENTERS.tolist(),
+    "tensor": torch.from_numpy(CENTERS.copy()),
+    "tensor with a graph": torch.from_numpy(CENTERS.copy()).requires_grad_() * 1.0,
+    "integers": np.rint(CENTERS * 1e6).astype(np.int64),
+}
+BAD = {
+    "too few": (CENTERS[:3], r"has shape \(3, 6\); n_clusters"),
+    "a vector": (CENTERS[0], r"has shape \(6,\)"),
+    "NaN": (np.where(np.arange(5)[:, None] == 2, np.nan, CENTERS), "centroid 2 contains NaN"),
+    "infinity": (np.where(np.arange(5)[:, None] == 1, np.inf, CENTERS), "centroid 1 contains NaN or infinity"),
+    "zero": (CENTERS * (np.arange(5)[:, None] != 4), "centroid 4 is zero"),
+    "text": ([["a"] * 6] * 5, "must be"),
+    "None": (None, r"has shape \(\)|must be"),
+    "complex": (CENTERS * 1j, "real numbers"),
+}
+
+
+@pytest.mark.parametrize("attribute", sorted(CHECKED))
+@pytest.mark.parametrize("kind", GOOD)
+def test_centroids_that_are_set_are_checked_and_scaled(attribute, kind):
+    kmeans = new().fit(ROWS)
+    labels = kmeans.labels_
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        setattr(kmeans, attribute, GOOD[kind])
+        found = np.asarray(kmeans.predict(ROWS))
+        assert np.array_equal(found, labels)
+        assert np.asarray(kmeans.transform(ROWS)).max() <= 1 + 1e-6
+    assert isinstance(kmeans.cluster_centers_, torch.Tensor) is kind.startswith("tensor")
+    assert not hasattr(kmeans, "labels_"), "they belonged to other centroids"
+
+
+@pytest.mark.parametrize("attribute", sorted(CHECKED))
+@pytest.mark.parametrize("kind", BAD)
+@pytest.mark.parametrize("make", [new, lambda: new().fit(ROWS)], ids=["unfitted", "fitted"])
+def test_bad_centroids_are_refused_and_change_nothing(attribute, kind, make):
+    kmeans = make()
+    before = state_of(kmeans)
+    values, reason = BAD[kind]
+    with pytest.raises(CosmeansError, match=reason) as caught:
+        setattr(kmeans, attribute, values)
+    assert attribute in str(caught.value) or kind == "complex"
+    assert state_of(kmeans) == before
+
+
+@pytest.mark.parametrize("attribute", sorted(CHECKED))
+def test_centroids_set_on_an_unfitted_model_predict_save_and_start_the_fit(attribute, tmp_path):
+    kmeans = new()
+    setattr(kmeans, attribute, CENTERS * 4)
+    labels = kmeans.predict(ROWS)
+    kmeans.save(tmp_path / "model")
+    loaded = KMeans.load(tmp_path / "model")
+
+    assert np.array_equal(loaded.predict(ROWS), labels)
+    for model in (loaded, copy.deepcopy(kmeans)):
+        fit = model.fit(ROWS)
+        assert seen(fit) == seen(new(init=CENTERS, random_state=fit.random_state_).fit(ROWS))
+    with pytest.raises(InputError, match="X has 4 features"):
+        kmeans.predict(ROWS[:, :4])
+
+
+@pytest.mark.parametrize("kind", ["NaN", "zero", "length", "shape"])
+@pytest.mark.parametrize("tensor", [False, True])
+def test_centroids_changed_in_place_are_noticed_when_used(kind, tensor, tmp_path):
+    kmeans = new().fit(torch.from_numpy(ROWS) if tensor else ROWS)
+    centers = kmeans.cluster_centers_
+    if kind == "shape":
+        if tensor:
+            centers.resize_(6, 5)
+        else:
+            centers.resize((6, 5), refcheck=False) if centers.base is None else pytest.skip("it is a view")
+    else:
+        centers[2] = (
+            {"NaN": np.nan, "zero": 0.0, "length": 2.0 * np.eye(6)[0]}[kind]
+            if not tensor
+            else torch.tensor({"NaN": [np.nan] * 6, "zero": [0.0] * 6, "length": [2.0] + [0.0] * 5}[kind])
+        )
+    uses = {
+        "predict": lambda: kmeans.predict(ROWS),
+        "transform": lambda: kmeans.transform(ROWS),
+        "score": lambda: kmeans.score(ROWS),
+        "fit": lambda: kmeans.fit(torch.from_numpy(ROWS) if tensor else ROWS),
+        "save": lambda: kmeans.save(tmp_path / "model"),
+        "top": lambda: cosmeans.top(kmeans, ROWS),
+        "exemplars": lambda: cosmeans.exemplars(kmeans, ROWS),
+        "evaluate": lambda: cosmeans.evaluate(kmeans, ROWS),
+    }
+    for use in uses.values():
+        with pytest.raises(InputError, match="cluster_centers_ was changed in place"):
+            use()
+    kmeans.centers = CENTERS
+    kmeans.predict(ROWS)
+
+
+OPTIONS = {
+    "n_clusters": (0, "5", 2.5, None),
+    "batch_size": (0, "many", -3),
+    "epochs": (0, 1.5, None, 10**400),
+    "n_init": (0, "auto"),
+    "tol": (-1, "small", float("nan"), float("inf"), None),
+    "max_iter": (0, "x"),
+    "verbose": (-1, None),
+    "warm_start": (2, None, "yes"),
+    "zero_rows": ("drop", None, ["warn"]),
+    "nonfinite": ("warn", 3),
+    "empty_clusters": ("raise", None),
+    "backend": ("tpu", None, np.array(["cpu"])),
+    "strategy": ("fast", 0),
+    "memory_limit": (-1, "1 GB"),
+    "device": ("gpu9", 0, None),
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_options_set_by_hand_are_checked_when_used(name, tmp_path):
+    new().fit(ROWS).save(tmp_path / "model")
+    for value in OPTIONS[name]:
+        for make in (lambda: new().fit(ROWS), lambda: KMeans.load(tmp_path / "model")):
+            by_attribute, by_params = make(), make()
+            setattr(by_attribute, name, value)
+            by_params.set_params(**{name: value})
+            for kmeans in (by_attribute, by_params):
+                for use in (kmeans.fit, kmeans.predict, kmeans.transform, kmeans.score):
+                    with pytest.raises(CosmeansError, match=name if name != "device" else "device"):
+                        use(ROWS)
+                if name != "device" or not isinstance(value, str):
+                    with pytest.raises(OptionError, match=name):
+                        kmeans.save(tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_every_option_has_a_row_in_the_table():
+    assert {*OPTIONS, "init", "random_state"} == set(new().get_params())
+
+
+def test_reordered_clusters_keep_the_model_as_it_is():
+    kmeans = new().fit(ROWS)
+    before = seen(kmeans)
+    ordered = reorder(kmeans, "size", ROWS)
+    assert (np.diff(ordered.counts_) <= 0).all()
+    assert seen(kmeans) == before
+    assert clone(ordered).centers is None
