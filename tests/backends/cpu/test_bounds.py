@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import truth
-from cosmeans.backends.cpu import CpuBackend, decide, encode
+from cosmeans.backends.cpu import CpuBackend, canonical, decide, encode
 from cosmeans.backends.cpu.gemm import Product, torch_gemm
 from cosmeans.backends.cpu.pca import Basis, PcaScreen
 from cosmeans.backends.cpu.screens import Int8Screen, dot_error
@@ -173,7 +173,7 @@ def test_labels_and_bounds_hold_however_loose_a_screen_is(excess, own, columns):
     labels, bound, index = np.empty(200, np.int32), np.empty(200, np.float32), np.arange(columns, dtype=np.int32)
     decide.decide(
         values, columns, np.float32(-np.inf), np.arange(200, dtype=np.int32), x, column, own_t, nothing, screen,
-        centroids, centroids, index, error, labels, bound, 0, 200,
+        centroids, canonical.ordered(centroids), index, error, labels, bound, 0, 200,
     )  # fmt: skip
     np.testing.assert_array_equal(labels, best)
     t[np.arange(200), best] = -np.inf

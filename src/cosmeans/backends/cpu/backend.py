@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from cosmeans import sphere
-from cosmeans.backends.cpu import kernels
+from cosmeans.backends.cpu import canonical, kernels
 from cosmeans.backends.cpu.passes import Pass, Strategies
 from cosmeans.backends.cpu.threads import spread
 from cosmeans.backends.cpu.tiles import assign_blocks, check_labels, float32_rows, unit_rows
@@ -90,12 +90,14 @@ class CpuBackend:
         out = torch.empty(len(batch), dtype=torch.float64)
         check_labels(labels.numpy(), len(centroids))
         rows = unit_rows(batch, slice(None))
-        spread(kernels.own_scores, rows, centroids.numpy(), labels.numpy(), out.numpy(), size=len(out))
+        spread(
+            kernels.own_scores, rows, canonical.ordered(centroids.numpy()), labels.numpy(), out.numpy(), size=len(out)
+        )
         return out
 
     def cosines(self, batch: Batch, centroids: Tensor) -> Tensor:
         out = torch.empty((len(batch), len(centroids)), dtype=torch.float32)
-        wide = centroids.to(torch.float64)
+        wide, ordered = centroids.to(torch.float64), canonical.ordered(centroids.numpy())
         error = batch.rows.shape[1] * 2.0**-52
         tile = max(_TILE_ROWS, _TILE_BYTES // (8 * len(centroids)))
         for start in range(0, len(batch), tile):
@@ -103,7 +105,7 @@ class CpuBackend:
             products = (torch.from_numpy(rows).to(torch.float64) @ wide.T).numpy()
             spread(
                 kernels.round_cosines,
-                *(products, rows, centroids.numpy(), error, out[start : start + tile].numpy()),
+                *(products, rows, ordered, error, out[start : start + tile].numpy()),
                 size=len(rows),
             )
         if batch.keep is not None:
@@ -113,7 +115,8 @@ class CpuBackend:
     def improve(self, batch: Batch, centroid: Tensor, best: Tensor) -> None:
         rows = unit_rows(batch, slice(None))
         slack = sphere.screen_error(rows.shape[1])
-        spread(kernels.improve, rows, centroid.numpy(), slack, best.numpy(), size=len(rows))
+        ordered = canonical.ordered(centroid.numpy()[None])[0]
+        spread(kernels.improve, rows, centroid.numpy(), ordered, slack, best.numpy(), size=len(rows))
 
 
 def _changed_rows(batch: Batch, changed: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

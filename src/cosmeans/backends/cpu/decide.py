@@ -12,13 +12,18 @@ from __future__ import annotations
 
 import numpy as np
 
+from cosmeans.backends.cpu.canonical import TOGETHER, room_for, score_one, score_some, stride_of, widen
 from cosmeans.backends.cpu.compiling import INNER, INNER_ORDERLESS, JIT, njit
-from cosmeans.backends.cpu.kernels import canonical_score, dot
+from cosmeans.backends.cpu.kernels import dot
 
 _LOWEST = np.int32(-(2**31))  # below the key of every float32
 DONE, LIGHT, FULL = 0, 1, 2
 # one step of a stored float32 bound, rounded outward (numerics: bounds kept over iterations)
 STEP = 2.0**-22
+# a row with more candidates than this part of the columns, at least so many, gets canonical scores at once; and so does
+# one of which more than so many are left after float32: such rows are taken a few at a time
+_PART, _MANY, _CLOSE = 4, 16, 4
+_GROUP, _COLUMNS = 32, 32  # rows and columns that stay in the nearest caches while they meet
 
 
 @njit(**INNER)
@@ -107,9 +112,10 @@ def decide_rows(
 ):  # fmt: skip
     """Labels and bounds of rows which[start:stop] from screened values (G, L or more), L = width.
 
-    lowest   what makes a value lose: written over the row's own column, whose t is known better
-    screen   factor, bias, width (U,) or three times None, and scale, tail, slack (B,): see the top of this file
-    error    of a float32 t, from `dot`
+    lowest     what makes a value lose: written over the row's own column, whose t is known better
+    screen     factor, bias, width (U,) or three times None, and scale, tail, slack (B,): see the top of this file
+    centroids  (K, W) as `canonical.ordered` gives them
+    error      of a float32 t, from `dot`
     Returns (rows settled canonically, float32 dot products computed).
     """
     factor, bias, widths, scales, tails, slacks = screen
@@ -120,7 +126,10 @@ def decide_rows(
     for j in range(reaching.shape[0]):
         reaching[j] = np.uint8(0)
     words = reaching.view(np.uint64)
-    terms = np.empty(rows.shape[1], np.float64)
+    q = stride_of(rows.shape[1])
+    wide, room, score = room_for(1, centroids.shape[1]), room_for(1, q), np.empty(1, np.float64)
+    tied, waiting = np.empty(stop - start, np.int32), 0
+    candidates = np.empty((stop - start, words.shape[0]), np.uint64)
     settled = dots = 0
     for g in range(start, stop):
         i = which[g]
@@ -143,20 +152,37 @@ def decide_rows(
             )  # fmt: skip
         if found == 0:
             settled += 1
-            labels[i] = index[_settle_all(rows[i], centroids, index, terms)]
+            widen(rows[i], q, wide, 0, 1)
+            labels[i] = index[_settle_all(wide, q, centroids, index, room, score)]
             bound[i] = np.inf
+            continue
+        if found < 0:
+            candidates[waiting] = words
+            tied[waiting] = i
+            waiting += 1
             continue
         dots += found
         winner, close = _best(columns, exact, found, error)
+        if close > _CLOSE:
+            candidates[waiting] = np.uint64(0)
+            _mark(candidates[waiting].view(np.uint8), columns, exact, found, error)
+            tied[waiting] = i
+            waiting += 1
+            continue
         if close > 1:
             settled += 1
-            winner = _settle(columns, exact, found, error, rows[i], centroids, index, terms)
+            widen(rows[i], q, wide, 0, 1)
+            winner = _settle(columns, exact, found, error, wide, q, centroids, index, room, score)
         for n in range(found):
             if columns[n] != winner:
                 second = max(second, exact[n] + error)
         labels[i] = index[winner]
         bound[i] = max(rest[i], _above(second))
-    return settled, dots
+    if waiting > 0:
+        dots += settle_tied(
+            tied[:waiting], candidates, rows, column, width, rest, shifted, centroids, index, error, labels, bound
+        )
+    return settled + waiting, dots
 
 
 @njit(**JIT)
@@ -206,7 +232,7 @@ def _survivors(upper, highest, slack, reaching, words, row, shifted, own_column,
 
     The column of the highest bound is tried first: it raises the floor that the others must reach.
     reaching: room for a byte a column, the rest 0; words: the same memory, 8 at a time. upper is overwritten.
-    Returns (how many, a bound on t of the columns left out).
+    Returns (how many, a bound on t of the columns left out); -1 for so many that they are left in `reaching`.
     """
     found = 0
     if own_column >= 0:
@@ -224,6 +250,11 @@ def _survivors(upper, highest, slack, reaching, words, row, shifted, own_column,
     _reach(upper, least, reaching)
     others = np.float64(_highest_below(upper, least)) + slack
     reached = _listed(reaching, words, columns, found)
+    if reached > max(_MANY, upper.shape[0] // _PART):
+        for n in range(found):
+            if columns[n] < upper.shape[0]:
+                reaching[columns[n]] = np.uint8(1)
+        return -1, others
     for n in range(found, reached):
         j = columns[n]
         v = np.float64(upper[j])
@@ -248,15 +279,21 @@ def _finite(scale, tail, slack, top, own_column, own):
     return np.isfinite(scale + tail + slack + own) and top < np.inf
 
 
+@njit(**INNER, inline="always")
+def _better(score, j, best, winner, index):
+    """Whether column j beats the winner so far, -1 for none: by its score, or as the lower centroid."""
+    return score > best or (score == best and (winner < 0 or index[j] < index[winner]))
+
+
 @njit(**INNER)
-def _settle_all(row, centroids, index, terms):
+def _settle_all(wide, q, centroids, index, room, score):
     """Column of the largest canonical score of all; the lowest centroid at a tie. A column even if no score is one."""
-    best, winner = -np.inf, 0
+    best, winner = -np.inf, -1
     for j in range(index.shape[0]):
-        score = canonical_score(row, centroids[index[j]], terms)
-        if score > best or (score == best and index[j] < index[winner]):
-            best, winner = score, j
-    return winner
+        score_one(wide, centroids[index[j]], q, centroids.shape[1] // q, room, score)
+        if _better(score[0], j, best, winner, index):
+            best, winner = score[0], j
+    return max(winner, 0)
 
 
 @njit(**INNER, inline="always")
@@ -273,16 +310,109 @@ def _best(columns, exact, found, error):
 
 
 @njit(**INNER, inline="always")
-def _settle(columns, exact, found, error, row, centroids, index, terms):
-    """Column of the largest canonical score among those close to the best; the lowest centroid at a tie."""
+def _mark(candidate, columns, exact, found, error):
+    """Note which columns can't be told from the best."""
     highest = -np.inf
     for n in range(found):
         highest = max(highest, exact[n])
-    best, winner = -np.inf, columns[0]
+    for n in range(found):
+        if not exact[n] < highest - 2.0 * error and columns[n] < candidate.shape[0]:
+            candidate[columns[n]] = np.uint8(1)
+
+
+@njit(**INNER, inline="always")
+def _settle(columns, exact, found, error, wide, q, centroids, index, room, score):
+    """Column of the largest canonical score among those close to the best; the lowest centroid at a tie.
+
+    wide: the row as `canonical.widen` leaves it
+    """
+    highest = -np.inf
+    for n in range(found):
+        highest = max(highest, exact[n])
+    best, winner = -np.inf, -1
     for n in range(found):
         if not exact[n] < highest - 2.0 * error:
             j = columns[n]
-            score = canonical_score(row, centroids[index[j]], terms)
-            if score > best or (score == best and index[j] < index[winner]):
-                best, winner = score, j
-    return winner
+            score_one(wide, centroids[index[j]], q, centroids.shape[1] // q, room, score)
+            if _better(score[0], j, best, winner, index):
+                best, winner = score[0], j
+    return max(winner, 0)
+
+
+@njit(**INNER)
+def _in_order(candidates, size, width):
+    """Places of rows by their first candidate: neighbours have much the same ones, if there are few."""
+    first = np.empty(size, np.int32)
+    count = np.empty(width + 2, np.int32)
+    for j in range(width + 2):
+        count[j] = 0
+    for n in range(size):
+        bytes_of = candidates[n].view(np.uint8)
+        j = 0
+        while j < width and bytes_of[j] == 0:
+            j += 1
+        first[n] = j
+        count[j + 1] += 1
+    for j in range(width + 1):
+        count[j + 1] += count[j]
+    order = np.empty(size, np.int32)
+    for n in range(size):
+        order[count[first[n]]] = n
+        count[first[n]] += 1
+    return order
+
+
+@njit(**INNER)
+def settle_tied(
+    which, candidates, rows, column, width, rest, shifted, centroids, index, error, labels, bound
+):  # fmt: skip
+    """Labels and bounds of some rows from canonical scores with their candidates, and their own column.
+
+    candidates  (., width / 8) uint64: a byte for each of the first `width` columns
+    A group of rows meets the columns of one panel after another, a few rows at a time, with every candidate of any of
+    those: what is none of a row can't win, so nothing is lost. Returns how many scores there were.
+    """
+    q, size = stride_of(rows.shape[1]), centroids.shape[1]
+    wide, room = room_for(_GROUP, size), room_for(TOGETHER, q)
+    score, best, winner = np.empty(TOGETHER), np.empty(_GROUP), np.empty(_GROUP, np.int32)
+    order = _in_order(candidates, which.shape[0], width)
+    scores = 0
+    for first in range(0, which.shape[0], _GROUP):
+        group = order[first : first + _GROUP]
+        last = group.shape[0] - 1
+        for g in range(0, group.shape[0], TOGETHER):
+            part = wide[g * size : (g + TOGETHER) * size]
+            for r in range(TOGETHER):
+                widen(rows[which[group[min(g + r, last)]]], q, part, r, TOGETHER)
+                best[g + r], winner[g + r] = -np.inf, -1
+        for panel in range(0, width, _COLUMNS):
+            for g in range(0, group.shape[0], TOGETHER):
+                part = wide[g * size : (g + TOGETHER) * size]
+                for word in range(panel // 8, min(panel + _COLUMNS, width + 7) // 8):
+                    some = candidates[group[g], word]
+                    for r in range(1, TOGETHER):
+                        some |= candidates[group[min(g + r, last)], word]
+                    j = 8 * word
+                    while some != 0:
+                        if some & np.uint64(0xFF):
+                            score_some(part, centroids[index[j]], q, size // q, room, score)
+                            scores += TOGETHER
+                            for r in range(TOGETHER):
+                                if _better(score[r], j, best[g + r], winner[g + r], index):
+                                    best[g + r], winner[g + r] = score[r], j
+                        some >>= np.uint64(8)
+                        j += 1
+        for g in range(group.shape[0]):
+            i = which[group[g]]
+            j = column[i]
+            if j >= width:  # its own column is none of the first ones
+                widen(rows[i], q, wide[:size], 0, 1)
+                score_one(wide, centroids[index[j]], q, size // q, room, score)
+                scores += 1
+                if _better(score[0], j, best[g], winner[g], index):
+                    winner[g] = j
+            winner[g] = max(winner[g], 0)  # a column even if no score is one
+            labels[i] = index[winner[g]]
+            # no other t is above the winner's but by what canonical scores lose, which is a part of the error
+            bound[i] = max(rest[i], _above(np.float64(dot(rows[i], shifted[winner[g]])) + error))
+    return scores

@@ -11,9 +11,9 @@ import math
 
 import numpy as np
 
+from cosmeans.backends.cpu.canonical import clean, room_for, score_of, score_one, stride_of, widen
 from cosmeans.backends.cpu.compiling import INNER, JIT, njit
 
-SMALLEST_NORMAL = np.float32(2.0**-126)
 UNIT_TOLERANCE = 2.0**-20
 
 
@@ -31,27 +31,13 @@ def _tree(terms, size):
     return terms[0]
 
 
-@njit(**INNER)
-def _clean(value):
-    """Rule 1: below 2^-126 counts as +0.0."""
-    return np.float32(0.0) if abs(value) < SMALLEST_NORMAL else value
-
-
-@njit(**INNER)
-def canonical_score(row, centroid, terms):
-    """sphere.scores of one pair; row may hold subnormals (as it lies), the centroid may not."""
-    for d in range(row.shape[0]):
-        terms[d] = np.float64(_clean(row[d])) * np.float64(centroid[d])
-    return _tree(terms, row.shape[0]) + 0.0
-
-
 @njit(**JIT)
 def squared_norms(rows, out, start, stop):
     """sphere.squared_norms of float32 rows."""
     terms = np.empty(rows.shape[1], np.float64)
     for i in range(start, stop):
         for d in range(rows.shape[1]):
-            value = np.float64(_clean(rows[i, d]))
+            value = np.float64(clean(rows[i, d]))
             terms[d] = value * value
         out[i] = _tree(terms, rows.shape[1])
 
@@ -62,16 +48,17 @@ def unit_rows(rows, norms, out, start, stop):
     for i in range(start, stop):
         n = norms[i]
         for d in range(rows.shape[1]):
-            out[i, d] = _clean(np.float32(np.float64(_clean(rows[i, d])) / n))
+            out[i, d] = clean(np.float32(np.float64(clean(rows[i, d])) / n))
 
 
 @njit(**JIT)
 def own_scores(rows, centroids, labels, out, start, stop):
-    """Canonical score of each row with the centroid of its label; 0 for label -1."""
-    terms = np.empty(rows.shape[1], np.float64)
+    """Canonical score of each row with the centroid of its label, one of `canonical.ordered`; 0 for label -1."""
+    q = stride_of(rows.shape[1])
+    wide, room, score = room_for(1, centroids.shape[1]), room_for(1, q), np.empty(1, np.float64)
     for i in range(start, stop):
         label = labels[i]
-        out[i] = canonical_score(rows[i], centroids[label], terms) if label >= 0 else 0.0
+        out[i] = score_of(rows[i], centroids[label], q, wide, room, score) if label >= 0 else 0.0
 
 
 @njit(**INNER)
@@ -79,10 +66,10 @@ def _fill_units(row, n, factor, units):
     """q of rule 4 for a row of length n, or a part of it. x 2^s is exact in float32 too."""
     if n == 1.0:
         for d in range(row.shape[0]):
-            units[d] = np.int64(np.rint(_clean(row[d]) * np.float32(factor)))
+            units[d] = np.int64(np.rint(clean(row[d]) * np.float32(factor)))
     else:
         for d in range(row.shape[0]):
-            value = _clean(np.float32(np.float64(_clean(row[d])) / n))
+            value = clean(np.float32(np.float64(clean(row[d])) / n))
             units[d] = np.int64(np.rint(value * np.float32(factor)))
 
 
@@ -140,7 +127,7 @@ def update(direction, previous, centroids, lost, own, shift, start, stop):
         squared = _tree(terms, size)
         n = 1.0 if abs(squared - 1.0) <= UNIT_TOLERANCE or lost[k] else math.sqrt(squared)
         for d in range(size):
-            centroid[d] = before[d] if lost[k] else _clean(np.float32(np.float64(sums[d]) / n))
+            centroid[d] = before[d] if lost[k] else clean(np.float32(np.float64(sums[d]) / n))
             chord = np.float32(centroid[d] - before[d])
             terms[d] = np.float64(chord) * np.float64(chord)
         shift[k] = _tree(terms, size)
@@ -159,13 +146,16 @@ def lengths(rows, less, out, start, stop):
 
 
 @njit(**JIT)
-def improve(rows, centroid, slack, best, start, stop):
-    """Raise best to the canonical score with one more centroid, where float32 can't exclude that it is larger."""
-    terms = np.empty(rows.shape[1], np.float64)
+def improve(rows, centroid, ordered, slack, best, start, stop):
+    """Raise best to the canonical score with one more centroid, where float32 can't exclude that it is larger.
+
+    ordered: the centroid as `canonical.ordered` gives it, (W,)
+    """
+    q = stride_of(rows.shape[1])
+    wide, room, score = room_for(1, ordered.shape[0]), room_for(1, q), np.empty(1, np.float64)
     for i in range(start, stop):
         if np.float64(dot(rows[i], centroid)) + slack >= best[i]:
-            score = canonical_score(rows[i], centroid, terms)
-            best[i] = max(best[i], score)
+            best[i] = max(best[i], score_of(rows[i], ordered, q, wide, room, score))
 
 
 @njit(**INNER, fastmath={"reassoc", "contract"})
@@ -178,12 +168,22 @@ def dot(row, centroid):
 
 
 @njit(**JIT)
-def round_cosines(wide, rows, centroids, error, out, start, stop):
-    """float32 of canonical scores from float64 products; canonical where the bound can't decide the rounding."""
-    terms = np.empty(rows.shape[1], np.float64)
+def round_cosines(products, rows, centroids, error, out, start, stop):
+    """float32 of canonical scores from float64 products; canonical where the bound can't decide the rounding.
+
+    centroids: of `canonical.ordered`
+    """
+    q = stride_of(rows.shape[1])
+    width = centroids.shape[1]
+    wide, room, score = room_for(1, width), room_for(1, q), np.empty(1, np.float64)
     for i in range(start, stop):
-        for j in range(wide.shape[1]):
-            low, high = np.float32(wide[i, j] - error), np.float32(wide[i, j] + error)
+        widened = False
+        for j in range(products.shape[1]):
+            low, high = np.float32(products[i, j] - error), np.float32(products[i, j] + error)
             if low != high or low == 0.0:
-                low = np.float32(canonical_score(rows[i], centroids[j], terms))
+                if not widened:
+                    widen(rows[i], q, wide, 0, 1)
+                    widened = True
+                score_one(wide, centroids[j], q, width // q, room, score)
+                low = np.float32(score[0])
             out[i, j] = low

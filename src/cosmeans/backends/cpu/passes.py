@@ -9,7 +9,7 @@ import numpy as np
 import psutil
 import torch
 
-from cosmeans.backends.cpu import decide, fused
+from cosmeans.backends.cpu import canonical, decide, fused
 from cosmeans.backends.cpu.bounds import ROW_BYTES, RowBounds, Split, choose_split
 from cosmeans.backends.cpu.gemm import choose_gemm, int8_gain, int8_is_exact
 from cosmeans.backends.cpu.pca import Basis, PcaScreen, pca_bytes
@@ -46,7 +46,8 @@ _PCA_REACHED = 0.1
 class Pass:
     """What one pass needs of its centroids. Columns are the distinct centroids, those that moved most first.
 
-    centroids (K, D); index (U,): which centroid each column is, the first of its equals; column (K,): the reverse
+    centroids (K, W), as `canonical.ordered` gives them
+    index     (U,): which centroid each column is, the first of its equals; column (K,): the reverse
     shifted   (U, D) float32: fl(c - g); error: of a float32 dot product with them
     """
 
@@ -146,7 +147,7 @@ class Strategies:
             )
         split = self._split(moved[index], column, shifted, error)
         self._passes += 1
-        return Pass(self.screen, centroids, index, column, shifted, error, split, self._kept)
+        return Pass(self.screen, canonical.ordered(centroids), index, column, shifted, error, split, self._kept)
 
     def screen(self, n_rows: int, shifted: np.ndarray) -> Screen:
         """The screen for batches of so many rows against these columns."""
