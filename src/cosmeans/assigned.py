@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from cosmeans import lloyd
 from cosmeans.contracts import Backend, RowSource
 from cosmeans.data import Batch
+from cosmeans.errors import InputTypeError
 from cosmeans.estimator import KMeans
 from cosmeans.group import Alone
 from cosmeans.inputs import Kind
@@ -46,12 +49,30 @@ class Assigned:
         return np.bincount(labels[labels >= 0], minlength=len(self.centroids))
 
 
-def assign_rows(model: KMeans, X: Any) -> Assigned:
+def checked_copy(model: Any, name: str = "model", attribute: str | None = None) -> KMeans:
+    """A copy of a fitted model: one state of it, whatever is fitted meanwhile.
+
+    Raises InputTypeError for what is not a KMeans, scikit-learn's NotFittedError for one without centroids (or without
+    the attribute named).
+    """
+    if not isinstance(model, KMeans):
+        raise InputTypeError(
+            f"{name} must be a fitted KMeans, got a {type(model).__name__}. Load a saved one with KMeans.load(folder)."
+        )
+    copied = copy.copy(model)
+    check_is_fitted(copied, attribute)
+    return copied
+
+
+def assign_rows(model: KMeans, X: Any, check: Callable[[int], None] | None = None) -> Assigned:
     """Label rows X, anything that `KMeans.fit` takes, by a fitted model.
+
+    check  called with N before any work: raises for what else was given and doesn't fit the rows
 
     Raises what `KMeans.predict` raises.
     """
-    rows, kind, backend, observer, centroids = model._open_fitted(X)
+    model = checked_copy(model)
+    rows, kind, backend, observer, centroids = model._open_fitted(X, check=check)
     with observer:
         labels, similarity = lloyd.score(rows, centroids, backend, Alone(), observer)
     scores = lloyd.own_scores(rows, centroids, labels, backend)

@@ -22,16 +22,19 @@ from torch import Tensor
 from cosmeans import seeding, sphere
 from cosmeans.assigned import assign_rows
 from cosmeans.atomic import new_file
+from cosmeans.containers.converted import Rows
 from cosmeans.errors import FileError, InputError, OptionError, TooFewRowsError
 from cosmeans.estimator import KMeans
 from cosmeans.evaluation import simplified_silhouette
 from cosmeans.inputs import read_rows
+from cosmeans.options import FitOptions, check_integer, check_start
 from cosmeans.progress import watch
 
 _GROWTH = 2.0**0.5  # of the K tried by default: two steps double it
 _LARGEST_DEFAULT = 256
 _ALIKE = 0.01  # silhouettes this close are not told apart: new rows would change them as much
 _SETUP = "setup.json"
+_LAST_SEED = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +116,17 @@ def choose_k(
     are for, so look at the curve, and at clusters.
     Raises OptionError, TooFewRowsError, or FileError if the folder belongs to other rows or options.
     """
-    sample = _sample(X, sample_size, random_state)
-    tried = _checked_ks(ks, len(sample))
-    if n_seeds < 1:
-        raise OptionError(f"n_seeds must be at least 1, got {n_seeds}.")
-    options = {"epochs": epochs, "init": init}
+    n_seeds, sample_size = check_integer("n_seeds", n_seeds, 1), check_integer("sample_size", sample_size, 2)
+    random_state = check_integer("random_state", random_state, 0, _LAST_SEED - n_seeds)
+    FitOptions(epochs=epochs, verbose=verbose)
+    options = {"epochs": int(epochs), "init": check_start(init)}
+    given = _listed(ks)
+    rows, _ = read_rows(X)
+    _checked_ks(given, min(len(rows), sample_size))
+    if folder is not None and Path(folder).exists() and not Path(folder).is_dir():
+        raise FileError(f"{folder} is not a folder. Choose another one for the runs.")
+    sample = _sample(rows, sample_size, random_state)
+    tried = _checked_ks(given, len(sample))
     store = None if folder is None else _Store(Path(folder), sample, options)
     jobs = [(k, seed) for seed in range(random_state, random_state + n_seeds) for k in tried]
     found = {job: kept for job in jobs if store and (kept := store.read(*job)) is not None}
@@ -177,9 +186,8 @@ def _caution(points: list[Point], best: Point, chosen: Point) -> str:
     return caution
 
 
-def _sample(X: Any, size: int, seed: int) -> Tensor:
+def _sample(rows: Rows, size: int, seed: int) -> Tensor:
     """Rows of the sample, (n, D) float32, without those that have no direction."""
-    rows, _ = read_rows(X)
     index = torch.from_numpy(seeding.subset(len(rows), size, seed))
     sample = rows[index.to(rows.device)].to(torch.float32)
     squared = sphere.squared_norms(sample)
@@ -189,13 +197,22 @@ def _sample(X: Any, size: int, seed: int) -> Tensor:
     return sample[squared > 0]
 
 
-def _checked_ks(ks: Iterable[int] | None, n_rows: int) -> list[int]:
+def _listed(ks: Iterable[int] | None) -> list[int] | None:
+    """The K to try as integers, each once, ascending. Raises OptionError for anything else."""
+    if ks is None:
+        return None
+    if isinstance(ks, str | bytes) or not isinstance(ks, Iterable):
+        raise OptionError(f"ks must be a list of numbers of clusters, such as [4, 8, 16]; got {ks!r}. Pass [{ks!r}].")
+    return sorted({check_integer("each of ks", k.item() if hasattr(k, "item") else k, 2) for k in ks})
+
+
+def _checked_ks(ks: list[int] | None, n_rows: int) -> list[int]:
     if ks is None:
         largest = min(_LARGEST_DEFAULT, n_rows // 10)
         steps = range(2 + int(2 * math.log2(max(2, largest))))
         tried = sorted({round(2 * _GROWTH**step) for step in steps if round(2 * _GROWTH**step) <= largest})
     else:
-        tried = sorted({int(k) for k in ks})
+        tried = ks
     if not tried or tried[0] < 2:
         raise OptionError(f"ks must name numbers of clusters of at least 2; got {tried}, with {n_rows} rows.")
     if tried[-1] > n_rows:

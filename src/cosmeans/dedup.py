@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from cosmeans.contracts import Backend, RowSource
 from cosmeans.data import Batch
 from cosmeans.errors import ClusterSplitWarning, DistinctRowsWarning, OptionError
 from cosmeans.estimator import KMeans
+from cosmeans.options import check_integer
 from cosmeans.progress import watch
 
 _KEEP = ("closest", "farthest")
@@ -73,7 +74,9 @@ def deduplicate(
     of 1 - 1e-6 (rule 1's tolerance), so the threshold for exact copies is 0.99999.
     Raises OptionError, and what `KMeans.predict` raises.
     """
-    _check_options(threshold, keep, max_cluster_size)
+    _check_options(threshold, keep)
+    max_cluster_size = check_integer("max_cluster_size", max_cluster_size, 2)
+    random_state = check_integer("random_state", random_state, 0)
     assigned = assign_rows(model, rows)
     groups, splits = _plan(assigned, max_cluster_size, random_state)
     if splits:
@@ -203,10 +206,8 @@ def _told(splits: dict[int, int], sizes: np.ndarray, limit: int) -> str:
     )
 
 
-def _check_options(threshold: float, keep: str, max_cluster_size: int) -> None:
+def _check_options(threshold: float, keep: str) -> None:
     if isinstance(threshold, bool) or not isinstance(threshold, Real) or not -1.0 <= threshold <= 1.0:
         raise OptionError(f"threshold is a cosine between -1 and 1, got {threshold!r}. Near-copies: about 0.95.")
     if keep not in _KEEP:
         raise OptionError(f'keep must be "closest" or "farthest", got {keep!r}.')
-    if isinstance(max_cluster_size, bool) or not isinstance(max_cluster_size, Integral) or max_cluster_size < 2:
-        raise OptionError(f"max_cluster_size must be an integer of at least 2, got {max_cluster_size!r}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
@@ -275,13 +276,20 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
             progress=observer.reading,
         )
 
-    def _open_fitted(self, X: Any, sample_weight: Any = None) -> tuple[MemoryRows, Kind, Backend, Silent, Tensor]:
-        """Rows opened for one pass, and the centroids (K, D), checked, on the device of the rows."""
+    def _open_fitted(
+        self, X: Any, sample_weight: Any = None, check: Callable[[int], None] | None = None
+    ) -> tuple[MemoryRows, Kind, Backend, Silent, Tensor]:
+        """Rows opened for one pass, and the centroids (K, D), checked, on the device of the rows.
+
+        check  called with N before any work: raises for what else was given and doesn't fit the rows
+        """
         model = copy.copy(self)  # one state and one set of options, whatever other threads fit and set meanwhile
         check_is_fitted(model)
         state, options = model._fitted(), model._options()
         tensor, kind = read_rows(X)
         check_features(model, kind, tensor)
+        if check is not None:
+            check(len(tensor))
         observer = self._watch(tensor.shape)
         backend = choose_backend(options, tensor, self._say)
         sample_weight = _weights(sample_weight, tensor)

@@ -11,13 +11,14 @@ import torch
 from sklearn import config_context
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, silhouette_score
 from sklearn.metrics.cluster import contingency_matrix
-from torch import Tensor
 
 from cosmeans import seeding
 from cosmeans.assigned import Assigned, assign_rows, tiles
+from cosmeans.containers.classes import read_classes
 from cosmeans.data import Batch
 from cosmeans.errors import InputError, OptionError
 from cosmeans.estimator import KMeans
+from cosmeans.options import check_integer
 
 _WORKING_MEMORY = 64  # MiB that scikit-learn may hold distances of the sample in
 
@@ -64,17 +65,22 @@ def evaluate(
     """Measure a fitted model on rows, the ones it was fitted to or others.
 
     rows         anything that `KMeans.fit` takes
-    classes      (N,) known classes: integers or text; None: nmi, ari and purity are None
+    classes      (N,) known classes: integers, text or other values that can be told apart; None: nmi, ari and purity
+                 are None. A class that is missing (None, NaN, NA, masked) is an error that names the row
     sample_size  rows of the sampled silhouette, drawn by `random_state`; its time grows with the square, its memory
                  does not
 
     Everything but `sampled_silhouette` has the same bits on every machine.
-    Raises InputError if classes are not one per row, and what `KMeans.predict` raises.
+    Raises OptionError, InputError (classes that are not one per row, or missing) and what `KMeans.predict` raises,
+    before any work is done.
     """
+    sample_size = check_integer("sample_size", sample_size, 0)
     if sample_size < 2:
         raise OptionError(f"sample_size={sample_size}: the silhouette of a sample needs at least 2 rows.")
-    assigned = assign_rows(model, rows)
-    given = None if classes is None else _checked_classes(classes, assigned.rows.n_rows)
+    random_state = check_integer("random_state", random_state, 0)
+    known: list[np.ndarray] = []
+    check = None if classes is None else lambda n_rows: known.append(read_classes(classes, n_rows))
+    assigned = assign_rows(model, rows, check)
     labels, sizes = assigned.host()[0], assigned.sizes()
     kept = labels >= 0
     if not kept.any():
@@ -90,7 +96,7 @@ def evaluate(
         imbalance=len(sizes) * float((sizes**2).sum()) / float(sizes.sum()) ** 2,
         gini=gini(sizes),
         empty=int((sizes == 0).sum()),
-        **({} if given is None else against_classes(labels[kept], given[kept])),
+        **(against_classes(labels[kept], known[0][kept]) if known else {}),
     )
 
 
@@ -173,10 +179,3 @@ def _sampled_silhouette(assigned: Assigned, size: int, seed: int) -> float | Non
     rows = assigned.rows.take(torch.from_numpy(chosen)).cpu().to(torch.float64).numpy()
     with config_context(working_memory=_WORKING_MEMORY):
         return float(silhouette_score(rows, labels, metric="cosine"))
-
-
-def _checked_classes(classes: Any, n_rows: int) -> np.ndarray:
-    values = classes.cpu().numpy() if isinstance(classes, Tensor) else np.asarray(classes)
-    if values.shape != (n_rows,):
-        raise InputError(f"classes have shape {values.shape}; {n_rows} rows need one class each, shape ({n_rows},).")
-    return np.unique(values, return_inverse=True)[1]

@@ -127,7 +127,7 @@ def check_features(estimator: Any, kind: Kind, rows: Rows) -> None:
     known = getattr(estimator, "feature_names_in_", None)
     model = type(estimator).__name__
     if known is not None and kind.names is not None:
-        _check_names(known.tolist(), kind.names.tolist())
+        check_names(known.tolist(), kind.names.tolist())
     if rows.shape[1] != estimator.n_features_in_:
         raise InputError(
             f"X has {rows.shape[1]} features, but {model} is expecting {estimator.n_features_in_} features as input. "
@@ -142,7 +142,7 @@ def check_features(estimator: Any, kind: Kind, rows: Rows) -> None:
     warn(told, FeatureNamesWarning)
 
 
-def _check_names(known: list[str], names: list[str]) -> None:
+def check_names(known: list[str], names: list[str]) -> None:
     """Raise InputError in scikit-learn's words, then what to do."""
     if known == names:
         return

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
-from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from cosmeans.assigned import assign_rows
+from cosmeans.assigned import assign_rows, checked_copy
 from cosmeans.containers.converted import on_host
-from cosmeans.errors import InputError, OptionError
+from cosmeans.errors import InputError, InputTypeError, OptionError
 from cosmeans.estimator import KMeans
+from cosmeans.inputs import check_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,11 @@ class Match:
         if isinstance(labels, Tensor):
             return torch.from_numpy(self.relabel(labels.cpu().numpy())).to(labels.device)
         given = np.asarray(labels)
+        if given.dtype.kind not in "iu" or (given.size and int(given.max()) >= len(self.old_of_new)):
+            raise InputError(
+                f"labels must be integers below {len(self.old_of_new)}, as the new model gives them. Pass its labels_, "
+                "or what it predicts."
+            )
         return np.where(given < 0, given, self.ids[given])
 
 
@@ -54,21 +59,45 @@ def match(old: KMeans, new: KMeans) -> Match:
     thousands of clusters. Source: Kuhn 1955, by scipy.optimize.linear_sum_assignment.
     Raises InputError if the models are of different D.
     """
-    old, new = copy.copy(old), copy.copy(new)  # one state of each from here to the end, whatever is fitted meanwhile
-    for model in (old, new):
-        check_is_fitted(model, "cluster_centers_")
-    if old.n_features_in_ != new.n_features_in_:
-        raise InputError(
-            f"The models have {old.n_features_in_} and {new.n_features_in_} features; only models of one embedding "
-            "can be matched. Fit both to rows of the same kind."
-        )
-    cosines = on_host(old.transform(new.cluster_centers_)).numpy().T
+    old, new = _pair(old, new)
+    cosines = _cosines(old, new)
     matched_old, matched_new = linear_sum_assignment(cosines.astype(np.float64), maximize=True)
     new_of_old, old_of_new = np.full(len(cosines), -1), np.full(cosines.shape[1], -1)
     new_of_old[matched_old], old_of_new[matched_new] = matched_new, matched_old
     similar = np.zeros(len(cosines), np.float32)
     similar[matched_old] = cosines[matched_old, matched_new]
     return Match(new_of_old, old_of_new, similar)
+
+
+def _pair(old: KMeans, new: KMeans) -> tuple[KMeans, KMeans]:
+    """Copies of two fitted models of the same features. Raises before any work is done."""
+    old, new = checked_copy(old, "old"), checked_copy(new, "new")
+    if old.n_features_in_ != new.n_features_in_:
+        raise InputError(
+            f"The models have {old.n_features_in_} and {new.n_features_in_} features; only models of one embedding "
+            "can be matched. Fit both to rows of the same kind."
+        )
+    return old, new
+
+
+def _check_match(matched: Any, old: KMeans, new: KMeans) -> None:
+    """Raise unless this is a match of these two models, by their numbers of clusters."""
+    if not isinstance(matched, Match):
+        raise InputTypeError(f"matched must be what match(old, new) gives, got a {type(matched).__name__}.")
+    found, needed = (len(matched.new_of_old), len(matched.old_of_new)), (len(old.centers), len(new.centers))
+    if found != needed:
+        raise InputError(
+            f"matched is of {found[0]} old and {found[1]} new clusters, the models have {needed[0]} and {needed[1]}. "
+            "Pass what match(old, new) gives."
+        )
+
+
+def _cosines(old: KMeans, new: KMeans) -> np.ndarray:
+    """Of each old centroid with each new one, (K_old, K_new) float32."""
+    nameless = copy.copy(old)
+    nameless._change_state(feature_names_in_=None)  # centroids are no frame
+    rows, _, backend, _, centroids = nameless._open_fitted(new.cluster_centers_)
+    return np.concatenate([backend.cosines(batch, centroids).cpu().numpy() for batch in rows.batches()]).T
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +140,14 @@ class Moves:
 
 def moved(old: KMeans, new: KMeans, rows: Any, matched: Match | None = None) -> Moves:
     """Compare where two models put the same rows. matched: a match made before; default: `match(old, new)`."""
-    old, new = copy.copy(old), copy.copy(new)
-    matched = match(old, new) if matched is None else matched
+    old, new = _pair(old, new)
+    if matched is not None:
+        _check_match(matched, old, new)
+    names = [getattr(model, "feature_names_in_", None) for model in (old, new)]
+    if names[0] is not None and names[1] is not None:
+        check_names(names[0].tolist(), names[1].tolist())
     before = assign_rows(old, rows).host()[0]
+    matched = match(old, new) if matched is None else matched
     after = matched.relabel(assign_rows(new, rows).host()[0])
     both = (before >= 0) & (after >= 0)
     before, after = before[both], after[both]
@@ -145,8 +179,7 @@ def reorder(model: KMeans, order: Any = "size", rows: Any = None) -> KMeans:
     Rows that lie exactly between two centroids take the lower label, so labels are assigned, not renamed.
     Raises OptionError for an order that is no permutation, or a Match whose ids have gaps.
     """
-    model = copy.copy(model)  # one state from here to the end, whatever is fitted meanwhile
-    check_is_fitted(model, "counts_")
+    model = checked_copy(model, attribute="counts_")
     permutation = torch.from_numpy(_permutation(model, order))
     ordered = copy.copy(model)
     ordered._change_state(
@@ -185,7 +218,7 @@ def _permutation(model: KMeans, order: Any) -> np.ndarray:
     if isinstance(order, str):
         check_order(order)
         return np.argsort(-counts, kind="stable")
-    given = np.asarray(order)
+    given = order.detach().cpu().numpy() if isinstance(order, Tensor) else np.asarray(order)
     if given.shape != (n_clusters,) or not np.array_equal(np.sort(given), np.arange(n_clusters)):
         raise OptionError(
             f"order must name each of the {n_clusters} clusters once; got an array of shape {given.shape}."

@@ -138,6 +138,14 @@ def check_start(init: str) -> str:
     return init
 
 
+def check_integer(name: str, value: Any, at_least: int, at_most: int = _LARGEST) -> int:
+    """A number of rows, clusters or the like, as Python's integer. Raises OptionError."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or not at_least <= int(value) <= at_most:
+        limit = "" if at_most == _LARGEST else f" and at most {at_most:,}"
+        raise OptionError(f"{name} must be an integer of at least {at_least:,}{limit}, got {value!r}.")
+    return int(value)
+
+
 def plain_option(name: str, value: Any, rule: dict[str, Any]) -> Any:
     """The value of an option, checked, as one of Python's own types. Raises OptionError."""
     check_option(name, value, rule)

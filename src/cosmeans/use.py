@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cosmeans.assigned import assign_rows, tiles
+from cosmeans.assigned import assign_rows, checked_copy, tiles
 from cosmeans.contracts import Backend
 from cosmeans.data import NO_LABEL, Batch
 from cosmeans.errors import OptionError
 from cosmeans.estimator import KMeans
+from cosmeans.options import check_integer
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +60,11 @@ def top(model: KMeans, rows: Any, m: int = 3) -> Top:
 
     The first column is what `predict` gives. Memory does not grow with N x K.
     """
-    _check_count("m", m)
+    m = check_integer("m", m, 1)
+    model = checked_copy(model)
+    if m > len(model.cluster_centers_):
+        raise OptionError(f"m={m}, but the model has {len(model.cluster_centers_)} clusters. Lower m.")
     source, kind, backend, _, centroids = model._open_fitted(rows)
-    if m > len(centroids):
-        raise OptionError(f"m={m}, but the model has {len(centroids)} clusters. Lower m.")
     labels = torch.empty((source.n_rows, m), dtype=torch.int64, device=source.device)
     cosines = torch.empty((source.n_rows, m), dtype=torch.float64, device=source.device)
     for batch in tiles(source, len(centroids)):
@@ -119,7 +121,7 @@ def exemplars(model: KMeans, rows: Any, m: int = 10) -> Exemplars:
 
     With m larger than the number of rows N, the answer has N columns.
     """
-    _check_count("m", m)
+    m = check_integer("m", m, 1)
     assigned = assign_rows(model, rows)
     labels, scores = assigned.host()
     m = min(m, len(labels))
@@ -149,8 +151,3 @@ def _checked_share(quantile: float | None, threshold: float | None) -> float:
     if not 0.0 <= share <= 1.0:
         raise OptionError(f"quantile={quantile} is a share of the rows and must lie between 0 and 1.")
     return share
-
-
-def _check_count(name: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise OptionError(f"{name} must be an integer of at least 1, got {value!r}.")

@@ -13,10 +13,16 @@ from cosmeans.errors import InputTypeError
 
 _NOUNS = {
     **dict.fromkeys(("is_date", "is_time", "is_timestamp"), "dates"),
+    **dict.fromkeys(("is_string_view", "is_binary_view"), "text"),
     **dict.fromkeys(("is_string", "is_large_string", "is_binary", "is_large_binary", "is_fixed_size_binary"), "text"),
     **{"is_boolean": "booleans", "is_duration": "durations", "is_dictionary": "categories", "is_struct": "records"},
     **{"is_integer": NUMBERS, "is_floating": NUMBERS, "is_decimal": NUMBERS, "is_null": NUMBERS},
 }
+
+
+def _never(dtype: Any) -> bool:
+    """For types that older versions of Arrow don't have."""
+    return False
 
 
 class ArrowColumn:
@@ -38,7 +44,9 @@ class ArrowColumn:
         if self._is_list(dtype):
             inner = self._noun(dtype.value_type)
             return VECTORS if inner == NUMBERS else f"lists of {inner}"
-        return next((noun for test, noun in _NOUNS.items() if getattr(types, test)(dtype)), f"values of type {dtype}")
+        return next(
+            (noun for test, noun in _NOUNS.items() if getattr(types, test, _never)(dtype)), f"values of type {dtype}"
+        )
 
     def _is_list(self, dtype: Any) -> bool:
         types = self._arrow.types

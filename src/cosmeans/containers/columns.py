@@ -111,7 +111,7 @@ class PolarsColumn:
         return names.get(kind, f"values of dtype {self.dtype}")
 
     def native(self) -> np.dtype[Any] | None:
-        if not self.dtype.is_numeric() or self._series.null_count():
+        if not self.dtype.is_numeric() or self._series.null_count() or str(self.dtype).endswith("128"):
             return None
         dtype = self._series[:0].to_numpy().dtype
         return dtype if dtype.kind in "fiu" else None
@@ -145,7 +145,11 @@ class PolarsColumn:
 
 
 def missing(name: str, column: Any, row: Any) -> InputError:
-    return InputError(f"{name}: row {row} of column {column!r} is missing. Leave it out, or give it a vector.")
+    return InputError(f"{name}: row {row}{_of(column)} is missing. Leave it out, or give it a vector.")
+
+
+def _of(column: Any) -> str:
+    return f" of column {column!r}" if column not in (None, "") else ""
 
 
 def check_lengths(lengths: np.ndarray, name: str, column: Any) -> None:
@@ -154,6 +158,6 @@ def check_lengths(lengths: np.ndarray, name: str, column: Any) -> None:
     if odd.any():
         row = int(odd.argmax())
         raise InputError(
-            f"{name} must be vectors of one length: row {row} of column {column!r} has {lengths[row]} numbers, "
+            f"{name} must be vectors of one length: row {row}{_of(column)} has {lengths[row]} numbers, "
             f"row 0 has {lengths[0]}. Leave such rows out, or pad them."
         )

@@ -51,7 +51,7 @@ def from_frame(values: Any, name: str, wide: type[np.floating[Any]] = np.float32
         if isinstance(plain, np.ndarray) and plain.dtype == natives[0]:
             return plain  # often the frame's own memory
         return np.stack([column.numbers(natives[0]) for column in columns], axis=1)
-    return _mixed(columns, natives, wide)
+    return _mixed(columns, natives, wide) if columns else np.empty((len(values), 0), np.float32)
 
 
 def column_names(values: Any) -> list[Any] | None:
@@ -96,8 +96,6 @@ def _refuse_others(columns: list[Column], name: str) -> None:
 
 def _mixed(columns: list[Column], natives: list[Any], wide: type[np.floating[Any]]) -> np.ndarray:
     """Columns of several types, each by its values: integers are rounded once, to what rows are computed in."""
-    if not columns:
-        return np.empty((0, 0), np.float32)
     doubles = any(native == np.float64 for native in natives)
     target = np.float64 if doubles or wide is np.float64 else np.float32
     first = columns[0].numbers(target)

@@ -19,7 +19,7 @@ _OF_KIND = {
     **{"b": "booleans", "c": "complex numbers", "M": "dates", "m": "durations", "O": "objects"},
 }
 _ADVICE = {
-    "booleans": "Use x.astype(np.float32), or x.float() for a tensor.",
+    "booleans": "Use x.astype(np.float32), for a tensor x.float(), or the cast of your library.",
     "complex numbers": "Use x.real or abs(x).",
     "text": "Pass the embeddings of texts; digits that are stored as text need float() first.",
     "dates": "Leave them out, or make numbers of them that have a meaning as a direction.",

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from sklearn.utils.validation import check_is_fitted
-
+from cosmeans.assigned import checked_copy
 from cosmeans.atomic import new_file, refuse_existing
 from cosmeans.errors import OptionError
 from cosmeans.estimator import KMeans
@@ -52,13 +50,18 @@ def write_report(
     target = Path(path)
     refuse_existing(target, force)
     check_options(n_examples, sample, projection)
-    # a copy: one state from here to the end, whatever is fitted meanwhile
-    kmeans = copy.copy(model) if isinstance(model, KMeans) else KMeans.load(model)
-    check_is_fitted(kmeans, "counts_")
-    rows, _, backend, observer, centroids = kmeans._open_fitted(X)
-    pictures = check_texts(images, rows.n_rows, "images")
-    check_images(pictures)
-    asked = Asked(check_texts(texts, rows.n_rows, "texts"), pictures, n_examples, sample, projection)
+    if not isinstance(title, str):
+        raise OptionError(f"title must be a string; got {title!r}.")
+    loaded = KMeans.load(model) if isinstance(model, str | os.PathLike) else model
+    kmeans = checked_copy(loaded, attribute="counts_")
+    seen: dict[str, list[str] | None] = {}
+
+    def check(n_rows: int) -> None:
+        seen["images"], seen["texts"] = check_texts(images, n_rows, "images"), check_texts(texts, n_rows, "texts")
+        check_images(seen["images"])
+
+    rows, _, backend, observer, centroids = kmeans._open_fitted(X, check=check)
+    asked = Asked(seen["texts"], seen["images"], n_examples, sample, projection)
     with observer:
         found = study(rows, centroids, backend, observer, asked, kmeans.random_state_)
     page = render(found, asked, kmeans, title)

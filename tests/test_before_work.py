@@ -1,0 +1,235 @@
+"""Whatever can be said of arguments is said before the first pass over the rows: no hours of work are thrown away."""
+
+import re
+import sys
+from fractions import Fraction
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from cosmeans import KMeans, choose_k, deduplicate, evaluate, exemplars, match, moved, outliers, reorder, top
+from cosmeans.backends.cpu import CpuBackend
+from cosmeans.backends.reference import ReferenceBackend
+from cosmeans.errors import CosmeansError, FeatureNamesError, InputError, InputTypeError, OptionError
+from generators import normal
+
+X = normal(40, 6)
+T = torch.from_numpy(X)
+NAMES = list("abcdef")
+FRAME = pd.DataFrame(X, columns=NAMES)
+
+
+class Began(BaseException):
+    """A pass over the rows began. No `except Exception` can hide it."""
+
+
+@pytest.fixture
+def models(monkeypatch):
+    """Two fitted models, one of them fitted on a frame, where no backend can begin a pass any more."""
+    array, frame = (KMeans(3, random_state=0, verbose=0).fit(rows) for rows in (X, FRAME))
+
+    def began(*args, **kwargs):
+        raise Began
+
+    for backend in (CpuBackend, ReferenceBackend):
+        for name in ("assign", "accumulate", "prepare", "cosines", "scores", "improve"):
+            monkeypatch.setattr(backend, name, began)
+
+        def only_centroids(self, rows, norms=backend.squared_norms):
+            # a model checks its few centroids whenever it is used; rows are what there are more of
+            if len(rows) > 3:
+                raise Began
+            return norms(self, rows)
+
+        monkeypatch.setattr(backend, "squared_norms", only_centroids)
+    return array, frame
+
+
+def mixed_names():
+    frame = pd.DataFrame(normal(40, 5))
+    frame["extra"] = 1.0
+    return frame
+
+
+def weights(value):
+    values = np.ones(40)
+    values[5] = value
+    return values
+
+
+NEW = {"verbose": 0, "random_state": 0}
+ROWS = {  # rows that can't be those of a model of six features with names
+    "names of two kinds": (mixed_names, InputTypeError, "only supported if all input features have string names"),
+    "text in a column": (lambda: FRAME.assign(zip="90210"), InputTypeError, "'zip'"),
+    "sparse": (lambda: T.to_sparse(), InputTypeError, "dense"),
+    "three dimensions": (lambda: X[None], InputError, "two dimensions"),
+    "no rows": (lambda: X[:0], InputError, "0 sample(s)"),
+}
+WRONG_D = {
+    "a column missing": (lambda: FRAME.drop(columns="c"), FeatureNamesError, "yet now missing:\n- c\n"),
+    "a column added": (lambda: FRAME.assign(z=1.0), FeatureNamesError, "unseen at fit time:\n- z\n"),
+    "columns in another order": (lambda: FRAME[NAMES[::-1]], FeatureNamesError, "must be in the same order"),
+    "more features": (lambda: normal(40, 7), InputError, "7 features, but KMeans is expecting 6"),
+}
+OF_ROWS = {
+    "fit": lambda m, x: KMeans(3, **NEW).fit(x),
+    "fit_predict": lambda m, x: KMeans(3, **NEW).fit_predict(x),
+    "fit_transform": lambda m, x: KMeans(3, **NEW).fit_transform(x),
+    "choose_k": lambda m, x: choose_k(x, [2], verbose=0),
+}
+OF_MODEL = {
+    "predict": lambda m, x: m.predict(x),
+    "transform": lambda m, x: m.transform(x),
+    "score": lambda m, x: m.score(x),
+    "report": lambda m, x: m.report(x, "page.html"),
+    "evaluate": evaluate,
+    "top": top,
+    "outliers": outliers,
+    "exemplars": exemplars,
+    "deduplicate": deduplicate,
+    "moved": lambda m, x: moved(m, m, x),
+    "reorder": lambda m, x: reorder(m, rows=x),
+}
+
+
+@pytest.mark.parametrize("case", ROWS)
+@pytest.mark.parametrize("name", [*OF_ROWS, *OF_MODEL])
+def test_rows_that_are_none(models, name, case, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows, error, text = ROWS[case]
+
+    with pytest.raises(error, match=re.escape(text)):
+        (OF_ROWS | OF_MODEL)[name](models[1], rows())
+
+
+@pytest.mark.parametrize("case", WRONG_D)
+@pytest.mark.parametrize("name", OF_MODEL)
+def test_rows_of_another_fit(models, name, case, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows, error, text = WRONG_D[case]
+
+    with pytest.raises(error, match=re.escape(text)):
+        OF_MODEL[name](models[1], rows())
+
+
+def existing(m, call):
+    with open("there", "w") as file:
+        file.write("x")
+    return call()
+
+
+CALLS = {
+    # weights
+    "fit: negative weight": (lambda m: KMeans(3, **NEW).fit(X, sample_weight=weights(-1.0)), InputError),
+    "fit: missing weight": (lambda m: KMeans(3, **NEW).fit(X, sample_weight=[None, *[1.0] * 39]), InputError),
+    "fit: sparse weights": (lambda m: KMeans(3, **NEW).fit(T, sample_weight=T[:, 0].to_sparse()), InputTypeError),
+    "fit: weights of text": (lambda m: KMeans(3, **NEW).fit(X, sample_weight=pd.Series(["2"] * 40)), InputTypeError),
+    "fit: booleans as weights": (lambda m: KMeans(3, **NEW).fit(X, sample_weight=X[:, 0] > 0), InputTypeError),
+    "fit_predict: too few weights": (lambda m: KMeans(3, **NEW).fit_predict(X, sample_weight=[1.0]), InputError),
+    "score: NaN as weight": (lambda m: m.score(X, sample_weight=weights(np.nan)), InputError),
+    "score: masked weight": (
+        lambda m: m.score(X, sample_weight=np.ma.masked_array(np.ones(40), np.arange(40) == 3)),
+        InputError,
+    ),
+    # options
+    "fit: more clusters than rows": (lambda m: KMeans(50, **NEW).fit(X), InputError),
+    "fit: option of another kind": (lambda m: KMeans(3, tol="a", **NEW).fit(X), OptionError),
+    "fit: init of another shape": (lambda m: KMeans(3, init=X[:2], **NEW).fit(X), InputError),
+    "fit: init with a missing entry": (lambda m: KMeans(3, init=[[None] * 6] * 3, **NEW).fit(X), InputError),
+    "fit: init unknown": (lambda m: KMeans(3, init="best", **NEW).fit(X), OptionError),
+    "fit: random_state unknown": (lambda m: KMeans(3, random_state="a", verbose=0).fit(X), OptionError),
+    "fit: device unknown": (lambda m: KMeans(3, device="gpu", **NEW).fit(X), OptionError),
+    "predict: option of another kind": (lambda m: m.set_params(batch_size=0).predict(X), OptionError),
+    "choose_k: a number": (lambda m: choose_k(X, 3), OptionError),
+    "choose_k: text": (lambda m: choose_k(X, "3"), OptionError),
+    "choose_k: a fraction of a cluster": (lambda m: choose_k(X, [2, 2.5]), OptionError),
+    "choose_k: one cluster": (lambda m: choose_k(X, [1, 2]), OptionError),
+    "choose_k: no K": (lambda m: choose_k(X, []), OptionError),
+    "choose_k: more clusters than rows": (lambda m: choose_k(X, [41]), InputError),
+    "choose_k: no seeds": (lambda m: choose_k(X, [2], n_seeds=0), OptionError),
+    "choose_k: epochs": (lambda m: choose_k(X, [2], epochs=0), OptionError),
+    "choose_k: init": (lambda m: choose_k(X, [2], init="best"), OptionError),
+    "choose_k: random_state": (lambda m: choose_k(X, [2], random_state="a"), OptionError),
+    "choose_k: sample_size": (lambda m: choose_k(X, [2], sample_size=0), OptionError),
+    "choose_k: folder": (lambda m: existing(m, lambda: choose_k(X, [2], folder="there")), CosmeansError),
+    "evaluate: sample_size": (lambda m: evaluate(m, X, sample_size=1), OptionError),
+    "evaluate: sample_size of another kind": (lambda m: evaluate(m, X, sample_size="a"), OptionError),
+    "evaluate: random_state": (lambda m: evaluate(m, X, random_state=-1), OptionError),
+    "evaluate: too few classes": (lambda m: evaluate(m, X, [1, 2]), InputError),
+    "evaluate: a missing class": (lambda m: evaluate(m, X, [None, "a"] * 20), InputError),
+    "evaluate: a NaN among text": (lambda m: evaluate(m, X, ["a", np.nan] * 20), InputError),
+    "evaluate: classes that are lists": (lambda m: evaluate(m, X, [[1]] * 40), CosmeansError),
+    "evaluate: one class": (lambda m: evaluate(m, X, 3), CosmeansError),
+    "top: more clusters than there are": (lambda m: top(m, X, 4), OptionError),
+    "top: no clusters": (lambda m: top(m, X, 0), OptionError),
+    "exemplars: no rows": (lambda m: exemplars(m, X, 0), OptionError),
+    "outliers: share": (lambda m: outliers(m, X, quantile=2.0), OptionError),
+    "outliers: threshold of text": (lambda m: outliers(m, X, threshold="a"), OptionError),
+    "deduplicate: threshold": (lambda m: deduplicate(m, X, 2.0), OptionError),
+    "deduplicate: keep": (lambda m: deduplicate(m, X, keep="first"), OptionError),
+    "deduplicate: max_cluster_size": (lambda m: deduplicate(m, X, max_cluster_size=1), OptionError),
+    "deduplicate: random_state": (lambda m: deduplicate(m, X, random_state=None), OptionError),
+    "reorder: order": (lambda m: reorder(m, [0, 0, 1], X), OptionError),
+    "reorder: name of an order": (lambda m: reorder(m, "name", X), OptionError),
+    "moved: a match of other models": (lambda m: moved(m, m, X, matched=3), InputTypeError),
+    # outputs and what is missing
+    "report: too few texts": (lambda m: m.report(X, "page.html", texts=["a"]), InputError),
+    "report: texts that are none": (lambda m: m.report(X, "page.html", texts=[1] * 40), InputError),
+    "report: too few pictures": (lambda m: m.report(X, "page.html", images=["a.png"]), InputError),
+    "report: exists": (lambda m: existing(m, lambda: m.report(X, "there")), CosmeansError),
+    "report: n_examples": (lambda m: m.report(X, "page.html", n_examples=0), OptionError),
+    "report: projection": (lambda m: m.report(X, "page.html", projection="tsne"), OptionError),
+    "report: title": (lambda m: m.report(X, "page.html", title=3), OptionError),
+    "save: exists": (lambda m: existing(m, lambda: m.save("there")), CosmeansError),
+    "save: an option that can't be saved": (lambda m: m.set_params(tol="a").save("model"), OptionError),
+}
+
+
+@pytest.mark.parametrize("case", CALLS)
+def test_arguments_beside_the_rows(models, case, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    call, error = CALLS[case]
+
+    with pytest.raises(error) as caught:
+        call(models[0])
+
+    assert isinstance(caught.value, CosmeansError)
+    assert len(str(caught.value)) > 20
+
+
+@pytest.mark.parametrize("name", OF_MODEL)
+def test_a_model_that_is_none(name):
+    if name in ("predict", "transform", "score", "report"):
+        return
+    with pytest.raises(InputTypeError, match=r"must be a fitted KMeans, got a dict\. Load a saved one"):
+        OF_MODEL[name]({}, X)
+
+
+def test_models_that_can_not_be_matched(models):
+    array, _ = models
+    other = KMeans(3, **NEW)
+    other.centers = normal(3, 5)
+
+    with pytest.raises(InputError, match="6 and 5 features"):
+        match(array, other)
+    with pytest.raises(InputError, match="6 and 5 features"):
+        moved(array, other, X)
+    with pytest.raises(InputTypeError, match="new must be a fitted KMeans, got a NoneType"):
+        match(array, None)
+
+
+def test_extras_that_are_missing(models, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError, match="Plots need matplotlib"):
+        models[0].plot()
+
+
+def test_numbers_of_other_kinds_are_plain_before_they_are_used(tmp_path):
+    """A fraction fits, and what fits can be saved."""
+    kmeans = KMeans(np.int64(3), tol=Fraction(1, 100), epochs=np.uint8(5), **NEW).fit(X)
+
+    kmeans.save(tmp_path / "model")
+
+    assert KMeans.load(tmp_path / "model").tol == 0.01
