@@ -201,7 +201,7 @@ def test_plot_draws_a_saved_model(folder, out):
         ("fit rows.npy -k 4 --colour red", "--colour"),
         ("fit none.npy -k 4", "No such file: none.npy"),
         ("fit rows.csv -k 4", "unknown kind (.csv)"),
-        ("fit cut.npy -k 4", "Error: cut.npy is truncated or damaged (mmap"),
+        ("fit cut.npy -k 4", "Error: cut.npy is truncated or damaged (it declares"),
         ("fit nan.npy -k 4", "Row 7 contains NaN or infinity"),
         ("fit rows.npy -k 4 --texts short.txt", "short.txt has 2 lines, the embeddings have 300 rows"),
         ("fit rows.npy -k 4 --texts none.txt", "No such file: none.txt"),

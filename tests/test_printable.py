@@ -1,13 +1,16 @@
 """Text of others never acts where it is shown: not on a terminal, not in Markdown, not in a spreadsheet."""
 
+import ast
 import pickle
 import re
 import unicodedata
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import cosmeans
 from cosmeans import errors
 from cosmeans.printable import cell, escaped, line, markdown, writable
 
@@ -43,8 +46,8 @@ def test_markdown_has_no_markup_of_the_text(text):
     shown = markdown(text)
 
     assert not set("<>") & set(shown)
-    assert not re.search(r"(?<!\\)(?:\\\\)*[*_`\[\]~|$]", shown)
-    assert not re.match(r"\d*[#+\-=:.)]", shown)
+    assert not re.search(r"(?<!\\)(?:\\\\)*([*_`~|$]|\] ?[(\[:])", shown)
+    assert not re.match(r"\d*[#+\-=:.)\[]", shown)
     assert not re.search("&(?!amp;|lt;|gt;)", shown)
 
 
@@ -79,8 +82,8 @@ def test_common_text_stays_as_it_is(text):
         ("<script>alert(1)</script>", "&lt;script&gt;alert(1)&lt;/script&gt;"),
         ("# not a heading", r"\# not a heading"),
         ("1. first", r"1\. first"),
-        ("- [ ] task\nnext *line*", r"\- \[ \] task next \*line\*"),
-        ("![x](javascript:a) `code`", r"!\[x\](javascript:a) \`code\`"),
+        ("[ ] task\nnext *line* [1]", r"\[ ] task next \*line\* [1]"),
+        ("![x](javascript:a) `code`", r"![x\](javascript:a) \`code\`"),
     ],
 )
 def test_markdown_shows_markup_as_text(text, shown):
@@ -100,3 +103,23 @@ def test_errors_and_warnings_have_one_printable_line(kind):
 
     assert str(told) == "no such file: a\\x1b[31m\\nb\\udcff\\u202e.npy"
     assert str(pickle.loads(pickle.dumps(told))) == str(told)
+
+
+# the places through which everything goes that is shown, and those that only look at a stream
+DOORS = {"console.py", "cli/results.py", "__main__.py", "cli/stream.py"}
+SHOWN = {"sys.stderr", "sys.stdout", "sys.__stderr__", "sys.__stdout__", "warnings.warn", "print", "Console",
+         "typer.echo", "typer.secho", "tqdm.write", "os.write"}  # fmt: skip
+
+
+def test_everything_that_is_shown_goes_through_one_of_the_doors():
+    """What is not written there is not made printable, and asks more of a stream than a stream must know."""
+    package = Path(cosmeans.__file__).parent
+    found = [
+        f"{path.relative_to(package)}:{node.lineno} {ast.unparse(node)}"
+        for path in package.rglob("*.py")
+        if path.relative_to(package).as_posix() not in DOORS
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute | ast.Name) and ast.unparse(node) in SHOWN
+    ]
+
+    assert found == []

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load, save_file
 from torch import Tensor
 
 from cosmeans import sphere
@@ -222,9 +222,8 @@ def _read_tensors(source: Path, values: dict[str, Any]) -> dict[str, Tensor]:
         raise _damaged(path, "the file is missing")
     if _digest(path) != values["sha256"]:
         raise _damaged(path, f"its contents differ from the checksum in {VALUES}")
-    with reading(path, ModelFormatError, _ADVICE), safe_open(path, "pt") as file:
-        known = sorted({"centroids", "counts"} & set(file.keys()))
-        tensors = {name: file.get_tensor(name) for name in known}
+    with reading(path, ModelFormatError, _ADVICE):
+        tensors = _known_tensors(path)
     shape = (values["n_clusters"], values["n_features"])
     expected: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {"centroids": (torch.float32, shape)}
     if values["stop_reason"] is not None:
@@ -237,6 +236,16 @@ def _read_tensors(source: Path, values: dict[str, Any]) -> dict[str, Tensor]:
     except ValueError as error:
         raise _damaged(path, str(error)) from error
     return tensors
+
+
+def _known_tensors(path: Path) -> dict[str, Tensor]:
+    known = {"centroids", "counts"}
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:  # safetensors opens no such file, but names may be any bytes
+        return {name: tensor for name, tensor in load(path.read_bytes()).items() if name in known}
+    with safe_open(path, "pt") as file:
+        return {name: file.get_tensor(name) for name in sorted(known & set(file.keys()))}
 
 
 def _digest(path: Path) -> str:

@@ -31,8 +31,8 @@ _SHORT = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
 # OWASP, CSV injection: signs that begin a formula, also in full width, also behind white space or quotes
 _FORMULA = re.compile(r"[\s'\"]*[=+\-@\uff1d\uff0b\uff0d\uff20]")
 _ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
-_INLINE = re.compile(r"[\\`*_\[\]~|$]")
-_BLOCK = re.compile(r"^(\d*)([#+\-=:.)])")  # what makes a heading, a list or a rule of the beginning of a line
+_INLINE = re.compile(r"[\\`*_~|$]|\](?=\s?[(\[:])")  # brackets alone are no link
+_BLOCK = re.compile(r"^(\d*)([#+\-=:.)\[])")  # begins a heading, a list, a task, a rule
 
 
 def escaped(text: str) -> str:

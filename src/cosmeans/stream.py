@@ -8,28 +8,32 @@ from __future__ import annotations
 import copy
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from cosmeans.assigned import assign_rows
-from cosmeans.errors import CosmeansWarning, InputError, OptionError
+from cosmeans.errors import CosmeansWarning, InputError, InputTypeError, OptionError
 from cosmeans.estimator import KMeans
 
+LONGEST_LINE = 1 << 26  # bytes: a million numbers need a third of it, and without an end memory would be the limit
 _CHUNK = 1 << 20  # most bytes read at once
+_MARK = b"\xef\xbb\xbf"  # some editors write it before UTF-8
 
 
 def predict_json_lines(model: KMeans, source: BinaryIO, sink: BinaryIO, field: str = "embedding") -> int:
     """Answer every line with {"label": ..., "similarity": ...}; returns how many rows were answered.
 
-    source  one row a line: [0.1, ...] or {"embedding": [0.1, ...], ...}, whose other fields come back in the answer
+    source  one row a line in UTF-8: [0.1, ...] or {"embedding": [0.1, ...], ...}, whose other fields come back in the
+            answer; a line has at most 64 MiB
     field   the name of the embedding in such objects; another field may not be called label or similarity
 
     Lines that have arrived are answered at once: a program at the other end may wait for the answer to each line.
-    Rows without direction get label -1 and similarity 0. Raises InputError that names the line; the lines before it
-    have been answered.
+    Rows without direction get label -1 and similarity 0. Raises InputError that names the line, also where the
+    source breaks off; the lines before it have been answered.
     """
     model = _quiet(model)
     read = answered = 0
@@ -37,8 +41,8 @@ def predict_json_lines(model: KMeans, source: BinaryIO, sink: BinaryIO, field: s
         records, wrong = _records(model, lines, read, field)
         if records:
             labels, cosines = _labels(model, np.stack([record.row for record in records]))
-            for record, label, cosine in zip(records, labels, cosines, strict=True):
-                sink.write(json.dumps({**record.rest, "label": label, "similarity": cosine}).encode() + b"\n")
+            answers = zip(records, labels, cosines, strict=True)
+            sink.write(b"".join(record.answer(label, cosine) for record, label, cosine in answers))
             sink.flush()
         if wrong is not None:
             raise wrong
@@ -50,7 +54,8 @@ def predict_json_lines(model: KMeans, source: BinaryIO, sink: BinaryIO, field: s
 def predict_arrow(model: KMeans, source: BinaryIO, sink: BinaryIO, field: str = "embedding") -> int:
     """The same for Arrow IPC streams: the column `field` (lists of D numbers) is answered by label and similarity.
 
-    All other columns come back. Needs pyarrow. Raises InputError for what is no such stream or column.
+    All other columns come back. Needs pyarrow. Raises InputError for what is no such stream or column, and where the
+    stream breaks off; the batches before have been answered.
     """
     import pyarrow
     from pyarrow import ipc
@@ -59,15 +64,19 @@ def predict_arrow(model: KMeans, source: BinaryIO, sink: BinaryIO, field: str = 
     done = 0
     try:
         reader = ipc.open_stream(source)
-    except pyarrow.ArrowInvalid as error:
-        raise InputError(f"The input is no Arrow IPC stream ({error}). Write one, or send JSON lines.") from error
-    schema = _answer_schema(reader.schema, field)
+        names = reader.schema.names  # may not be UTF-8
+    except Exception as error:
+        raise InputError(
+            f"The input is no Arrow IPC stream ({_reason(error)}). Write one, or send JSON lines."
+        ) from error
+    schema = _answer_schema(reader.schema, names, field)
+    at = names.index(field)
     with ipc.new_stream(sink, schema) as writer:
-        for batch in reader:
-            rows = _column(batch.column(field), done, field)
+        while (batch := _next_batch(reader, done)) is not None:
+            rows = _column(batch.column(at), done, field)
             _check_finite(model, rows, "Row", done)
             labels, cosines = _labels(model, rows) if len(rows) else ([], [])
-            others = [batch.column(name) for name in schema.names[:-2]]
+            others = [batch.column(index) for index in range(batch.num_columns) if index != at]
             answer = [*others, pyarrow.array(labels, pyarrow.int64()), pyarrow.array(cosines, pyarrow.float64())]
             writer.write_batch(pyarrow.record_batch(answer, schema=schema))
             sink.flush()
@@ -88,30 +97,68 @@ def _labels(model: KMeans, rows: np.ndarray) -> tuple[list[int], list[float]]:
     return labels.tolist(), scores.tolist()
 
 
+def _reason(error: Exception) -> str:
+    """The first line of what a reader says, without the advice and the traces that come after it."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+# ------------------------------------------------------------------------------------------------------- JSON lines
+
+
 def _arrived(source: BinaryIO) -> Iterator[list[bytes]]:
-    """Complete lines, as many as have arrived."""
+    """Complete lines, as many as have arrived. Takes time linear in the bytes, however they are cut into lines."""
     read = getattr(source, "read1", source.read)
-    rest = b""
-    while chunk := read(_CHUNK):
-        *lines, rest = (rest + chunk).split(b"\n")
+    parts: list[bytes] = []  # of the line whose end is still to come
+    size = number = 0
+    while chunk := _read(read, number):
+        end, *lines = chunk.split(b"\n")
+        parts.append(end)
+        size += len(end)
+        if size > LONGEST_LINE:
+            raise InputError(
+                f"Line {number + 1} is longer than {LONGEST_LINE >> 20} MiB. Needed: one row a line, with a newline "
+                "after each."
+            )
         if lines:
-            yield lines
-    if rest:
-        yield [rest]
+            rest = lines.pop()
+            yield [b"".join(parts), *lines]
+            number += 1 + len(lines)
+            parts, size = [rest], len(rest)
+    if size:
+        yield [b"".join(parts)]
+
+
+def _read(read: Callable[[int], Any], number: int) -> bytes:
+    try:
+        chunk = read(_CHUNK)
+    except Exception as error:
+        raise InputError(
+            f"The input broke off after line {number} ({_reason(error)}). The lines before are answered; send the rest "
+            "again."
+        ) from error
+    if not isinstance(chunk, bytes | bytearray):
+        raise InputTypeError(f"source must give bytes, got {type(chunk).__name__}. Open it in binary mode.")
+    return bytes(chunk)
 
 
 @dataclass(frozen=True, slots=True)
 class _Record:
-    """row (D,) float64; rest: the other fields of its line."""
+    """row (D,) float64; rest: the other fields of its line, as JSON without the closing brace."""
 
     row: np.ndarray
-    rest: dict[str, Any]
+    rest: str
+
+    def answer(self, label: int, similarity: float) -> bytes:
+        comma = ", " if len(self.rest) > 1 else ""
+        return f'{self.rest}{comma}"label": {label}, "similarity": {json.dumps(similarity)}}}\n'.encode()
 
 
 def _records(model: KMeans, lines: list[bytes], read: int, field: str) -> tuple[list[_Record], InputError | None]:
     """The rows up to the first wrong line, and what is wrong with it."""
     records = []
     for number, line in enumerate(lines, read + 1):
+        if number == 1:
+            line = line.removeprefix(_MARK)
         if line.strip():
             try:
                 records.append(_record(model, line, number, field))
@@ -121,10 +168,7 @@ def _records(model: KMeans, lines: list[bytes], read: int, field: str) -> tuple[
 
 
 def _record(model: KMeans, line: bytes, number: int, field: str) -> _Record:
-    try:
-        value = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"Line {number} is not JSON ({error}). Needed: one list or object a line.") from error
+    value = _parsed(line, number)
     rest = value if isinstance(value, dict) else {}
     if clash := {"label", "similarity"} & set(rest):
         raise InputError(f"Line {number} has a field {min(clash)!r} already, where the answer would go. Rename it.")
@@ -132,16 +176,42 @@ def _record(model: KMeans, line: bytes, number: int, field: str) -> _Record:
     if embedding is None:
         raise InputError(f'Line {number} has no embedding. Needed: a list, or an object with the field "{field}".')
     needed = f"{model.n_features_in_} numbers, as many as the model has features"
-    try:
-        row = np.array(embedding)
-    except ValueError as error:  # lists of different lengths
-        raise InputError(f"Line {number}: the embedding is no list of numbers. Send {needed}.") from error
-    if row.dtype.kind not in "fiu":
+    if not isinstance(embedding, list) or not {int, float}.issuperset(map(type, embedding)):
         raise InputError(f"Line {number}: the embedding is no list of numbers. Send {needed}.")
-    if row.shape != (model.n_features_in_,):
-        raise InputError(f"Line {number}: the embedding has shape {row.shape}. Send {needed}.")
+    if len(embedding) != model.n_features_in_:
+        raise InputError(f"Line {number}: the embedding has shape ({len(embedding)},). Send {needed}.")
+    try:
+        row = np.array(embedding, dtype=np.float64)
+    except OverflowError:  # an integer beyond float64
+        row = np.full(len(embedding), np.inf)
     _check_finite(model, row[None], "Line", number)
-    return _Record(row.astype(np.float64), rest)
+    with _named(number):  # what could be read may be nested too deeply to be written
+        return _Record(row, json.dumps(rest)[:-1])
+
+
+def _parsed(line: bytes, number: int) -> Any:
+    if b"\0" in line:
+        raise InputError(f"Line {number} holds bytes of zero, as UTF-16 does. Needed: JSON lines in UTF-8.")
+    with _named(number):
+        return json.loads(line.decode("utf-8"))
+
+
+@contextmanager
+def _named(number: int) -> Iterator[None]:
+    """Raise InputError that names the line, whatever is wrong with its JSON."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"Line {number} is not UTF-8 (byte {error.start + 1}). Needed: JSON lines in UTF-8."
+        ) from error
+    except RecursionError as error:
+        raise InputError(f"Line {number} is nested too deeply. Needed: one list or object a line.") from error
+    except Exception as error:
+        where = (
+            f"{error.msg} at character {error.pos + 1}" if isinstance(error, json.JSONDecodeError) else _reason(error)
+        )
+        raise InputError(f"Line {number} is not JSON ({where}). Needed: one list or object a line.") from error
 
 
 def _check_finite(model: KMeans, rows: np.ndarray, what: str, first: int) -> None:
@@ -152,14 +222,34 @@ def _check_finite(model: KMeans, rows: np.ndarray, what: str, first: int) -> Non
         raise InputError(f"{what} {number} contains NaN or infinity. Remove it, or let the model skip such rows.")
 
 
-def _answer_schema(schema: Any, field: str) -> Any:
+# ------------------------------------------------------------------------------------------------------------ Arrow
+
+
+def _next_batch(reader: Any, done: int) -> Any:
+    """The next batch, whose offsets point into its own memory; None at the end of the stream."""
+    try:
+        batch = reader.read_next_batch()
+        batch.validate(full=True)
+    except StopIteration:
+        return None
+    except Exception as error:
+        raise InputError(
+            f"The Arrow stream broke off or is damaged after {done} rows ({_reason(error)}). These are answered; send "
+            "the rest again."
+        ) from error
+    return batch
+
+
+def _answer_schema(schema: Any, names: list[str], field: str) -> Any:
     import pyarrow
 
-    if field not in schema.names:
-        raise InputError(f'The stream has no column "{field}"; it has {", ".join(schema.names)}. Name the right one.')
-    if clash := {"label", "similarity"} & set(schema.names):
+    if field not in names:
+        raise InputError(f'The stream has no column "{field}"; it has {", ".join(names)}. Name the right one.')
+    if names.count(field) > 1:
+        raise InputError(f'The stream has {names.count(field)} columns "{field}". Rename all but one.')
+    if clash := {"label", "similarity"} & set(names):
         raise OptionError(f"The stream has a column {min(clash)!r} already, where the answer would go. Rename it.")
-    others = [schema.field(name) for name in schema.names if name != field]
+    others = [column for column in schema if column.name != field]
     return pyarrow.schema(
         [*others, pyarrow.field("label", pyarrow.int64()), pyarrow.field("similarity", pyarrow.float64())]
     )
@@ -169,11 +259,19 @@ def _column(column: Any, done: int, field: str) -> np.ndarray:
     """A column of lists as (n, D)."""
     from pyarrow import compute, types
 
-    if not (types.is_list(column.type) or types.is_large_list(column.type) or types.is_fixed_size_list(column.type)):
-        raise InputError(f'Column "{field}" is of type {column.type}; needed are lists of numbers.')
+    column = getattr(column, "storage", column)  # what an extension type, such as that of fixed shapes, is made of
+    kind = column.type
+    if not (types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)):
+        raise InputError(f'Column "{field}" is of type {kind}; needed are lists of numbers.')
+    if not (types.is_floating(kind.value_type) or types.is_integer(kind.value_type)):
+        raise InputError(f'Column "{field}" holds lists of {kind.value_type}; needed are lists of numbers.')
     if column.null_count:
         raise InputError(f'Column "{field}" is null in some of the rows from {done} on. Leave such rows out.')
     if len(compute.unique(compute.list_value_length(column))) > 1:
         raise InputError(f'Column "{field}" holds lists of different lengths in the rows from {done} on.')
-    values = column.flatten().to_numpy(zero_copy_only=False)
+    entries = column.flatten()
+    if entries.null_count:
+        raise InputError(f'Column "{field}" holds nulls in lists of the rows from {done} on. Leave such rows out.')
+    values = entries.to_numpy(zero_copy_only=False)
+    values = values.astype(np.float64) if values.dtype.kind in "iu" else values
     return values.reshape(len(column), -1 if len(column) else 0)

@@ -9,6 +9,7 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
+from cosmeans import printable
 from cosmeans.estimator import KMeans
 
 TEXTS_PER_CLUSTER = 10
@@ -48,15 +49,16 @@ def table(clusters: list[Cluster], texts: list[str], n_shown: int = 20, n_texts:
     grid.add_column("closest texts")
     for cluster in clusters[:n_shown]:
         # the text itself must not wrap, the column must: rich narrows only columns that do
-        closest = Text("\n".join(texts[row] for row in cluster.closest[:n_texts]), no_wrap=True, overflow="ellipsis")
+        shown = "\n".join(printable.line(texts[row]) for row in cluster.closest[:n_texts])
+        closest = Text(shown, no_wrap=True, overflow="ellipsis")
         grid.add_row(str(cluster.label), f"{cluster.size:,}", f"{cluster.similarity:.3f}", closest)
     return grid
 
 
 def markdown(clusters: list[Cluster], texts: list[str]) -> str:
-    """All clusters with their closest texts."""
+    """All clusters with their closest texts, each as one line without markup of its own."""
     parts = ["# Clusters, largest first\n"]
     for cluster in clusters:
         parts.append(f"\n## Cluster {cluster.label}: {cluster.size:,} rows, similarity {cluster.similarity:.3f}\n\n")
-        parts += [f"- {texts[row]}\n" for row in cluster.closest]
+        parts += [f"- {printable.markdown(texts[row])}\n" for row in cluster.closest]
     return "".join(parts)

@@ -12,11 +12,11 @@ from torch import Tensor
 from cosmeans import __version__, demo_data
 from cosmeans.atomic import refuse_existing
 from cosmeans.cli import demo as demos
-from cosmeans.cli import flags, inspect
+from cosmeans.cli import flags, inspect, results
 from cosmeans.cli.interrupt import stop_on_interrupt
 from cosmeans.cli.outputs import check_label_path, find_model, output_folder, write_fit, write_labels
 from cosmeans.cli.stream import predict_stream
-from cosmeans.cli.tell import say, show_clusters, tell_fit, tell_json
+from cosmeans.cli.tell import say, show_clusters, tell_fit, tell_json, write_clusters
 from cosmeans.cli.texts import given_texts
 from cosmeans.errors import OptionError
 from cosmeans.estimator import KMeans
@@ -41,7 +41,7 @@ _MAKES_THE_START = ("n_clusters", "init", "n_init", "random_state")
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"cosmeans {__version__}")
+        results.show(f"cosmeans {__version__}")
         raise typer.Exit
 
 
@@ -104,15 +104,18 @@ def fit(
         kmeans = kmeans if order is None else reorder(kmeans, order, rows)
         files = write_fit(kmeans, folder, force)
         if lines is not None:
-            files["clusters"] = show_clusters(kmeans, lines, folder, force, silent=quiet or as_json)
+            files["clusters"] = write_clusters(kmeans, lines, folder, force)
         if report:
             files["report"] = write_page(kmeans, rows, folder, lines, embeddings.stem, force)
+    if lines is not None and not (quiet or as_json):
+        show_clusters(kmeans, lines)
     tell_fit(kmeans, rows, files, as_json=as_json, quiet=quiet)
     _exit_if_interrupted(kmeans)
 
 
 @app.command()
 def predict(
+    context: typer.Context,
     model: flags.Model,
     embeddings: Annotated[
         Path, typer.Argument(help="rows: .npy, .npz, .pt, .pth, .safetensors; or - to answer stdin", show_default=False)
@@ -127,8 +130,12 @@ def predict(
 ) -> None:
     """Label embeddings by a saved model; with - as they arrive on stdin, answered on stdout."""
     if embeddings == Path("-"):
+        _without_effect(
+            context, ("key", "out", "force", "as_json"), "with -: rows come from stdin, answers go to stdout"
+        )
         predict_stream(model, arrow, field)
         return
+    _without_effect(context, ("arrow", "field"), "without -: they are about rows that come from stdin")
     check_label_path(out)
     refuse_existing(out, force)
     kmeans = KMeans.load(find_model(model))
@@ -172,6 +179,7 @@ def plot(
 
 @app.command()
 def demo(
+    context: typer.Context,
     tutorial: Annotated[
         bool, typer.Option("--tutorial", help="random unit vectors of the tutorial's size instead of real texts")
     ] = False,
@@ -187,6 +195,7 @@ def demo(
     quiet: flags.Quiet = False,
 ) -> None:
     """Cluster 6,000 dictionary entries by meaning; or repeat the tutorial at its full size."""
+    None if tutorial else _without_effect(context, ("rows",), "without --tutorial: the texts are as many as they are")
     kmeans = demos.tutorial_kmeans() if tutorial else demos.texts_kmeans()
     chosen = {"n_clusters": n_clusters, "epochs": epochs, "batch_size": batch_size}
     kmeans.set_params(**{name: value for name, value in chosen.items() if value is not None})
@@ -195,8 +204,10 @@ def demo(
         run_fit(kmeans, vectors, quiet)
         files = write_fit(kmeans, out, force)
         if lines is not None:
-            files["clusters"] = show_clusters(kmeans, lines, out, force, silent=quiet)
+            files["clusters"] = write_clusters(kmeans, lines, out, force)
             files["report"] = write_page(kmeans, vectors, out, lines, "Dictionary entries", force)
+    if lines is not None and not quiet:
+        show_clusters(kmeans, lines)
     if isinstance(vectors, Tensor) and not quiet:
         demos.tell_speed_and_memory(kmeans, vectors)
     tell_fit(kmeans, vectors, files, as_json=False, quiet=quiet)
@@ -233,9 +244,18 @@ def _old_kmeans(model: Path, values: dict[str, Any], given: set[str]) -> KMeans:
     """A saved model with the options that were given now; it keeps its number of clusters and its seed."""
     if clash := [name for name in _MAKES_THE_START if name in given]:
         flag = "--" + clash[0].replace("_", "-")
-        raise OptionError(f"--from goes on from the centroids of {model}, so {flag} has no meaning. Leave one away.")
+        raise OptionError(
+            f"--from goes on from the centroids of {model}, so {flag} has no meaning. Remove one of them."
+        )
     changed = {name: value for name, value in values.items() if name in given}
     return KMeans.load(find_model(model)).set_params(warm_start=True, max_iter=None, **changed)
+
+
+def _without_effect(context: typer.Context, names: tuple[str, ...], why: str) -> None:
+    """Raise OptionError for the first of these options that was given: nothing that is asked for is ignored."""
+    for parameter in context.command.params:
+        if parameter.name in names and _was_given(context, parameter.name):
+            raise OptionError(f"{max(parameter.opts, key=len)} has no effect {why}. Remove it.")
 
 
 def _was_given(context: typer.Context, name: str) -> bool:

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from cosmeans.cli import results
+from cosmeans.errors import OptionError
 from cosmeans.options import FitOptions
 
 
@@ -16,6 +18,13 @@ def _fit_option(name: str, *flags: str, metavar: str | None = None) -> Any:
     spec = next(spec for spec in fields(FitOptions) if spec.name == name)
     choices = "|".join(spec.metadata["choices"]) or metavar
     return typer.Option(*flags, help=FitOptions.help(name), metavar=choices)
+
+
+def _if_there_is_a_stdout(wanted: bool) -> bool:
+    """Before the work, not after it."""
+    if wanted and not results.is_open():
+        raise OptionError("--json writes to the standard output, which is closed. Send it somewhere (> FILE).")
+    return wanted
 
 
 NClusters = Annotated[int | None, _fit_option("n_clusters", "--n-clusters", "-k", metavar="K")]
@@ -60,4 +69,7 @@ Order = Annotated[
 Report = Annotated[bool, typer.Option("--report", help="also write report.html: a page on the clusters to look at")]
 Force = Annotated[bool, typer.Option("--force", help="replace outputs that exist")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress and no summary")]
-Json = Annotated[bool, typer.Option("--json", help="one JSON object on stdout, and nothing else there")]
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="one JSON object on stdout, and nothing else there", callback=_if_there_is_a_stdout),
+]

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
 from cosmeans import sphere
+from cosmeans.cli.tables import show_facts
 from cosmeans.inputs import read_rows
 from cosmeans.model_file import load_model
 from cosmeans.rows.files import open_file
@@ -61,7 +60,5 @@ def row_facts(path: Path, key: str | None) -> dict[str, Any]:
 
 def show(facts: dict[str, Any]) -> None:
     """The facts as a table on stdout."""
-    grid = Table(show_header=False, box=None)
-    for name, value in facts.items():
-        grid.add_row(name.replace("_", " "), f"{value:,}" if isinstance(value, int) and name != "seed" else str(value))
-    Console().print(grid, markup=False)
+    whole = {name: value for name, value in facts.items() if isinstance(value, int) and name != "seed"}
+    show_facts({name: whole.get(name, str(value)) for name, value in facts.items()})

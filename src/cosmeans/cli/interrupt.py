@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from cosmeans.console import say_in_handler
 from cosmeans.progress import Silent
 
-_WORD = b"\nStopping; what was reached will be saved. Ctrl-C again leaves at once.\n"
+_WORD = "\nStopping; what was reached will be saved. Ctrl-C again leaves at once.\n"
 
 
 @contextmanager
@@ -19,7 +19,7 @@ def stop_on_interrupt(observer: Silent) -> Iterator[None]:
     def first(*_: object) -> None:
         observer.stop_requested = True
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        os.write(2, _WORD)  # sys.stderr may be in the middle of a write, which a handler must not enter again
+        say_in_handler(_WORD)
 
     before = signal.signal(signal.SIGINT, first)
     try:

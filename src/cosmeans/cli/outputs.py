@@ -88,7 +88,8 @@ def write_labels(path: Path, labels: np.ndarray, similarity: np.ndarray | None, 
         columns = {"row": np.arange(len(labels)), "label": labels}
         if similarity is not None:
             columns["similarity"] = similarity
-        parquet.write_table(pyarrow.table(columns), temporary)
+        with temporary.open("wb") as file:  # Arrow takes some names for addresses, and can't say others in UTF-8
+            parquet.write_table(pyarrow.table(columns), file)
 
 
 def check_label_path(path: Path) -> None:

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cosmeans import printable
 from cosmeans.atomic import new_file
 from cosmeans.choose import Choice
+from cosmeans.cli import results
 from cosmeans.errors import OptionError
 from cosmeans.evaluation import Evaluation
 from cosmeans.matching import Match, Moves
@@ -29,8 +30,9 @@ def check_path(path: Path, kinds: tuple[str, ...] = ROW_LISTS, flag: str = "--ou
 
 
 def write(path: Path, columns: Mapping[str, np.ndarray], force: bool) -> None:
-    """Columns as .parquet or .csv; as .npy the first column alone."""
+    """Columns as .parquet or .csv; as .npy the first column alone. Of texts: `printable.writable`, `printable.cell`."""
     check_path(path)
+    as_file = printable.cell if path.suffix == ".csv" else printable.writable
     with new_file(path, force) as temporary:
         if path.suffix == ".npy":
             with temporary.open("wb") as file:
@@ -40,9 +42,14 @@ def write(path: Path, columns: Mapping[str, np.ndarray], force: bool) -> None:
         from pyarrow import csv, parquet
 
         # of texts the type is told: an empty column has none of its own
-        kinds = {name: pyarrow.string() if values.dtype.kind == "O" else None for name, values in columns.items()}
-        table = pyarrow.table({name: pyarrow.array(values, kinds[name]) for name, values in columns.items()})
-        parquet.write_table(table, temporary) if path.suffix == ".parquet" else csv.write_csv(table, temporary)
+        table = pyarrow.table(
+            {
+                name: pyarrow.array(map(as_file, values), pyarrow.string()) if values.dtype.kind == "O" else values
+                for name, values in columns.items()
+            }
+        )
+        with temporary.open("wb") as file:  # Arrow takes some names for addresses, and can't say others in UTF-8
+            parquet.write_table(table, file) if path.suffix == ".parquet" else csv.write_csv(table, file)
 
 
 def with_texts(columns: dict[str, np.ndarray], texts: list[str] | None) -> dict[str, np.ndarray]:
@@ -64,7 +71,7 @@ def show(columns: Mapping[str, Any], n_shown: int, title: str | None = None) -> 
         grid.add_column(name, justify="left" if is_text else "right", no_wrap=not is_text)
     for row in zip(*(values[:n_shown].tolist() for values in arrays.values()), strict=True):
         grid.add_row(*(_cell(value) for value in row))
-    Console().print(grid)
+    results.show(grid)
 
 
 def show_choice(choice: Choice) -> None:
@@ -75,14 +82,17 @@ def show_choice(choice: Choice) -> None:
 
 def show_evaluation(measured: Evaluation) -> None:
     """Every measure that has a value, and the sizes in short."""
-    record = measured.to_json()
+    record = {name: value for name, value in measured.to_json().items() if value is not None}
     sizes = record.pop("sizes")
+    show_facts(record | {"sizes": f"{min(sizes):,} to {max(sizes):,}, median {np.median(sizes):,.0f}"})
+
+
+def show_facts(facts: Mapping[str, Any]) -> None:
+    """Names and values, one a line, on stdout."""
     grid = Table(show_header=False, box=None)
-    for name, value in record.items():
-        if value is not None:
-            grid.add_row(name.replace("_", " "), _cell(value))
-    grid.add_row("sizes", f"{min(sizes):,} to {max(sizes):,}, median {np.median(sizes):,.0f}")
-    Console().print(grid)
+    for name, value in facts.items():
+        grid.add_row(name.replace("_", " "), _cell(value))
+    results.show(grid)
 
 
 def show_match(matched: Match, moves: Moves | None, n_shown: int) -> None:
@@ -102,7 +112,7 @@ def show_match(matched: Match, moves: Moves | None, n_shown: int) -> None:
     told = f"{both:,} clusters go on, {n_old - both:,} end, {n_new - both:,} are new"
     if moves is not None:
         told += f"; {moves.stayed:,} of {moves.n_rows:,} rows stayed in their cluster"
-    Console().print(told, highlight=False)
+    results.show(told)
 
 
 def as_json(record: dict[str, Any]) -> str:
@@ -112,5 +122,5 @@ def as_json(record: dict[str, Any]) -> str:
 def _cell(value: Any) -> Text:
     if isinstance(value, float):
         return Text(f"{value:.4f}")
-    text = "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+    text = "" if value is None else f"{value:,}" if isinstance(value, int) else printable.line(str(value))
     return Text(text, no_wrap=True, overflow="ellipsis")

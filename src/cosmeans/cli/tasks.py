@@ -66,7 +66,8 @@ def choose(
         tell_json(choice.to_json() | {"plot": str(folder / "curve.png")})
     elif not quiet:
         tables.show_choice(choice)
-        say(f"{choice.reason}\nThe curve lies in {folder / 'curve.png'}")
+        say(choice.reason)
+        say(f"The curve is stored in {folder / 'curve.png'}")
 
 
 @app.command("evaluate")

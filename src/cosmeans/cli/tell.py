@@ -3,37 +3,32 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
-from cosmeans.cli import clusters
+from cosmeans.cli import clusters, results
 from cosmeans.cli.outputs import write_text
+from cosmeans.console import say
 from cosmeans.estimator import KMeans
 
 
-def say(line: str) -> None:
-    """A line for people, on stderr."""
-    sys.stderr.write(line + "\n")
-
-
 def tell_json(record: dict[str, Any]) -> None:
-    """One JSON object on stdout."""
-    sys.stdout.write(json.dumps(record) + "\n")
-    sys.stdout.flush()
+    """One JSON object on stdout, in ASCII."""
+    results.put(json.dumps(record) + "\n")
 
 
-def show_clusters(kmeans: KMeans, texts: list[str], folder: Path, force: bool, silent: bool) -> str:
-    """Write clusters.md with the texts that stand for each cluster, show the largest; returns the path."""
-    found = clusters.describe(kmeans)
+def write_clusters(kmeans: KMeans, texts: list[str], folder: Path, force: bool) -> str:
+    """Write clusters.md with the texts that stand for each cluster; returns the path."""
     path = folder / "clusters.md"
-    write_text(path, clusters.markdown(found, texts), force)
-    if not silent:
-        Console().print(clusters.table(found, texts))
+    write_text(path, clusters.markdown(clusters.describe(kmeans), texts), force)
     return str(path)
+
+
+def show_clusters(kmeans: KMeans, texts: list[str]) -> None:
+    """The largest clusters with their texts, on stdout."""
+    results.show(clusters.table(clusters.describe(kmeans), texts))
 
 
 def tell_fit(kmeans: KMeans, rows: Any, files: dict[str, str], *, as_json: bool, quiet: bool) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -11,10 +10,10 @@ from importlib.util import find_spec
 import numpy as np
 
 from cosmeans.errors import FileError, InputError, OptionError
+from cosmeans.printable import line
 from cosmeans.report.thumbnails import thumbnails
 
 TEXT_LENGTH = 240
-_SPACE = re.compile(r"\s+")
 _FEW_CLUSTERS = 250  # so many have room for larger pictures
 _LARGE, _SMALL = 96, 64  # pixels of the longer side
 
@@ -39,9 +38,9 @@ def check_images(paths: list[str] | None) -> None:
 
 
 def clean(text: str, length: int = TEXT_LENGTH) -> str:
-    """One line of at most `length` characters that UTF-8 can hold."""
-    line = _SPACE.sub(" ", text[: 4 * length]).strip().encode("utf-8", "replace").decode("utf-8")
-    return line if len(line) <= length else line[: length - 1].rstrip() + "…"
+    """One printable line of at most `length` characters."""
+    shown = line(text[: 4 * length])
+    return shown if len(shown) <= length else shown[: length - 1].rstrip() + "…"
 
 
 @dataclass(slots=True)

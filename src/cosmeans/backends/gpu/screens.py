@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import torch
 from torch import Tensor
 
@@ -12,6 +10,7 @@ from cosmeans.backends.gpu.assign import Doubtful, Errors, Listed, accumulation_
 from cosmeans.backends.gpu.centroids import Quantised
 from cosmeans.backends.gpu.rows import Copy
 from cosmeans.backends.gpu.tiles import describe, tile_for
+from cosmeans.console import say
 from cosmeans.errors import BackendUnavailableError
 
 
@@ -91,5 +90,5 @@ class Screens:
         if reason is not None and self._wanted == "hopper":
             raise BackendUnavailableError(f"The Hopper screen can't run on {self.device}: {reason}.")
         if reason is not None and self._chip == "sm_90":
-            sys.stderr.write(f"cosmeans: the portable screen runs in place of the Hopper one: {reason}\n")
+            say(f"cosmeans: the portable screen runs in place of the Hopper one: {reason}")
         return reason is None
