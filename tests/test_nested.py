@@ -64,7 +64,7 @@ def test_a_sample_is_a_source_of_its_rows():
     assert sample.kept(torch.arange(150)).tolist() == keep[index].tolist()
     assert torch.equal(sample.masses(), rows.masses()[index])
     assert sample.total == int(rows.masses()[index][torch.from_numpy(keep[index])].sum())
-    assert sample.total_weight == pytest.approx(weights[index][keep[index]].sum())
+    assert sample.exponent == rows.exponent
     starts = [batch.start for batch in sample.batches()]
     assert starts == [0, 64, 128]
     joined = torch.cat([batch.rows for batch in sample.batches()])

@@ -9,6 +9,7 @@ import bisect
 import itertools
 import math
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 import numpy as np
 
@@ -77,6 +78,30 @@ def labels(rows, centroids, keep=None):
         columns = np.flatnonzero(close[i])
         found[i] = columns[np.argmax(scores(rows[i : i + 1], centroids[columns])[0])]
     return found if keep is None else np.where(keep, found, -1)
+
+
+def chords(rows, centroids, labels):
+    """Squared chord of each row with its own centroid (N,), from differences rounded to float32; 0 for label -1."""
+    difference = (rows - centroids[labels]).astype(np.float64)
+    return np.where(np.asarray(labels) < 0, 0.0, tree(difference * difference))
+
+
+def inertia(x, centroids, labels, weights=None):
+    """Rule 11: every term cut into integers at 2^-30, 2^-60, 2^-90 by fractions; their sums are joined in float64."""
+    weights = [1.0] * len(x) if weights is None else [float(w) for w in weights]
+    scaled = scaled_weights(weights)
+    limbs = [0, 0, 0, 0]
+    for w, chord in zip(scaled, chords(unit(x)[0], centroids, labels).tolist(), strict=True):
+        units = Fraction(w * chord)
+        for i in range(4):
+            limb = math.floor(units) if i < 3 else round(units)
+            limbs[i] += limb
+            units = (units - limb) * 2**30
+    total = 0.0
+    for i in (3, 2, 1, 0):
+        total += float(limbs[i]) * 2.0 ** (-30 * i)
+    largest = max(range(len(weights)), key=lambda i: weights[i])
+    return math.ldexp(total, math.frexp(weights[largest])[1] - math.frexp(scaled[largest])[1])
 
 
 def scaled_weights(weights):

@@ -58,11 +58,8 @@ class RowSource(RowsByIndex, Protocol):
     """Where the rows of batches lie: `device`, or the host. Only a Receiver is given rows of the host."""
     total: int
     """V of rule 4: the sum of term(w, 2^s) over the rows kept."""
-
-    @property
-    def total_weight(self) -> float:
-        """The same in the caller's own weights: N where there are none."""
-        ...
+    exponent: int
+    """The caller's weights were multiplied by 2^exponent (rule 4)."""
 
     def batches(self) -> Iterator[Batch]:
         """Every row once, in order."""
@@ -123,6 +120,10 @@ class Backend(Protocol):
 
     def scores(self, batch: Batch, centroids: Tensor, labels: Tensor) -> Tensor:
         """Canonical score of each row with the centroid of its label, (B,) float64; 0 for label -1."""
+        ...
+
+    def chords(self, batch: Batch, centroids: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """`scores`, and `sphere.squared_chords` from the same centroids, (B,) float64 each; 0 for label -1."""
         ...
 
     def cosines(self, batch: Batch, centroids: Tensor) -> Tensor:

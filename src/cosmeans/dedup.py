@@ -99,8 +99,8 @@ def deduplicate(
             observer.step("comparing rows within clusters", done, total, "pairs")
     removed = np.flatnonzero(original >= 0)
     kept, original, cosines = np.flatnonzero(original < 0), original[removed], cosines[removed]
-    out = [assigned.kind.out(torch.from_numpy(part)) for part in (kept, removed, original, cosines)]
-    return Duplicates(out[0], out[1], out[2], out[3], splits)
+    out = [assigned.kind.out(torch.from_numpy(part)) for part in (kept, removed, original)]
+    return Duplicates(out[0], out[1], out[2], assigned.kind.cosines(torch.from_numpy(cosines)), splits)
 
 
 def _plan(assigned: Assigned, limit: int, seed: int) -> tuple[list[np.ndarray], dict[int, int]]:

@@ -17,7 +17,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from cosmeans import console, fitted, lloyd
+from cosmeans import console, fitted, lloyd, sphere
 from cosmeans.containers.converted import Rows, floating, on_host
 from cosmeans.containers.tensors import through_dlpack
 from cosmeans.contracts import Backend, Observer
@@ -78,9 +78,10 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         `predict`; the next fit starts from them, and all else of an earlier fit is forgotten. `centers` is None before.
     similarities : list of float. Mean cosine of every epoch, before its update; joined over continued fits.
     labels_ : (N,) int64, under exactly `cluster_centers_`; -1 for rows left out.
-    similarity_ : (N,) float64, cosine of every row with its centroid; 0 for rows left out.
-    inertia_ : float, 2 x sum of w (1 - cos): the sum of squared chords, scikit-learn's value.
-    counts_ : (K,) int64. n_distinct_ : int, centroids that differ. n_iter_ : int, epochs of the last fit.
+    similarity_ : (N,) float64 in [-1, 1], cosine of every row with its centroid; 0 for rows left out.
+    inertia_ : float, sum of w |x - c|^2 over the unit rows: scikit-learn's value, with all its digits.
+    counts_ : (K,) int64. n_distinct_ : int, centroids that differ by a chord above 2^-20, which is more than rounding.
+    n_iter_ : int, epochs of the last fit.
     history_ : History. stop_reason_ : StopReason. random_state_ : int, the seed. n_features_in_ : int, D.
     feature_names_in_ : (D,) names of the columns, where the rows of the fit had names.
     costs_ : tuple of EpochCost, what each epoch of the last fit cost here: no pickle and no model folder holds it.
@@ -156,8 +157,8 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
             rows = self._open(tensor, backend, coming, observer, sample_weight, options)
             rows.need_weight()
             result = best_run(first, rows, backend, observer)
-            own = lloyd.own_scores(rows, result.centroids, result.labels, backend)
-        found = fitted.from_fit(result, before, own, rows.total_weight, seed, kind)
+            own, inertia = lloyd.own_chords(rows, result.centroids, result.labels, backend)
+        found = fitted.from_fit(result, before, own, inertia, seed, kind)
         self._state = replace(found, feature_names_in_=kind.names, started_from=key)
         fitted.warn_of_copies(found)
         return self
@@ -181,7 +182,12 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         return kind.out(labels.to(torch.int64))
 
     def transform(self, X: Any) -> Any:
-        """Cosine of every row with every centroid, (N, K) float32: higher is nearer. 0 for rows left out."""
+        """Cosine of every row with every centroid, (N, K) float32 in [-1, 1]: higher is nearer. 0 for rows left out."""
+        cosines, kind = self._cosines(X)
+        return kind.cosines(cosines)
+
+    def _cosines(self, X: Any) -> tuple[Tensor, Kind]:
+        """Canonical scores with every centroid, rounded to float32; they may exceed 1 by rounding."""
         rows, kind, backend, _, centroids = self._open_fitted(X)
         if _framed(self):
             kind = replace(kind, tensor=False, device=torch.device("cpu"))  # frames hold NumPy arrays
@@ -189,14 +195,15 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         cosines = torch.empty((rows.n_rows, len(centroids)), dtype=torch.float32, device=kind.device)
         for batch in rows.batches():
             cosines[batch.span] = backend.cosines(batch, centroids)
-        return kind.out(cosines)
+        return cosines, kind
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Weighted mean cosine of the rows with their nearest centroids: higher is better."""
         rows, _, backend, observer, centroids = self._open_fitted(X, sample_weight)
         rows.need_weight()
         with observer:
-            return lloyd.score(rows, centroids, backend, Alone(), observer)[1]
+            mean = lloyd.score(rows, centroids, backend, Alone(), observer)[1]
+        return sphere.clipped_mean(mean)
 
     # ---------------------------------------------------- the tutorial's names
 

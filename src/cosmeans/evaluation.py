@@ -12,7 +12,7 @@ from sklearn import config_context
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, silhouette_score
 from sklearn.metrics.cluster import contingency_matrix
 
-from cosmeans import seeding
+from cosmeans import seeding, sphere
 from cosmeans.assigned import Assigned, assign_rows, tiles
 from cosmeans.containers.classes import read_classes
 from cosmeans.data import Batch
@@ -88,7 +88,7 @@ def evaluate(
     return Evaluation(
         n_rows=int(kept.sum()),
         left_out=int((~kept).sum()),
-        similarity=assigned.similarity,
+        similarity=sphere.clipped_mean(assigned.similarity),
         silhouette=simplified_silhouette(assigned),
         sampled_silhouette=_sampled_silhouette(assigned, sample_size, random_state),
         davies_bouldin=davies_bouldin(assigned),

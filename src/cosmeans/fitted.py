@@ -21,11 +21,9 @@ from cosmeans.result import FitResult, History
 
 
 def from_fit(
-    result: FitResult, before: FitState | None, own: Tensor, total_weight: float, seed: int, kind: Kind
+    result: FitResult, before: FitState | None, own: Tensor, inertia: float, seed: int, kind: Kind
 ) -> FitState:
-    """What a fit found. before: the state that it went on from; own (N,): each row's score; total_weight: of the rows
-    kept, in the caller's weights.
-    """
+    """What a fit found. before: the state that it went on from; own (N,): each row's score; inertia: by rule 11."""
     history = result.history if before is None else History([*before.history_, *result.history])
     return FitState(
         cluster_centers_=kind.out(result.centroids),
@@ -33,10 +31,10 @@ def from_fit(
         random_state_=seed,
         history_=history,
         labels_=kind.out(result.labels.to(torch.int64)),
-        similarity_=kind.out(own),
+        similarity_=kind.cosines(own),
         counts_=kind.out(result.counts),
         n_distinct_=n_distinct(result.centroids),
-        inertia_=max(0.0, 2.0 * total_weight * (1.0 - result.similarity)),
+        inertia_=inertia,
         n_iter_=len(result.history),
         stop_reason_=result.stop_reason,
         costs_=result.costs,

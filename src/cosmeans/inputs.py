@@ -47,6 +47,10 @@ class Kind:
     def out(self, values: Tensor) -> Any:
         return values.to(self.device) if self.tensor else values.cpu().numpy()
 
+    def cosines(self, values: Tensor) -> Any:
+        """`out` for cosines: in [-1, 1], clipped in place. What compares them does so before."""
+        return self.out(sphere.clipped(values))
+
 
 def read_rows(X: Any, name: str = "Rows") -> tuple[Rows, Kind]:
     """Rows (N, D) of real numbers, uncopied where that is possible, and the kind to answer in.

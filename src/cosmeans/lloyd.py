@@ -226,7 +226,20 @@ def predict(rows: RowSource, centroids: Tensor, backend: Backend, observer: Obse
 
 def own_scores(rows: RowSource, centroids: Tensor, labels: Tensor, backend: Backend) -> Tensor:
     """Canonical score of every row with its own centroid, (N,) float64."""
-    return torch.cat([backend.scores(batch, centroids, labels[batch.span]) for batch in rows.batches()])
+    own = torch.empty(rows.n_rows, dtype=torch.float64, device=centroids.device)
+    for batch in rows.batches():
+        own[batch.span] = backend.scores(batch, centroids, labels[batch.span])
+    return own
+
+
+def own_chords(rows: RowSource, centroids: Tensor, labels: Tensor, backend: Backend) -> tuple[Tensor, float]:
+    """The same, and in the same pass the sum of w times the squared chords, in the caller's weights (rule 11)."""
+    own = torch.empty(rows.n_rows, dtype=torch.float64, device=centroids.device)
+    limbs = torch.zeros(4, dtype=torch.int64, device=centroids.device)
+    for batch in rows.batches():
+        own[batch.span], squared = backend.chords(batch, centroids, labels[batch.span])
+        limbs += sphere.inertia_limbs(squared, batch.weights)
+    return own, sphere.joined_limbs(limbs.tolist(), rows.exponent)
 
 
 def _no_labels(rows: RowSource, centroids: Tensor) -> Tensor:

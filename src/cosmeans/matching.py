@@ -65,7 +65,7 @@ def match(old: KMeans, new: KMeans) -> Match:
     new_of_old, old_of_new = np.full(len(cosines), -1), np.full(cosines.shape[1], -1)
     new_of_old[matched_old], old_of_new[matched_new] = matched_new, matched_old
     similar = np.zeros(len(cosines), np.float32)
-    similar[matched_old] = cosines[matched_old, matched_new]
+    similar[matched_old] = cosines[matched_old, matched_new].clip(-1.0, 1.0)
     return Match(new_of_old, old_of_new, similar)
 
 
@@ -193,7 +193,7 @@ def reorder(model: KMeans, order: Any = "size", rows: Any = None) -> KMeans:
         assigned = assign_rows(ordered, rows)
         ordered._change_state(
             labels_=assigned.kind.out(assigned.labels.to(torch.int64)),
-            similarity_=assigned.kind.out(assigned.scores),
+            similarity_=assigned.kind.cosines(assigned.scores),
             counts_=assigned.kind.out(torch.from_numpy(assigned.sizes())),
         )
     return ordered

@@ -116,7 +116,7 @@ def scores(rows: Tensor, centroids: Tensor) -> Tensor:
 
 
 def squared_chords(rows: Tensor, centroids: Tensor) -> Tensor:
-    """Squared length of row - centroid for unit rows (..., D) with centroids (..., D), float64 (eq. 8).
+    """Squared length of row - centroid for unit rows (..., D) with centroids (..., D), float64 (rule 11).
 
     The difference is rounded to float32, and its square is exact. 2 - 2 cos would lose all digits of close rows.
     """
@@ -133,9 +133,9 @@ def inertia_limbs(squared: Tensor, weights: Tensor | None) -> Tensor:
     limbs = []
     for _ in range(3):
         whole = torch.floor(left)
-        limbs.append(whole)
-        left = (left - whole) * 2.0**30
-    return torch.stack([limb.to(torch.int64).sum() for limb in (*limbs, torch.round(left))])
+        limbs.append(whole.to(torch.int64).sum())
+        left = (left - whole) * 2.0**30  # both exact
+    return torch.stack([*limbs, torch.round(left).to(torch.int64).sum()])
 
 
 def joined_limbs(limbs: list[int], exponent: int) -> float:
@@ -149,6 +149,11 @@ def joined_limbs(limbs: list[int], exponent: int) -> float:
 def clipped(cosines: Tensor) -> Tensor:
     """Cosines as they are given out, in [-1, 1], in place: scores may exceed 1 by rounding, and have no angle then."""
     return cosines.clamp_(-1.0, 1.0)
+
+
+def clipped_mean(cosine: float) -> float:
+    """The same for a mean, one number; NaN stays."""
+    return 1.0 if cosine > 1.0 else -1.0 if cosine < -1.0 else cosine
 
 
 def fixed_point_scale(total_weight: int) -> int:

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
+import torch
 
+from cosmeans import sphere
 from cosmeans.assigned import assign_rows
 from cosmeans.errors import CosmeansWarning, InputError, InputTypeError, OptionError
 from cosmeans.estimator import KMeans
@@ -94,7 +96,7 @@ def _labels(model: KMeans, rows: np.ndarray) -> tuple[list[int], list[float]]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CosmeansWarning)
         labels, scores = assign_rows(model, rows).host()
-    return labels.tolist(), scores.tolist()
+    return labels.tolist(), sphere.clipped(torch.from_numpy(scores)).tolist()
 
 
 def _reason(error: Exception) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cosmeans import sphere
 from cosmeans.assigned import assign_rows, checked_copy, tiles
 from cosmeans.contracts import Backend
 from cosmeans.data import NO_LABEL, Batch
@@ -23,7 +24,7 @@ class Top:
     """The best clusters of every row, best first, the lowest label at a tie; -1 and 0 for rows left out.
 
     labels   (N, m) int64
-    cosines  (N, m) float64: canonical scores
+    cosines  (N, m) float64 in [-1, 1]: canonical scores
     """
 
     labels: Any
@@ -34,7 +35,7 @@ class Top:
 class Outliers:
     """The rows that fit their clusters worst, worst first, the lowest row at a tie.
 
-    rows       (n,) int64; cosines (n,) float64: canonical score of each with its centroid
+    rows       (n,) int64; cosines (n,) float64 in [-1, 1]: canonical score of each with its centroid
     threshold  what the cosines lie below
     """
 
@@ -48,7 +49,7 @@ class Exemplars:
     """The rows closest to each centroid, best first, the lowest row at a tie; -1 and 0 where a cluster has fewer.
 
     rows     (K, m) int64
-    cosines  (K, m) float64: canonical scores
+    cosines  (K, m) float64 in [-1, 1]: canonical scores
     """
 
     rows: Any
@@ -69,7 +70,7 @@ def top(model: KMeans, rows: Any, m: int = 3) -> Top:
     cosines = torch.empty((source.n_rows, m), dtype=torch.float64, device=source.device)
     for batch in tiles(source, len(centroids)):
         labels[batch.span], cosines[batch.span] = _best(batch, centroids, m, backend)
-    return Top(kind.out(labels), kind.out(cosines))
+    return Top(kind.out(labels), kind.cosines(cosines))
 
 
 def _best(batch: Batch, centroids: Tensor, m: int, backend: Backend) -> tuple[Tensor, Tensor]:
@@ -109,11 +110,11 @@ def outliers(model: KMeans, rows: Any, *, quantile: float | None = None, thresho
     order = order[labels[order] >= 0]
     if threshold is None:
         count = int(round(share * len(order), 6))  # 0.29 of 100 rows are 29, not 28.999...
-        limit = float(scores[order[count]]) if count < len(order) else float("inf")
+        limit = sphere.clipped_mean(float(scores[order[count]])) if count < len(order) else float("inf")
     else:
         count, limit = int((scores[order] < threshold).sum()), float(threshold)
     chosen = order[:count]
-    return Outliers(_out(assigned.kind, chosen), _out(assigned.kind, scores[chosen]), limit)
+    return Outliers(_out(assigned.kind, chosen), _cosines_out(assigned.kind, scores[chosen]), limit)
 
 
 def exemplars(model: KMeans, rows: Any, m: int = 10) -> Exemplars:
@@ -134,11 +135,15 @@ def exemplars(model: KMeans, rows: Any, m: int = 10) -> Exemplars:
     cosines = np.zeros(found.shape)
     found[ordered[chosen], rank[chosen]] = order[chosen]
     cosines[ordered[chosen], rank[chosen]] = scores[order[chosen]]
-    return Exemplars(_out(assigned.kind, found), _out(assigned.kind, cosines))
+    return Exemplars(_out(assigned.kind, found), _cosines_out(assigned.kind, cosines))
 
 
 def _out(kind: Any, values: np.ndarray) -> Any:
     return kind.out(torch.from_numpy(values))
+
+
+def _cosines_out(kind: Any, values: np.ndarray) -> Any:
+    return kind.cosines(torch.from_numpy(values))
 
 
 def _checked_share(quantile: float | None, threshold: float | None) -> float:

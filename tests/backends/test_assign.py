@@ -92,6 +92,9 @@ def test_scores_have_the_bits_of_the_definition(case, backend, open_rows):
     for batch in open_rows(x, backend, batch_size=97).batches():
         found = backend.scores(batch, torch.from_numpy(centroids), torch.from_numpy(labels[batch.span]))
         assert found.numpy().tobytes() == own[batch.span].tobytes()
+        both, squared = backend.chords(batch, torch.from_numpy(centroids), torch.from_numpy(labels[batch.span]))
+        assert both.numpy().tobytes() == found.numpy().tobytes()
+        assert squared.numpy().tobytes() == truth.chords(units, centroids, labels)[batch.span].tobytes()
         cosines = backend.cosines(batch, torch.from_numpy(centroids)).numpy()
         expected = np.where(keep[batch.span, None], all_scores[batch.span].astype(np.float32), np.float32(0))
         assert cosines.tobytes() == expected.tobytes()

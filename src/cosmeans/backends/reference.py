@@ -63,6 +63,11 @@ class ReferenceBackend:
         scores = sphere.scores(sphere.unit_rows(batch.rows, batch.norms), own)
         return torch.where(labels >= 0, scores, torch.zeros_like(scores))
 
+    def chords(self, batch: Batch, centroids: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        own = centroids[labels.clamp_min(0).to(torch.int64)]
+        squared = sphere.squared_chords(sphere.unit_rows(batch.rows, batch.norms), own)
+        return self.scores(batch, centroids, labels), torch.where(labels >= 0, squared, torch.zeros_like(squared))
+
     def cosines(self, batch: Batch, centroids: Tensor) -> Tensor:
         cosines = self._all_scores(batch, centroids, lambda scores_BK: scores_BK.to(torch.float32))
         return _where_kept(batch, cosines, 0.0)

@@ -73,7 +73,7 @@ class MemoryRows:
             least_batch_size(self.n_features, self.device),
         )
         self.batch_size = min(wanted, batch_limit or wanted)
-        weights, self._exponent = prepare_weights(sample_weight, self.n_rows)
+        weights, self.exponent = prepare_weights(sample_weight, self.n_rows)
         self.scale = _checked_scale(total_weight(weights, self.n_rows))
         self.weights = None if weights is None else weights.to(self.device)
         self.norms: Tensor | None = None
@@ -120,11 +120,6 @@ class MemoryRows:
 
     def sample(self, indices: Tensor) -> SampledRows:
         return SampledRows(self, indices)
-
-    @property
-    def total_weight(self) -> float:
-        """Sum of the weights of the rows kept, as the caller gave them."""
-        return float(self.total) * 2.0 ** -(self.scale + self._exponent)
 
     def need_weight(self) -> None:
         """Raise InputError if no row takes part."""
@@ -185,7 +180,8 @@ class SampledRows:
         self._rows, self._indices = rows, indices.to(rows.device)
         self.n_rows, self.n_features = len(indices), rows.n_features
         self.n_bytes = rows.n_bytes * len(indices) // max(1, rows.n_rows)
-        self.device, self.rows_device, self.scale = rows.device, rows.rows_device, rows.scale
+        self.device, self.rows_device = rows.device, rows.rows_device
+        self.scale, self.exponent = rows.scale, rows.exponent
         self.total = _total(self.masses(), _cut(rows.keep, self._indices), self.n_rows, self.scale)
 
     def batches(self) -> Iterator[Batch]:
@@ -209,10 +205,6 @@ class SampledRows:
 
     def sample(self, indices: Tensor) -> SampledRows:
         return SampledRows(self._rows, self._indices[indices.to(self.device)])
-
-    @property
-    def total_weight(self) -> float:
-        return self._rows.total_weight * self.total / self._rows.total
 
 
 def _total(masses: Tensor | None, keep: Tensor | None, n_rows: int, scale: int) -> int:

@@ -75,7 +75,11 @@ def visit(dtype: torch.dtype, n: int, d: int, k: int, *, integers: bool, scaled:
     backend.assign(batch, backend.prepare(centroids), labels)
     backend.accumulate(batch, labels - 1, labels, sums)
     backend.update(sums, centroids, n, 0, 0)
-    backend.scores(batch, centroids, labels), backend.improve(batch, centroids[0], torch.zeros(n).double())
+    (
+        backend.scores(batch, centroids, labels),
+        backend.chords(batch, centroids, labels),
+        backend.improve(batch, centroids[0], torch.zeros(n).double()),
+    )
     ahead = Ahead(centroids, n, backend._desk, backend._screens)
     divisors, found = start_lengths(squared)
     ahead.label(Batch(0, rows, divisors), backend._desk.part(n, d, 0), found)

@@ -173,6 +173,8 @@ def test_scores_cosines_and_norms_are_those_of_the_reference(n: int, d: int, k: 
 
     assert torch.equal(gpu.squared_norms(batch.rows), reference.squared_norms(batch.rows))
     assert torch.equal(gpu.scores(batch, centroids, labels), reference.scores(batch, centroids, labels))
+    for found, meant in zip(*(part.chords(batch, centroids, labels) for part in (gpu, reference)), strict=True):
+        assert torch.equal(found, meant)
     assert torch.equal(gpu.cosines(batch, centroids), reference.cosines(batch, centroids))
     columns = torch.stack([labels, labels.flip(0)], dim=1)  # labels that do not lie side by side
     for column in columns.unbind(dim=1):

@@ -92,7 +92,7 @@ def fit(x: Tensor, k: int, backend: HostRowsBackend, weighted: bool) -> None:
     first = sphere.normalise(torch.randn(k, x.shape[1], generator=torch.Generator().manual_seed(1)))
     options = FitOptions(n_clusters=k, epochs=2, empty_clusters="keep")
     result = lloyd.fit(rows, first, options, backend, Alone(), Silent())
-    lloyd.own_scores(rows, result.centroids, result.labels, backend)
+    lloyd.own_chords(rows, result.centroids, result.labels, backend)
 
 
 def assert_foreseen(started: set[Key], foreseen: set[Key]) -> None:
@@ -215,7 +215,7 @@ def test_a_fit_at_a_desk_starts_what_was_foreseen(
         assignment = backend.assign(batch, backend.prepare(centroids), loan.labels)
         changed = backend.accumulate(batch, loan.labels, assignment.labels, loan.sums)
         backend.update(loan.sums, centroids, rows.total, changed, assignment.settled)
-    lloyd.own_scores(rows, centroids, assignment.labels.clone(), backend)
+    lloyd.own_chords(rows, centroids, assignment.labels.clone(), backend)
 
     kind = Kind(k, fit=True, inspects=False, moved=True, recorded=True, weighted=weighted)
     assert_foreseen(started, noted(of_fit(_twin(x), kind, None, backend._screens)))

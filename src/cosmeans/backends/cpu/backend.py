@@ -95,6 +95,14 @@ class CpuBackend:
         )
         return out
 
+    def chords(self, batch: Batch, centroids: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        scores, squared = torch.empty((2, len(batch)), dtype=torch.float64, device="cpu")
+        check_labels(labels.numpy(), len(centroids))
+        rows, plain = unit_rows(batch, slice(None)), centroids.numpy()
+        given = (rows, canonical.ordered(plain), plain, labels.numpy(), scores.numpy(), squared.numpy())
+        spread(kernels.own_chords, *given, size=len(batch))
+        return scores, squared
+
     def cosines(self, batch: Batch, centroids: Tensor) -> Tensor:
         out = torch.empty((len(batch), len(centroids)), dtype=torch.float32)
         wide, ordered = centroids.to(torch.float64), canonical.ordered(centroids.numpy())

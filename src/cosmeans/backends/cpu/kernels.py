@@ -61,6 +61,28 @@ def own_scores(rows, centroids, labels, out, start, stop):
         out[i] = score_of(rows[i], centroids[label], q, wide, room, score) if label >= 0 else 0.0
 
 
+@njit(**JIT)
+def own_chords(rows, ordered, centroids, labels, scores, squared, start, stop):
+    """Canonical score and squared chord of each row with the centroid of its label (rule 11); 0 for label -1.
+
+    ordered: the centroids by `canonical.ordered`.
+    """
+    size = rows.shape[1]
+    q = stride_of(size)
+    wide, room, score = room_for(1, ordered.shape[1]), room_for(1, q), np.empty(1, np.float64)
+    terms = np.empty(size, np.float64)
+    for i in range(start, stop):
+        if labels[i] < 0:
+            scores[i] = squared[i] = 0.0
+            continue
+        row, centroid = rows[i], centroids[labels[i]]
+        scores[i] = score_of(row, ordered[labels[i]], q, wide, room, score)
+        for d in range(size):
+            chord = np.float32(clean(row[d]) - centroid[d])
+            terms[d] = np.float64(chord) * np.float64(chord)
+        squared[i] = _tree(terms, size)
+
+
 @njit(**INNER)
 def _fill_units(row, n, factor, units):
     """q of rule 4 for a row of length n, or a part of it. x 2^s is exact in float32 too."""

@@ -141,6 +141,14 @@ class HostRowsBackend(ReceivingBackend):
             out[which] = super().scores(near, centroids, labels[which])
         return out
 
+    def chords(self, batch: Batch, centroids: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        if not self._is_far(batch.rows):
+            return super().chords(batch, centroids, labels)
+        out, squared = (torch.empty(len(batch), dtype=torch.float64, device=self.device) for _ in range(2))
+        for which, near in self._fetch(batch):
+            out[which], squared[which] = super().chords(near, centroids, labels[which])
+        return out, squared
+
     def cosines(self, batch: Batch, centroids: Tensor) -> Tensor:
         if not self._is_far(batch.rows):
             return super().cosines(batch, centroids)

@@ -257,6 +257,10 @@ class Passes:
         return scores.own_scores(dense_batch(batch), centroids, labels)
 
     @there
+    def chords(self, batch: Batch, centroids: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        return scores.own_chords(dense_batch(batch), centroids, labels)
+
+    @there
     def cosines(self, batch: Batch, centroids: Tensor) -> Tensor:
         return scores.cosines(batch, centroids)
 

@@ -22,13 +22,18 @@ def _own_scores(
     centroids_ptr,
     labels_ptr,
     out_ptr,
+    squared_ptr,
     stride,
     n_features,
     P: tl.constexpr,
     HAS_NORMS: tl.constexpr,
     RAISE: tl.constexpr,
+    CHORDS: tl.constexpr,
 ):
-    """The score with the centroid of the label; with RAISE: the larger of `out` and the score with centroid 0."""
+    """The score with the centroid of the label; with RAISE: the larger of `out` and the score with centroid 0.
+
+    With CHORDS: the squared chord as well (rule 11).
+    """
     row = tl.program_id(0).to(tl.int64)
     feature = tl.arange(0, P)
     label = 0
@@ -42,18 +47,30 @@ def _own_scores(
     if RAISE:
         score = tl.maximum(score, tl.load(out_ptr + row))
     tl.store(out_ptr + row, score)
+    if CHORDS:
+        chord = (values - centroid).to(tl.float64)  # rounded to float32, so that its square is exact
+        tl.store(squared_ptr + row, tl.where(label >= 0, tree_sum(chord * chord, P), 0.0))
 
 
-def _launch(batch: Batch, centroids: Tensor, labels: Tensor, out: Tensor, *, raising: bool) -> None:
+def _launch(
+    batch: Batch,
+    centroids: Tensor,
+    labels: Tensor,
+    out: Tensor,
+    squared: Tensor | None = None,
+    *,
+    raising: bool = False,
+) -> None:
     rows, size = batch.rows, padded(batch.rows.shape[1])
     norms = rows if batch.norms is None else batch.norms
     launch(
         _own_scores,
         len(batch),
-        *(rows, norms, centroids, labels, out, rows.stride(0), rows.shape[1]),
+        *(rows, norms, centroids, labels, out, out if squared is None else squared, rows.stride(0), rows.shape[1]),
         P=size,
         HAS_NORMS=batch.norms is not None,
         RAISE=raising,
+        CHORDS=squared is not None,
         num_warps=warps(size, MULTIPLIED),
     )
 
@@ -61,8 +78,15 @@ def _launch(batch: Batch, centroids: Tensor, labels: Tensor, out: Tensor, *, rai
 def own_scores(batch: Batch, centroids: Tensor, labels: Tensor) -> Tensor:
     """(B,) float64; 0 for label -1."""
     out = torch.empty(len(batch), dtype=torch.float64, device=batch.rows.device)
-    _launch(batch, centroids, labels.contiguous(), out, raising=False)  # they may be a column of a table
+    _launch(batch, centroids, labels.contiguous(), out)  # they may be a column of a table
     return out
+
+
+def own_chords(batch: Batch, centroids: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores and squared chords, (B,) float64 each; 0 for label -1."""
+    out, squared = (torch.empty(len(batch), dtype=torch.float64, device=batch.rows.device) for _ in range(2))
+    _launch(batch, centroids, labels, out, squared)
+    return out, squared
 
 
 def improve(batch: Batch, centroid: Tensor, best: Tensor) -> None:
