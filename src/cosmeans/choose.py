@@ -22,6 +22,7 @@ from torch import Tensor
 from cosmeans import seeding, sphere
 from cosmeans.assigned import assign_rows
 from cosmeans.atomic import new_file
+from cosmeans.calls import public
 from cosmeans.containers.converted import Rows
 from cosmeans.errors import FileError, InputError, OptionError, TooFewRowsError
 from cosmeans.estimator import KMeans
@@ -86,11 +87,13 @@ class Choice:
         """The same as plain JSON values."""
         return asdict(self)
 
+    @public
     def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
         """Draw the curve (needs matplotlib); with a path, write a PNG there. Returns the figure."""
         return import_module("cosmeans.pictures").plot_choice(self, path=path)
 
 
+@public
 def choose_k(
     X: Any,
     ks: Iterable[int] | None = None,

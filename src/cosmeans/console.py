@@ -17,13 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import sklearn
+import torch
 
 from cosmeans import printable
 
 _PATIENCE = 1.0  # seconds that a line waits for a pipe which is full
 _PIECE = 1024  # characters written at once: in UTF-8 no more than a pipe that is not full takes without waiting
-# a warning points at the code that called; scikit-learn wraps methods and calls them from pipelines
-_NOT_CALLERS = tuple(str(Path(file).parent) + os.sep for file in (__file__, sklearn.__file__))
+# a warning points at the code that called; scikit-learn wraps methods and calls them from pipelines, torch's compiler
+# what it does not compile
+_NOT_CALLERS = tuple(str(Path(file).parent) + os.sep for file in (__file__, sklearn.__file__, torch.__file__))
 
 
 class Screen:

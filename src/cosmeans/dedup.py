@@ -19,6 +19,7 @@ from torch import Tensor
 
 from cosmeans import seeding, sphere
 from cosmeans.assigned import Assigned, assign_rows
+from cosmeans.calls import public
 from cosmeans.console import warn
 from cosmeans.contracts import Backend, RowSource
 from cosmeans.data import Batch
@@ -54,6 +55,7 @@ class Duplicates:
     splits: dict[int, int] = field(default_factory=dict)
 
 
+@public
 def deduplicate(
     model: KMeans,
     rows: Any,

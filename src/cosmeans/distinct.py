@@ -116,7 +116,7 @@ class DistinctRows:
         if self._taken is None:
             raise InputError("No row can be a first centroid: all are zero, skipped or of weight zero.")
         if self.missing:
-            return self._taken[torch.arange(self.wanted, device=self._taken.device) % self._found]
+            return self._taken[torch.arange(self.wanted, dtype=torch.int64, device=self._taken.device) % self._found]
         return self._taken
 
 

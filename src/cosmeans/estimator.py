@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from cosmeans import console, fitted, lloyd, sphere
+from cosmeans.calls import public
 from cosmeans.containers.converted import Rows, floating, on_host
 from cosmeans.containers.tensors import through_dlpack
 from cosmeans.contracts import Backend, Observer
@@ -130,6 +131,7 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
 
     # ------------------------------------------------------------------ fit
 
+    @public
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Cluster rows X (N, D): torch tensor, NumPy array, memory map, list, DLPack object or file path.
 
@@ -163,6 +165,7 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         fitted.warn_of_copies(found)
         return self
 
+    @public
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """`fit(X).labels_`."""
         return self.fit(X, sample_weight=sample_weight).labels_
@@ -174,6 +177,7 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
 
     # ------------------------------------------------------------- new rows
 
+    @public
     def predict(self, X: Any) -> Any:
         """Label of every row, (N,) int64; -1 for rows left out. Does not depend on the other rows or the batch."""
         rows, kind, backend, observer, centroids = self._open_fitted(X)
@@ -181,6 +185,7 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
             labels = lloyd.predict(rows, centroids, backend, observer)
         return kind.out(labels.to(torch.int64))
 
+    @public
     def transform(self, X: Any) -> Any:
         """Cosine of every row with every centroid, (N, K) float32 in [-1, 1]: higher is nearer. 0 for rows left out."""
         cosines, kind = self._cosines(X)
@@ -197,6 +202,7 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
             cosines[batch.span] = backend.cosines(batch, centroids)
         return cosines, kind
 
+    @public
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Weighted mean cosine of the rows with their nearest centroids: higher is better."""
         rows, _, backend, observer, centroids = self._open_fitted(X, sample_weight)
@@ -214,6 +220,7 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         return None if state is None else state.cluster_centers_
 
     @centers.setter
+    @public
     def centers(self, values: Any) -> None:
         self._set_centers(values, "centers")
 
@@ -223,18 +230,21 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         state = self._state
         return [] if state is None else state.history_.similarities
 
+    @public
     def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
         """Draw the convergence (needs matplotlib); with a path, write it there. Returns the figure."""
         model = copy.copy(self)
         check_is_fitted(model, "counts_")
         return import_module("cosmeans.plot").plot_fit(model.history_, counts=on_host(model.counts_).numpy(), path=path)
 
+    @public
     def report(self, X: Any, path: str | os.PathLike[str], **options: Any) -> Any:
         """Write a page on the clusters of rows X, with their texts: `cosmeans.report.write_report`, docs/report.md."""
         return import_module("cosmeans.report").write_report(self, X, path, **options)
 
     # ----------------------------------------------------------------- files
 
+    @public
     def save(self, folder: str | os.PathLike[str], force: bool = False) -> None:
         """Write the model into a folder (safetensors and JSON, docs/format.md). Overwrites only with force."""
         check_is_fitted(self)
@@ -243,6 +253,7 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         save_model(folder, fitted.to_model(model._fitted(), options, model.init, __version__), force)
 
     @classmethod
+    @public
     def load(cls, folder: str | os.PathLike[str]) -> Self:
         """Read a saved model. It predicts the same bits, and `fit` goes on from it.
 

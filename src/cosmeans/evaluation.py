@@ -14,6 +14,7 @@ from sklearn.metrics.cluster import contingency_matrix
 
 from cosmeans import seeding, sphere
 from cosmeans.assigned import Assigned, assign_rows, tiles
+from cosmeans.calls import public
 from cosmeans.containers.classes import read_classes
 from cosmeans.data import Batch
 from cosmeans.errors import InputError, OptionError
@@ -59,6 +60,7 @@ class Evaluation:
         return asdict(self) | {"sizes": self.sizes.tolist()}
 
 
+@public
 def evaluate(
     model: KMeans, rows: Any, classes: Any = None, *, sample_size: int = 5000, random_state: int = 0
 ) -> Evaluation:

@@ -10,6 +10,7 @@ import torch
 
 from cosmeans.backends import cpu
 from cosmeans.backends.reference import ReferenceBackend
+from cosmeans.calls import AFTER_FORK, lost_in_fork, public, ran_out
 from cosmeans.containers.converted import Rows, floating, floating_type
 from cosmeans.contracts import Backend, Receiver
 from cosmeans.data import Coming, Received
@@ -61,6 +62,7 @@ def send(
     return Received(rows)
 
 
+@public
 def empty_cache() -> None:
     """Give back the GPU memory that waits for the next fit of its kind: at most a 64th of the device's.
 
@@ -82,6 +84,8 @@ def _device(options: FitOptions, rows: Rows, say: Callable[[str], None]) -> torc
                 f"The rows lie on {rows.device}, which this library can't compute on (it needs exact float64 and "
                 "int64). Pass x.cpu()."
             )
+        if lost_in_fork():
+            return _after_fork(options, rows, say)
         if rows.device.type == "cuda" or options.backend == "reference":
             return rows.device
         if torch.cuda.is_available() and (options.backend == "gpu" or _has_a_way(rows, options.n_clusters, say)):
@@ -97,6 +101,18 @@ def _device(options: FitOptions, rows: Rows, say: Callable[[str], None]) -> torc
     return _found(device)
 
 
+def _after_fork(options: FitOptions, rows: Rows, say: Callable[[str], None]) -> torch.device:
+    """The CPU, where no GPU can be used, unless one is needed."""
+    why = lost_in_fork()
+    if rows.device.type == "cuda":
+        raise BackendUnavailableError(f"The rows lie on {rows.device}, but {why}. {AFTER_FORK}")
+    if options.backend == "gpu":
+        raise BackendUnavailableError(f'backend="gpu" needs a GPU, but {why}. {AFTER_FORK}')
+    if options.backend != "reference":
+        _say_once(say, f'computing on the CPU: {why}. Workers started by multiprocessing.get_context("spawn") can')
+    return torch.device("cpu")
+
+
 def _found(device: torch.device) -> torch.device:
     """The device with its index, if it is there."""
     if device.type == "cpu":
@@ -105,6 +121,8 @@ def _found(device: torch.device) -> torch.device:
         raise BackendUnavailableError(
             f'device="{device}" has no exact float64 arithmetic for this library. Pass device="cpu" or "auto".'
         )
+    if lost_in_fork():
+        raise BackendUnavailableError(f'device="{device}" was asked for, but {lost_in_fork()}. {AFTER_FORK}')
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     index = device.index if device.index is not None else 0
     if index >= count:
@@ -116,8 +134,8 @@ def _found(device: torch.device) -> torch.device:
 
 def _has_a_way(rows: Rows, n_clusters: int, say: Callable[[str], None]) -> bool:
     """Whether the current GPU can fit rows of the host; one line says why not."""
-    device = torch.device("cuda", torch.cuda.current_device())
     try:
+        device = torch.device("cuda", torch.cuda.current_device())
         memory = import_module("cosmeans.backends.gpu.memory")
         import_module("cosmeans.backends.gpu.launch").keep_compiled_kernels()
         row_bytes = rows.shape[1] * floating_type(rows.dtype).itemsize
@@ -127,6 +145,11 @@ def _has_a_way(rows: Rows, n_clusters: int, say: Callable[[str], None]) -> bool:
         return False
     except (BackendUnavailableError, DeviceMemoryError) as error:
         say(f"computing on the CPU: {error}")
+        return False
+    except RuntimeError as error:  # a card so full that it takes no context
+        if not ran_out(error):
+            raise
+        say("computing on the CPU: the GPU's memory is full")
         return False
     return True
 

@@ -14,6 +14,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from cosmeans.assigned import assign_rows, checked_copy
+from cosmeans.calls import public
 from cosmeans.containers.converted import on_host
 from cosmeans.errors import InputError, InputTypeError, OptionError
 from cosmeans.estimator import KMeans
@@ -52,6 +53,7 @@ class Match:
         return np.where(given < 0, given, self.ids[given])
 
 
+@public
 def match(old: KMeans, new: KMeans) -> Match:
     """Match the clusters of two fitted models by the cosines of their centroids.
 
@@ -133,11 +135,13 @@ class Moves:
         """The same as plain JSON values."""
         return asdict(self) | {"flows": self.flows.tolist()}
 
+    @public
     def plot(self, path: str | os.PathLike[str] | None = None, n_clusters: int = 12) -> Any:
         """Draw the flows between the largest clusters (needs matplotlib); with a path, write a PNG there."""
         return import_module("cosmeans.pictures").plot_moves(self, path=path, n_clusters=n_clusters)
 
 
+@public
 def moved(old: KMeans, new: KMeans, rows: Any, matched: Match | None = None) -> Moves:
     """Compare where two models put the same rows. matched: a match made before; default: `match(old, new)`."""
     old, new = _pair(old, new)
@@ -167,6 +171,7 @@ def moved(old: KMeans, new: KMeans, rows: Any, matched: Match | None = None) -> 
     return Moves(len(before), int(stayed.sum()), changes, flows[order])
 
 
+@public
 def reorder(model: KMeans, order: Any = "size", rows: Any = None) -> KMeans:
     """A copy of a fitted model with its clusters in another order; the model itself stays as it is.
 

@@ -190,7 +190,7 @@ def _sampled(rows: RowSource, n_clusters: int, seed: int, run: int) -> tuple[lis
     """The batches that k-means++ reads, and the row index of each of their rows."""
     size = _SAMPLE_PER_CLUSTER * n_clusters
     if rows.n_rows <= size:  # their weights, and so a multiple of these, have no say
-        return list(rows.batches()), torch.arange(rows.n_rows)
+        return list(rows.batches()), torch.arange(rows.n_rows, dtype=torch.int64, device="cpu")
     drawn = torch.from_numpy(_Draws(rows, rows.masses(), seed, Purpose.SAMPLE, run).take(range(size)))
     indices = drawn[rows.kept(drawn)]
     return [Batch(i * 4096, rows.take(part)) for i, part in enumerate(indices.split(4096))], indices

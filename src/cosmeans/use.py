@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cosmeans import sphere
 from cosmeans.assigned import assign_rows, checked_copy, tiles
+from cosmeans.calls import public
 from cosmeans.contracts import Backend
 from cosmeans.data import NO_LABEL, Batch
 from cosmeans.errors import OptionError
@@ -56,6 +57,7 @@ class Exemplars:
     cosines: Any
 
 
+@public
 def top(model: KMeans, rows: Any, m: int = 3) -> Top:
     """The m best clusters of every row with their cosines: exact, the same bits on every machine.
 
@@ -97,6 +99,7 @@ def _best(batch: Batch, centroids: Tensor, m: int, backend: Backend) -> tuple[Te
     return labels, scores
 
 
+@public
 def outliers(model: KMeans, rows: Any, *, quantile: float | None = None, threshold: float | None = None) -> Outliers:
     """Rows that fit their own cluster worst: a share of all rows, or all below a cosine.
 
@@ -117,6 +120,7 @@ def outliers(model: KMeans, rows: Any, *, quantile: float | None = None, thresho
     return Outliers(_out(assigned.kind, chosen), _cosines_out(assigned.kind, scores[chosen]), limit)
 
 
+@public
 def exemplars(model: KMeans, rows: Any, m: int = 10) -> Exemplars:
     """The m rows closest to each centroid, among the rows of its cluster: what the cluster is about.
 

@@ -29,8 +29,8 @@ def tutorial_kmeans() -> KMeans:
 
 def random_unit_rows(n_rows: int, quiet: bool) -> Tensor:
     """Random unit vectors (n_rows, 768) float32, built in place: no second copy ever exists."""
-    rows = torch.empty((n_rows, TUTORIAL_FEATURES), dtype=torch.float32)
-    generator = torch.Generator().manual_seed(SEED)
+    rows = torch.empty((n_rows, TUTORIAL_FEATURES), dtype=torch.float32, device="cpu")
+    generator = torch.Generator("cpu").manual_seed(SEED)
     with watch(n_rows, verbose=int(not quiet)) as observer:
         done = 0
         for chunk in rows.split(_CHUNK):

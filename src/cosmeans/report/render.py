@@ -8,9 +8,8 @@ import json
 from importlib.resources import files
 from typing import Any
 
-import torch
-
 from cosmeans import __version__
+from cosmeans.containers.converted import on_host
 from cosmeans.estimator import KMeans
 from cosmeans.report import charts, content
 from cosmeans.report.examples import clean
@@ -54,7 +53,7 @@ def script_safe(data: Any) -> str:
 def _facts(found: Study, asked: Asked, kmeans: KMeans) -> dict[str, Any]:
     """What the template says in words, tables and charts."""
     history, stop = kmeans.history_, kmeans.stop_reason_
-    fitted = torch.as_tensor(kmeans.counts_).cpu().numpy()
+    fitted = on_host(kmeans.counts_).numpy()
     similarity = found.placed.similarity[found.placed.kept]
     return {
         "figures": content.figures(found.placed, found.clusters, history, stop, kmeans.n_features_in_),

@@ -71,7 +71,7 @@ def study(rows: RowSource, centroids: Tensor, backend: Backend, observer: Observ
         clusters.best[shown], clusters.worst[shown], asked.texts, asked.images, EXAMPLE_BYTES
     )
     examples.add(odd)
-    vectors = rows.take(torch.tensor(examples.rows))
+    vectors = rows.take(torch.tensor(examples.rows, dtype=torch.int64, device="cpu"))
     mapped = sample_rows(placed.kept & np.isin(placed.labels, shown), asked.sample, seed)
     units = rows.take(torch.from_numpy(mapped)).cpu().numpy()
     return Study(

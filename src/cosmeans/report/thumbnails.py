@@ -8,9 +8,9 @@ import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING
 
+from cosmeans.calls import Lock
 from cosmeans.errors import FileError
 from cosmeans.reading import open_regular, reading, require_memory, size_words
 

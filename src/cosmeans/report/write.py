@@ -10,6 +10,7 @@ from typing import Any
 
 from cosmeans.assigned import checked_copy
 from cosmeans.atomic import new_file, refuse_existing
+from cosmeans.calls import public
 from cosmeans.errors import OptionError
 from cosmeans.estimator import KMeans
 from cosmeans.report.examples import check_images, check_texts
@@ -20,6 +21,7 @@ from cosmeans.report.study import Asked, study
 MAX_EXAMPLES, MAX_SAMPLE = 50, 10_000
 
 
+@public
 def write_report(
     model: KMeans | str | os.PathLike[str],
     X: Any,

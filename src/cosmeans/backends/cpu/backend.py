@@ -34,7 +34,7 @@ class CpuBackend:
         self._strategies = Strategies(strategy, memory_limit)
 
     def squared_norms(self, rows: Tensor) -> Tensor:
-        out = torch.empty(rows.shape[0], dtype=torch.float64)
+        out = torch.empty(rows.shape[0], dtype=torch.float64, device="cpu")
         spread(kernels.squared_norms, float32_rows(rows), out.numpy(), size=len(out))
         return out
 
@@ -48,7 +48,7 @@ class CpuBackend:
         return self._strategies.next_pass(np.ascontiguousarray(centroids.numpy()))
 
     def assign(self, batch: Batch, prepared: Pass, before: Tensor) -> Assignment:
-        labels = torch.empty(len(batch), dtype=torch.int32)
+        labels = torch.empty(len(batch), dtype=torch.int32, device="cpu")
         settled, work = assign_blocks(batch, prepared, before.numpy(), labels.numpy())
         return Assignment(labels, settled, work)
 
@@ -75,8 +75,8 @@ class CpuBackend:
     def update(
         self, sums: ClusterSums, previous: Tensor, total: int, changed: int | Tensor, settled: int | Tensor
     ) -> sphere.Outcome:
-        centroids, lost = torch.empty_like(previous), torch.empty(len(previous), dtype=torch.bool)
-        own, shift = torch.empty((2, len(previous)), dtype=torch.float64)
+        centroids, lost = torch.empty_like(previous), torch.empty(len(previous), dtype=torch.bool, device="cpu")
+        own, shift = torch.empty((2, len(previous)), dtype=torch.float64, device="cpu")
         spread(
             kernels.update,
             *(sums.direction.numpy(), previous.numpy(), centroids.numpy(), lost.numpy(), own.numpy(), shift.numpy()),
@@ -87,7 +87,7 @@ class CpuBackend:
         return sphere.finished(update, previous, similarity, float(shift.max()), sums.count, int(changed), int(settled))
 
     def scores(self, batch: Batch, centroids: Tensor, labels: Tensor) -> Tensor:
-        out = torch.empty(len(batch), dtype=torch.float64)
+        out = torch.empty(len(batch), dtype=torch.float64, device="cpu")
         check_labels(labels.numpy(), len(centroids))
         rows = unit_rows(batch, slice(None))
         spread(
@@ -104,7 +104,7 @@ class CpuBackend:
         return scores, squared
 
     def cosines(self, batch: Batch, centroids: Tensor) -> Tensor:
-        out = torch.empty((len(batch), len(centroids)), dtype=torch.float32)
+        out = torch.empty((len(batch), len(centroids)), dtype=torch.float32, device="cpu")
         wide, ordered = centroids.to(torch.float64), canonical.ordered(centroids.numpy())
         error = batch.rows.shape[1] * 2.0**-52
         tile = max(_TILE_ROWS, _TILE_BYTES // (8 * len(centroids)))

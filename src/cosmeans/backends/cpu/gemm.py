@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from cosmeans.backends.cpu.threads import each
+from cosmeans.calls import usable_threads
 from cosmeans.errors import PrecisionError
 
 Gemm = Callable[[np.ndarray, np.ndarray, np.ndarray], None]
@@ -92,7 +93,7 @@ def choose_gemm(n_clusters: int, n_features: int, trial: bool = True) -> Product
         )
     if not trial or len(usable) == 1:
         return usable[0]
-    return usable[_fastest(min(n_clusters, _TRIAL_COLUMNS), n_features, torch.get_num_threads())]
+    return usable[_fastest(min(n_clusters, _TRIAL_COLUMNS), n_features, usable_threads())]
 
 
 def _float32_products() -> tuple[Product, Product]:

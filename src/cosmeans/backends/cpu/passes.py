@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import psutil
-import torch
 
 from cosmeans.backends.cpu import canonical, decide, fused
 from cosmeans.backends.cpu.bounds import ROW_BYTES, RowBounds, Split, choose_split
@@ -23,6 +22,7 @@ from cosmeans.backends.cpu.screens import (
     lengths,
     middle_of,
 )
+from cosmeans.calls import usable_threads
 from cosmeans.contracts import RowSource
 from cosmeans.errors import BackendUnavailableError, InputError, OptionError
 
@@ -176,7 +176,7 @@ class Strategies:
             return "pca" if self._rows else "float32"  # one pass does not repay coordinates for every row
         if self.strategy != "auto" or size < _WORTH_INT8_TRIAL:
             return "float32"
-        if int8_gain(*shifted.shape, torch.get_num_threads()) > _INT8_GAIN:
+        if int8_gain(*shifted.shape, usable_threads()) > _INT8_GAIN:
             return "int8"
         return "pca" if size >= _WORTH_A_TRIAL and self._pca_pays(shifted) else "float32"
 

@@ -1,4 +1,4 @@
-"""Work over threads. torch's thread count is the one knob; kernels release the GIL.
+"""Work over threads. torch's thread count is the one knob (`calls.usable_threads`); kernels release the GIL.
 
 Plain threads rather than numba's parallel loops: its portable threading layer aborts the process when two
 Python threads enter it at once, and users run fits side by side.
@@ -7,19 +7,23 @@ Python threads enter it at once, and users run fits side by side.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import pairwise
-from threading import Barrier, Lock
+from threading import Barrier
 from typing import Any, TypeVar
 
 import torch
 
+from cosmeans import calls
+from cosmeans.calls import usable_threads
+
 _SMALLEST_SHARE = 64  # rows; below this a thread costs more than it brings
 T = TypeVar("T")
-_making = Lock()
-_compiling = Lock()
+_making = calls.Lock()
+_compiling = calls.Lock()
 
 
 def spread(kernel: Callable[..., Any], *args: Any, size: int, smallest: int = _SMALLEST_SHARE) -> list[Any]:
@@ -29,7 +33,7 @@ def spread(kernel: Callable[..., Any], *args: Any, size: int, smallest: int = _S
     """
     with _compiling:
         kernel(*args, 0, 0)
-    shares = max(1, min(torch.get_num_threads(), size // smallest))
+    shares = max(1, min(usable_threads(), size // smallest))
     if shares == 1:
         return [kernel(*args, 0, size)]
     bounds = [size * i // shares for i in range(shares + 1)]
@@ -45,7 +49,7 @@ def each(work: Callable[[T], Any], items: Iterable[T]) -> list[Any]:
     One thread multiplies while another looks at what it multiplied: no step waits for the memory alone.
     """
     remaining = iter(list(items))
-    taking = Lock()
+    taking = threading.Lock()
 
     def take_turns(_: int) -> list[Any]:
         done: list[Any] = []
@@ -56,7 +60,7 @@ def each(work: Callable[[T], Any], items: Iterable[T]) -> list[Any]:
                 return done
             done.append(work(item))
 
-    workers = torch.get_num_threads()
+    workers = usable_threads()
     if workers == 1:
         return take_turns(0)
     return [result for part in _pool(workers).map(take_turns, range(workers)) for result in part]
@@ -71,6 +75,7 @@ def _pool(workers: int) -> ThreadPoolExecutor:
 def _make_pool(workers: int) -> ThreadPoolExecutor:
     """Threads in which torch uses one core. Setting it in a thread also sets what later threads start with, so
     the caller's number is set again."""
+    before = torch.get_num_threads()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="cosmeans")
     together = Barrier(workers)  # makes sure that every thread of the pool runs this once
 
@@ -80,7 +85,7 @@ def _make_pool(workers: int) -> ThreadPoolExecutor:
         torch.set_num_threads(1)
 
     list(pool.map(settle_down, range(workers)))
-    torch.set_num_threads(workers)
+    torch.set_num_threads(before)
     return pool
 
 

@@ -15,6 +15,7 @@ from cosmeans.backends.cpu.gemm import tile_rows
 from cosmeans.backends.cpu.passes import Pass
 from cosmeans.backends.cpu.screens import Codes, Screen, product
 from cosmeans.backends.cpu.threads import each, spread
+from cosmeans.calls import usable_threads
 from cosmeans.data import NO_LABEL, Batch, Work
 from cosmeans.errors import InternalError
 
@@ -129,7 +130,7 @@ def _block_rows(size: int, n_features: int) -> int:
     fewest, most = _BLOCK_ROWS
     rows = min(most, max(fewest, _BLOCK_BYTES // (4 * n_features)))
     shares = -(-size // rows)
-    return -(-size // max(shares, min(2 * torch.get_num_threads(), size // fewest)))
+    return -(-size // max(shares, min(2 * usable_threads(), size // fewest)))
 
 
 def _spans(size: int, n_features: int) -> list[slice]:
@@ -137,7 +138,7 @@ def _spans(size: int, n_features: int) -> list[slice]:
     if size <= _SINGLE:
         return [slice(0, size)]
     step = _block_rows(size, n_features)
-    large = max(0, size // step - torch.get_num_threads()) * step
+    large = max(0, size // step - usable_threads()) * step
     starts = [*range(0, large, step), *range(large, size, -(-step // _LAST_PARTS)), size]
     return [slice(*pair) for pair in pairwise(starts)]
 

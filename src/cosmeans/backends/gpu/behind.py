@@ -14,7 +14,7 @@ def read_behind(numbers: Tensor) -> Callable[[], list[float]]:
     if numbers.device.type != "cuda":
         there: list[float] = numbers.tolist()
         return lambda: there
-    host = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True)
+    host = torch.empty(numbers.shape, dtype=numbers.dtype, device="cpu", pin_memory=True)
     host.copy_(numbers, non_blocking=True)
     arrived = torch.cuda.Event()
     arrived.record()

@@ -162,7 +162,7 @@ class Ferry:
         if pinned is None or pinned.shape[1] < like.nbytes:
             # pinning takes longer than sending, but torch keeps what was pinned for the next one in this process
             on_gpu, size = self._device.type == "cuda", max(_PIECE, like.nbytes)
-            self._pinned = pinned = torch.empty((_SLOTS, size), dtype=torch.uint8, pin_memory=on_gpu)
+            self._pinned = pinned = torch.empty((_SLOTS, size), dtype=torch.uint8, device="cpu", pin_memory=on_gpu)
             self._gone = [None] * _SLOTS
         self._slot = (self._slot + 1) % _SLOTS
         gone = self._gone[self._slot]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
-import threading
 from dataclasses import dataclass
 from importlib import import_module, resources
 from typing import Any
@@ -22,6 +21,7 @@ from cosmeans.backends.gpu.assign import Doubtful, Errors, Listed
 from cosmeans.backends.gpu.centroids import Quantised
 from cosmeans.backends.gpu.launch import stream_on
 from cosmeans.backends.gpu.rows import Copy
+from cosmeans.calls import Lock
 from cosmeans.errors import BackendUnavailableError
 
 ROW_TILE = 64  # rows of a tile, whatever the shape: the copy of the rows is made before K decides
@@ -30,7 +30,7 @@ _SHORT, _LONG = 192, 1024  # features
 _MANY = 2048  # centroids
 _PLACES = 64  # of columns in a thread; keys of 8-bit scores are these times the score, plus a place
 
-_compiling = threading.Lock()
+_compiling = Lock()
 
 
 @dataclass(frozen=True, slots=True)

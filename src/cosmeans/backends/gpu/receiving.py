@@ -105,7 +105,7 @@ class ReceivingBackend(GpuBackend):
         try:
             arrived = self._empty(rows, MemoryPlan(True, len(rows), 0), n_clusters, keep=True)
             self._inspect(Batch(0, rows), arrived)
-        except torch.OutOfMemoryError:
+        except torch.cuda.OutOfMemoryError:
             return None
         return arrived
 

@@ -9,7 +9,6 @@ its outcome in the next of a few places: the host starts it with one call.
 from __future__ import annotations
 
 import copy
-import threading
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from torch.cuda import Event
 from cosmeans.backends.gpu.behind import side
 from cosmeans.backends.gpu.desk import Desk, clear_desks, most_waiting
 from cosmeans.backends.gpu.update import Places
+from cosmeans.calls import Lock
 from cosmeans.contracts import RowSource
 from cosmeans.data import Batch, ClusterSums
 from cosmeans.sphere import Figures, Outcome, Update
@@ -172,7 +172,7 @@ class Standing:
 # the end of its fit; it is done when the device is busy with the next one
 _spent: list[torch.cuda.CUDAGraph] = []
 
-_recording = threading.Lock()
+_recording = Lock()
 
 
 def clear() -> None:

@@ -156,7 +156,7 @@ class Places:
         device, pinned = turn.device, turn.device.type == "cuda"
         centroids = torch.empty((n_places, k, d), dtype=torch.float32, device=device)
         lost = torch.empty((n_places, k), dtype=torch.bool, device=device)
-        figures = torch.empty((n_places, _FIGURES.value), dtype=torch.float64, pin_memory=pinned)
+        figures = torch.empty((n_places, _FIGURES.value), dtype=torch.float64, device="cpu", pin_memory=pinned)
         start = torch.empty((k, d), dtype=torch.float32, device=device)
         return cls(centroids, lost, figures, start, turn)
 
