@@ -1,6 +1,8 @@
 """Choosing K: groups that are there are found, runs are kept, and the suggestion says why."""
 
 import json
+import random
+import shutil
 
 import numpy as np
 import pytest
@@ -159,3 +161,99 @@ def test_ranges_and_rows_that_can_not_be_are_told():
     rows[50, 3] = np.nan
     with pytest.raises(InputError, match="Row 50 contains NaN or infinity"):
         choose_k(rows, [2], verbose=0)
+
+
+# ---------------------------------------------------------------- runs that were read
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A folder with one finished run of K = 3, and the choice."""
+    folder = tmp_path_factory.mktemp("runs")
+    return folder, choose_k(groups(3), [3], n_seeds=1, folder=folder, verbose=0)
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "runs")
+    return tmp_path / "runs"
+
+
+def again(folder):
+    return choose_k(groups(3), [3], n_seeds=1, folder=folder, verbose=0)
+
+
+def rewrite(folder, labels=None, **changes):
+    path = folder / "k3-seed0.npz"
+    with np.load(path) as archive:
+        record = json.loads(str(archive["run"])) | changes
+        labels = archive["labels"] if labels is None else labels
+    record = {name: value for name, value in record.items() if value != "DELETED"}
+    np.savez_compressed(path, run=np.array(json.dumps(record)), labels=labels)
+
+
+DAMAGE = [
+    ({"silhouette": 99}, "run.silhouette must be a number from -1 to 1; it is 99"),
+    ({"silhouette": float("nan")}, "run.silhouette"),
+    ({"similarity": "high"}, "run.similarity"),
+    ({"similarity": None}, "run.similarity"),
+    ({"epochs": 0}, "run.epochs must be an integer from 1"),
+    ({"epochs": 2.5}, "run.epochs"),
+    ({"seconds": -1}, "run.seconds"),
+    ({"n_clusters": 4}, "run.n_clusters must be 3; it is 4"),
+    ({"seed": 10**30}, "run.seed must be an integer"),
+    ({"seed": 1}, "run.seed must be 0; it is 1"),
+    ({"seconds": "DELETED"}, "run.seconds is missing"),
+    ({"labels": np.zeros(7, np.int32)}, "labels must be 120 integers from 0 to 2"),
+    ({"labels": np.full(120, 3, np.int32)}, "labels must be 120 integers from 0 to 2"),
+    ({"labels": np.full(120, -1, np.int32)}, "labels must be"),
+    ({"labels": np.zeros(120, np.float32)}, "labels must be"),
+    ({"labels": np.array(["a"] * 120)}, "labels must be"),
+    ({"labels": np.zeros((120, 1), np.int32)}, "labels|needed: 1 dimension"),
+    ({"labels": np.array([None] * 120)}, "pickled Python objects"),
+]
+
+
+@pytest.mark.parametrize(("changes", "reason"), DAMAGE)
+def test_values_of_a_run_are_checked_and_named(run, changes, reason):
+    rewrite(run, **changes)
+
+    with pytest.raises(FileError, match=rf"k3-seed0\.npz.*({reason})"):
+        again(run)
+
+
+@pytest.mark.parametrize("contents", [b"", b"PK", b"PK\x03\x04" * 9, b"\x93NUMPY" + bytes(50), b"{}"])
+@pytest.mark.parametrize("name", ["k3-seed0.npz", "setup.json"])
+def test_other_files_in_place_of_runs_are_told(run, name, contents):
+    (run / name).write_bytes(contents)
+
+    with pytest.raises(FileError, match=name if contents != b"{}" or name != "setup.json" else "other rows"):
+        again(run)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "null", "[1]", "\udcff"])
+def test_a_note_that_is_none_is_told(run, text):
+    (run / "setup.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+
+    with pytest.raises(FileError, match=r"setup\.json|other rows"):
+        again(run)
+
+
+def test_unknown_fields_of_a_run_are_ignored(run, finished):
+    rewrite(run, future={"a": [1]}, device="tpu")
+
+    assert again(run).runs == finished[1].runs
+
+
+def test_damaged_bytes_of_a_run_are_told_or_do_no_harm(run, finished):
+    draw, path = random.Random(0), run / "k3-seed0.npz"
+    whole = path.read_bytes()
+    for _ in range(60):
+        at = draw.randrange(len(whole))
+        path.write_bytes(draw.choice([whole[:at], whole[:at] + bytes([draw.randrange(256)]) + whole[at + 1 :]]))
+        try:
+            found = again(run)
+        except FileError as error:
+            assert "k3-seed0.npz" in str(error)  # noqa: PT017  # or there was no harm
+        else:
+            assert found.runs == finished[1].runs

@@ -7,13 +7,15 @@ from cosmeans.estimator import KMeans
 from cosmeans.evaluation import evaluate
 from cosmeans.machine import empty_cache
 from cosmeans.matching import match, moved, reorder
-from cosmeans.result import History, Iteration, StopReason
+from cosmeans.pickles import safe_globals
+from cosmeans.result import EpochCost, History, Iteration, StopReason
 from cosmeans.use import exemplars, outliers, top
 from cosmeans.version import __version__
 
 __all__ = [
     "CosmeansError",
     "CosmeansWarning",
+    "EpochCost",
     "History",
     "Iteration",
     "KMeans",
@@ -28,5 +30,6 @@ __all__ = [
     "moved",
     "outliers",
     "reorder",
+    "safe_globals",
     "top",
 ]

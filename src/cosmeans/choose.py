@@ -30,12 +30,28 @@ from cosmeans.evaluation import simplified_silhouette
 from cosmeans.inputs import read_rows
 from cosmeans.options import FitOptions, check_integer, check_start
 from cosmeans.progress import watch
+from cosmeans.reading import read_bytes, reading
+from cosmeans.records import integer, number, parse, record
+from cosmeans.rows.files import open_file
 
 _GROWTH = 2.0**0.5  # of the K tried by default: two steps double it
 _LARGEST_DEFAULT = 256
 _ALIKE = 0.01  # silhouettes this close are not told apart: new rows would change them as much
 _SETUP = "setup.json"
 _LAST_SEED = 2**63 - 1
+_LARGEST_NOTE = 1 << 20  # bytes of it
+_REMOVE = "Remove it, and this run is done again."
+_cosine = number(-1.0 - 2.0**-20, 1.0 + 2.0**-20)
+_RUN = record(
+    {
+        "n_clusters": integer(1),
+        "seed": integer(0),
+        "similarity": _cosine,
+        "silhouette": _cosine,
+        "epochs": integer(1),
+        "seconds": number(0.0, 2.0**53),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,11 +266,15 @@ def _point(runs: list[Run], labels: dict[tuple[int, int], np.ndarray]) -> Point:
     )
 
 
+def _within(labels: np.ndarray, k: int) -> bool:
+    return len(labels) == 0 or bool(labels.min() >= 0 and labels.max() < k)
+
+
 class _Store:
     """Finished runs in a folder: one file each, whole or not there, beside a note of what they are runs of."""
 
     def __init__(self, folder: Path, sample: Tensor, options: dict[str, Any]) -> None:
-        self.folder = folder
+        self.folder, self.n_rows = folder, len(sample)
         content = sample.cpu().contiguous().numpy()
         digest = hashlib.sha256(repr(content.shape).encode() + content.tobytes()).hexdigest()
         setup = {"sample": digest, **options}
@@ -263,22 +283,29 @@ class _Store:
             with new_file(note) as temporary:
                 temporary.write_text(json.dumps(setup, indent=1) + "\n", encoding="utf-8")
             return
-        try:
-            known = json.loads(note.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise FileError(f"Can't read {note} ({error}). Choose another folder, or remove it.") from error
+        with reading(note, advice="Choose another folder, or remove it."):
+            known = parse(read_bytes(note, _LARGEST_NOTE).decode("utf-8"))
         if known != setup:
             raise FileError(f"{folder} holds runs on other rows or with other options. Choose another folder.")
 
     def read(self, k: int, seed: int) -> tuple[Run, np.ndarray] | None:
+        """The run of this K and seed, every value checked; None if it was not done yet."""
         path = self._path(k, seed)
-        if not path.exists():
+        if not os.path.lexists(path):
             return None
         try:
-            with np.load(path, allow_pickle=False) as archive:
-                return Run(**json.loads(str(archive["run"]))), archive["labels"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise FileError(f"{path} is damaged ({error}). Remove it, and this run is done again.") from error
+            run = _RUN(parse(str(np.asarray(open_file(path, "run", n_dims=0)))), "run")
+            labels = np.asarray(open_file(path, "labels", n_dims=1))
+            for name, value in (("n_clusters", k), ("seed", seed)):
+                if run[name] != value:
+                    raise ValueError(f"run.{name} must be {value}; it is {run[name]}")
+            if labels.dtype.kind != "i" or labels.shape != (self.n_rows,) or not _within(labels, k):
+                raise ValueError(f"labels must be {self.n_rows} integers from 0 to {k - 1}")
+        except (OptionError, InputError, ValueError) as error:
+            raise FileError(f"{path} is damaged: {error}. {_REMOVE}") from error
+        except FileError as error:
+            raise FileError(f"{path} is damaged, or can't be read: {error} {_REMOVE}") from error
+        return Run(**run), labels.astype(np.int32)
 
     def write(self, run: Run, labels: np.ndarray) -> None:
         with new_file(self._path(run.n_clusters, run.seed)) as temporary, temporary.open("wb") as file:

@@ -13,7 +13,7 @@ from cosmeans.errors import OptionError
 
 STARTS = ("random", "k-means++", "nested")  # the names that `init` takes
 _LARGEST = 2**63 - 1
-_FLOAT = np.finfo(np.float64)
+_LARGEST_FLOAT = float(np.finfo(np.float64).max)
 
 
 def option(
@@ -173,7 +173,16 @@ def check_option(name: str, value: Any, rule: dict[str, Any]) -> None:
     if (
         (isinstance(value, bool) and not rule["switch"])
         or not isinstance(value, number)
-        or not at_least <= value <= (_LARGEST if kind is int else _FLOAT.max)
+        or not _within(value, kind, at_least)
     ):
         noun = "an integer" if kind is int else "a number"
         raise OptionError(f"{name} must be {noun} of at least {at_least:g}; got {value!r}.")
+
+
+def _within(value: Any, kind: type, at_least: float) -> bool:
+    """Whether a number is in its range and can be stored: integers in 64 bits, others as finite float64."""
+    try:
+        plain = kind(value)  # NumPy's numbers of few bits can't be compared with what they can't hold
+    except (OverflowError, ValueError):
+        return False
+    return bool(at_least <= plain <= (_LARGEST if kind is int else _LARGEST_FLOAT))

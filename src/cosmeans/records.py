@@ -23,9 +23,12 @@ _SHOWN, _LONGEST = 40, 200  # characters of a value, and of another message, in 
 
 
 def parse(text: str) -> Any:
-    """Values of a JSON text. Raises ValueError for anything else, NaN, infinity and nesting without end included."""
+    """Values of a JSON text. Raises ValueError for anything else, nesting without end included.
+
+    NaN and infinity, which are not JSON, are left to the checks: those name the field.
+    """
     try:
-        return json.loads(text, parse_constant=_refuse)
+        return json.loads(text)
     except RecursionError as error:
         raise ValueError("its values are nested too deeply") from error
 
@@ -124,7 +127,3 @@ def _shown(value: Any) -> str:
         return f"an integer of {math.ceil(value.bit_length() * math.log10(2))} digits"
     shown = json.dumps(value)
     return shown if len(shown) <= _SHOWN else shown[:_SHOWN] + "..."
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"it holds {constant}, which is not JSON")
