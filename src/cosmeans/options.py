@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from numbers import Integral, Real
 from typing import Any
 
@@ -101,7 +101,7 @@ class FitOptions:
     )
 
     def __post_init__(self) -> None:
-        for name, value in self.plain(asdict(self)).items():
+        for name, value in self.plain({spec.name: getattr(self, spec.name) for spec in fields(self)}).items():
             object.__setattr__(self, name, value)
         if self.max_iter is not None:
             if self.epochs not in (self.max_iter, FitOptions.defaults()["epochs"]):
