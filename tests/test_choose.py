@@ -156,7 +156,7 @@ def test_ranges_and_rows_that_can_not_be_are_told():
         choose_k(rows, [1, 2], verbose=0)
     with pytest.raises(TooFewRowsError, match="K = 500 needs at least as many rows, the sample has 120"):
         choose_k(rows, [500], verbose=0)
-    with pytest.raises(OptionError, match="n_seeds must be at least 1, got 0"):
+    with pytest.raises(OptionError, match="n_seeds must be an integer of at least 1, got 0"):
         choose_k(rows, [2], n_seeds=0, verbose=0)
     rows[50, 3] = np.nan
     with pytest.raises(InputError, match="Row 50 contains NaN or infinity"):

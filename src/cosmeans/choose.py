@@ -222,7 +222,10 @@ def _listed(ks: Iterable[int] | None) -> list[int] | None:
         return None
     if isinstance(ks, str | bytes) or not isinstance(ks, Iterable):
         raise OptionError(f"ks must be a list of numbers of clusters, such as [4, 8, 16]; got {ks!r}. Pass [{ks!r}].")
-    return sorted({check_integer("each of ks", k.item() if hasattr(k, "item") else k, 2) for k in ks})
+    listed = sorted({check_integer("each of ks", k.item() if hasattr(k, "item") else k, -_LAST_SEED) for k in ks})
+    if listed and listed[0] < 2:
+        raise OptionError(f"ks must name numbers of clusters of at least 2; got {listed}.")
+    return listed
 
 
 def _checked_ks(ks: list[int] | None, n_rows: int) -> list[int]:
