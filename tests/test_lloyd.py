@@ -36,6 +36,7 @@ def test_a_fit_is_the_fit_of_the_definition(case, backend, open_rows):
     assert_same_answer(fitted(x, first, 6, backend, open_rows, batch_size=90), truth.fit(x, first, 6))
 
 
+@pytest.mark.filterwarnings("ignore::cosmeans.errors.WeightRangeWarning")
 @pytest.mark.parametrize("kind", ["integers", "reals", "all below one", "far apart"])
 def test_a_weighted_fit_is_the_fit_of_the_definition(kind, backend, open_rows):
     rng = np.random.default_rng(1)

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import truth
+from cosmeans.backends.reference import ReferenceBackend
 from cosmeans.errors import EmptyClusterError
 from cosmeans.relocate import relocate, worst_rows
 from generators import normal, unit_rows
@@ -101,3 +102,45 @@ def test_nothing_lost_moves_nothing(backend, open_rows):
     updated, centroids, count = moved("error", backend, open_rows, lost=())
     assert count == 0
     assert torch.equal(centroids, updated)
+
+
+def copies(n):
+    """Nearly all rows are copies of a few: of the worst, of one that fits well, and of some between."""
+    middle = unit_rows(1, 40)
+    contents = np.concatenate([middle + 0.01 * normal(1, 40, 1), -middle, normal(6, 40, 2)])
+    return contents[np.random.default_rng(0).choice(8, n, p=[0.5, 0.44, *[0.01] * 6])].astype(np.float32), middle
+
+
+@pytest.mark.parametrize("wanted", [1, 3, 8, 20])
+def test_copies_are_read_in_few_readings(wanted, open_rows):
+    (x, middle), backend = copies(9000), ReferenceBackend()
+    rows, readings = open_rows(x, backend, batch_size=3000), []
+    units = truth.unit(x)[0]
+    take = rows.take
+    rows.take = lambda indices: readings.append(len(indices)) or take(indices)
+
+    found = worst_rows(rows, backend, torch.from_numpy(middle), torch.zeros(len(x), dtype=torch.int32), wanted)
+
+    expected = truth.worst(units, truth.scores(units, middle)[:, 0], np.ones(len(x), bool), wanted)
+    assert found.numpy().tobytes() == expected.tobytes()
+    assert len(readings) <= 40
+    assert sum(readings) <= len(x)
+
+
+def test_few_rows_are_read_where_few_are_wanted(open_rows):
+    x, backend = normal(5000, 11), ReferenceBackend()
+    rows, readings = open_rows(x, backend, batch_size=1000), []
+    take = rows.take
+    rows.take = lambda indices: readings.append(len(indices)) or take(indices)
+
+    worst_rows(rows, backend, torch.from_numpy(unit_rows(1, 11)), torch.zeros(len(x), dtype=torch.int32), 2)
+
+    assert sum(readings) <= 5 * 64
+
+
+def test_entries_of_both_signs_are_ordered_as_numbers(backend, open_rows):
+    """Rows at right angles to the centroid have one score: content alone decides."""
+    x = np.zeros((60, 5), np.float32)
+    x[:, 1:] = np.random.default_rng(0).integers(-2, 3, (60, 4))
+    found, expected = found_by(x, np.eye(1, 5, dtype=np.float32), 30, backend, open_rows, batch_size=7)
+    assert found.tobytes() == expected.tobytes()

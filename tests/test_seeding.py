@@ -136,6 +136,7 @@ def test_rows_of_equal_fingerprints_are_told_apart_by_their_bits(keys, backend, 
     assert np.array_equal(random_start(x, 12, 5, open_rows, backend), expected)
 
 
+@pytest.mark.filterwarnings("ignore::cosmeans.errors.WeightRangeWarning")
 def test_a_rare_row_is_found_when_draws_run_out(backend, open_rows):
     x = np.tile(unit_rows(1, 4), (3, 1))
     x[1] = unit_rows(1, 4, 1)

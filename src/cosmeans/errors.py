@@ -22,6 +22,8 @@
     ├── ZeroRowsWarning
     ├── SkippedRowsWarning
     ├── DistinctRowsWarning(ConvergenceWarning)  fewer distinct rows or centroids than n_clusters
+    ├── WeightRangeWarning                 sample weights so far apart that light rows lose digits
+    ├── IgnoredOptionWarning(RuntimeWarning)  an option that has no effect beside another
     ├── ArgumentOrderWarning
     ├── FeatureNamesWarning                names of features on one side only, of fit or of these rows
     └── ClusterSplitWarning                a cluster too large to compare its rows at once
@@ -129,6 +131,14 @@ class SkippedRowsWarning(CosmeansWarning):
 
 class DistinctRowsWarning(CosmeansWarning, exceptions.ConvergenceWarning):
     """Fewer distinct rows than clusters. scikit-learn's warning of the same is a ConvergenceWarning, so this is too."""
+
+
+class WeightRangeWarning(CosmeansWarning):
+    """Sample weights so far apart that exact sums keep few digits of the lightest rows."""
+
+
+class IgnoredOptionWarning(CosmeansWarning, RuntimeWarning):
+    """An option that has no effect beside another."""
 
 
 class ArgumentOrderWarning(CosmeansWarning):

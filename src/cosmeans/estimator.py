@@ -40,7 +40,7 @@ from cosmeans.options import FitOptions
 from cosmeans.progress import Silent, watch
 from cosmeans.rows.memory import MemoryRows
 from cosmeans.rows.weights import read_weights
-from cosmeans.start import FirstCentroids, best_run, draw_seed, given_centroids, start_key
+from cosmeans.start import FirstCentroids, best_run, draw_seed, given_centroids, start_key, warn_of_one_start
 from cosmeans.version import __version__
 
 
@@ -151,6 +151,8 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         key = start_key(*shape, init, given, random_state)
         before = fitted.goes_on_from(state, key, shape, options.warm_start, self._say)
         present = fitted.present_centroids(before, backend)
+        if given is not None and present is None:
+            warn_of_one_start(options)
         seed = draw_seed(random_state) if before is None else before.random_state_
         first = FirstCentroids(init, given if present is None else present, taken, seed, options)
         early = partial(first.early, None if sample_weight is not None or from_file(X) else tensor, backend)

@@ -299,9 +299,11 @@ def sweep(
         counts = counted if counts is None else counts + counted
         observer.batch(len(batch))
     state.under = centroids
-    return counts
+    return _Counts(0, 0, None) if counts is None else counts  # no rows here: others may have some
 
 
 def imbalance(squared_sizes: float, rows: int, n_clusters: int) -> float:
     """K * sum(size^2) / (sum size)^2: 1 when all clusters are of one size, K when one holds every row."""
+    if rows == 0:
+        return 1.0
     return n_clusters * squared_sizes / (float(rows) * rows)

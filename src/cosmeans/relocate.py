@@ -7,36 +7,28 @@ import torch
 from torch import Tensor
 
 from cosmeans.contracts import Backend, RowSource
+from cosmeans.distinct import block_rows
 from cosmeans.errors import EmptyClusterError
 
 _FITS = 1.0 - 2.0**-20  # a row this close to its centroid is no better place
+_FIRST_READ = 64  # rows
 
 
 def worst_rows(rows: RowSource, backend: Backend, centroids: Tensor, labels: Tensor, wanted: int) -> Tensor:
     """At most `wanted` rows of different content, worst score with their own centroid first: (M, D).
 
-    Ties go by content, entries compared as a tuple, so permuted rows give the same answer.
+    Ties go by content, entries compared as a tuple, so permuted rows give the same answer. Memory is that of one batch
+    and of the rows found.
     """
-    own = np.full(rows.n_rows, 2.0)
+    worst = _Worst(rows, wanted)
     for batch in rows.batches():
         scores = backend.scores(batch, centroids, labels[batch.span])
         eligible = (labels[batch.span] >= 0) & (scores < _FITS)
         if batch.weights is not None:
             eligible &= batch.weights > 0
-        own[batch.span] = torch.where(eligible, scores, torch.full_like(scores, 2.0)).cpu().numpy()
-    candidates = np.flatnonzero(own < 2.0)
-    order = candidates[np.argsort(own[candidates], kind="stable")]
-    boundaries = np.flatnonzero(np.diff(own[order])) + 1
-    taken: list[np.ndarray] = []
-    seen: set[bytes] = set()
-    for group in _groups(order, boundaries):
-        for row in _distinct(rows, group):
-            if row.tobytes() not in seen:
-                seen.add(row.tobytes())
-                taken.append(row)
-            if len(taken) == wanted:
-                return _stack(taken, centroids)
-    return _stack(taken, centroids)
+        chosen = eligible.nonzero()[:, 0]
+        worst.offer(scores[chosen].cpu().numpy(), chosen.cpu().numpy() + batch.start)
+    return worst.found().to(centroids)
 
 
 def relocate(
@@ -63,28 +55,64 @@ def relocate(
     return moved, len(found)
 
 
-def _groups(order: np.ndarray, boundaries: np.ndarray):  # type: ignore[no-untyped-def]
-    """Runs of rows with equal scores, one by one (most have one row, and few are looked at)."""
-    start = 0
-    for end in boundaries:
-        yield order[start:end]
-        start = end
-    if start < len(order):
-        yield order[start:]
+class _Worst:
+    """The worst of the rows offered so far, each content once, by (score, entries).
+
+    They are kept as bytes that sort as these do.
+    """
+
+    def __init__(self, rows: RowSource, wanted: int) -> None:
+        self._rows, self._wanted = rows, wanted
+        self._keys: list[bytes] = []
+        self._limit = np.inf  # no row beyond this score is wanted
+
+    def offer(self, scores: np.ndarray, indices: np.ndarray) -> None:
+        """Rows by index, with their scores (M,). Only rows that may be among the worst are read."""
+        near = np.flatnonzero(scores <= self._limit)
+        order = near[np.argsort(scores[near], kind="stable")]
+        start, step = 0, max(_FIRST_READ, self._wanted)
+        while start < len(order) and scores[order[start]] <= self._limit:
+            part = order[start : start + step]
+            values = self._rows.take(torch.from_numpy(indices[part])).cpu().numpy()
+            self._merge(_sortable(scores[part], values))
+            # where the same contents come again and again, so will they among the others
+            start, step = start + len(part), max(step, min(2 * step, block_rows(self._rows.n_features)))
+
+    def _merge(self, keys: np.ndarray) -> None:
+        both = set(self._keys).union(key.tobytes() for key in keys)
+        self._keys = sorted(both)[: self._wanted]
+        if len(self._keys) == self._wanted:
+            self._limit = float(_scores_and_entries(self._keys[-1:])[0][0])
+
+    def found(self) -> Tensor:
+        """(M, D) float32 on the host."""
+        if not self._keys:
+            return torch.empty((0, self._rows.n_features), dtype=torch.float32, device="cpu")
+        return torch.from_numpy(_scores_and_entries(self._keys)[1])
 
 
-def _distinct(rows: RowSource, indices: np.ndarray) -> np.ndarray:
-    """Distinct contents of these rows in ascending order of their entries."""
-    if len(indices) == 1:
-        return rows.take(torch.from_numpy(indices)).cpu().numpy()
-    parts = [
-        np.unique(rows.take(torch.from_numpy(part)).cpu().numpy(), axis=0)
-        for part in np.array_split(indices, max(1, len(indices) // 4096))
-    ]
-    return np.unique(np.concatenate(parts), axis=0)
+def _sortable(scores: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """(M, 8 + 4 D) bytes that sort as scores (M,) float64 and entries (M, D) float32 do; neither holds NaN or -0.0."""
+    parts = [_ordered(part).view(np.uint8) for part in (scores[:, None], np.ascontiguousarray(values))]
+    return np.concatenate(parts, axis=1)
 
 
-def _stack(taken: list[np.ndarray], like: Tensor) -> Tensor:
-    if not taken:
-        return like[:0]
-    return torch.from_numpy(np.stack(taken)).to(like)
+def _ordered(values: np.ndarray) -> np.ndarray:
+    """Floats as unsigned integers of the same order, the highest byte first."""
+    size = values.itemsize
+    bits = values.view(f"u{size}")
+    top = bits.dtype.type(1 << (8 * size - 1))
+    return np.where(bits & top, ~bits, bits | top).astype(f">u{size}")
+
+
+def _scores_and_entries(keys: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """What `_sortable` made into these bytes."""
+    table = np.frombuffer(b"".join(keys), np.uint8).reshape(len(keys), -1)
+    return _unordered(table[:, :8], 8)[:, 0], _unordered(table[:, 8:], 4)
+
+
+def _unordered(table: np.ndarray, size: int) -> np.ndarray:
+    keys = np.ascontiguousarray(table).view(f">u{size}").astype(f"u{size}")
+    top = keys.dtype.type(1 << (8 * size - 1))
+    values: np.ndarray = np.where(keys & top, keys & ~top, ~keys).view(f"f{size}")
+    return values

@@ -13,10 +13,11 @@ from sklearn.utils import check_random_state
 from torch import Tensor
 
 from cosmeans import lloyd, seeding
+from cosmeans.console import warn
 from cosmeans.containers.converted import Rows
 from cosmeans.contracts import Backend, Observer, RowSource
 from cosmeans.distinct import fingerprints
-from cosmeans.errors import OptionError
+from cosmeans.errors import IgnoredOptionWarning, OptionError
 from cosmeans.group import Alone
 from cosmeans.inputs import read_centroids
 from cosmeans.options import FitOptions, check_start
@@ -50,6 +51,16 @@ def draw_seed(random_state: Any) -> int:
     while seed < _FIRST_DRAWN:
         seed = int(source.randint(0, _BEHIND_DRAWN - 1, dtype=np.int64))
     return seed
+
+
+def warn_of_one_start(options: FitOptions) -> None:
+    """Warn, where first centroids are given, that more starts than one would all be the same."""
+    if options.n_init > 1:
+        warn(
+            f"init holds the first centroids, so one start is made instead of n_init={options.n_init}: all would be "
+            "the same. Pass n_init=1, or another init.",
+            IgnoredOptionWarning,
+        )
 
 
 def given_centroids(init: Any, shape: tuple[int, int], device: torch.device) -> Tensor | None:

@@ -15,7 +15,7 @@ from cosmeans.containers.converted import Rows
 from cosmeans.data import Batch
 from cosmeans.errors import InputError, SkippedRowsWarning, ZeroRowsWarning
 from cosmeans.rows.kept import evenly
-from cosmeans.rows.weights import prepare_weights, total_weight
+from cosmeans.rows.weights import prepare_weights, too_heavy, total_weight, warn_of_range
 
 _BATCH_BYTES = 64 << 20  # a float32 copy of one batch; larger batches gain nothing
 _MEMORY_SHARE = 64  # and at most this part of the memory that is free
@@ -74,7 +74,8 @@ class MemoryRows:
         )
         self.batch_size = min(wanted, batch_limit or wanted)
         weights, self.exponent = prepare_weights(sample_weight, self.n_rows)
-        self.scale = _checked_scale(total_weight(weights, self.n_rows))
+        self.scale = _checked_scale(weights, self.n_rows)
+        warn_of_range(weights)
         self.weights = None if weights is None else weights.to(self.device)
         self.norms: Tensor | None = None
         self.keep: Tensor | None = None
@@ -160,6 +161,7 @@ class MemoryRows:
             return
         bad.add(~torch.isfinite(squared), batch.start)
         zero.add(squared == 0, batch.start)
+        zero.add_tiny(batch.rows, squared == 0)
         if nonfinite == "error" and bad.count:
             raise InputError(
                 f"Row {bad.first} contains NaN or infinity (a null is NaN, and beyond float32's 3.4e38 is infinity). "
@@ -218,7 +220,7 @@ class _Left:
     """Rows left out for one reason: how many, and the first."""
 
     def __init__(self) -> None:
-        self.count, self.first = 0, -1
+        self.count, self.first, self.tiny = 0, -1, 0
 
     def add(self, mask: Tensor, start: int) -> None:
         found = int(mask.sum())
@@ -226,19 +228,26 @@ class _Left:
             self.first = start + int(mask.to(torch.int8).argmax())
         self.count += found
 
+    def add_tiny(self, rows: Tensor, mask: Tensor) -> None:
+        """Count those of the rows that hold numbers, but none that float32 can tell from zero."""
+        if bool(mask.any()):
+            self.tiny += int((rows[mask.to(rows.device)] != 0).any(dim=1).sum())
+
+    def zero(self, n_rows: int) -> str:
+        """These rows in words, as zero rows."""
+        tiny = f", {self.tiny} of them with numbers below float32's 1.2e-38" if self.tiny else ""
+        advice = " Multiply such rows by a constant first." if self.tiny else ""
+        which = f"(the first is row {self.first}{tiny})"
+        return f"{self.count} of {n_rows} rows are zero {which} and have no direction.{advice}"
+
 
 def _report(bad: _Left, zero: _Left, zero_rows: str, n_rows: int) -> None:
     if zero.count and zero_rows == "error":
         raise InputError(
-            f"{zero.count} of {n_rows} rows are zero (the first is row {zero.first}) and have no direction. "
-            'Remove them, or pass zero_rows="warn" or "skip" to give them label -1.'
+            f'{zero.zero(n_rows)} Remove zero rows, or pass zero_rows="warn" or "skip" to give them label -1.'
         )
     if zero.count and zero_rows == "warn":
-        warn(
-            f"{zero.count} of {n_rows} rows are zero (the first is row {zero.first}) and have no direction: "
-            "they get label -1.",
-            ZeroRowsWarning,
-        )
+        warn(f"{zero.zero(n_rows)} They get label -1.", ZeroRowsWarning)
     if bad.count:
         warn(
             f"{bad.count} of {n_rows} rows contain NaN or infinity (the first is row {bad.first}) and are "
@@ -247,13 +256,11 @@ def _report(bad: _Left, zero: _Left, zero_rows: str, n_rows: int) -> None:
         )
 
 
-def _checked_scale(total: int) -> int:
+def _checked_scale(weights: Tensor | None, n_rows: int) -> int:
+    total = total_weight(weights, n_rows)
     scale = sphere.fixed_point_scale(total)
     if scale < sphere.MIN_SCALE:
-        raise InputError(
-            f"The weights sum to about {total:.3g}; exact sums need a total below 2^42 (4.4e12). "
-            "Divide all weights by the same number."
-        )
+        raise InputError(too_heavy(weights, total))
     return scale
 
 

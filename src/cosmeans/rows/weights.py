@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from cosmeans.console import warn
 from cosmeans.containers.converted import ConvertedRows
 from cosmeans.containers.read import read_numbers
-from cosmeans.errors import InputError
+from cosmeans.errors import InputError, WeightRangeWarning
+
+_RANGE = 2.0**-30
 
 
 def prepare_weights(sample_weight: Any, n_rows: int) -> tuple[Tensor | None, int]:
@@ -56,6 +60,40 @@ def read_weights(sample_weight: Any, n_rows: int) -> Tensor | None:
     if not bool((weights > 0).any()):
         raise InputError("Every sample weight is zero; at least one row needs a weight above zero.")
     return weights
+
+
+def warn_of_range(weights: Tensor | None) -> None:
+    """Integer sums reach 2^40 below the heaviest rows: of much lighter ones they keep few digits, or none."""
+    if weights is None or not bool((weights > 0).any()):
+        return
+    least, largest = float(weights[weights > 0].min()), float(weights.max())
+    if least < largest * _RANGE:
+        ratio = _power_of_ten(math.log10(least) - math.log10(largest))
+        warn(
+            f"The least sample weight is {ratio} of the largest. Sums are exact integers, which keep few digits of "
+            "rows lighter than 2^-30 (1e-09) of the heaviest, and none below about 1e-13. Bring the weights closer "
+            "together, or give such rows weight 0.",
+            WeightRangeWarning,
+        )
+
+
+def _power_of_ten(exponent: float) -> str:
+    """10^exponent to two digits, beyond the range of a float, too."""
+    exponent = round(exponent, 6)
+    return f"{10 ** (exponent % 1):.2g}e{math.floor(exponent):+03d}"
+
+
+def too_heavy(weights: Tensor | None, total: int) -> str:
+    """What to say of weights whose sum is beyond 2^42."""
+    if weights is None:
+        return f"{total} rows are more than exact sums hold: 2^42 (4.4e12)."
+    largest = float(weights.max())
+    digits = math.log10(largest) + math.log10(float((weights / largest).sum()))
+    power = math.ceil(digits - math.log10(2.0**41))
+    return (
+        f"The weights sum to about {_power_of_ten(digits)}; exact sums need a total below "
+        f"2^42 (4.4e12). Divide all weights by the same number, at least 1e{power:+03d}."
+    )
 
 
 def total_weight(weights: Tensor | None, n_rows: int) -> int:
