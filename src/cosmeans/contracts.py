@@ -126,6 +126,10 @@ class Backend(Protocol):
         """`scores`, and `sphere.squared_chords` from the same centroids, (B,) float64 each; 0 for label -1."""
         ...
 
+    def inertia_limbs(self, squared: Tensor, weights: Tensor | None) -> Tensor:
+        """`sphere.inertia_limbs` of the squared chords of a batch, (4,) int64."""
+        ...
+
     def cosines(self, batch: Batch, centroids: Tensor) -> Tensor:
         """Canonical scores with every centroid, rounded to float32, (B, K); 0 for rows not kept."""
         ...

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -126,21 +128,29 @@ def n_distinct(centroids: Tensor) -> int:
     That is more than rounding: the mean of many copies of a row, which differs from the row in the last bits, does
     not count beside it.
     """
-    values = (centroids + 0.0).contiguous().cpu()
-    along = _projections(values)
+    along = _projections(centroids)
     order = np.argsort(along[:, 0], kind="stable")
     crowd = order[_crowded(along[order])]
-    return len(values) - len(crowd) + _n_apart(values[torch.from_numpy(crowd)], along[crowd], np.argsort(crowd))
+    if not len(crowd):
+        return len(centroids)
+    values = centroids[torch.from_numpy(crowd).to(centroids.device)].cpu()
+    return len(centroids) - len(crowd) + _n_apart(values, along[crowd], np.argsort(crowd))
 
 
 def _projections(values: Tensor) -> np.ndarray:
     """Where vectors (K, D) are along some directions, (K, 4) float64: no two are farther apart there than in full."""
     n_features = values.shape[1]
+    directions = _directions(n_features).to(values.device)
+    parts = values.split(block_rows(n_features))
+    return torch.cat([part.to(torch.float64) @ directions for part in parts]).cpu().numpy()
+
+
+@lru_cache(maxsize=8)
+def _directions(n_features: int) -> Tensor:
+    """Unit vectors (D, 4) float64."""
     words = np.random.Philox(key=1).random_raw((n_features, _DIRECTIONS))
     directions = torch.from_numpy((words >> np.uint64(11)).astype(np.float64) - 2.0**52)
-    directions /= directions.norm(dim=0)
-    parts = values.split(block_rows(n_features))
-    return torch.cat([part.to(torch.float64) @ directions for part in parts]).numpy()
+    return directions / directions.norm(dim=0)
 
 
 def _crowded(along: np.ndarray) -> np.ndarray:

@@ -238,7 +238,7 @@ def own_chords(rows: RowSource, centroids: Tensor, labels: Tensor, backend: Back
     limbs = torch.zeros(4, dtype=torch.int64, device=centroids.device)
     for batch in rows.batches():
         own[batch.span], squared = backend.chords(batch, centroids, labels[batch.span])
-        limbs += sphere.inertia_limbs(squared, batch.weights)
+        limbs += backend.inertia_limbs(squared, batch.weights)
     return own, sphere.joined_limbs(limbs.tolist(), rows.exponent)
 
 

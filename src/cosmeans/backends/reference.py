@@ -68,6 +68,9 @@ class ReferenceBackend:
         squared = sphere.squared_chords(sphere.unit_rows(batch.rows, batch.norms), own)
         return self.scores(batch, centroids, labels), torch.where(labels >= 0, squared, torch.zeros_like(squared))
 
+    def inertia_limbs(self, squared: Tensor, weights: Tensor | None) -> Tensor:
+        return sphere.inertia_limbs(squared, weights)
+
     def cosines(self, batch: Batch, centroids: Tensor) -> Tensor:
         cosines = self._all_scores(batch, centroids, lambda scores_BK: scores_BK.to(torch.float32))
         return _where_kept(batch, cosines, 0.0)

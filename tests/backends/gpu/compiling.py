@@ -77,7 +77,7 @@ def visit(dtype: torch.dtype, n: int, d: int, k: int, *, integers: bool, scaled:
     backend.update(sums, centroids, n, 0, 0)
     (
         backend.scores(batch, centroids, labels),
-        backend.chords(batch, centroids, labels),
+        backend.inertia_limbs(backend.chords(batch, centroids, labels)[1], weights),
         backend.improve(batch, centroids[0], torch.zeros(n).double()),
     )
     ahead = Ahead(centroids, n, backend._desk, backend._screens)

@@ -182,6 +182,20 @@ def test_scores_cosines_and_norms_are_those_of_the_reference(n: int, d: int, k: 
     assert torch.equal(raised, expected)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_inertia_is_added_up_like_the_reference(weighted: bool) -> None:
+    """Chords of all sizes, which leave something in every limb; more rows than a block has."""
+    n = 1500
+    squared = 4.0 * torch.rand(n, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    squared = squared * 2.0 ** -torch.linspace(0, 100, n, dtype=torch.float64).round()
+    weights = 1.0 + 1e6 * directions(n, 1, 2)[:, 0].abs().double() if weighted else None
+
+    found = GpuBackend("cpu").inertia_limbs(squared, weights)
+
+    assert torch.equal(found, sphere.inertia_limbs(squared, weights))
+    assert (found > 0).all()
+
+
 # several rows make a program where D is small: rows left over, and one program a row
 WIDTHS = [(13, 1), (35, 37), (11, 128), (9, 200), (5, 300), (3, 1100)]
 

@@ -103,6 +103,9 @@ class CpuBackend:
         spread(kernels.own_chords, *given, size=len(batch))
         return scores, squared
 
+    def inertia_limbs(self, squared: Tensor, weights: Tensor | None) -> Tensor:
+        return sphere.inertia_limbs(squared, weights)
+
     def cosines(self, batch: Batch, centroids: Tensor) -> Tensor:
         out = torch.empty((len(batch), len(centroids)), dtype=torch.float32, device="cpu")
         wide, ordered = centroids.to(torch.float64), canonical.ordered(centroids.numpy())

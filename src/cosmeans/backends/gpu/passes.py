@@ -261,6 +261,10 @@ class Passes:
         return scores.own_chords(dense_batch(batch), centroids, labels)
 
     @there
+    def inertia_limbs(self, squared: Tensor, weights: Tensor | None) -> Tensor:
+        return scores.inertia_limbs(squared, weights)
+
+    @there
     def cosines(self, batch: Batch, centroids: Tensor) -> Tensor:
         return scores.cosines(batch, centroids)
 

@@ -8,7 +8,7 @@ import triton.language as tl
 from torch import Tensor
 
 from cosmeans import sphere
-from cosmeans.backends.gpu.canonical import MULTIPLIED, load_unit, padded, tree_sum, warps
+from cosmeans.backends.gpu.canonical import MULTIPLIED, ROUNDER, ROUNDER_BITS, load_unit, padded, tree_sum, warps
 from cosmeans.backends.gpu.launch import launch
 from cosmeans.data import Batch
 
@@ -87,6 +87,49 @@ def own_chords(batch: Batch, centroids: Tensor, labels: Tensor) -> tuple[Tensor,
     out, squared = (torch.empty(len(batch), dtype=torch.float64, device=batch.rows.device) for _ in range(2))
     _launch(batch, centroids, labels, out, squared)
     return out, squared
+
+
+_BLOCK = tl.constexpr(1024)
+_STEP = tl.constexpr(2.0**30)
+
+
+@triton.jit
+def _limb(left):
+    """The whole part, and the rest in units of 2^-30: both exact."""
+    whole = tl.floor(left)
+    return whole.to(tl.int64), (left - whole) * _STEP
+
+
+@triton.jit(do_not_specialize=["n_rows"])
+def _inertia_limbs(squared_ptr, weights_ptr, limbs_ptr, n_rows, WEIGHTED: tl.constexpr):
+    """`sphere.inertia_limbs`: a block of rows is added up here, and the blocks meet in memory."""
+    row = tl.program_id(0).to(tl.int64) * _BLOCK + tl.arange(0, _BLOCK)
+    inside = row < n_rows
+    left = tl.load(squared_ptr + row, mask=inside, other=0.0)
+    if WEIGHTED:
+        left = left * tl.load(weights_ptr + row, mask=inside, other=0.0)
+    first, left = _limb(left)
+    second, left = _limb(left)
+    third, left = _limb(left)
+    fourth = (left + ROUNDER).to(tl.int64, bitcast=True) - ROUNDER_BITS
+    tl.atomic_add(limbs_ptr, tl.sum(first), sem="relaxed")
+    tl.atomic_add(limbs_ptr + 1, tl.sum(second), sem="relaxed")
+    tl.atomic_add(limbs_ptr + 2, tl.sum(third), sem="relaxed")
+    tl.atomic_add(limbs_ptr + 3, tl.sum(fourth), sem="relaxed")
+
+
+def inertia_limbs(squared: Tensor, weights: Tensor | None) -> Tensor:
+    """`sphere.inertia_limbs`, (4,) int64. One kernel: a dozen would take longer to start than a small fit's epoch."""
+    limbs = torch.zeros(4, dtype=torch.int64, device=squared.device)
+    launch(
+        _inertia_limbs,
+        triton.cdiv(len(squared), _BLOCK.value),
+        *(squared, squared if weights is None else weights, limbs, len(squared)),
+        WEIGHTED=weights is not None,
+        num_warps=4,
+        enable_fp_fusion=False,  # the product with a weight is rounded before its whole part is taken away
+    )
+    return limbs
 
 
 def improve(batch: Batch, centroid: Tensor, best: Tensor) -> None:

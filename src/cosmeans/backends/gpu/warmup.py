@@ -27,7 +27,7 @@ from cosmeans.backends.gpu.ladder import compare, gather
 from cosmeans.backends.gpu.launch import Launch, compiling, noting
 from cosmeans.backends.gpu.lengths import start_lengths
 from cosmeans.backends.gpu.rows import copy_rows, inspect_rows, squared_norms
-from cosmeans.backends.gpu.scores import own_chords
+from cosmeans.backends.gpu.scores import inertia_limbs, own_chords
 from cosmeans.backends.gpu.screens import Screens
 from cosmeans.backends.gpu.settle import settle
 from cosmeans.backends.gpu.update import Places
@@ -135,7 +135,7 @@ def of_fit(rows: Tensor, kind: Kind, shape: hopper.Shape | None, screens: Screen
                 settle(*task, scaled)  # labels ahead of the first pass
             if kind.fit:
                 accumulate(batch, desk.labels(n), desk.labels(n), sums, desk.moves(n, k), screens.programs)
-                own_chords(Batch(0, rows, norms), centroids, desk.labels(n))
+                inertia_limbs(own_chords(Batch(0, rows, norms), centroids, desk.labels(n))[1], weights)
         for place in places if kind.fit else ():
             number = desk.number(0, torch.int32)
             desk.updates(k).update(sums, centroids, place)
