@@ -135,7 +135,9 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Cluster rows X (N, D): torch tensor, NumPy array, memory map, list, DLPack object or file path.
 
-        y is ignored. sample_weight (N,), nonnegative; integer weights equal repeated rows bit by bit.
+        y is ignored. sample_weight (N,), nonnegative. Integer weights equal repeated rows bit by bit for given first
+        centroids, init="random", and init="k-means++" up to 256 K rows on both sides; not for init="nested". A
+        multiple of integer weights starts alike; docs/differences.md says what else holds.
         Raises OptionError, InputError, InputTypeError or FileError before any work is done.
         """
         state, options, random_state = self._state, self._options(), self.random_state
