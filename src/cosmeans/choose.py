@@ -24,7 +24,7 @@ from cosmeans.assigned import assign_rows
 from cosmeans.atomic import new_file
 from cosmeans.calls import public
 from cosmeans.containers.converted import Rows
-from cosmeans.errors import FileError, InputError, OptionError, TooFewRowsError
+from cosmeans.errors import FileError, InputError, OptionError, OutputExistsError, TooFewRowsError
 from cosmeans.estimator import KMeans
 from cosmeans.evaluation import simplified_silhouette
 from cosmeans.inputs import read_rows
@@ -40,6 +40,7 @@ _ALIKE = 0.01  # silhouettes this close are not told apart: new rows would chang
 _SETUP = "setup.json"
 _LAST_SEED = 2**63 - 1
 _LARGEST_NOTE = 1 << 20  # bytes of it
+_PATIENCE = 10.0  # seconds for another process to write it
 _REMOVE = "Remove it, and this run is done again."
 _cosine = number(-1.0 - 2.0**-20, 1.0 + 2.0**-20)
 _RUN = record(
@@ -282,10 +283,7 @@ class _Store:
         digest = hashlib.sha256(repr(content.shape).encode() + content.tobytes()).hexdigest()
         setup = {"sample": digest, **options}
         note = folder / _SETUP
-        if not note.exists():
-            with new_file(note) as temporary:
-                temporary.write_text(json.dumps(setup, indent=1) + "\n", encoding="utf-8")
-            return
+        _write_once(note, json.dumps(setup, indent=1) + "\n")
         with reading(note, advice="Choose another folder, or remove it."):
             known = parse(read_bytes(note, _LARGEST_NOTE).decode("utf-8"))
         if known != setup:
@@ -311,8 +309,23 @@ class _Store:
         return Run(**run), labels.astype(np.int32)
 
     def write(self, run: Run, labels: np.ndarray) -> None:
-        with new_file(self._path(run.n_clusters, run.seed)) as temporary, temporary.open("wb") as file:
+        # another process may do the same run at the same time: it comes to the same labels
+        path = self._path(run.n_clusters, run.seed)
+        with new_file(path, force=True) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, run=np.array(json.dumps(asdict(run))), labels=labels)
 
     def _path(self, k: int, seed: int) -> Path:
         return self.folder / f"k{k}-seed{seed}.npz"
+
+
+def _write_once(path: Path, text: str) -> None:
+    """Write a file unless it is there, also if another process is about to write it."""
+    end = time.monotonic() + _PATIENCE
+    while not os.path.lexists(path):
+        try:
+            with new_file(path) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+        except OutputExistsError:  # the other's is as good, once it is there
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.01)
