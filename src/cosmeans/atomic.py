@@ -28,7 +28,7 @@ from pathlib import Path
 
 from cosmeans.errors import CosmeansError, OutputExistsError, WriteError
 from cosmeans.locks import Lock
-from cosmeans.renaming import exchange, rename_to_free
+from cosmeans.renaming import exchange, link, rename_to_free
 from cosmeans.system_errors import writing_words
 
 _SHORT_WRITE = "requested and"  # how NumPy tells that a disk took less than it was given; it keeps no errno
@@ -52,7 +52,8 @@ class _Place:
     path: Path
     force: bool
     folder: bool
-    owned: Collection[str] | None
+    owned: Collection[str] | None = None
+    keep_others: bool = False
 
 
 @contextmanager
@@ -62,23 +63,23 @@ def new_file(path: str | os.PathLike[str], force: bool = False) -> Iterator[Path
     Raises OutputExistsError as `refuse_existing` does, also if another writer was quicker, and WriteError if the disk
     refuses; then what stood at `path` is still there.
     """
-    with _written(path, force, folder=False) as temporary:
+    with _written(_Place(Path(path), _absolute(path), force, folder=False)) as temporary:
         yield temporary
 
 
 @contextmanager
 def new_folder(
-    path: str | os.PathLike[str], force: bool = False, owned: Collection[str] | None = None
+    path: str | os.PathLike[str], force: bool = False, owned: Collection[str] | None = None, keep_others: bool = False
 ) -> Iterator[Path]:
     """An empty folder to fill; it becomes `path` when the block ends well and is removed when it doesn't.
 
-    owned  names that an older folder at `path` may hold (default: any). One that holds other things is not replaced;
-           should they come while the block runs, the older folder is kept as `.NAME.xxxxxxxx.old`
+    owned        names of what is written there (default: any): the rest of an older folder at `path` is not ours
+    keep_others  carry that over to the new folder, at its end; else a folder with other things is not replaced
 
-    An older folder (force) and the new one are exchanged at once where the system can; elsewhere the older one is set
+    Should such things come at the last moment, the older folder is kept as `.NAME.xxxxxxxx.old`. An older folder (force) and the new one are exchanged at once where the system can; elsewhere the older one is set
     aside before the rename and removed after it. Raises as `new_file` does.
     """
-    with _written(path, force, folder=True, owned=owned) as temporary:
+    with _written(_Place(Path(path), _absolute(path), force, True, owned, keep_others)) as temporary:
         yield temporary
 
 
@@ -133,11 +134,8 @@ def flush(path: Path) -> None:
 
 
 @contextmanager
-def _written(
-    path: str | os.PathLike[str], force: bool, folder: bool, owned: Collection[str] | None = None
-) -> Iterator[Path]:
-    refuse_existing(path, force, folder, owned)
-    place = _Place(Path(path), _absolute(path), force, folder, owned)
+def _written(place: _Place) -> Iterator[Path]:
+    refuse_existing(place.named, place.force, place.folder, None if place.keep_others else place.owned)
     try:
         place.path.parent.mkdir(parents=True, exist_ok=True)
         temporary, lock = _claim(place)
@@ -148,10 +146,13 @@ def _written(
     with lock:
         try:
             yield temporary
-            for entry in temporary.iterdir() if folder else ():
+            for entry in temporary.iterdir() if place.folder else ():
                 flush(entry)
+            others = _others(place.path, place.owned) if place.keep_others else []
+            for name in others:
+                link(place.path / name, temporary / name)
             flush(temporary)
-            _appear(temporary, place)
+            _appear(temporary, place, others)
             flush(place.path.parent)
         except CosmeansError:
             raise
@@ -205,8 +206,8 @@ def _alone_in(folder: Path) -> Iterator[None]:
         lock.close()
 
 
-def _appear(temporary: Path, place: _Place) -> None:
-    """Rename to the place. An older folder there gets the temporary's name, to be removed, or is kept."""
+def _appear(temporary: Path, place: _Place, kept: list[str]) -> None:
+    """Rename to the place. An older folder there gets the temporary's name, to be removed, unless others use it."""
     if place.force and os.path.lexists(place.path):
         _refuse_other_kinds(place.named, os.lstat(place.path).st_mode, place.folder)
         _replace_folder(temporary, place.path) if place.folder else os.replace(temporary, place.path)
@@ -218,7 +219,7 @@ def _appear(temporary: Path, place: _Place) -> None:
                 f"{place.named} exists already: another process has written it in the meantime. Choose another name, "
                 "or pass force (--force)."
             ) from error
-    if place.folder and _others(temporary, place.owned):
+    if place.folder and set(_others(temporary, place.owned)) - set(kept):
         os.rename(temporary, _beside(place.path, "old"))
 
 

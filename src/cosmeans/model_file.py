@@ -20,7 +20,7 @@ from safetensors.torch import load, save_file
 from torch import Tensor
 
 from cosmeans import sphere
-from cosmeans.atomic import new_folder, refuse_existing
+from cosmeans.atomic import new_folder, put_back, refuse_existing
 from cosmeans.errors import FileError, InputError, ModelFormatError, OutputExistsError, WriteError
 from cosmeans.options import FitOptions, check_start, plain_option
 from cosmeans.reading import open_regular, read_bytes, reading
@@ -115,7 +115,7 @@ def save_model(folder: str | os.PathLike[str], state: ModelState, force: bool = 
         _check_tensors(tensors)
     except ValueError as error:
         raise InputError(f"{error}, so this model can't be saved. Fit again.") from error
-    with new_folder(target, force) as temporary:
+    with new_folder(target, force, owned=(TENSORS, VALUES)) as temporary:
         try:
             save_file(tensors, temporary / TENSORS)
         except SafetensorError as error:
@@ -132,6 +132,7 @@ def load_model(folder: str | os.PathLike[str]) -> ModelState:
     Raises FileError if there is none, ModelFormatError, which names the field, if it is damaged or newer.
     """
     source = Path(folder)
+    put_back(source)
     values = _read_values(source)
     tensors = _read_tensors(source, values)
     return ModelState(

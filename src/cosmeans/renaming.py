@@ -1,4 +1,4 @@
-"""What the standard library lacks of renaming: two names exchanged, and a name that must be free.
+"""What the standard library lacks of names: two exchanged, one that must be free, and a second one for a whole folder.
 
 Linux has renameat2(2), macOS renamex_np(2); not every file system offers what they do, and then the caller hears so.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -38,6 +39,17 @@ def rename_to_free(source: Path, target: Path) -> None:
         os.rename(source, target)
         return
     os.unlink(source)
+
+
+def link(source: Path, target: Path) -> None:
+    """A second name for a file, or for every file of a folder; a copy where there are no links."""
+    if source.is_dir() and not source.is_symlink():
+        shutil.copytree(source, target, symlinks=True, copy_function=lambda one, other: link(Path(one), Path(other)))
+        return
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except (OSError, NotImplementedError):
+        shutil.copy2(source, target, follow_symlinks=False)
 
 
 def _rename_folder(source: Path, target: Path) -> None:

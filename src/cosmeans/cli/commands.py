@@ -10,11 +10,11 @@ import typer
 from torch import Tensor
 
 from cosmeans import __version__, demo_data
-from cosmeans.atomic import refuse_existing
+from cosmeans.atomic import new_file, refuse_existing
 from cosmeans.cli import demo as demos
 from cosmeans.cli import flags, inspect, results
 from cosmeans.cli.interrupt import stop_on_interrupt
-from cosmeans.cli.outputs import check_label_path, find_model, output_folder, write_fit, write_labels
+from cosmeans.cli.outputs import FILES, check_label_path, find_model, output_folder, write_fit, write_labels
 from cosmeans.cli.stream import predict_stream
 from cosmeans.cli.tell import say, show_clusters, tell_fit, tell_json, write_clusters
 from cosmeans.cli.texts import given_texts
@@ -96,17 +96,20 @@ def fit(
     values = {name: value for name, value in context.params.items() if name in KMeans().get_params()}
     kmeans = _new_kmeans(values) if go_on_from is None else _old_kmeans(go_on_from, values, given)
     folder = out or Path(f"cosmeans-{embeddings.stem}")
-    with output_folder(folder, force):
+    with output_folder(folder, force) as new:
         rows = open_file(embeddings, key)
         sample_weight = None if weights is None else open_file(weights, n_dims=1)
         lines = given_texts(texts, len(rows), column)
         run_fit(kmeans, rows, quiet, sample_weight)
         kmeans = kmeans if order is None else reorder(kmeans, order, rows)
-        files = write_fit(kmeans, folder, force)
+        written = write_fit(kmeans, new)
         if lines is not None:
-            files["clusters"] = write_clusters(kmeans, lines, folder, force)
+            written.append("clusters")
+            write_clusters(kmeans, lines, new / FILES["clusters"])
         if report:
-            files["report"] = write_page(kmeans, rows, folder, lines, embeddings.stem, force)
+            written.append("report")
+            write_report(kmeans, rows, new / FILES["report"], texts=lines, title=embeddings.stem)
+    files = {name: str(folder / FILES[name]) for name in written}
     if lines is not None and not (quiet or as_json):
         show_clusters(kmeans, lines)
     tell_fit(kmeans, rows, files, as_json=as_json, quiet=quiet)
@@ -137,7 +140,7 @@ def predict(
         return
     _without_effect(context, ("arrow", "field"), "without -: they are about rows that come from stdin")
     check_label_path(out)
-    refuse_existing(out, force)
+    refuse_existing(out, force, folder=False)
     kmeans = KMeans.load(find_model(model))
     kmeans.verbose = 0 if quiet else 1
     rows = open_file(embeddings, key)
@@ -171,9 +174,10 @@ def plot(
     """Draw the convergence and the cluster sizes of a saved model."""
     if out.suffix != ".png":
         raise OptionError(f"--out {out}: pictures are written as .png. Change the suffix.")
-    refuse_existing(out, force)
+    refuse_existing(out, force, folder=False)
     kmeans = KMeans.load(find_model(model))
-    plot_fit(kmeans.history_, counts=kmeans.counts_, path=out)
+    with new_file(out, force) as drawn:
+        plot_fit(kmeans.history_, counts=kmeans.counts_, path=drawn)
     say(f"The plot lies in {out}")
 
 
@@ -199,13 +203,15 @@ def demo(
     kmeans = demos.tutorial_kmeans() if tutorial else demos.texts_kmeans()
     chosen = {"n_clusters": n_clusters, "epochs": epochs, "batch_size": batch_size}
     kmeans.set_params(**{name: value for name, value in chosen.items() if value is not None})
-    with output_folder(out, force):
+    with output_folder(out, force) as new:
         vectors, lines = (demos.random_unit_rows(rows, quiet), None) if tutorial else demo_data.sample()
         run_fit(kmeans, vectors, quiet)
-        files = write_fit(kmeans, out, force)
+        written = write_fit(kmeans, new)
         if lines is not None:
-            files["clusters"] = write_clusters(kmeans, lines, out, force)
-            files["report"] = write_page(kmeans, vectors, out, lines, "Dictionary entries", force)
+            written += ["clusters", "report"]
+            write_clusters(kmeans, lines, new / FILES["clusters"])
+            write_report(kmeans, vectors, new / FILES["report"], texts=lines, title="Dictionary entries")
+    files = {name: str(out / FILES[name]) for name in written}
     if lines is not None and not quiet:
         show_clusters(kmeans, lines)
     if isinstance(vectors, Tensor) and not quiet:
@@ -227,11 +233,6 @@ def run_fit(kmeans: KMeans, rows: Any, quiet: bool, sample_weight: Any = None) -
         raise typer.Exit(1) from None
     finally:
         del kmeans._observer  # it was for this fit: it may have been told to stop
-
-
-def write_page(kmeans: KMeans, rows: Any, folder: Path, lines: list[str] | None, title: str, force: bool) -> str:
-    """The page on the clusters of these rows; returns where it lies."""
-    return str(write_report(kmeans, rows, folder / "report.html", texts=lines, title=title, force=force))
 
 
 def _new_kmeans(values: dict[str, Any]) -> KMeans:

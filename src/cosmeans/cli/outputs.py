@@ -1,67 +1,64 @@
-"""What the commands write: each file whole or not at all."""
+"""What the commands write: each file whole or not at all, and the files of a fit all or none."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cosmeans.atomic import new_file, refuse_existing
+from cosmeans.atomic import new_file, new_folder, put_back, refuse_existing
 from cosmeans.errors import OptionError, WriteError
 from cosmeans.estimator import KMeans
-from cosmeans.model_file import is_model
+from cosmeans.model_file import TENSORS, VALUES, is_model
 from cosmeans.plot import plot_fit
 
 LABEL_SUFFIXES = (".npy", ".parquet")
+FILES = {
+    "model": "model",
+    "labels": "labels.npy",
+    "table": "labels.parquet",
+    "history": "history.json",
+    "plot": "convergence.png",
+    "clusters": "clusters.md",
+    "report": "report.html",
+}
 
 
 @contextmanager
-def output_folder(folder: Path, force: bool) -> Iterator[None]:
-    """Make the folder before the work, so that a path that can't be written fails at once.
+def output_folder(folder: Path, force: bool) -> Iterator[Path]:
+    """An empty folder for the outputs of one fit, all of which appear at once in `folder` when the block ends well.
 
-    Raises OutputExistsError if it exists and force is False. If the work fails, an empty new folder goes again.
+    Checked before the work: raises OutputExistsError if `folder` exists and force is False, or if one of `FILES` in it
+    is something that force doesn't replace; WriteError if nothing can be written there. If the work fails, everything
+    that was there is still there. Other things in an older folder are carried over to the new one.
     """
-    refuse_existing(folder, force)
-    existed = folder.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WriteError(f"Can't make the folder {folder}: {error.strerror}. Choose another with --out.") from error
-    try:
-        if not os.access(folder, os.W_OK):
-            raise WriteError(f"Can't write into {folder}: permission denied. Choose another with --out.")
-        yield
-    except BaseException:
-        if not existed:
-            with suppress(OSError):  # not empty: something was saved, and stays
-                folder.rmdir()
-        raise
+    put_back(folder)
+    if force and folder.is_dir():
+        for name in FILES.values():
+            if os.path.lexists(folder / name):
+                model = name == FILES["model"]
+                refuse_existing(folder / name, force, folder=model, owned=(TENSORS, VALUES) if model else None)
+    with new_folder(folder, force, owned=FILES.values(), keep_others=True) as new:
+        try:
+            yield new
+        except WriteError as error:  # people know the folder by its own name
+            raise WriteError(str(error).replace(str(new), str(folder))) from error
 
 
-def write_fit(kmeans: KMeans, folder: Path, force: bool) -> dict[str, str]:
-    """Model, labels, history and plot of a fit; returns what lies where."""
+def write_fit(kmeans: KMeans, new: Path) -> list[str]:
+    """Model, labels, history and plot of a fit into a new folder; returns their names in `FILES`."""
     labels, similarity = np.asarray(kmeans.labels_), np.asarray(kmeans.similarity_)
-    files = {
-        name: folder / file
-        for name, file in {
-            "model": "model",
-            "labels": "labels.npy",
-            "table": "labels.parquet",
-            "history": "history.json",
-            "plot": "convergence.png",
-        }.items()
-    }
-    kmeans.save(files["model"], force=force)
-    write_labels(files["labels"], labels, None, force)
-    write_labels(files["table"], labels, similarity, force)
-    write_text(files["history"], json.dumps(history_record(kmeans), indent=1) + "\n", force)
-    plot_fit(kmeans.history_, counts=kmeans.counts_, path=files["plot"])
-    return {name: str(path) for name, path in files.items()}
+    kmeans.save(new / FILES["model"])
+    write_labels(new / FILES["labels"], labels, None)
+    write_labels(new / FILES["table"], labels, similarity)
+    write_text(new / FILES["history"], json.dumps(history_record(kmeans), indent=1) + "\n")
+    plot_fit(kmeans.history_, counts=kmeans.counts_, path=new / FILES["plot"])
+    return ["model", "labels", "table", "history", "plot"]
 
 
 def history_record(kmeans: KMeans) -> dict[str, Any]:
@@ -74,7 +71,7 @@ def history_record(kmeans: KMeans) -> dict[str, Any]:
     }
 
 
-def write_labels(path: Path, labels: np.ndarray, similarity: np.ndarray | None, force: bool) -> None:
+def write_labels(path: Path, labels: np.ndarray, similarity: np.ndarray | None, force: bool = False) -> None:
     """Labels as .npy (N,) int64, or as .parquet with columns row, label and, where given, similarity."""
     check_label_path(path)
     with new_file(path, force) as temporary:
@@ -98,13 +95,14 @@ def check_label_path(path: Path) -> None:
         raise OptionError(f"--out {path}: labels are written as {' or '.join(LABEL_SUFFIXES)}. Change the suffix.")
 
 
-def write_text(path: Path, text: str, force: bool) -> None:
+def write_text(path: Path, text: str, force: bool = False) -> None:
     with new_file(path, force) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def find_model(path: Path) -> Path:
     """The model folder at a path: the path itself, or `model` in the folder that `fit` wrote."""
+    put_back(path)
     return path / "model" if not is_model(path) and is_model(path / "model") else path
 
 

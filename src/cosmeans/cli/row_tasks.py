@@ -14,6 +14,7 @@ from cosmeans.cli.outputs import load_model
 from cosmeans.cli.tell import say, tell_json
 from cosmeans.cli.texts import given_texts
 from cosmeans.dedup import deduplicate
+from cosmeans.errors import OptionError
 from cosmeans.rows.files import open_file
 from cosmeans.use import exemplars, outliers, top
 
@@ -109,16 +110,17 @@ def remove_duplicates(
     lines, rows = _before(out, force, texts, column, embeddings, key)
     if removed is not None:
         tables.check_path(removed, tables.TABLES, "--removed")
-        refuse_existing(removed, force)
+        refuse_existing(removed, force, folder=False)
+        if removed.absolute() == out.absolute():
+            raise OptionError(f"--removed and --out are both {out}. Name two files.")
     found = deduplicate(load_model(model, quiet), rows, threshold, keep=keep, max_cluster_size=max_cluster_size)
-    tables.write(out, {"row": np.asarray(found.kept)}, force)
     columns = {name: np.asarray(getattr(found, name)) for name in ("removed", "original")}
     columns["cosine"] = np.asarray(found.cosines)
     if lines is not None:
         every = np.array(lines, dtype=object)
         columns |= {"text": every[columns["removed"]], "text of original": every[columns["original"]]}
-    if removed is not None:
-        tables.write(removed, columns, force)
+    written = {out: {"row": np.asarray(found.kept)}}
+    tables.write_all(written if removed is None else written | {removed: columns}, force)
     if as_json:
         tell_json({"rows": len(rows), "kept": len(found.kept), "removed": len(found.removed), "keep": str(out)})
     elif not quiet:
@@ -163,7 +165,7 @@ def _before(
 ) -> tuple[list[str] | None, Any]:
     """Texts and rows, after everything that can be refused before the work."""
     tables.check_path(out)
-    refuse_existing(out, force)
+    refuse_existing(out, force, folder=False)
     rows = open_file(embeddings, key)
     return given_texts(texts, len(rows), column), rows
 

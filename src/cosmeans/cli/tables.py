@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from rich.table import Table
@@ -31,25 +32,36 @@ def check_path(path: Path, kinds: tuple[str, ...] = ROW_LISTS, flag: str = "--ou
 
 def write(path: Path, columns: Mapping[str, np.ndarray], force: bool) -> None:
     """Columns as .parquet or .csv; as .npy the first column alone. Of texts: `printable.writable`, `printable.cell`."""
-    check_path(path)
-    as_file = printable.cell if path.suffix == ".csv" else printable.writable
-    with new_file(path, force) as temporary:
-        if path.suffix == ".npy":
-            with temporary.open("wb") as file:
-                np.save(file, next(iter(columns.values())))
-            return
-        import pyarrow
-        from pyarrow import csv, parquet
+    write_all({path: columns}, force)
 
-        # of texts the type is told: an empty column has none of its own
-        table = pyarrow.table(
-            {
-                name: pyarrow.array(map(as_file, values), pyarrow.string()) if values.dtype.kind == "O" else values
-                for name, values in columns.items()
-            }
-        )
-        with temporary.open("wb") as file:  # Arrow takes some names for addresses, and can't say others in UTF-8
-            parquet.write_table(table, file) if path.suffix == ".parquet" else csv.write_csv(table, file)
+
+def write_all(tables: Mapping[Path, Mapping[str, np.ndarray]], force: bool) -> None:
+    """Several tables, each as `write` writes one: all are written before the first of them appears."""
+    for path in tables:
+        check_path(path)
+    with ExitStack() as files:
+        new = {path: files.enter_context(new_file(path, force)) for path in tables}
+        for path, columns in tables.items():
+            with new[path].open("wb") as file:  # Arrow takes some names for addresses, others it can't say in UTF-8
+                _write(file, path.suffix, columns)
+
+
+def _write(file: BinaryIO, suffix: str, columns: Mapping[str, np.ndarray]) -> None:
+    if suffix == ".npy":
+        np.save(file, next(iter(columns.values())))
+        return
+    import pyarrow
+    from pyarrow import csv, parquet
+
+    as_file = printable.cell if suffix == ".csv" else printable.writable
+    # of texts the type is told: an empty column has none of its own
+    table = pyarrow.table(
+        {
+            name: pyarrow.array(map(as_file, values), pyarrow.string()) if values.dtype.kind == "O" else values
+            for name, values in columns.items()
+        }
+    )
+    parquet.write_table(table, file) if suffix == ".parquet" else csv.write_csv(table, file)
 
 
 def with_texts(columns: dict[str, np.ndarray], texts: list[str] | None) -> dict[str, np.ndarray]:

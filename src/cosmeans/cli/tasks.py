@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from cosmeans.atomic import refuse_existing
+from cosmeans.atomic import new_file, refuse_existing
 from cosmeans.choose import choose_k
 from cosmeans.cli import flags, tables
-from cosmeans.cli.outputs import load_model, write_text
+from cosmeans.cli.outputs import load_model
 from cosmeans.cli.tell import say, tell_json
 from cosmeans.cli.texts import given_texts
 from cosmeans.errors import OptionError
@@ -115,7 +116,7 @@ def match_models(
         raise OptionError("--plot draws how rows moved: name them with --embeddings FILE.")
     for path in (plot, out):
         if path is not None:
-            refuse_existing(path, force)
+            refuse_existing(path, force, folder=False)
     before, after = load_model(old, quiet), load_model(new, quiet)
     matched = match(before, after)
     record: dict[str, Any] = {
@@ -126,10 +127,11 @@ def match_models(
     moves = None if embeddings is None else moved(before, after, open_file(embeddings, key), matched)
     if moves is not None:
         record["moves"] = moves.to_json()
-    if plot is not None and moves is not None:
-        moves.plot(plot)
-    if out is not None:
-        write_text(out, tables.as_json(record), force)
+    with ExitStack() as files:  # both are written before one of them appears
+        if plot is not None and moves is not None:
+            moves.plot(files.enter_context(new_file(plot, force)))
+        if out is not None:
+            files.enter_context(new_file(out, force)).write_text(tables.as_json(record), encoding="utf-8")
     if as_json:
         tell_json(record)
     elif not quiet:

@@ -19,11 +19,9 @@ def tell_json(record: dict[str, Any]) -> None:
     results.put(json.dumps(record) + "\n")
 
 
-def write_clusters(kmeans: KMeans, texts: list[str], folder: Path, force: bool) -> str:
-    """Write clusters.md with the texts that stand for each cluster; returns the path."""
-    path = folder / "clusters.md"
-    write_text(path, clusters.markdown(clusters.describe(kmeans), texts), force)
-    return str(path)
+def write_clusters(kmeans: KMeans, texts: list[str], path: Path) -> None:
+    """Write a Markdown file with the texts that stand for each cluster."""
+    write_text(path, clusters.markdown(clusters.describe(kmeans), texts))
 
 
 def show_clusters(kmeans: KMeans, texts: list[str]) -> None:

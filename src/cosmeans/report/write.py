@@ -50,7 +50,7 @@ def write_report(
     in blocks. Returns the path. Raises OptionError, InputError or FileError before any work is done.
     """
     target = Path(path)
-    refuse_existing(target, force)
+    refuse_existing(target, force, folder=False)
     check_options(n_examples, sample, projection)
     if not isinstance(title, str):
         raise OptionError(f"title must be a string; got {title!r}.")
