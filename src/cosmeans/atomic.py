@@ -34,6 +34,7 @@ from cosmeans.system_errors import writing_words
 _SHORT_WRITE = "requested and"  # how NumPy tells that a disk took less than it was given; it keeps no errno
 _MACHINE = hashlib.blake2b(platform.node().encode(), digest_size=2).hexdigest()
 _TRIES = 100  # names: the other half of the digits has 65,536
+_TEMPORARY = re.compile(r"\..*\.[0-9a-f]{8}\.tmp")
 _PATIENCE = 1.0  # seconds for another process to look through a folder
 _KINDS = (
     (stat.S_ISLNK, "a symbolic link"),
@@ -76,8 +77,9 @@ def new_folder(
     owned        names of what is written there (default: any): the rest of an older folder at `path` is not ours
     keep_others  carry that over to the new folder, at its end; else a folder with other things is not replaced
 
-    Should such things come at the last moment, the older folder is kept as `.NAME.xxxxxxxx.old`. An older folder (force) and the new one are exchanged at once where the system can; elsewhere the older one is set
-    aside before the rename and removed after it. Raises as `new_file` does.
+    Should such things come at the last moment, the older folder is kept as `.NAME.xxxxxxxx.old`. An older folder
+    (force) and the new one are exchanged at once where the system can; elsewhere the older one is set aside before the
+    rename and removed after it. Raises as `new_file` does.
     """
     with _written(_Place(Path(path), _absolute(path), force, True, owned, keep_others)) as temporary:
         yield temporary
@@ -194,6 +196,9 @@ def _claim(place: _Place) -> tuple[Path, Lock]:
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
     """One process at a time looks through a folder and takes a name there, as far as there are locks."""
+    if _TEMPORARY.fullmatch(folder.name):  # being written, so it is its writer's alone, and so is its lock
+        yield
+        return
     end = time.monotonic() + _PATIENCE
     lock = Lock(folder)
     while lock.taken and time.monotonic() < end:
@@ -262,10 +267,11 @@ def _of_this_machine(temporary: Path, place: _Place) -> bool:
 
 
 def _others(folder: Path, owned: Collection[str] | None) -> list[str]:
-    """What a folder holds beside what may be there."""
+    """What a folder holds beside what may be there, and what writers of that left behind."""
     if owned is None or not folder.is_dir():
         return []
-    return sorted({entry.name for entry in folder.iterdir()} - set(owned))
+    names = {entry.name for entry in folder.iterdir()} - set(owned)
+    return sorted(name for name in names if not _TEMPORARY.fullmatch(name))
 
 
 def _absolute(path: str | os.PathLike[str]) -> Path:
