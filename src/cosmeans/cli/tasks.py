@@ -139,7 +139,7 @@ def match_models(
 
 
 def _classes(path: Path | None, n_rows: int, column: str | None) -> Any:
-    if path is not None and path.suffix == ".npy" and column is None:
+    if path is not None and path.suffix.lower() == ".npy" and column is None:
         return open_file(path, n_dims=1)
     return given_texts(path, n_rows, column)
 
