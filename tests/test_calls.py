@@ -1,6 +1,7 @@
 """A call is what it is wherever it comes from: contexts, compiled functions, children of a fork."""
 
 import ast
+import inspect
 import os
 import subprocess
 import sys
@@ -274,3 +275,14 @@ def test_a_child_of_a_process_that_used_a_gpu_computes_on_the_cpu_or_says_why_no
 
     with pytest.raises(BackendUnavailableError, match=r"forked.*spawn.*saved before"):
         call()
+
+
+def test_every_public_function_that_computes_begins_this_way():
+    """All but constructors, and what only looks at or forgets what is there."""
+    functions = [value for name in cosmeans.__all__ if inspect.isfunction(value := getattr(cosmeans, name))]
+    methods = [value for name, value in vars(KMeans).items() if not name.startswith("_") and inspect.isfunction(value)]
+    methods += [KMeans.load, KMeans.centers.fset]
+
+    bare = {function.__name__ for function in [*functions, *methods] if not hasattr(function, "_torchdynamo_disable")}
+
+    assert bare <= {"reset", "safe_globals"}
