@@ -46,9 +46,11 @@ def warn_of_copies(state: FitState) -> None:
     """Warn where centroids are copies of others."""
     n_clusters = len(state.cluster_centers_)
     if state.n_distinct_ is not None and state.n_distinct_ < n_clusters:
+        found = "1 centroid is" if state.n_distinct_ == 1 else f"{state.n_distinct_} centroids are"
         warn(
-            f"n_clusters={n_clusters}, but only {state.n_distinct_} centroids are distinct: the rows "
-            "point in too few different directions. Lower n_clusters.",
+            f"n_clusters={n_clusters}, but only {found} distinct (chords above 2^-20, more than rounding): the "
+            "rows point in too few different directions. Lower n_clusters, or, where all rows are close to one "
+            "direction, centre them first.",
             DistinctRowsWarning,
         )
 
