@@ -5,6 +5,7 @@ import random
 import sys
 import threading
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import joblib
@@ -16,7 +17,9 @@ from sklearn.exceptions import NotFittedError
 
 import cosmeans
 from cosmeans import KMeans, fitted, reorder
-from cosmeans.errors import CosmeansError, InputError, OptionError, ReadOnlyError
+from cosmeans.cli import run
+from cosmeans.cli.inspect import model_facts
+from cosmeans.errors import CosmeansError, InputError, NoFitError, OptionError, ReadOnlyError
 from generators import normal, unit_rows
 
 ROWS, OTHER = normal(90, 6), normal(80, 6, 1)
@@ -25,12 +28,13 @@ PARTS = ("cluster_centers_", "labels_", "similarity_", "counts_", "history_", "i
 
 
 def new(**params):
-    return KMeans(5, **{"epochs": 3, "random_state": 0, "verbose": 0, "backend": "reference", **params})
+    return KMeans(**{"n_clusters": 5, "epochs": 3, "random_state": 0, "verbose": 0, "backend": "reference", **params})
 
 
 def seen(kmeans):
     """All that a model shows, as one value."""
-    return joblib.hash({name: getattr(kmeans, name) for name in PARTS})
+    parts = {name: getattr(kmeans, name) for name in PARTS}
+    return joblib.hash({n: np.asarray(p) if isinstance(p, torch.Tensor) else p for n, p in parts.items()})
 
 
 # ---------------------------------------------------------------- interrupts
@@ -213,7 +217,7 @@ def test_outcomes_of_a_fit_cannot_be_set_or_deleted(name):
 
 @pytest.mark.parametrize("name", sorted(READ_ONLY | {"cluster_centers_"}))
 def test_an_attribute_that_is_not_there_says_why(name, tmp_path):
-    with pytest.raises(NotFittedError, match=f"has no {name} yet. Call fit"):
+    with pytest.raises(NotFittedError, match=f"not fitted yet: it has no {name}. Call fit"):
         getattr(new(), name)
     fit = new().fit(ROWS)
     fit.save(tmp_path / "model")
@@ -365,6 +369,47 @@ def test_options_set_by_hand_are_checked_when_used(name, tmp_path):
 
 def test_every_option_has_a_row_in_the_table():
     assert {*OPTIONS, "init", "random_state"} == set(new().get_params())
+
+
+def test_centers_that_were_set_have_no_fit_to_show(tmp_path):
+    kmeans = new()
+    kmeans.centers = CENTERS
+    kmeans.save(tmp_path / "model")
+    model_facts(tmp_path / "model")
+    for model in (kmeans, KMeans.load(tmp_path / "model")):
+        for use in (model.plot, lambda m=model: reorder(m), lambda m=model: m.report(ROWS, tmp_path / "page.html")):
+            with pytest.raises(NoFitError, match=r"has no counts_: .* Call fit"):
+                use()
+    for line in (["plot", str(tmp_path / "model")], ["report", str(tmp_path / "model"), "x.npy"]):
+        assert run(line) in (1, 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
+
+
+def test_first_centroids_with_a_graph_are_copied_and_cloned():
+    init = (torch.from_numpy(CENTERS.copy()).requires_grad_() * 1.0).requires_grad_()
+    kmeans = new(init=init).fit(torch.from_numpy(ROWS))
+    for twin in (clone(kmeans), copy.deepcopy(kmeans), copy.copy(kmeans)):
+        assert torch.equal(twin.init, init)
+        assert seen(twin.fit(torch.from_numpy(ROWS)).reset().fit(torch.from_numpy(ROWS))) == seen(kmeans)
+    assert kmeans.init is init
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("strategy", ["float32", "split", "int8", "auto"])
+def test_interrupts_of_compiled_strategies_leave_the_state_before_or_after(strategy, seed):
+    rows = normal(400, 20)
+    make = lambda: new(backend="cpu", strategy=strategy, n_clusters=5).fit(rows)  # noqa: E731
+    before, model = state_of(make()), make()
+    with Interrupt() as whole:
+        model.fit(rows)
+    after, draw = state_of(model), random.Random(seed)
+    for _ in range(200):
+        kmeans = make()
+        with suppress(KeyboardInterrupt), Interrupt(draw.randint(1, whole.lines)):
+            kmeans.fit(rows)  # which may run fewer lines than the first one, that compiled and measured
+        assert state_of(kmeans) in (before, after)
+    assert state_of(make().fit(rows)) == after
 
 
 def test_reordered_clusters_keep_the_model_as_it_is():

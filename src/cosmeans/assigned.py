@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from cosmeans import lloyd
@@ -52,15 +51,17 @@ class Assigned:
 def checked_copy(model: Any, name: str = "model", attribute: str | None = None) -> KMeans:
     """A copy of a fitted model: one state of it, whatever is fitted meanwhile.
 
-    Raises InputTypeError for what is not a KMeans, scikit-learn's NotFittedError for one without centroids (or without
-    the attribute named).
+    Raises InputTypeError for what is not a KMeans, NoFitError for one without centroids (or without the attribute
+    named).
     """
     if not isinstance(model, KMeans):
         raise InputTypeError(
             f"{name} must be a fitted KMeans, got a {type(model).__name__}. Load a saved one with KMeans.load(folder)."
         )
     copied = copy.copy(model)
-    check_is_fitted(copied, attribute)
+    copied._fitted()
+    if attribute is not None:
+        getattr(copied, attribute)
     return copied
 
 

@@ -7,6 +7,7 @@
     │   └── FeatureNamesError              columns of other names than those of the fit
     ├── InputTypeError(TypeError)          data of a kind that has no cosine (booleans, text, dates)
     │   └── ComplexInputError              an InputError too: scikit-learn asks for a ValueError
+    ├── NoFitError(NotFittedError)         a model has not been fitted, or has no such outcome of a fit
     ├── ReadOnlyError(AttributeError)      an outcome of a fit was to be set by hand
     ├── FileError(OSError)                 a file can't be read or written
     │   ├── ModelFormatError               a model folder is of a newer format, or damaged
@@ -72,6 +73,10 @@ class InputTypeError(CosmeansError, TypeError):
 
 class ComplexInputError(InputTypeError, InputError):
     """Complex numbers."""
+
+
+class NoFitError(CosmeansError, exceptions.NotFittedError):
+    """A model that was not fitted yet, or that lacks an outcome of a fit; scikit-learn's NotFittedError, too."""
 
 
 class ReadOnlyError(CosmeansError, AttributeError):

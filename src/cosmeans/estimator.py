@@ -14,7 +14,6 @@ import torch
 from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 from sklearn.utils import Tags
-from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from cosmeans import console, fitted, lloyd, sphere
@@ -238,7 +237,6 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
     def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
         """Draw the convergence (needs matplotlib); with a path, write it there. Returns the figure."""
         model = copy.copy(self)
-        check_is_fitted(model, "counts_")
         return import_module("cosmeans.plot").plot_fit(model.history_, counts=on_host(model.counts_).numpy(), path=path)
 
     @public
@@ -251,10 +249,10 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
     @public
     def save(self, folder: str | os.PathLike[str], force: bool = False) -> None:
         """Write the model into a folder (safetensors and JSON, docs/format.md). Overwrites only with force."""
-        check_is_fitted(self)
         model = copy.copy(self)
+        state = model._fitted()
         options = FitOptions.plain(model.get_params())
-        save_model(folder, fitted.to_model(model._fitted(), options, model.init, __version__), force)
+        save_model(folder, fitted.to_model(state, options, model.init, __version__), force)
 
     @classmethod
     @public
@@ -306,7 +304,6 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         check  called with N before any work: raises for what else was given and doesn't fit the rows
         """
         model = copy.copy(self)  # one state and one set of options, whatever other threads fit and set meanwhile
-        check_is_fitted(model)
         state, options = model._fitted(), model._options()
         tensor, kind = read_rows(X)
         check_features(model, kind, tensor)

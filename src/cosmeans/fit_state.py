@@ -9,12 +9,11 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from sklearn.exceptions import NotFittedError
 from torch import Tensor
 
 from cosmeans import sphere
 from cosmeans.containers.converted import on_host
-from cosmeans.errors import InputError, ReadOnlyError
+from cosmeans.errors import InputError, NoFitError, ReadOnlyError
 from cosmeans.result import EpochCost, History, Iteration, StopReason
 
 _ARRAYS = ("cluster_centers_", "labels_", "similarity_", "counts_")
@@ -124,12 +123,14 @@ class FromFit:
             return self
         state: FitState | None = estimator._state
         if state is None:
-            raise NotFittedError(f"This {type(estimator).__name__} has no {self._name} yet. Call fit first.")
+            raise NoFitError(
+                f"This {type(estimator).__name__} is not fitted yet: it has no {self._name}. Call fit first."
+            )
         value = getattr(state, self._name)
         if value is None:
-            raise AttributeError(
-                f"This {type(estimator).__name__} has no {self._name}: it belongs to the rows of a fit, and neither "
-                "centers that were set nor a loaded model have those. Call fit."
+            raise NoFitError(
+                f"This {type(estimator).__name__} has no {self._name}: centers that were set, and models that were "
+                "loaded, lack what only a fit to rows here gives. Call fit."
             )
         return value
 
@@ -173,7 +174,7 @@ class HoldsFit:
     def _fitted(self) -> FitState:
         state = self._state
         if state is None:
-            raise NotFittedError(f"This {type(self).__name__} is not fitted yet. Call fit first, or set centers.")
+            raise NoFitError(f"This {type(self).__name__} is not fitted yet. Call fit first, or set centers.")
         return state
 
     def _change_state(self, **changes: Any) -> None:
@@ -211,7 +212,18 @@ class HoldsFit:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         twin = memo[id(self)] = type(self).__new__(type(self))
-        vars(twin).update(copy.deepcopy(vars(self), memo))
+        vars(twin).update(copy.deepcopy(vars(self._without_graph()), memo))
+        return twin
+
+    def __sklearn_clone__(self) -> Any:
+        return super(HoldsFit, self._without_graph()).__sklearn_clone__()  # type: ignore[misc]
+
+    def _without_graph(self) -> Self:
+        """A copy whose first centroids, if they are a tensor, can be copied: torch copies none with a graph."""
+        twin = copy.copy(self)
+        init = vars(twin).get("init")
+        if isinstance(init, Tensor) and init.requires_grad:
+            vars(twin)["init"] = init.detach()
         return twin
 
 
