@@ -132,7 +132,7 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
 
     @public
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
-        """Cluster rows X (N, D): torch tensor, NumPy array, memory map, list, DLPack object or file path.
+        """Cluster rows X (N, D): an array, tensor, list, frame, column of vectors or file path (docs/inputs.md).
 
         y is ignored. sample_weight (N,), nonnegative. Integer weights equal repeated rows bit by bit for given first
         centroids, init="random", and init="k-means++" up to 256 K rows on both sides; not for init="nested". A

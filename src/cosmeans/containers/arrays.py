@@ -76,7 +76,9 @@ def is_null_type(kind: type) -> bool:
 
 def _from_list(values: Sequence[Any], name: str) -> np.ndarray:
     """A list of numbers, or of rows that are lists or arrays; every entry is judged, since NumPy mixes types."""
-    _check_entries(values, name)
+    values = [_plain_row(value, name) for value in values]
+    if _check_entries(values, name):
+        values = [[None if is_null(entry) else entry for entry in row] for row in values]
     try:
         array = np.asarray(values)
     except (ValueError, TypeError, RuntimeError) as error:
@@ -93,8 +95,21 @@ def _from_list(values: Sequence[Any], name: str) -> np.ndarray:
     return _from_objects(array, name)
 
 
-def _check_entries(values: Sequence[Any], name: str) -> None:
-    """Raise for the first entry that is no number, row by row: NumPy would take True for 1 and 2 for "2"."""
+def _plain_row(value: Any, name: str) -> Any:
+    """One entry of a list: rows that other libraries hold as arrays of NumPy, masked entries of theirs as NaN."""
+    if isinstance(value, np.ma.MaskedArray):
+        return _filled(value, name, np.float64)
+    if isinstance(value, np.ndarray | np.generic | list | tuple) or not hasattr(value, "__array__"):
+        return value
+    return np.asarray(value)
+
+
+def _check_entries(values: Sequence[Any], name: str) -> bool:
+    """Raise for the first entry that is no number, row by row: NumPy would take True for 1 and 2 for "2".
+
+    Returns whether rows that are lists hold masked entries, of which NumPy would warn.
+    """
+    masked = False
     for row, value in enumerate(values):
         if isinstance(value, np.ndarray):
             noun = of_dtype(value.dtype)
@@ -103,6 +118,7 @@ def _check_entries(values: Sequence[Any], name: str) -> None:
             kinds: set[type] = set(map(type, value.flat)) if noun == "objects" else set()
         else:
             kinds = set(map(type, value)) if isinstance(value, _CONTAINERS) else {type(value)}
+            masked |= np.ma.core.MaskedConstant in kinds
         for kind in kinds:
             if (noun_of := of_type(kind)) is not None and noun_of != VECTORS:
                 entries = value if isinstance(value, _CONTAINERS) else [value]
@@ -111,6 +127,7 @@ def _check_entries(values: Sequence[Any], name: str) -> None:
                 raise refuse_value(wrong, noun_of, name, f" in row {row}")
         if kinds and isinstance(value, _CONTAINERS) and any(issubclass(kind, _CONTAINERS) for kind in kinds):
             _check_entries(list(chain.from_iterable(v for v in value if isinstance(v, _CONTAINERS))), name)
+    return masked
 
 
 def _ragged(values: Sequence[Any], name: str) -> InputError | None:

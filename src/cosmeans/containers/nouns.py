@@ -84,7 +84,7 @@ def refuse_value(value: Any, noun: str, name: str, where: str = "") -> InputType
     kind = type(value).__name__
     came = f"{value!r:.60} of type {kind}"
     if noun in _ADVICE:
-        return refusal(noun, name, came, where)
+        return refusal(noun, name, came, f"{where} ({noun})")
     # Python's own words, which scikit-learn asks for
     reason = f"float() argument must be a string or a real number, not {kind!r}"
     return InputTypeError(f"{name} must be an array of real numbers, got {came}{where}: {reason}. {_OTHERWISE}")
