@@ -1,8 +1,8 @@
 """Fits with rows left out, each against three truths; run as a program, so that a crash ends it and not the tests.
 
 A cell says how a fit is done and which rows are left out how. Its labels, centroids and similarities are those of the
-reference; its labels are those of brute force; and from given first centroids nothing changes when the rows left out are
-deleted.
+reference; its labels are those of brute force; and from given first centroids nothing changes when the rows left out
+are deleted.
 
     python left_out.py      reads cells as JSON, one a line; writes for each its name when it begins, then what is wrong
 """
@@ -25,7 +25,7 @@ FACTORS = {
     "threads": [1, 2],
 }
 TOGETHER = 3  # of the factors: all combinations of these, and all pairs of the others
-# more rows than one block takes; fewer entries than torch shares out to threads, whose waiting would take most of the time
+# more rows than one block takes; fewer entries than torch shares out to its threads, whose waiting would take most time
 N, D, K, EPOCHS = 1100, 28, 16, 2
 OPTIONS = {"epochs": EPOCHS, "random_state": 1, "verbose": 0, "zero_rows": "skip", "nonfinite": "skip"}
 
@@ -136,18 +136,23 @@ def same(one, other):
     return np.asarray(one).tobytes() == np.asarray(other).tobytes()
 
 
+def say(text):
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
 def main():
     from cosmeans.rows import memory
 
     memory.LEAST_BATCH_BYTES.clear()  # batches as small as asked for
     warnings.simplefilter("ignore")
     for line in sys.stdin:
-        print(line.strip(), flush=True)
+        say(line.strip())
         try:
             found = wrong(json.loads(line))
         except Exception as error:  # noqa: BLE001 - whatever it is, it is what is wrong
             found = [repr(error)]
-        print(json.dumps(found), flush=True)
+        say(json.dumps(found))
 
 
 if __name__ == "__main__":
