@@ -39,10 +39,11 @@ def without_registers():
 
 def plant():
     """A label beyond the last centroid, handed to a loop itself."""
-    from cosmeans.backends.cpu import kernels
+    from cosmeans.backends.cpu import canonical, kernels
     from generators import unit_rows
 
-    kernels.own_scores(unit_rows(4, 8), unit_rows(3, 8), np.array([0, 1, 2, 3], np.int32), np.empty(4), 0, 4)
+    centroids = canonical.ordered(unit_rows(3, 8))
+    kernels.own_scores(unit_rows(4, 8), centroids, np.array([0, 1, 2, 3], np.int32), np.empty(4), 0, 4)
 
 
 def say(text):

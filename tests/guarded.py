@@ -77,6 +77,41 @@ def products(name, multiply, entry, total, features):
                     np.testing.assert_array_equal(out[: len(which), :width], exact[which], err_msg=f"{name}, {d}")
 
 
+def scores():
+    """Canonical scores of one and of some rows, with all that they read, write and work in between such pages."""
+    from numba import njit
+
+    import truth
+    from cosmeans.backends.cpu import canonical
+    from generators import unit_rows
+
+    some = canonical.TOGETHER
+
+    @njit
+    def widened(rows, q, wide):
+        for r in range(rows.shape[0]):
+            canonical.widen(rows[r], q, wide, r, rows.shape[0])
+
+    @njit
+    def score(together, wide, centroid, q, leaves, room, out):
+        if together:
+            canonical.score_some(wide, centroid, q, leaves, room, out)
+        else:
+            canonical.score_one(wide, centroid, q, leaves, room, out)
+
+    for d in (1, 28, 100, 129, 384, 1000):
+        x, centroids = unit_rows(some, d), unit_rows(3, d, 1)
+        ordered, exact, q = canonical.ordered(centroids), truth.scores(x, centroids), canonical.stride_of(d)
+        for end in (True, False):
+            for rows in (x[:1], x):
+                wide, room = guarded(np.zeros(len(rows) * ordered.shape[1]), end), guarded(np.zeros(len(rows) * q), end)
+                widened(guarded(rows, end), q, wide)
+                for j in range(3):
+                    out = guarded(np.zeros(len(rows)), end)
+                    score(len(rows) > 1, wide, guarded(ordered[j], end), q, ordered.shape[1] // q, room, out)
+                    np.testing.assert_array_equal(out, exact[: len(rows), j], err_msg=f"{d}")
+
+
 def beyond(multiply, entry, total, features):
     """The row after the last one: this must not come back."""
     from cosmeans.backends.cpu import fused
@@ -109,6 +144,8 @@ def say(text):
 def main():
     say("fits")
     fits()
+    say("scores")
+    scores()
     ways = list(multipliers())
     for way in ways:
         say(way[0])

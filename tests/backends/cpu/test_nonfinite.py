@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import truth
-from cosmeans.backends.cpu import CpuBackend, decide, fused
+from cosmeans.backends.cpu import CpuBackend, canonical, decide, fused
 from cosmeans.backends.cpu.gemm import Product, torch_gemm
 from cosmeans.backends.cpu.pca import Basis, PcaScreen
 from cosmeans.backends.cpu.screens import Int8Screen, middle_of
@@ -97,7 +97,8 @@ def test_a_bound_that_is_not_a_number_means_the_full_row(spoiled, bad):
     screen = (np.ones(12, np.float32), nothing, nothing, *numbers.values())
     decide.decide(
         values, 12, np.float32(-np.inf), np.arange(30, dtype=np.int32), rows, column, own,
-        np.full(30, -np.inf, np.float32), screen, centroids, centroids, index, 1e-5, labels, bound, 0, 30,
+        np.full(30, -np.inf, np.float32), screen, centroids, canonical.ordered(centroids), index, 1e-5, labels, bound,
+        0, 30,
     )  # fmt: skip
     np.testing.assert_array_equal(labels, truth.labels(rows, centroids))
     assert (bound == np.inf).all()
