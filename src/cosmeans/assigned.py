@@ -18,7 +18,9 @@ from cosmeans.estimator import KMeans
 from cosmeans.group import Alone
 from cosmeans.inputs import Kind
 
-_TILE_VALUES = 1 << 24  # cosines held at once: 64 MB of float32
+# cosines held at once, 4 to 24 bytes each with what is made of them; a device wants more work at a time
+_TILE_VALUES = {"cpu": 1 << 21}
+_DEVICE_TILE_VALUES = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ def assign_rows(model: KMeans, X: Any, check: Callable[[int], None] | None = Non
 
 def tiles(rows: RowSource, n_columns: int) -> Iterator[Batch]:
     """Every row once, in batches small enough to hold n_columns cosines a row."""
-    step = max(1, _TILE_VALUES // n_columns)
+    step = max(1, _TILE_VALUES.get(rows.device.type, _DEVICE_TILE_VALUES) // n_columns)
     for batch in rows.batches():
         for start in range(0, len(batch), step):
             yield _cut(batch, slice(start, start + step))

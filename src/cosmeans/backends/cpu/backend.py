@@ -10,12 +10,13 @@ from cosmeans import sphere
 from cosmeans.backends.cpu import canonical, kernels
 from cosmeans.backends.cpu.passes import Pass, Strategies
 from cosmeans.backends.cpu.threads import spread
-from cosmeans.backends.cpu.tiles import assign_blocks, check_labels, float32_rows, unit_rows
+from cosmeans.backends.cpu.tiles import assign_blocks, check_labels, float32_rows, pieces, unit_rows
 from cosmeans.contracts import RowSource
 from cosmeans.data import Assignment, Batch, ClusterSums
 
 _TILE_BYTES = 8 << 20  # float64 products held at once
 _TILE_ROWS = 64  # fewer rows make a product slow, however many centroids
+_MOVED_ROWS = 1 << 17  # whose labels are compared at once
 
 
 class CpuBackend:
@@ -35,7 +36,9 @@ class CpuBackend:
 
     def squared_norms(self, rows: Tensor) -> Tensor:
         out = torch.empty(rows.shape[0], dtype=torch.float64, device="cpu")
-        spread(kernels.squared_norms, float32_rows(rows), out.numpy(), size=len(out))
+        for span in pieces(rows):
+            part = float32_rows(rows[span])
+            spread(kernels.squared_norms, part, out[span].numpy(), size=len(part))
         return out
 
     def lengths(self, squared: Tensor) -> sphere.Lengths:
@@ -54,23 +57,16 @@ class CpuBackend:
 
     def accumulate(self, batch: Batch, before: Tensor, after: Tensor, into: ClusterSums) -> int:
         old, new = before.numpy(), after.numpy()
-        changed = np.flatnonzero(old != new)
-        if len(changed) == 0:
-            return 0
-        for labels in (old[changed], new[changed]):
-            check_labels(labels, len(into.count))
-        rows, at, norms, weights = _changed_rows(batch, changed)
-        spread(
-            kernels.move,
-            *(rows, at, norms, weights, changed, old, new, into.scale, into.direction.numpy()),
-            size=rows.shape[1],
-            smallest=16,
-        )
-        count = into.count.numpy()
-        for labels, sign in ((old[changed], -1), (new[changed], 1)):
-            count += sign * np.bincount(labels[labels >= 0], minlength=len(count))
-        old[changed] = new[changed]
-        return len(changed)
+        moved = 0
+        for start in range(0, len(old), _MOVED_ROWS):
+            changed = np.flatnonzero(old[start : start + _MOVED_ROWS] != new[start : start + _MOVED_ROWS]) + start
+            if len(changed):
+                for labels in (old[changed], new[changed]):
+                    check_labels(labels, len(into.count))
+                _move(batch, changed, old, new, into)
+                old[changed] = new[changed]
+                moved += len(changed)
+        return moved
 
     def update(
         self, sums: ClusterSums, previous: Tensor, total: int, changed: int | Tensor, settled: int | Tensor
@@ -89,18 +85,20 @@ class CpuBackend:
     def scores(self, batch: Batch, centroids: Tensor, labels: Tensor) -> Tensor:
         out = torch.empty(len(batch), dtype=torch.float64, device="cpu")
         check_labels(labels.numpy(), len(centroids))
-        rows = unit_rows(batch, slice(None))
-        spread(
-            kernels.own_scores, rows, canonical.ordered(centroids.numpy()), labels.numpy(), out.numpy(), size=len(out)
-        )
+        ordered = canonical.ordered(centroids.numpy())
+        for span in pieces(batch.rows, batch.norms):
+            rows = unit_rows(batch, span)
+            spread(kernels.own_scores, rows, ordered, labels[span].numpy(), out[span].numpy(), size=len(rows))
         return out
 
     def chords(self, batch: Batch, centroids: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         scores, squared = torch.empty((2, len(batch)), dtype=torch.float64, device="cpu")
         check_labels(labels.numpy(), len(centroids))
-        rows, plain = unit_rows(batch, slice(None)), centroids.numpy()
-        given = (rows, canonical.ordered(plain), plain, labels.numpy(), scores.numpy(), squared.numpy())
-        spread(kernels.own_chords, *given, size=len(batch))
+        plain, ordered = centroids.numpy(), canonical.ordered(centroids.numpy())
+        for span in pieces(batch.rows, batch.norms):
+            rows = unit_rows(batch, span)
+            given = (rows, ordered, plain, labels[span].numpy(), scores[span].numpy(), squared[span].numpy())
+            spread(kernels.own_chords, *given, size=len(rows))
         return scores, squared
 
     def inertia_limbs(self, squared: Tensor, weights: Tensor | None) -> Tensor:
@@ -124,10 +122,31 @@ class CpuBackend:
         return out
 
     def improve(self, batch: Batch, centroid: Tensor, best: Tensor) -> None:
-        rows = unit_rows(batch, slice(None))
-        slack = sphere.screen_error(rows.shape[1])
+        slack = sphere.screen_error(batch.rows.shape[1])
         ordered = canonical.ordered(centroid.numpy()[None])[0]
-        spread(kernels.improve, rows, centroid.numpy(), ordered, slack, best.numpy(), size=len(rows))
+        for span in pieces(batch.rows, batch.norms):
+            rows = unit_rows(batch, span)
+            spread(kernels.improve, rows, centroid.numpy(), ordered, slack, best[span].numpy(), size=len(rows))
+
+
+def _move(batch: Batch, changed: np.ndarray, old: np.ndarray, new: np.ndarray, into: ClusterSums) -> None:
+    """Take some rows of a batch out of the sums of their old labels and add them to those of their new ones."""
+    spans = pieces(batch.rows) if len(changed) > _TILE_ROWS else [slice(0, len(batch))]
+    for span in spans:
+        first, last = np.searchsorted(changed, (span.start, span.stop))
+        if first == last:
+            continue
+        part = changed[first:last]
+        rows, at, norms, weights = _changed_rows(batch, part)
+        spread(
+            kernels.move,
+            *(rows, at, norms, weights, part, old, new, into.scale, into.direction.numpy()),
+            size=rows.shape[1],
+            smallest=16,
+        )
+    count = into.count.numpy()
+    for labels, sign in ((old[changed], -1), (new[changed], 1)):
+        count += sign * np.bincount(labels[labels >= 0], minlength=len(count))
 
 
 def _changed_rows(batch: Batch, changed: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -151,6 +151,14 @@ def _scratch(values: int) -> np.ndarray:
     return held
 
 
+def pieces(rows: Tensor, norms: Tensor | None = None) -> list[slice]:
+    """Spans of rows that are looked at one after another: those that are copied as float32 never are so all at once."""
+    plain = norms is None and rows.dtype is torch.float32 and rows.is_contiguous()
+    piece_bytes = max(_BLOCK_BYTES * torch.get_num_threads(), rows.nbytes if plain else 0)
+    step = max(_BLOCK_ROWS[0], piece_bytes // (4 * rows.shape[1]))
+    return [slice(start, min(start + step, len(rows))) for start in range(0, len(rows), step)]
+
+
 def float32_rows(rows: Tensor) -> np.ndarray:
     """float32 rows with unit stride along D; a view where they are that already."""
     return rows.to(torch.float32).contiguous().numpy()
