@@ -1,8 +1,11 @@
 """Peak memory of whole fits, each in a process of its own, against the size of its rows.
 
     python benchmarks/memory.py [--rows 1000000] [--epochs 3] [--case NAME ...]
+    python benchmarks/memory.py --table [--rows 500000] [--features 256] [--clusters 64] [--call NAME ...]
 
-The peak is the largest resident set of the process: Python, torch, rows and all. Appends records to
+The peak is the largest resident set of the process: Python, torch, rows and all. With --table, every call is measured
+with rows of every kind, and with memory_limit=0: the anonymous memory it needs beside the rows, over what the process
+had before (rows, libraries, compiled code), what it returns included; Linux only. Appends records to
 benchmarks/results/memory.jsonl.
 """
 
@@ -55,13 +58,120 @@ def peak_of(arguments: list[str]) -> int:
     return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
+KINDS = {  # of rows: number and order
+    "float32": ("<f4", "C"),
+    "float32, Fortran order": ("<f4", "F"),
+    "float64": ("<f8", "C"),
+    "float16": ("<f2", "C"),
+    "int8": ("i1", "C"),
+    "float32, big-endian": (">f4", "C"),
+}
+CALLS = {  # of a model that is fitted (model) or not (new), on rows x
+    "fit": "new('random').fit(x)",
+    "fit, k-means++": "new('k-means++').fit(x)",
+    "fit, nested": "new('nested').fit(x)",
+    "fit, batch_size=N": "new('random').set_params(batch_size=len(x)).fit(x)",
+    "predict": "model.predict(x)",
+    "transform": "model.transform(x)",
+    "score": "model.score(x)",
+    "evaluate": "evaluate(model, x, sample_size=1000)",
+    "top": "top(model, x)",
+    "exemplars": "exemplars(model, x)",
+    "outliers": "outliers(model, x)",
+    "deduplicate": "deduplicate(model, x, 0.99)",
+}
+MEASURE = """
+import sys, threading, time
+import numpy as np
+from cosmeans import KMeans
+from cosmeans.dedup import deduplicate
+from cosmeans.evaluation import evaluate
+from cosmeans.use import exemplars, outliers, top
+
+call, kind, order = sys.argv[1:4]
+n, d, k, epochs = map(int, sys.argv[4:])
+
+
+def anonymous():
+    with open("/proc/self/status") as lines:
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
+
+
+def new(init):
+    return KMeans(k, epochs=epochs, init=init, random_state=0, memory_limit=0, verbose=0, backend="cpu")
+
+
+def rows(size):
+    out, rng = np.empty((size, d), kind, order), np.random.default_rng(0)
+    for start in range(0, size, 4096):
+        block = rng.standard_normal((min(4096, size - start), d), dtype=np.float32)
+        out[start : start + len(block)] = np.clip(40 * block, -127, 127)
+    return out
+
+
+x = rows(max(4 * k, 4096))
+model = new("random").fit(x)
+eval(call)  # compiles, starts threads
+x = rows(n)
+before, peak, done = anonymous(), [0], threading.Event()
+
+
+def watch():
+    while not done.is_set():
+        peak[0] = max(peak[0], anonymous())
+        time.sleep(0.002)
+
+
+watcher = threading.Thread(target=watch)
+watcher.start()
+result = eval(call)
+done.set()
+watcher.join()
+print(x.nbytes, max(peak[0], anonymous()) - before)
+"""
+
+
+def beside(call: str, kind: str, shape: tuple[int, int], clusters: int, epochs: int) -> tuple[int, int]:
+    """Bytes of the rows, and the most anonymous memory that a call takes beside them, in a process of its own."""
+    arguments = [CALLS[call], *KINDS[kind], *map(str, (*shape, clusters, epochs))]
+    told = subprocess.run([sys.executable, "-c", MEASURE, *arguments], check=True, capture_output=True, text=True)
+    size, most = map(int, told.stdout.split())
+    return size, most
+
+
+def table(options: argparse.Namespace) -> None:
+    shape = (options.rows, options.features)
+    for call in options.call:
+        for kind in options.kind:
+            size, most = beside(call, kind, shape, options.clusters, options.epochs)
+            record = {"case": "beside", "call": call, "kind": kind, "rows": options.rows, "features": options.features}
+            record |= {"clusters": options.clusters, "epochs": options.epochs, "row_bytes": size, "beside_bytes": most}
+            record |= {"ratio": round(most / size, 3), "processor": processor()}
+            record["when"] = datetime.now(UTC).isoformat(timespec="seconds")
+            print(
+                f"{call:18s} {kind:24s} rows {size >> 20:5d} MiB, beside {most >> 20:5d} MiB, {most / size:.2f}",
+                flush=True,
+            )
+            if not options.dry:
+                with RESULTS.open("a") as out:
+                    out.write(json.dumps(record) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--case", nargs="*", default=list(CASES), choices=list(CASES))
+    parser.add_argument("--table", action="store_true", help="every call with every kind of rows")
+    parser.add_argument("--features", type=int, default=256, help="of the table")
+    parser.add_argument("--clusters", type=int, default=64, help="of the table")
+    parser.add_argument("--call", nargs="*", default=list(CALLS), choices=list(CALLS))
+    parser.add_argument("--kind", nargs="*", default=list(KINDS), choices=list(KINDS))
     parser.add_argument("--dry", action="store_true", help="record nothing")
     options = parser.parse_args()
+    if options.table:
+        table(options)
+        return
     for case in options.case:
         with tempfile.TemporaryDirectory() as folder:
             peak = peak_of(CASES[case](options.rows, options.epochs, Path(folder)))

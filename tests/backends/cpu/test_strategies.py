@@ -1,6 +1,7 @@
 """Every way of saving work gives the labels of the definition; a bound without its slack does not."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -332,3 +333,36 @@ def test_a_product_that_loses_bits_is_refused(monkeypatch):
     monkeypatch.setattr(gemm, "numpy_gemm", bfloat16)
     with pytest.raises(PrecisionError, match="lose bits"):
         gemm.choose_gemm(8, 16)
+
+
+def scarce(limit):
+    """`numpy.empty` on a machine with so many bytes."""
+
+    def empty(shape, dtype):
+        if np.prod(shape) * np.dtype(dtype).itemsize > limit:
+            raise MemoryError
+        return np.empty(shape, dtype)
+
+    return empty
+
+
+@pytest.mark.parametrize(("limit", "kept"), [(0, 0), (24 * 300, 250), (24 * 1000, 1000), (1 << 30, 2000)])
+def test_fewer_rows_are_kept_where_memory_ends(limit, kept, monkeypatch, open_rows):
+    x, first = converging()
+    monkeypatch.setattr(screens, "Int8Rows", partial(screens.Int8Rows, empty=scarce(limit)))
+    result = fitted(x, first, 4, open_rows, "int8", batch_size=100)
+    assert wrong_labels(result, x) == 0
+    assert max(epoch.kept_bytes for epoch in result.costs) == len(x) * 8 + kept * (24 + 12)
+
+
+def test_a_fit_goes_on_without_room_for_bounds_or_coordinates(no_integers, monkeypatch, open_rows):
+    def none(*_):
+        raise MemoryError
+
+    leading = normal(3000, 24, 1) @ normal(24, 128, 2)
+    x = truth.unit((leading + 0.5 * normal(3000, 128, 3)).astype(np.float32))[0]
+    monkeypatch.setattr(passes, "RowBounds", none)
+    monkeypatch.setattr(passes, "PcaScreen", none)
+    result = fitted(x, x[:256].copy(), 3, open_rows, "auto")
+    assert wrong_labels(result, x) == 0
+    assert set(chosen(result)) == {"float32"}

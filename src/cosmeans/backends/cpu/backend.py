@@ -108,7 +108,7 @@ class CpuBackend:
         out = torch.empty((len(batch), len(centroids)), dtype=torch.float32, device="cpu")
         wide, ordered = centroids.to(torch.float64), canonical.ordered(centroids.numpy())
         error = batch.rows.shape[1] * 2.0**-52
-        tile = max(_TILE_ROWS, _TILE_BYTES // (8 * len(centroids)))
+        tile = max(_TILE_ROWS, _TILE_BYTES // (8 * max(centroids.shape)))
         for start in range(0, len(batch), tile):
             rows = unit_rows(batch, slice(start, start + tile))
             products = (torch.from_numpy(rows).to(torch.float64) @ wide.T).numpy()

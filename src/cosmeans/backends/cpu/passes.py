@@ -128,8 +128,17 @@ class Strategies:
         self._screens.pop("float32", None)  # its check of precision must be as fresh as the fit
         self._refuse_without_room(rows)
         bounded = self.strategy != "float32" and self._allowed() >= ROW_BYTES * rows.n_rows
-        self._kept = RowBounds(rows.n_rows) if bounded else None
+        self._kept = self._bounds(rows.n_rows) if bounded else None
         self._passes, self._origin = 0, None
+
+    def _bounds(self, n_rows: int) -> RowBounds | None:
+        """Room for the bounds of all rows; None where there is none, unless they were asked for."""
+        try:
+            return RowBounds(n_rows)
+        except MemoryError:
+            if self.strategy in ("split", "pca"):
+                raise
+            return None
 
     def next_pass(self, centroids: np.ndarray) -> Pass:
         leading, first = equals_of(centroids)
@@ -202,7 +211,10 @@ class Strategies:
         assert self._rows is not None
         if pca_bytes(shifted.shape[1]) * self._rows.n_rows > self._room():
             return False
-        screen = self._pca_screen(len(shifted), not fused.multiplies_floats())
+        try:
+            screen = self._pca_screen(len(shifted), not fused.multiplies_floats())
+        except MemoryError:
+            return False
         if screen.reached(self._sample, shifted) > _PCA_REACHED:
             return False
         self._screens["pca"] = screen

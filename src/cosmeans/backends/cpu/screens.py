@@ -7,6 +7,7 @@ A screen encodes rows and columns (centroids less a vector g) and gives what bou
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -115,13 +116,26 @@ class _Int8Facts:
 
 
 class Int8Rows:
-    """8-bit copies of the first rows around a middle, D + 12 bytes each, made when they are first asked for."""
+    """8-bit copies of the first rows around a middle, D + 12 bytes each, made when they are first asked for.
 
-    def __init__(self, n_rows: int, n_features: int) -> None:
-        self.codes = np.empty((n_rows, n_features), np.int8)
+    Where there is no memory for those of n_rows, there are fewer. empty: as `numpy.empty`
+    """
+
+    def __init__(self, n_rows: int, n_features: int, empty: Callable[..., np.ndarray] = np.empty) -> None:
+        while True:
+            try:
+                self._make(n_rows, n_features, empty)
+                return
+            except MemoryError:
+                if n_rows == 0:
+                    raise
+                n_rows //= 2
+
+    def _make(self, n_rows: int, n_features: int, empty: Callable[..., np.ndarray]) -> None:
+        self.codes = empty((n_rows, n_features), np.int8)
         self.scale = np.zeros(n_rows, np.float32)  # 0: not made yet
-        self.length = np.empty(n_rows, np.float32)
-        self.residual = np.empty(n_rows, np.float32)
+        self.length = empty(n_rows, np.float32)
+        self.residual = empty(n_rows, np.float32)
 
     @property
     def n_bytes(self) -> int:
