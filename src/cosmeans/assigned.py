@@ -83,8 +83,10 @@ def assign_rows(model: KMeans, X: Any, check: Callable[[int], None] | None = Non
 
 
 def tiles(rows: RowSource, n_columns: int) -> Iterator[Batch]:
-    """Every row once, in batches small enough to hold n_columns cosines a row."""
-    step = max(1, _TILE_VALUES.get(rows.device.type, _DEVICE_TILE_VALUES) // n_columns)
+    """Every row once, in batches small enough to hold n_columns cosines a row, and on the CPU a copy of the row."""
+    values = _TILE_VALUES.get(rows.device.type)
+    # on the CPU, rows of a tile are converted and gathered: neither they nor their cosines may be many
+    step = max(1, _DEVICE_TILE_VALUES // n_columns if values is None else values // max(n_columns, rows.n_features))
     for batch in rows.batches():
         for start in range(0, len(batch), step):
             yield _cut(batch, slice(start, start + step))
