@@ -62,6 +62,7 @@ for kind, order in (("f2", "C"), ("f4", "F")):
 """
 
 
+@pytest.mark.soak
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for anonymous memory")
 def test_no_call_copies_the_rows():
     """131,072 x 256: 64 MiB of float16, 128 MiB of float32 in any order."""
