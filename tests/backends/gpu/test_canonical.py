@@ -9,7 +9,7 @@ import triton.language as tl
 from torch import Tensor
 
 from cosmeans.backends.gpu.accumulate import _pieces
-from cosmeans.backends.gpu.canonical import divided, unit
+from cosmeans.backends.gpu.canonical import divided, rounded_sums, unit
 
 
 @triton.jit
@@ -111,3 +111,23 @@ def test_two_pieces_make_the_fixed_point_of_float64(scale: int) -> None:
         truth = torch.round(x.double() * 2.0**scale).to(torch.int64)
         assert torch.equal((high.to(torch.int64) << (scale - 21)) + low, truth), kind
         assert max(high.abs().max(), low.abs().max()) <= 1 << 22  # so that sums of a run fit in 32 bits
+
+
+@triton.jit
+def _rounded(values_ptr, out_ptr, P: tl.constexpr):
+    at = tl.arange(0, P)
+    tl.store(out_ptr + at, rounded_sums(tl.load(values_ptr + at)))
+
+
+def test_sums_round_to_float64_and_then_to_float32() -> None:
+    """Integers one below a tie of float32: float64 reaches the tie, which then goes to the even side."""
+    power = torch.arange(30, 38).repeat_interleave(64)
+    ties = (2 * torch.arange(64).repeat(8) + (1 << 24) + 1) << (power - 1)
+    values = torch.cat([ties - 1, ties, ties + 1, 1 - ties])
+    out = torch.full((2048,), torch.nan)
+
+    _rounded[(1,)](values, out, P=2048)
+
+    once = values.to(torch.float32)
+    assert torch.equal(out, values.to(torch.float64).to(torch.float32))
+    assert not torch.equal(out, once)  # as one conversion would give it

@@ -122,6 +122,17 @@ def fixed_point(values, power):
 
 
 @triton.jit
+def rounded_sums(direction):
+    """u of eq. 6: int64 rounded to float64, then to float32.
+
+    Both halves are exact in float64 and their sum rounds once. Written as two conversions, a compiler makes one of them
+    on a device: where the float64 is a tie between two float32 numbers, the answer is another.
+    """
+    high, low = (direction >> 32).to(tl.float64), (direction & 0xFFFFFFFF).to(tl.float64)
+    return (high * 4294967296.0 + low).to(tl.float32)
+
+
+@triton.jit
 def whole(values):
     """The nearest integers, ties to even, of float32 up to 2^22: as float32 and as int32."""
     shifted = values + WHOLE

@@ -10,7 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 from cosmeans import sphere
-from cosmeans.backends.gpu.canonical import divisor, padded, tree_sum, unit, warps
+from cosmeans.backends.gpu.canonical import divisor, padded, rounded_sums, tree_sum, unit, warps
 from cosmeans.backends.gpu.launch import launch
 from cosmeans.data import ClusterSums
 
@@ -46,7 +46,7 @@ def _update(
     mask = feature < n_features
     direction = tl.load(direction_ptr + k * n_features + feature, mask=mask, other=0)
     previous = tl.load(previous_ptr + k * n_features + feature, mask=mask, other=0.0)
-    sums = direction.to(tl.float64).to(tl.float32)
+    sums = rounded_sums(direction)
     wide = sums.to(tl.float64)
     norm = divisor(tree_sum(wide * wide, P))
     lost = tl.sum((direction != 0).to(tl.int32)) == 0
