@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import cosmeans
 from cosmeans import errors
-from cosmeans.printable import cell, escaped, line, markdown, writable
+from cosmeans.printable import brief, cell, escaped, line, markdown, writable
 
 # by their categories and names, not by the expression under test
 ACTING = [chr(code) for code in range(0x110000) if unicodedata.category(chr(code)) in ("Cc", "Cs", "Zl", "Zp")]
@@ -93,6 +93,31 @@ def test_markdown_shows_markup_as_text(text, shown):
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", ' "=1', "＝1", "\ufeff=1"])
 def test_a_formula_gets_an_apostrophe(text):
     assert not cell(text).lstrip(" \t\n'\"").startswith(("=", "+", "-", "@", "＝")) or cell(text).startswith("'")
+
+
+class Refuses:
+    def __repr__(self):
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    "value",
+    [10**5000, Refuses(), "x" * 10**6, "a\nb\x1b", [[1.0] * 99] * 99, None, 1.5],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_value_in_a_message_is_short_and_no_error_of_its_own(value):
+    shown = brief(value)
+
+    assert len(shown) <= 200
+    assert shown.isprintable()
+    assert shown == repr_of(value) or len(repr_of(value)) > 200 or "can't be shown" in shown
+
+
+def repr_of(value):
+    try:
+        return repr(value)
+    except (ValueError, RuntimeError):
+        return ""
 
 
 @pytest.mark.parametrize("kind", [kind for kind in vars(errors).values() if isinstance(kind, type)])

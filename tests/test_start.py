@@ -1,11 +1,14 @@
 """Several starts: which is kept, and what is kept when a stop is requested in between."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
 
-from cosmeans import KMeans, StopReason
+from cosmeans import KMeans, StopReason, choose_k, printable
 from cosmeans.backends.reference import ReferenceBackend
+from cosmeans.errors import OptionError
 from cosmeans.options import FitOptions
 from cosmeans.progress import Silent
 from cosmeans.start import FirstCentroids
@@ -139,3 +142,28 @@ def test_a_row_without_direction_among_those_drawn_leaves_the_start_for_later(op
 def test_other_starts_are_not_known_early(init):
     assert early_of(first_of(init)) is None
     assert first_of("random").early(None, ReferenceBackend()) is None
+
+
+WRONG_SEEDS = [10**20, -1, -(10**30), 2**63, 10**5000, 1.5, 0.0, float("nan"), Fraction(1, 2), 1j]
+WRONG_SEEDS += ["7", b"7", [1, 2], (1,), {}, object(), type, np.array([0.5]), np.random.default_rng(0)]
+
+
+@pytest.mark.parametrize("seed", WRONG_SEEDS, ids=lambda seed: f"{printable.brief(seed):.20}")
+def test_a_random_state_that_is_none_is_told_in_our_words(seed):
+    rows = np.eye(6)
+
+    with pytest.raises(OptionError, match=r"random_state must be an integer from 0 to 2\^63 - 1, .* or None; got "):
+        KMeans(2, random_state=seed, verbose=0).fit(rows)
+    with pytest.raises(OptionError, match="random_state must be an integer of at least 0"):
+        choose_k(rows, [2], random_state=seed, verbose=0)
+
+
+GOOD_SEEDS = [0, 2**32 - 1, 2**32, 2**63 - 1, np.uint64(7), np.int8(7), None, np.random.RandomState(0)]
+
+
+@pytest.mark.parametrize("seed", GOOD_SEEDS)
+def test_every_random_state_that_is_one_is_taken(seed):
+    first = KMeans(2, random_state=seed, verbose=0).fit(np.eye(6))
+
+    again = KMeans(2, random_state=first.random_state_, verbose=0).fit(np.eye(6))
+    assert again.labels_.tolist() == first.labels_.tolist()

@@ -29,6 +29,7 @@ from cosmeans.estimator import KMeans
 from cosmeans.evaluation import simplified_silhouette
 from cosmeans.inputs import read_rows
 from cosmeans.options import FitOptions, check_integer, check_start
+from cosmeans.printable import brief
 from cosmeans.progress import watch
 from cosmeans.reading import read_bytes, reading
 from cosmeans.records import integer, number, parse, record
@@ -222,7 +223,8 @@ def _listed(ks: Iterable[int] | None) -> list[int] | None:
     if ks is None:
         return None
     if isinstance(ks, str | bytes) or not isinstance(ks, Iterable):
-        raise OptionError(f"ks must be a list of numbers of clusters, such as [4, 8, 16]; got {ks!r}. Pass [{ks!r}].")
+        shown = brief(ks)
+        raise OptionError(f"ks must be a list of numbers of clusters, such as [4, 8, 16]; got {shown}. Pass [{shown}].")
     listed = sorted({check_integer("each of ks", k.item() if hasattr(k, "item") else k, -_LAST_SEED) for k in ks})
     if listed and listed[0] < 2:
         raise OptionError(f"ks must name numbers of clusters of at least 2; got {listed}.")
@@ -275,7 +277,10 @@ def _within(labels: np.ndarray, k: int) -> bool:
 
 
 class _Store:
-    """Finished runs in a folder: one file each, whole or not there, beside a note of what they are runs of."""
+    """Finished runs in a folder: one file each, whole or not there, beside a note of what they are runs of.
+
+    Several processes may work in one folder: they share what is finished.
+    """
 
     def __init__(self, folder: Path, sample: Tensor, options: dict[str, Any]) -> None:
         self.folder, self.n_rows = folder, len(sample)

@@ -26,6 +26,7 @@ from cosmeans.data import Batch
 from cosmeans.errors import ClusterSplitWarning, DistinctRowsWarning, OptionError
 from cosmeans.estimator import KMeans
 from cosmeans.options import check_integer
+from cosmeans.printable import brief
 from cosmeans.progress import watch
 
 _KEEP = ("closest", "farthest")
@@ -210,6 +211,6 @@ def _told(splits: dict[int, int], sizes: np.ndarray, limit: int) -> str:
 
 def _check_options(threshold: float, keep: str) -> None:
     if isinstance(threshold, bool) or not isinstance(threshold, Real) or not -1.0 <= threshold <= 1.0:
-        raise OptionError(f"threshold is a cosine between -1 and 1, got {threshold!r}. Near-copies: about 0.95.")
+        raise OptionError(f"threshold is a cosine between -1 and 1, got {brief(threshold)}. Near-copies: about 0.95.")
     if keep not in _KEEP:
-        raise OptionError(f'keep must be "closest" or "farthest", got {keep!r}.')
+        raise OptionError(f'keep must be "closest" or "farthest", got {brief(keep)}.')

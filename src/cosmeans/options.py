@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from cosmeans.errors import OptionError
+from cosmeans.printable import brief
 
 STARTS = ("random", "k-means++", "nested")  # the names that `init` takes
 _LARGEST = 2**63 - 1
@@ -134,7 +135,7 @@ def check_start(init: str) -> str:
     """The name of a way to find first centroids. Raises OptionError."""
     if not isinstance(init, str) or init not in STARTS:
         names = ", ".join(f'"{name}"' for name in STARTS)
-        raise OptionError(f"init must be {names}, an array (K, D) or a callable; got {init!r}.")
+        raise OptionError(f"init must be {names}, an array (K, D) or a callable; got {brief(init)}.")
     return init
 
 
@@ -142,7 +143,7 @@ def check_integer(name: str, value: Any, at_least: int, at_most: int = _LARGEST)
     """A number of rows, clusters or the like, as Python's integer. Raises OptionError."""
     if isinstance(value, bool) or not isinstance(value, Integral) or not at_least <= int(value) <= at_most:
         limit = "" if at_most == _LARGEST else f" and at most {at_most:,}"
-        raise OptionError(f"{name} must be an integer of at least {at_least:,}{limit}, got {value!r}.")
+        raise OptionError(f"{name} must be an integer of at least {at_least:,}{limit}, got {brief(value)}.")
     return int(value)
 
 
@@ -160,14 +161,14 @@ def check_option(name: str, value: Any, rule: dict[str, Any]) -> None:
         return
     if kind is bool:
         if not isinstance(value, bool | int | np.bool_) or value not in (0, 1):
-            raise OptionError(f"{name} must be True or False; got {value!r}.")
+            raise OptionError(f"{name} must be True or False; got {brief(value)}.")
         return
     if kind is str:
         if not rule["choices"] and not isinstance(value, str):
-            raise OptionError(f"{name} must be a string; got {value!r}.")
+            raise OptionError(f"{name} must be a string; got {brief(value)}.")
         if rule["choices"] and not (isinstance(value, str) and value in rule["choices"]):
             allowed = ", ".join(repr(choice) for choice in rule["choices"])
-            raise OptionError(f"{name} must be one of {allowed}; got {value!r}.")
+            raise OptionError(f"{name} must be one of {allowed}; got {brief(value)}.")
         return
     number = Integral if kind is int else Real
     if (
@@ -176,7 +177,7 @@ def check_option(name: str, value: Any, rule: dict[str, Any]) -> None:
         or not _within(value, kind, at_least)
     ):
         noun = "an integer" if kind is int else "a number"
-        raise OptionError(f"{name} must be {noun} of at least {at_least:g}; got {value!r}.")
+        raise OptionError(f"{name} must be {noun} of at least {at_least:g}; got {brief(value)}.")
 
 
 def _within(value: Any, kind: type, at_least: float) -> bool:

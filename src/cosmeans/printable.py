@@ -10,11 +10,13 @@ these functions; errors and warnings of `cosmeans.errors` do so by themselves.
     markdown  one line of a Markdown file, without any markup
     cell      a cell of a CSV file, which no spreadsheet takes for a formula
     writable  data (Parquet): the text as it is, but for what UTF-8 can't hold
+    brief     any value in a message: its `repr`, as far as it is short
 """
 
 from __future__ import annotations
 
 import re
+from typing import Any
 
 _SURROGATES = r"\ud800-\udfff"
 _MARKS = r"\u061c\u200e\u200f"  # steer the order of their neighbours, and are common in Arabic and Hebrew
@@ -26,6 +28,7 @@ _ACTS_IN_CELLS = re.compile(rf"[\x00-\x08\x0b-\x1f\x7f-\x9f{_ORDER}{_INVISIBLE}{
 _BREAKS = re.compile(r"\r\n?")
 _MARK = re.compile(f"[{_MARKS}]")
 _SPACE = re.compile(r"\s+")
+_LONGEST_VALUE = 200  # characters of a value that a message shows
 _SHORT = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
 # OWASP, CSV injection: signs that begin a formula, also in full width, also behind white space or quotes
@@ -63,6 +66,15 @@ def cell(text: str) -> str:
 def writable(text: str) -> str:
     """The text as it is; lone surrogates, which no encoding of Unicode can hold, are shown as their escapes."""
     return _LONE.sub(_escape, text)
+
+
+def brief(value: Any) -> str:
+    """What a message says of a value: never long, and never an error of its own."""
+    try:
+        shown = line(repr(value))
+    except Exception:  # noqa: BLE001  Python refuses to write integers of many digits, and a class may refuse anything
+        return f"a value of type {type(value).__name__} that can't be shown"
+    return shown if len(shown) <= _LONGEST_VALUE else shown[: _LONGEST_VALUE - 1] + "…"
 
 
 def _escape(found: re.Match[str]) -> str:

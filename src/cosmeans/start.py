@@ -21,6 +21,7 @@ from cosmeans.errors import IgnoredOptionWarning, OptionError
 from cosmeans.group import Alone
 from cosmeans.inputs import read_centroids
 from cosmeans.options import FitOptions, check_start
+from cosmeans.printable import brief
 from cosmeans.progress import Silent
 from cosmeans.result import FitResult, StopReason
 from cosmeans.rows.unread import UnreadRows
@@ -42,10 +43,10 @@ def draw_seed(random_state: Any) -> int:
         return int(random_state)
     try:
         source = check_random_state(random_state)
-    except ValueError as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise OptionError(
             f"random_state must be an integer from 0 to 2^63 - 1, a numpy.random.RandomState or None; "
-            f"got {random_state!r}."
+            f"got {brief(random_state)}."
         ) from error
     seed = 0
     while seed < _FIRST_DRAWN:

@@ -18,6 +18,7 @@ from cosmeans.data import NO_LABEL, Batch
 from cosmeans.errors import OptionError
 from cosmeans.estimator import KMeans
 from cosmeans.options import check_integer
+from cosmeans.printable import brief
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +156,7 @@ def _checked_share(quantile: float | None, threshold: float | None) -> float:
         raise OptionError(f"Both quantile={quantile} and threshold={threshold} were given; choose one.")
     for name, value in (("quantile", quantile), ("threshold", threshold)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, Real) or value != value):
-            raise OptionError(f"{name} must be a number, got {value!r}.")
+            raise OptionError(f"{name} must be a number, got {brief(value)}.")
     share = 0.01 if quantile is None else float(quantile)
     if not 0.0 <= share <= 1.0:
         raise OptionError(f"quantile={quantile} is a share of the rows and must lie between 0 and 1.")

@@ -5,6 +5,7 @@ Whatever goes wrong outside this library is told in one line on stderr: what cam
 
 from __future__ import annotations
 
+import errno
 import re
 import sys
 import warnings
@@ -32,6 +33,7 @@ app.add_typer(tasks.app)
 app.add_typer(row_tasks.app)
 app.add_typer(report.app)
 
+_NAMES_NOTHING = (errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL)
 _WRONG_INPUT = (OptionError, InputError, InputTypeError, FileError)
 # typer carries its own click or imports one, so the base of what is wrong with a command line is found by a child
 _WrongUsage: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
@@ -72,7 +74,7 @@ def run(arguments: list[str] | None = None) -> int:
         except OSError as error:
             name = f"{error.filename}: " if error.filename else ""
             say(f"Error: {name}{error.strerror or error}. Check the files and the disk, and run the command again.")
-            return 1
+            return 2 if error.errno in _NAMES_NOTHING else 1
         except MemoryError as error:
             say(f"Error: Not enough memory ({error or 'no size is known'}). Free some, or use fewer rows or clusters.")
             return 1
