@@ -210,9 +210,7 @@ def _named(number: int) -> Iterator[None]:
     except RecursionError as error:
         raise InputError(f"Line {number} is nested too deeply. Needed: one list or object a line.") from error
     except Exception as error:
-        where = (
-            f"{error.msg}: character {error.pos + 1}" if isinstance(error, json.JSONDecodeError) else _reason(error)
-        )
+        where = f"{error.msg}: character {error.pos + 1}" if isinstance(error, json.JSONDecodeError) else _reason(error)
         raise InputError(f"Line {number} is not JSON ({where}). Needed: one list or object a line.") from error
 
 
