@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -14,14 +15,21 @@ from cosmeans.cli import run
 from cosmeans.demo_data import sample
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """rows.npy (60 x 8), texts.txt and a model."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("made")
     rows = np.random.default_rng(0).standard_normal((60, 8)).astype(np.float32)
-    np.save("rows.npy", rows)
-    (tmp_path / "texts.txt").write_text("".join(f"é {row}\n" for row in range(60)), encoding="utf-8")
-    KMeans(3, random_state=0, verbose=0).fit(rows).save("model")
+    np.save(folder / "rows.npy", rows)
+    (folder / "texts.txt").write_text("".join(f"é {row}\n" for row in range(60)), encoding="utf-8")
+    KMeans(3, random_state=0, verbose=0).fit(rows).save(folder / "model")
+    return folder
+
+
+@pytest.fixture
+def folder(made, tmp_path, monkeypatch):
+    """rows.npy (60 x 8), texts.txt and a model."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 

@@ -134,7 +134,7 @@ def fuzz(folder, capsys, monkeypatch, seeds):
 
 @pytest.mark.filterwarnings("default::UserWarning")
 def test_random_command_lines(folder, capsys, monkeypatch):
-    fuzz(folder, capsys, monkeypatch, range(50))
+    fuzz(folder, capsys, monkeypatch, range(25))
 
 
 @pytest.mark.soak
