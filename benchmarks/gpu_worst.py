@@ -55,7 +55,7 @@ def main() -> None:
         record = {"case": name, "rows": n, "features": d, "clusters": k, "epochs": options.epochs}
         record |= {"predict s": round(seconds[name][0], 5), "fit s": round(seconds[name][1], 5)}
         record |= {"predict / random": ratios[0], "fit / random": ratios[1]}
-        record |= {"settled": sum(epoch.settled for epoch in fit.history_)}
+        record |= {"settled": sum(cost.settled for cost in fit.costs_)}
         record |= {"device": torch.cuda.get_device_name(), "when": datetime.now(UTC).isoformat(timespec="seconds")}
         print("  ".join(f"{key} {value}" for key, value in record.items()), flush=True)
         if not options.dry:

@@ -3,7 +3,6 @@
 import json
 import random
 import shutil
-import threading
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ from sklearn.metrics import adjusted_rand_score
 
 import generators
 from cosmeans import KMeans
-from cosmeans.atomic import new_file
 from cosmeans.choose import Point, choose_k, suggest
 from cosmeans.errors import FileError, InputError, OptionError, TooFewRowsError
 from cosmeans.evaluation import evaluate
@@ -163,30 +161,6 @@ def test_ranges_and_rows_that_can_not_be_are_told():
     rows[50, 3] = np.nan
     with pytest.raises(InputError, match="Row 50 contains NaN or infinity"):
         choose_k(rows, [2], verbose=0)
-
-
-def test_two_at_once_in_one_folder_come_to_the_same_choice(tmp_path):
-    """Each is held where it wants to write, until the other stands there too."""
-    rows, found = groups(3), {}
-    both = threading.Barrier(2, timeout=60)
-
-    def choose(name):
-        found[name] = choose_k(rows, [2, 3], n_seeds=1, folder=tmp_path, verbose=0)
-
-    def written_at_once(path, *rest, **options):
-        both.wait()
-        return new_file(path, *rest, **options)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cosmeans.choose.new_file", written_at_once)
-        threads = [threading.Thread(target=choose, args=(name,)) for name in "ab"]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-
-    assert found["a"].points == found["b"].points
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["k2-seed0.npz", "k3-seed0.npz", "setup.json"]
 
 
 # ---------------------------------------------------------------- runs that were read

@@ -105,7 +105,7 @@ def test_a_cluster_past_the_bound_is_told_before_the_work_and_split_alike_every_
     rows = noisy_copies(60, 16, 5, 0.02)
     model = model_of(generators.unit_rows(2, 16, 9))
     order = []
-    compare = deduplicate.__globals__["_compare"]
+    compare = deduplicate.__wrapped__.__globals__["_compare"]
     sizes = []
 
     def watched(source, backend, ordered, threshold):

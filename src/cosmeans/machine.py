@@ -49,7 +49,7 @@ def send(
     Arguments are those of `contracts.Receiver`. Raises DeviceMemoryError if there is no room.
     """
     device = backend.device
-    if device.type == "cpu" and rows.device == device:
+    if device.type == "cpu" and rows.device == device and not isinstance(backend, Receiver):
         return Received(rows)  # batches are converted one by one
     rows = floating(rows)
     if rows.device != device and rows.device.type == "cpu" and isinstance(backend, Receiver):

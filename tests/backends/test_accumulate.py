@@ -10,7 +10,10 @@ import truth
 from cosmeans.data import Batch, ClusterSums
 from generators import CASES, hard_divisions, normal, unit_rows
 
-pytestmark = pytest.mark.usefixtures("poisoned")
+pytestmark = [
+    pytest.mark.usefixtures("poisoned"),
+    pytest.mark.filterwarnings("ignore::cosmeans.errors.WeightRangeWarning"),  # as far apart as sums can hold
+]
 
 
 def labels_of(values):

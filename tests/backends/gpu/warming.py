@@ -88,7 +88,7 @@ def visit(rows: torch.Tensor, k: int, backend: HostRowsBackend, *, scaled: bool,
     backend.accumulate(batch, labels - 1, labels, sums)
     number = torch.zeros(1, dtype=torch.int32)
     backend.update(sums, centroids, n, number, number)
-    backend.scores(batch, centroids, labels)
+    backend.inertia_limbs(backend.chords(batch, centroids, labels)[1], batch.weights)
 
 
 def late(d: int, k: int, dtype: torch.dtype, *, scaled: bool, weighted: bool) -> list[str]:
