@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from cosmeans.backends.cpu.canonical import TOGETHER, room_for, score_one, score_some, stride_of, widen
+from cosmeans.backends.cpu.canonical import room_for, stride_of, widen
 from cosmeans.backends.cpu.compiling import INNER, INNER_ORDERLESS, JIT, njit
-from cosmeans.backends.cpu.kernels import dot
+from cosmeans.backends.cpu.kernels import above, dot
+from cosmeans.backends.cpu.settle import settle_all, settle_close, settle_tied
 
 _LOWEST = np.int32(-(2**31))  # below the key of every float32
 DONE, LIGHT, FULL = 0, 1, 2
@@ -23,13 +24,6 @@ STEP = 2.0**-22
 # a row with more candidates than this part of the columns, at least so many, gets canonical scores at once; and so does
 # one of which more than so many are left after float32: such rows are taken a few at a time
 _PART, _MANY, _CLOSE = 4, 16, 4
-_GROUP, _COLUMNS = 32, 32  # rows and columns that stay in the nearest caches while they meet
-
-
-@njit(**INNER)
-def _above(value):
-    """A float32 that is not below this float64."""
-    return np.nextafter(np.float32(value), np.float32(np.inf))
 
 
 @njit(**JIT)
@@ -55,7 +49,7 @@ def scan(rows, keep, column, shifted, index, error, farthest, heavy, own, rest, 
         own[i] = np.float64(dot(rows[i], shifted[j]))
         kept = np.float64(bound[i]) + farthest
         if own[i] - error > kept + STEP:
-            rest[i] = _above(kept + STEP)
+            rest[i] = above(kept + STEP)
             verdict[i] = LIGHT
             if heavy == 0:
                 verdict[i] = DONE
@@ -142,7 +136,7 @@ def decide_rows(
         floor = own[i] - error
         if top + slack < floor:
             labels[i] = index[own_column]
-            bound[i] = max(rest[i], _above(top + slack))
+            bound[i] = max(rest[i], above(top + slack))
             continue
         found, second = 0, -np.inf
         if _finite(scale, tail, slack, top, own_column, own[i]):
@@ -153,7 +147,7 @@ def decide_rows(
         if found == 0:
             settled += 1
             widen(rows[i], q, wide, 0, 1)
-            labels[i] = index[_settle_all(wide, q, centroids, index, room, score)]
+            labels[i] = index[settle_all(wide, q, centroids, index, room, score)]
             bound[i] = np.inf
             continue
         if found < 0:
@@ -172,12 +166,12 @@ def decide_rows(
         if close > 1:
             settled += 1
             widen(rows[i], q, wide, 0, 1)
-            winner = _settle(columns, exact, found, error, wide, q, centroids, index, room, score)
+            winner = settle_close(columns, exact, found, error, wide, q, centroids, index, room, score)
         for n in range(found):
             if columns[n] != winner:
                 second = max(second, exact[n] + error)
         labels[i] = index[winner]
-        bound[i] = max(rest[i], _above(second))
+        bound[i] = max(rest[i], above(second))
     if waiting > 0:
         dots += settle_tied(
             tied[:waiting], candidates, rows, column, width, rest, shifted, centroids, index, error, labels, bound
@@ -280,23 +274,6 @@ def _finite(scale, tail, slack, top, own_column, own):
 
 
 @njit(**INNER, inline="always")
-def _better(score, j, best, winner, index):
-    """Whether column j beats the winner so far, -1 for none: by its score, or as the lower centroid."""
-    return score > best or (score == best and (winner < 0 or index[j] < index[winner]))
-
-
-@njit(**INNER)
-def _settle_all(wide, q, centroids, index, room, score):
-    """Column of the largest canonical score of all; the lowest centroid at a tie. A column even if no score is one."""
-    best, winner = -np.inf, -1
-    for j in range(index.shape[0]):
-        score_one(wide, centroids[index[j]], q, centroids.shape[1] // q, room, score)
-        if _better(score[0], j, best, winner, index):
-            best, winner = score[0], j
-    return max(winner, 0)
-
-
-@njit(**INNER, inline="always")
 def _best(columns, exact, found, error):
     """Column of the largest float32 t, and how many can't be told from it."""
     where = 0
@@ -318,101 +295,3 @@ def _mark(candidate, columns, exact, found, error):
     for n in range(found):
         if not exact[n] < highest - 2.0 * error and columns[n] < candidate.shape[0]:
             candidate[columns[n]] = np.uint8(1)
-
-
-@njit(**INNER, inline="always")
-def _settle(columns, exact, found, error, wide, q, centroids, index, room, score):
-    """Column of the largest canonical score among those close to the best; the lowest centroid at a tie.
-
-    wide: the row as `canonical.widen` leaves it
-    """
-    highest = -np.inf
-    for n in range(found):
-        highest = max(highest, exact[n])
-    best, winner = -np.inf, -1
-    for n in range(found):
-        if not exact[n] < highest - 2.0 * error:
-            j = columns[n]
-            score_one(wide, centroids[index[j]], q, centroids.shape[1] // q, room, score)
-            if _better(score[0], j, best, winner, index):
-                best, winner = score[0], j
-    return max(winner, 0)
-
-
-@njit(**INNER)
-def _in_order(candidates, size, width):
-    """Places of rows by their first candidate: neighbours have much the same ones, if there are few."""
-    first = np.empty(size, np.int32)
-    count = np.empty(width + 2, np.int32)
-    for j in range(width + 2):
-        count[j] = 0
-    for n in range(size):
-        bytes_of = candidates[n].view(np.uint8)
-        j = 0
-        while j < width and bytes_of[j] == 0:
-            j += 1
-        first[n] = j
-        count[j + 1] += 1
-    for j in range(width + 1):
-        count[j + 1] += count[j]
-    order = np.empty(size, np.int32)
-    for n in range(size):
-        order[count[first[n]]] = n
-        count[first[n]] += 1
-    return order
-
-
-@njit(**INNER)
-def settle_tied(
-    which, candidates, rows, column, width, rest, shifted, centroids, index, error, labels, bound
-):  # fmt: skip
-    """Labels and bounds of some rows from canonical scores with their candidates, and their own column.
-
-    candidates  (., width / 8) uint64: a byte for each of the first `width` columns
-    A group of rows meets the columns of one panel after another, a few rows at a time, with every candidate of any of
-    those: what is none of a row can't win, so nothing is lost. Returns how many scores there were.
-    """
-    q, size = stride_of(rows.shape[1]), centroids.shape[1]
-    wide, room = room_for(_GROUP, size), room_for(TOGETHER, q)
-    score, best, winner = np.empty(TOGETHER), np.empty(_GROUP), np.empty(_GROUP, np.int32)
-    order = _in_order(candidates, which.shape[0], width)
-    scores = 0
-    for first in range(0, which.shape[0], _GROUP):
-        group = order[first : first + _GROUP]
-        last = group.shape[0] - 1
-        for g in range(0, group.shape[0], TOGETHER):
-            part = wide[g * size : (g + TOGETHER) * size]
-            for r in range(TOGETHER):
-                widen(rows[which[group[min(g + r, last)]]], q, part, r, TOGETHER)
-                best[g + r], winner[g + r] = -np.inf, -1
-        for panel in range(0, width, _COLUMNS):
-            for g in range(0, group.shape[0], TOGETHER):
-                part = wide[g * size : (g + TOGETHER) * size]
-                for word in range(panel // 8, min(panel + _COLUMNS, width + 7) // 8):
-                    some = candidates[group[g], word]
-                    for r in range(1, TOGETHER):
-                        some |= candidates[group[min(g + r, last)], word]
-                    j = 8 * word
-                    while some != 0:
-                        if some & np.uint64(0xFF):
-                            score_some(part, centroids[index[j]], q, size // q, room, score)
-                            scores += TOGETHER
-                            for r in range(TOGETHER):
-                                if _better(score[r], j, best[g + r], winner[g + r], index):
-                                    best[g + r], winner[g + r] = score[r], j
-                        some >>= np.uint64(8)
-                        j += 1
-        for g in range(group.shape[0]):
-            i = which[group[g]]
-            j = column[i]
-            if j >= width:  # its own column is none of the first ones
-                widen(rows[i], q, wide[:size], 0, 1)
-                score_one(wide, centroids[index[j]], q, size // q, room, score)
-                scores += 1
-                if _better(score[0], j, best[g], winner[g], index):
-                    winner[g] = j
-            winner[g] = max(winner[g], 0)  # a column even if no score is one
-            labels[i] = index[winner[g]]
-            # no other t is above the winner's but by what canonical scores lose, which is a part of the error
-            bound[i] = max(rest[i], _above(np.float64(dot(rows[i], shifted[winner[g]])) + error))
-    return scores

@@ -18,6 +18,12 @@ UNIT_TOLERANCE = 2.0**-20
 
 
 @njit(**INNER)
+def above(value):
+    """A float32 that is not below this float64."""
+    return np.nextafter(np.float32(value), np.float32(np.inf))
+
+
+@njit(**INNER)
 def _tree(terms, size):
     """Sum terms[:size] in the order of sphere.tree_sum; terms is overwritten."""
     half = 1
