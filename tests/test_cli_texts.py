@@ -74,7 +74,7 @@ def test_a_cell_that_is_missing_is_an_empty_text(folder):
         ("bad.csv", b"a,b\n1,2,3\n", FileError, "Expected 2 columns, got 3"),
         ("bad.csv", b"a\n\xff\n", FileError, "invalid UTF8"),
         ("bad.jsonl", b"{\n", FileError, "line 1 is not JSON"),
-        ("bad.jsonl", b"[1]\n", FileError, "line 1 is no JSON object"),
+        ("bad.jsonl", b"[1]\n", FileError, "line 1 is not a JSON object"),
         ("bad.csv.gz", b"a\n", FileError, "can't be read as text"),
         ("bad.txt", b"\xff\n", FileError, "Needed: UTF-8 lines"),
         ("short.csv", b"a\n1\n", InputError, "short.csv has 1 rows, the embeddings have 2 rows"),
@@ -218,5 +218,5 @@ def test_a_dictionary_of_long_texts_is_not_written_out(tmp_path):
 def test_deep_json_is_an_error_that_names_the_line(tmp_path, depth):
     (tmp_path / "t.jsonl").write_text('{"a": "b"}\n' + "[" * depth + "\n")
 
-    with pytest.raises(FileError, match=r"t.jsonl, line 2 is (no JSON object|not JSON)"):
+    with pytest.raises(FileError, match=r"t.jsonl, line 2 is not (a JSON object|JSON)"):
         read_texts(tmp_path / "t.jsonl", 2)

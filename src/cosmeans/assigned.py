@@ -19,8 +19,7 @@ from cosmeans.group import Alone
 from cosmeans.inputs import Kind
 
 # cosines held at once, 4 to 24 bytes each with what is made of them; a device wants more work at a time
-_TILE_VALUES = {"cpu": 1 << 21}
-_DEVICE_TILE_VALUES = 1 << 24
+_CPU_TILE_VALUES, _DEVICE_TILE_VALUES = 1 << 21, 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +83,11 @@ def assign_rows(model: KMeans, X: Any, check: Callable[[int], None] | None = Non
 
 def tiles(rows: RowSource, n_columns: int) -> Iterator[Batch]:
     """Every row once, in batches small enough to hold n_columns cosines a row, and on the CPU a copy of the row."""
-    values = _TILE_VALUES.get(rows.device.type)
-    # on the CPU, rows of a tile are converted and gathered: neither they nor their cosines may be many
-    step = max(1, _DEVICE_TILE_VALUES // n_columns if values is None else values // max(n_columns, rows.n_features))
+    if rows.device.type == "cpu":
+        # rows of a tile are converted and gathered: neither they nor their cosines may be many
+        step = max(1, _CPU_TILE_VALUES // max(n_columns, rows.n_features))
+    else:
+        step = max(1, _DEVICE_TILE_VALUES // n_columns)
     for batch in rows.batches():
         for start in range(0, len(batch), step):
             yield _cut(batch, slice(start, start + step))

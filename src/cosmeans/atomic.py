@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all: written beside their place, flushed, then renamed.
+"""Files and folders that appear whole or not at all: written next to their place, flushed, then renamed.
 
 What is being written to NAME is called `.NAME.xxxxxxxx.tmp`, and its writer holds a lock on it. The first half of the
 eight digits stands for the machine, since some network file systems keep locks to one. So a `.tmp` of this machine
@@ -27,22 +27,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cosmeans.errors import CosmeansError, OutputExistsError, WriteError
-from cosmeans.locks import Lock
+from cosmeans.locks import FileLock
 from cosmeans.renaming import exchange, link, rename_to_free
-from cosmeans.system_errors import writing_words
+from cosmeans.system_errors import kind_words, writing_words
 
 _SHORT_WRITE = "requested and"  # how NumPy tells that a disk took less than it was given; it keeps no errno
 _MACHINE = hashlib.blake2b(platform.node().encode(), digest_size=2).hexdigest()
 _TRIES = 100  # names: the other half of the digits has 65,536
 _TEMPORARY = re.compile(r"\..*\.[0-9a-f]{8}\.tmp")
 _PATIENCE = 1.0  # seconds for another process to look through a folder
-_KINDS = (
-    (stat.S_ISLNK, "a symbolic link"),
-    (stat.S_ISDIR, "a folder"),
-    (stat.S_ISREG, "a file"),
-    (stat.S_ISFIFO, "a pipe (FIFO)"),
-    (stat.S_ISSOCK, "a socket"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +111,7 @@ def put_back(path: str | os.PathLike[str]) -> None:
         return
     with suppress(OSError):
         for aside in sorted(_siblings(target, "old"), key=lambda found: found.lstat().st_ctime_ns, reverse=True):
-            with Lock(aside) as lock:
+            with FileLock(aside) as lock:
                 if not lock.taken:  # else its writer is about to put the new one there
                     rename_to_free(aside, target)
             return
@@ -164,14 +157,14 @@ def _written(place: _Place) -> Iterator[Path]:
             _remove(temporary)
 
 
-def _claim(place: _Place) -> tuple[Path, Lock]:
-    """Something new to write to beside the place, and its lock, after what others left there was removed.
+def _claim(place: _Place) -> tuple[Path, FileLock]:
+    """Something new to write to next to the place, and its lock, after what others left there was removed.
 
     Raises OutputExistsError if another is writing there, unless it may be replaced.
     """
     with _alone_in(place.path.parent):
         for other in _siblings(place.path, "tmp"):
-            with suppress(FileNotFoundError, PermissionError), Lock(other) as lock:
+            with suppress(FileNotFoundError, PermissionError), FileLock(other) as lock:
                 if lock.taken and not place.force:
                     raise OutputExistsError(
                         f"{place.named} is being written by another process ({other.name}). Choose another name, or "
@@ -186,11 +179,11 @@ def _claim(place: _Place) -> tuple[Path, Lock]:
                     temporary.mkdir()
                 else:
                     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-                lock = Lock(temporary)
+                lock = FileLock(temporary)
                 if not lock.taken:
                     return temporary, lock
                 lock.close()
-    raise WriteError(f"Can't write {place.named}: no name is free beside it. Remove .{place.named.name}.*.tmp there.")
+    raise WriteError(f"Can't write {place.named}: no name is free next to it. Remove .{place.named.name}.*.tmp there.")
 
 
 @contextmanager
@@ -200,11 +193,11 @@ def _alone_in(folder: Path) -> Iterator[None]:
         yield
         return
     end = time.monotonic() + _PATIENCE
-    lock = Lock(folder)
+    lock = FileLock(folder)
     while lock.taken and time.monotonic() < end:
         lock.close()
         time.sleep(0.005)
-        lock = Lock(folder)
+        lock = FileLock(folder)
     try:
         yield
     finally:
@@ -232,7 +225,7 @@ def _replace_folder(temporary: Path, target: Path) -> None:
     if exchange(temporary, target):
         return
     aside = _beside(target, "old")
-    with Lock(target):  # who finds it aside must see that its writer lives
+    with FileLock(target):  # who finds it aside must see that its writer lives
         os.rename(target, aside)
         try:
             os.rename(temporary, target)
@@ -267,7 +260,7 @@ def _of_this_machine(temporary: Path, place: _Place) -> bool:
 
 
 def _others(folder: Path, owned: Collection[str] | None) -> list[str]:
-    """What a folder holds beside what may be there, and what writers of that left behind."""
+    """What a folder holds besides what may be there, and what writers of that left behind."""
     if owned is None or not folder.is_dir():
         return []
     names = {entry.name for entry in folder.iterdir()} - set(owned)
@@ -282,10 +275,11 @@ def _refuse_other_kinds(target: Path, mode: int, folder: bool | None, owned: Col
     """Raise for what force does not replace."""
     is_folder = stat.S_ISDIR(mode)
     if not (is_folder or stat.S_ISREG(mode)) or folder not in (None, is_folder):
-        kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "a device")
         replaced = {None: "files and folders", False: "regular files", True: "folders"}[folder]
         advice = "name what it points to" if stat.S_ISLNK(mode) else "choose another name"
-        raise OutputExistsError(f"{target} is {kind}, and force (--force) replaces {replaced} only: {advice}.")
+        raise OutputExistsError(
+            f"{target} is {kind_words(mode)}, and force (--force) replaces {replaced} only: {advice}."
+        )
     if not folder:
         return
     if os.path.ismount(target):
@@ -298,7 +292,7 @@ def _refuse_other_kinds(target: Path, mode: int, folder: bool | None, owned: Col
 
 
 def _require_writable(target: Path) -> None:
-    """Raise WriteError unless a name can be made beside the target, as far as that can be known before."""
+    """Raise WriteError unless a name can be made next to the target, as far as that can be known before."""
     folder = _absolute(target).parent
     while not os.path.lexists(folder) and folder != folder.parent:
         folder = folder.parent

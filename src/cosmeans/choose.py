@@ -238,7 +238,7 @@ def _checked_ks(ks: list[int] | None, n_rows: int) -> list[int]:
         tried = sorted({round(2 * _GROWTH**step) for step in steps if round(2 * _GROWTH**step) <= largest})
     else:
         tried = ks
-    if not tried or tried[0] < 2:
+    if not tried:
         raise OptionError(f"ks must name numbers of clusters of at least 2; got {tried}, with {n_rows} rows.")
     if tried[-1] > n_rows:
         raise TooFewRowsError(
@@ -277,7 +277,7 @@ def _within(labels: np.ndarray, k: int) -> bool:
 
 
 class _Store:
-    """Finished runs in a folder: one file each, whole or not there, beside a note of what they are runs of.
+    """Finished runs in a folder: one file each, whole or not there, and a note of what they are runs of.
 
     Several processes may work in one folder: they share what is finished.
     """

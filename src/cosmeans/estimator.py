@@ -173,13 +173,6 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         """`fit(X).labels_`."""
         return self.fit(X, sample_weight=sample_weight).labels_
 
-    def __sklearn_clone__(self) -> Any:
-        """A clone for scikit-learn. torch can't copy a tensor with a graph, and first centroids need none."""
-        plain = copy.copy(self)
-        if isinstance(self.init, Tensor):
-            plain.init = self.init.detach()
-        return super(KMeans, plain).__sklearn_clone__()
-
     def reset(self) -> Self:
         """Forget the fit: the next one starts from scratch."""
         self._state = None

@@ -11,11 +11,11 @@ if sys.platform != "win32":
     import fcntl
 
 
-class Lock:
+class FileLock:
     """The lock on a file or folder, if it can be had now; nothing is waited for. Close it to give it back.
 
     held   it is ours
-    taken  another has it: another process, or this one by another Lock
+    taken  another has it: another process, or this one by another FileLock
 
     Both are False where there are no locks: on Windows, and on some network file systems.
     Raises OSError if nothing is at the path, or it may not be opened.
@@ -38,7 +38,7 @@ class Lock:
             # what was renamed or removed since it was opened is not what was meant
             self.held = os.path.samestat(os.fstat(self._descriptor), os.lstat(path))
 
-    def __enter__(self) -> Lock:
+    def __enter__(self) -> FileLock:
         return self
 
     def __exit__(self, *_: object) -> None:

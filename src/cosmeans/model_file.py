@@ -23,6 +23,7 @@ from cosmeans import sphere
 from cosmeans.atomic import new_folder, put_back, refuse_existing
 from cosmeans.errors import FileError, InputError, ModelFormatError, OutputExistsError, WriteError
 from cosmeans.options import FitOptions, check_start, plain_option
+from cosmeans.printable import brief
 from cosmeans.reading import open_regular, read_bytes, reading
 from cosmeans.records import by, each, integer, number, one_of, optional, parse, record, text
 from cosmeans.result import History, Iteration, StopReason
@@ -181,7 +182,7 @@ def _read_values(source: Path) -> dict[str, Any]:
         raise _damaged(path, f'it does not say "format": "{FORMAT}"')
     version = values.get("format_version")
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise _damaged(path, f"its format_version is {version!r}")
+        raise _damaged(path, f"its format_version is {brief(version)}")
     if version > FORMAT_VERSION:
         raise ModelFormatError(
             f"{source} has model format {version} (written by cosmeans {values.get('library')}); this one "

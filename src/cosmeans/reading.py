@@ -13,15 +13,8 @@ from typing import Any, BinaryIO
 import psutil
 
 from cosmeans.errors import CosmeansError, FileError
-from cosmeans.system_errors import reading_words
+from cosmeans.system_errors import kind_words, reading_words
 
-_KINDS = (
-    (stat.S_ISDIR, "a folder"),
-    (stat.S_ISFIFO, "a pipe (FIFO)"),
-    (stat.S_ISSOCK, "a socket"),
-    (stat.S_ISCHR, "a device"),
-    (stat.S_ISBLK, "a device"),
-)
 # never wait for the other end of a pipe or a terminal; the flags that a system lacks are 0
 _FLAGS = os.O_RDONLY | sum(getattr(os, flag, 0) for flag in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"))
 _AGAIN = "Copy or write the file again."
@@ -96,8 +89,7 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
 def require_regular(path: str | os.PathLike[str], mode: int) -> None:
     """Raise FileError unless the mode is that of a regular file."""
     if not stat.S_ISREG(mode):
-        kind = next((kind for is_kind, kind in _KINDS if is_kind(mode)), "a special file")
-        raise FileError(f"{path} is not a file but {kind}. Pass a regular file.")
+        raise FileError(f"{path} is not a file but {kind_words(mode)}. Pass a regular file.")
 
 
 def read_bytes(path: str | os.PathLike[str], most: int | None = None) -> bytes:
@@ -105,7 +97,7 @@ def read_bytes(path: str | os.PathLike[str], most: int | None = None) -> bytes:
     with open_regular(path) as file, reading(path):
         size = os.fstat(file.fileno()).st_size
         if most is not None and size > most:
-            raise FileError(f"{path} has {size_words(size)}; such a file has at most {size_words(most)}.")
+            raise FileError(f"{path} has {size_words(size)}; such a file has at most {size_words(most)}. {_AGAIN}")
         require_memory(path, size, "has")
         return file.read(size + 1)  # a byte more: what grows is not read on and on
 

@@ -1,8 +1,9 @@
-"""What a number of the operating system's errors means, in words: the one table, for reading and for writing."""
+"""What the operating system says, in words: its errors, for reading and for writing; and what stands at a path."""
 
 from __future__ import annotations
 
 import errno
+import stat
 
 _CHECK = "Check the path"
 _PATH = (_CHECK, _CHECK)
@@ -53,6 +54,13 @@ _TABLE: dict[str, tuple[str, tuple[str, str]]] = {
     "ENOLCK": ("its file system gives no more locks", ("Try again",) * 2),
     "EXDEV": ("it is on another disk", _PATH),
 }
+_KINDS = (
+    (stat.S_ISLNK, "a symbolic link"),
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISREG, "a file"),
+    (stat.S_ISFIFO, "a pipe (FIFO)"),
+    (stat.S_ISSOCK, "a socket"),
+)
 _WORDS = {number: words for name, words in _TABLE.items() if (number := getattr(errno, name, None)) is not None}
 
 
@@ -64,6 +72,11 @@ def reading_words(error: OSError) -> tuple[str, str] | None:
 def writing_words(error: OSError) -> tuple[str, str] | None:
     """What happened and what to do about a file that can't be written; None for a number without words."""
     return _words(error, 1)
+
+
+def kind_words(mode: int) -> str:
+    """What stands at a path, by its mode (`os.stat`)."""
+    return next((name for is_kind, name in _KINDS if is_kind(mode)), "a device")
 
 
 def _words(error: OSError, purpose: int) -> tuple[str, str] | None:

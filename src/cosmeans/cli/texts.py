@@ -136,14 +136,6 @@ def _parquet_cells(path: Path, n_rows: int, column: str | None) -> Cells:
                     yield from _texts(cells)
 
 
-def _unpacked_size(metadata: Any, column: str) -> int:
-    """What a column of a Parquet file says that it unpacks to; a column of lists is several."""
-    names = [metadata.schema.column(place).path.split(".")[0] for place in range(metadata.num_columns)]
-    groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
-    parts = [group.column(place) for group in groups for place, name in enumerate(names) if name == column]
-    return sum(part.total_uncompressed_size for part in parts)
-
-
 def _csv_cells(path: Path, packed: bool, delimiter: str, column: str | None) -> Cells:
     import pyarrow
     from pyarrow import csv
@@ -173,7 +165,7 @@ def _json_cells(path: Path, packed: bool, column: str | None) -> Cells:
             with reading(where, says="is not JSON", advice="Needed: one object a line."):
                 record = json.loads(line)
                 if not isinstance(record, dict):
-                    raise FileError(f"{where} is no JSON object. Needed: one object a line.")
+                    raise FileError(f"{where} is not a JSON object. Needed: one object a line.")
                 if names is None:
                     names = list(record)
                     column = _chosen(path, names, None) if column is None else column

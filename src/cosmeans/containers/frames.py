@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from cosmeans.containers.arrays import checked_array
 from cosmeans.containers.arrow import ArrowColumn
 from cosmeans.containers.columns import Column, PandasColumn, PolarsColumn
 from cosmeans.containers.nouns import NUMBERS, VECTORS, refusal
@@ -77,7 +76,7 @@ def _from_column(column: Column, name: str, wide: type[np.floating[Any]]) -> Any
 
 
 def _refuse_others(columns: list[Column], name: str) -> None:
-    """Raise for columns that are no numbers, with their names."""
+    """Raise for columns that are not numbers, with their names."""
     wrong = [(column, noun) for column in columns if (noun := column.noun()) != NUMBERS]
     if not wrong:
         for column in columns:
@@ -107,7 +106,7 @@ def _mixed(columns: list[Column], natives: list[Any], wide: type[np.floating[Any
 
 
 def _rounded(column: Column, native: np.dtype[Any] | None) -> Any:
-    """The type in which the numbers of a column that are no plain floats are rounded."""
+    """The type in which the numbers of a column that are not plain floats are rounded."""
     integers = native is not None or "int" in str(column.dtype).lower()
     return np.float32 if integers else np.float64
 
@@ -154,10 +153,3 @@ def _refuse_unread(values: Any, name: str) -> None:
 def _names(columns: list[Column]) -> str:
     shown = ", ".join(repr(column.name) for column in columns[:_SHOWN])
     return shown + (f" and {len(columns) - _SHOWN} more" if len(columns) > _SHOWN else "")
-
-
-def as_array(values: Any, name: str, wide: type[np.floating[Any]] = np.float32) -> np.ndarray:
-    """A frame, a table, a column, an array or a list as one array of real numbers."""
-    if library(values) is not None:
-        values = from_frame(values, name, wide)
-    return checked_array(values, name, wide)

@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from cosmeans.errors import ComplexInputError, InputTypeError
+from cosmeans.printable import brief
 
 NUMBERS, VECTORS = "numbers", "vectors"
 _OF_KIND = {
@@ -70,7 +71,7 @@ def is_null(value: Any) -> bool:
 
 
 def refusal(noun: str, name: str, came: str, where: str = "") -> InputTypeError:
-    """The error for what is no real number. came: what came, in words; where: " in column 'zip'"."""
+    """The error for anything but real numbers. came: what came, in words; where: " in column 'zip'"."""
     advice = _ADVICE.get(noun, _OTHERWISE)
     if noun == "complex numbers":
         return ComplexInputError(
@@ -82,7 +83,7 @@ def refusal(noun: str, name: str, came: str, where: str = "") -> InputTypeError:
 def refuse_value(value: Any, noun: str, name: str, where: str = "") -> InputTypeError:
     """`refusal` for one entry among others."""
     kind = type(value).__name__
-    came = f"{value!r:.60} of type {kind}"
+    came = f"{brief(value)[:60]} of type {kind}"
     if noun in _ADVICE:
         return refusal(noun, name, came, f"{where} ({noun})")
     # Python's own words, which scikit-learn asks for

@@ -13,6 +13,7 @@ from cosmeans.atomic import new_file, refuse_existing
 from cosmeans.calls import public
 from cosmeans.errors import OptionError
 from cosmeans.estimator import KMeans
+from cosmeans.printable import brief
 from cosmeans.report.examples import check_images, check_texts
 from cosmeans.report.plane import check_projection
 from cosmeans.report.render import render
@@ -53,7 +54,7 @@ def write_report(
     refuse_existing(target, force, folder=False)
     check_options(n_examples, sample, projection)
     if not isinstance(title, str):
-        raise OptionError(f"title must be a string; got {title!r}.")
+        raise OptionError(f"title must be a string; got {brief(title)}.")
     loaded = KMeans.load(model) if isinstance(model, str | os.PathLike) else model
     kmeans = checked_copy(loaded, attribute="counts_")
     seen: dict[str, list[str] | None] = {}

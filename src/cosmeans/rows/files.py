@@ -10,7 +10,6 @@ import math
 import os
 import pickle
 import pickletools
-import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -21,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cosmeans.containers.converted import held
 from cosmeans.errors import FileError, InputError, OptionError
 from cosmeans.reading import damaged, name_of, open_regular, reading, require_memory, size_words
 
@@ -199,10 +199,7 @@ def _read_safetensors(source: Path, file: BinaryIO, key: str | None) -> Array:
     if (8 + length + start) % dtype.itemsize:  # no number begins where a processor reads one
         require_memory(source, stop - start, "holds")
         stored = np.array(stored)
-    with warnings.catch_warnings():
-        # the map is read-only, and no row is ever written
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(stored).view(dtype).reshape(shape)
+    return held(stored).view(dtype).reshape(shape)
 
 
 def _once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
