@@ -181,7 +181,7 @@ CALLS = {
     "init on another device": (
         lambda k: k.set_params(init=T[:3].to("meta")).fit(T),
         InputError,
-        "init lies on meta, the rows on cpu. Put both on one device.",
+        "init is on meta, the rows on cpu. Put both on one device.",
     ),
     "init unknown": (
         lambda k: k.set_params(init="kmeans++").fit(X),
@@ -189,11 +189,11 @@ CALLS = {
         'init must be "random", "k-means++", "nested", an array (K, D) or a callable',
         "'kmeans++'",
     ),
-    "rows on another device": (lambda k: k.fit(T.to("meta")), BackendUnavailableError, "The rows lie on meta"),
+    "rows on another device": (lambda k: k.fit(T.to("meta")), BackendUnavailableError, "The rows are on meta"),
     "rows on another device, for the reference": (
         lambda k: k.set_params(backend="reference").fit(T.to("meta")),
         BackendUnavailableError,
-        "The rows lie on meta",
+        "The rows are on meta",
     ),
     "a device without float64": (
         lambda k: k.set_params(device="mps").fit(X),
@@ -224,7 +224,7 @@ CALLS = {
     "weights on another device": (
         lambda k: k.fit(T, sample_weight=torch.ones(40, device="meta")),
         InputError,
-        "sample_weight lies on meta, the rows on cpu. Put both on one device.",
+        "sample_weight is on meta, the rows on cpu. Put both on one device.",
     ),
     "centers of another K": (
         lambda k: setattr(k, "centers", X[:2]),

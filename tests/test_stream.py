@@ -88,15 +88,15 @@ def test_a_line_is_answered_before_the_next_one_comes(case):
         (b"[1, 2", "Line 3 is not JSON"),
         (b'{"vector": [1]}', 'Line 3 has no embedding. Needed: a list, or an object with the field "embedding"'),
         (b"[1, 2]", r"Line 3: the embedding has shape \(2,\). Send 384 numbers"),
-        (b'["a"]', "Line 3: the embedding is no list of numbers"),
-        (b'["1"' + b", 0" * 383 + b"]", "Line 3: the embedding is no list of numbers"),
-        (b"[true" + b", false" * 383 + b"]", "Line 3: the embedding is no list of numbers"),
-        (b"[null" + b", 0" * 383 + b"]", "Line 3: the embedding is no list of numbers"),
-        (b"[[1], [1, 2]]", "Line 3: the embedding is no list of numbers"),
+        (b'["a"]', "Line 3: the embedding is not a list of numbers"),
+        (b'["1"' + b", 0" * 383 + b"]", "Line 3: the embedding is not a list of numbers"),
+        (b"[true" + b", false" * 383 + b"]", "Line 3: the embedding is not a list of numbers"),
+        (b"[null" + b", 0" * 383 + b"]", "Line 3: the embedding is not a list of numbers"),
+        (b"[[1], [1, 2]]", "Line 3: the embedding is not a list of numbers"),
         (b"[NaN" + b", 0" * 383 + b"]", "Line 3 contains NaN or infinity"),
         (b"[1e39" + b", 0" * 383 + b"]", "Line 3 contains NaN or infinity"),
         (b"[1" + b"0" * 400 + b", 0" * 383 + b"]", "Line 3 contains NaN or infinity"),
-        (b"[1.0, true" + b", 0" * 382 + b"]", "Line 3: the embedding is no list of numbers"),
+        (b"[1.0, true" + b", 0" * 382 + b"]", "Line 3: the embedding is not a list of numbers"),
         (b"[" * 2000, "Line 3 is nested too deeply"),
         (b"[" * 100_000 + b"]" * 100_000, "Line 3 is nested too deeply"),
         (b'{"embedding": [0], "x": ' + b"[" * 5000 + b"]" * 5000 + b"}", "Line 3 is nested too deeply"),
@@ -107,7 +107,7 @@ def test_a_line_is_answered_before_the_next_one_comes(case):
         ('{"x": "\xe9"}'.encode("latin-1"), "Line 3 is not UTF-8"),
         (b'"text"', "Line 3 has no embedding"),
         (b"7", "Line 3 has no embedding"),
-        (b'{"embedding": {"a": 1}}', "Line 3: the embedding is no list of numbers"),
+        (b'{"embedding": {"a": 1}}', "Line 3: the embedding is not a list of numbers"),
         (b"1}{", "Line 3 is not JSON"),
         (b"\xef\xbb\xbf[1]", "Line 3 is not JSON"),
     ],
@@ -189,7 +189,7 @@ def test_an_arrow_stream_cut_anywhere_answers_whole_batches_and_is_told(case):
 
     for end in range(1, len(whole) - 8, 4001):  # the last 8 bytes only say that it ends
         sink = io.BytesIO()
-        with pytest.raises(InputError, match=r"broke off|no Arrow IPC stream"):
+        with pytest.raises(InputError, match=r"broke off|not an Arrow IPC stream"):
             predict_arrow(model, io.BytesIO(whole[:end]), sink)
         answered = ipc.open_stream(sink.getvalue()).read_all() if sink.getvalue() else []
         assert len(answered) in (0, 40, 80)
@@ -291,15 +291,15 @@ def test_arrow_streams_come_back_with_label_and_similarity(case, kind):
     ("columns", "error", "message"),
     [
         ({"x": [1.0]}, InputError, 'no column "embedding"; it has x'),
-        ({"embedding": [1.0]}, InputError, "is of type double; needed are lists"),
+        ({"embedding": [1.0]}, InputError, "is of type double; it must hold lists"),
         ({"embedding": [[1.0], [1.0, 2.0, 3.0]]}, InputError, "lists of different lengths"),
         ({"embedding": [[1.0], None]}, InputError, "is null in some"),
         ({"embedding": [[1.0]], "label": [1]}, OptionError, "has a column 'label' already"),
         ({"embedding": [[1.0, 2.0]]}, InputError, "X has 2 features, but KMeans is expecting 384"),
         ({"embedding": [[0.0] * 384, [float("nan")] * 384]}, InputError, "Row 1 contains NaN or infinity"),
-        ({"embedding": [[[1.0]], [[2.0]]]}, InputError, r"holds lists of list<.*>; needed are lists of numbers"),
-        ({"embedding": [["a"] * 384]}, InputError, "holds lists of string; needed are lists of numbers"),
-        ({"embedding": [[True] * 384]}, InputError, "holds lists of bool; needed are lists of numbers"),
+        ({"embedding": [[[1.0]], [[2.0]]]}, InputError, r"holds lists of list<.*>; it must hold lists of numbers"),
+        ({"embedding": [["a"] * 384]}, InputError, "holds lists of string; it must hold lists of numbers"),
+        ({"embedding": [[True] * 384]}, InputError, "holds lists of bool; it must hold lists of numbers"),
         ({"embedding": [[1.0, None]]}, InputError, "holds nulls in lists of the rows from 0 on"),
     ],
 )
@@ -309,7 +309,7 @@ def test_wrong_arrow_streams_are_told(case, columns, error, message):
 
 
 def test_what_is_no_arrow_stream_is_told(case):
-    with pytest.raises(InputError, match="The input is no Arrow IPC stream"):
+    with pytest.raises(InputError, match="The input is not an Arrow IPC stream"):
         predict_arrow(case[1], io.BytesIO(b"[1, 2, 3]\n" * 100), io.BytesIO())
 
 

@@ -46,7 +46,7 @@ def public(function: Callable[P, R]) -> Callable[P, R]:
     """A public function: what it does happens as if nobody had called it. The outermost one counts.
 
     Left are inference mode (its tensors can't be written later, and some of ours are kept), gradients, autocast,
-    `torch.compile` (a fit is no graph), and torch's threads in the child of a fork, which hang there. Defaults for
+    `torch.compile` (a fit is not a graph), and torch's threads in the child of a fork, which hang there. Defaults for
     dtype and device stay: every tensor here is made with its own.
     """
 

@@ -1,6 +1,6 @@
 """Lines for people, if there is anyone to read them: a terminal, a notebook, a log, a pipe, or nobody.
 
-What is shown is no part of the work. A stream may be None or closed, know nothing but `write`, take ASCII alone, or be
+What is shown is not part of the work. A stream may be None or closed, know nothing but `write`, take ASCII alone, or be
 a pipe that nobody reads: then less is shown, and the answer is the same. Results are another matter (`cli.results`).
 """
 

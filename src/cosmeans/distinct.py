@@ -126,7 +126,7 @@ def n_distinct(centroids: Tensor) -> int:
     """How many of these unit vectors (K, D) differ: each by a chord above 2^-20 from all that were counted before it.
 
     That is more than rounding: the mean of many copies of a row, which differs from the row in the last bits, does
-    not count beside it.
+    not count as another.
     """
     along = _projections(centroids)
     order = np.argsort(along[:, 0], kind="stable")

@@ -24,7 +24,7 @@
     ├── SkippedRowsWarning
     ├── DistinctRowsWarning(ConvergenceWarning)  fewer distinct rows or centroids than n_clusters
     ├── WeightRangeWarning                 sample weights so far apart that light rows lose digits
-    ├── IgnoredOptionWarning(RuntimeWarning)  an option that has no effect beside another
+    ├── IgnoredOptionWarning(RuntimeWarning)  an option that has no effect together with another
     ├── ArgumentOrderWarning
     ├── FeatureNamesWarning                names of features on one side only, of fit or of these rows
     └── ClusterSplitWarning                a cluster too large to compare its rows at once
@@ -143,7 +143,7 @@ class WeightRangeWarning(CosmeansWarning):
 
 
 class IgnoredOptionWarning(CosmeansWarning, RuntimeWarning):
-    """An option that has no effect beside another."""
+    """An option that has no effect together with another."""
 
 
 class ArgumentOrderWarning(CosmeansWarning):

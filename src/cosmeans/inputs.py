@@ -118,7 +118,7 @@ def feature_names(X: Any) -> np.ndarray | None:
         types = sorted({type(name).__qualname__ for name in names})
         raise InputTypeError(
             f"Feature names are only supported if all input features have string names, but your input has {types} as "
-            f"feature name / column name types ({_listed(odd)} beside text). Make them all text, with "
+            f"feature name / column name types ({_listed(odd)} mixed with text). Make them all text, with "
             "x.columns = x.columns.astype(str), or pass the values alone: x.to_numpy()."
         )
     found = np.empty(len(names), dtype=object)
@@ -189,7 +189,7 @@ def read_centroids(values: Any, shape: tuple[int, int | None], name: str, device
 def check_device(values: Any, name: str, device: torch.device) -> None:
     """Tensors that belong to rows must lie where the rows lie; anything else is on the CPU and is sent there."""
     if isinstance(values, Tensor) and values.device != device:
-        raise InputError(f"{name} lies on {values.device}, the rows on {device}. Put both on one device.")
+        raise InputError(f"{name} is on {values.device}, the rows on {device}. Put both on one device.")
 
 
 def _shape(shape: tuple[int, int | None]) -> str:

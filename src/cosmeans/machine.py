@@ -17,13 +17,13 @@ from cosmeans.data import Coming, Received
 from cosmeans.errors import BackendUnavailableError, DeviceMemoryError, OptionError
 from cosmeans.options import FitOptions
 
-_said: set[str] = set()  # lines that are told once
+_said: set[str] = set()  # lines that are shown once
 
 
 def choose_backend(options: FitOptions, rows: Rows, say: Callable[[str], None]) -> Backend:
     """The backend and device asked for, or the fastest that can run on these rows; `send` takes them there.
 
-    Raises OptionError for a device that is no name of one, BackendUnavailableError with the reason if what was
+    Raises OptionError for anything but the name of a device, BackendUnavailableError with the reason if what was
     asked for by name can't run here.
     """
     device = _device(options, rows, say)
@@ -81,7 +81,7 @@ def _device(options: FitOptions, rows: Rows, say: Callable[[str], None]) -> torc
             return torch.device("cpu")
         if rows.device.type not in ("cpu", "cuda"):
             raise BackendUnavailableError(
-                f"The rows lie on {rows.device}, which this library can't compute on (it needs exact float64 and "
+                f"The rows are on {rows.device}, which this library can't compute on (it needs exact float64 and "
                 "int64). Pass x.cpu()."
             )
         if lost_in_fork():
@@ -105,7 +105,7 @@ def _after_fork(options: FitOptions, rows: Rows, say: Callable[[str], None]) -> 
     """The CPU, where no GPU can be used, unless one is needed."""
     why = lost_in_fork()
     if rows.device.type == "cuda":
-        raise BackendUnavailableError(f"The rows lie on {rows.device}, but {why}. {AFTER_FORK}")
+        raise BackendUnavailableError(f"The rows are on {rows.device}, but {why}. {AFTER_FORK}")
     if options.backend == "gpu":
         raise BackendUnavailableError(f'backend="gpu" needs a GPU, but {why}. {AFTER_FORK}')
     if options.backend != "reference":

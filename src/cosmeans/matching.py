@@ -97,7 +97,7 @@ def _check_match(matched: Any, old: KMeans, new: KMeans) -> None:
 def _cosines(old: KMeans, new: KMeans) -> np.ndarray:
     """Of each old centroid with each new one, (K_old, K_new) float32."""
     nameless = copy.copy(old)
-    nameless._change_state(feature_names_in_=None)  # centroids are no frame
+    nameless._change_state(feature_names_in_=None)  # centroids are not a frame
     rows, _, backend, _, centroids = nameless._open_fitted(new.cluster_centers_)
     return np.concatenate([backend.cosines(batch, centroids).cpu().numpy() for batch in rows.batches()]).T
 
@@ -182,7 +182,7 @@ def reorder(model: KMeans, order: Any = "size", rows: Any = None) -> KMeans:
 
     A fit that goes on from the copy keeps the new numbers; it does not sort again.
     Rows that lie exactly between two centroids take the lower label, so labels are assigned, not renamed.
-    Raises OptionError for an order that is no permutation, or a Match whose ids have gaps.
+    Raises OptionError for an order that is not a permutation, or a Match whose ids have gaps.
     """
     model = checked_copy(model, attribute="counts_")
     permutation = torch.from_numpy(_permutation(model, order))

@@ -59,7 +59,7 @@ class EpochCost:
     strategy    how the backend found the labels, in words
     dots        dot products of rows with centroids that were computed, in any precision; None: not counted
     skipped     dot products that a bound made unnecessary
-    kept_bytes  memory held of the rows from epoch to epoch, beside the rows
+    kept_bytes  memory held of the rows from epoch to epoch, besides the rows
     """
 
     seconds: float

@@ -37,7 +37,7 @@ def draw_seed(random_state: Any) -> int:
     """The seed of one fit, in [2^32, 2^63).
 
     An integer in that range is a seed that a fit has drawn (`random_state_`) and repeats that fit.
-    Raises OptionError for anything that is no integer, RandomState or None.
+    Raises OptionError for anything but an integer, a RandomState or None.
     """
     if isinstance(random_state, Integral) and _FIRST_DRAWN <= int(random_state) < _BEHIND_DRAWN:
         return int(random_state)

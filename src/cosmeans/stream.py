@@ -56,8 +56,8 @@ def predict_json_lines(model: KMeans, source: BinaryIO, sink: BinaryIO, field: s
 def predict_arrow(model: KMeans, source: BinaryIO, sink: BinaryIO, field: str = "embedding") -> int:
     """The same for Arrow IPC streams: the column `field` (lists of D numbers) is answered by label and similarity.
 
-    All other columns come back. Needs pyarrow. Raises InputError for what is no such stream or column, and where the
-    stream breaks off; the batches before have been answered.
+    All other columns come back. Needs pyarrow. Raises InputError for anything but such a stream and column, and where
+    the stream breaks off; the batches before have been answered.
     """
     import pyarrow
     from pyarrow import ipc
@@ -67,9 +67,9 @@ def predict_arrow(model: KMeans, source: BinaryIO, sink: BinaryIO, field: str = 
     try:
         reader = ipc.open_stream(source)
         names = reader.schema.names  # may not be UTF-8
-    except Exception as error:
+    except Exception as error:  # whatever Arrow, or the source, raises for bytes that it did not expect
         raise InputError(
-            f"The input is no Arrow IPC stream ({_reason(error)}). Write one, or send JSON lines."
+            f"The input is not an Arrow IPC stream ({_reason(error)}). Write one, or send JSON lines."
         ) from error
     schema = _answer_schema(reader.schema, names, field)
     at = names.index(field)
@@ -133,7 +133,7 @@ def _arrived(source: BinaryIO) -> Iterator[list[bytes]]:
 def _read(read: Callable[[int], Any], number: int) -> bytes:
     try:
         chunk = read(_CHUNK)
-    except Exception as error:
+    except Exception as error:  # the source is the caller's, and may raise anything
         raise InputError(
             f"The input broke off after line {number} ({_reason(error)}). The lines before are answered; send the rest "
             "again."
@@ -179,7 +179,7 @@ def _record(model: KMeans, line: bytes, number: int, field: str) -> _Record:
         raise InputError(f'Line {number} has no embedding. Needed: a list, or an object with the field "{field}".')
     needed = f"{model.n_features_in_} numbers, as many as the model has features"
     if not isinstance(embedding, list) or not {int, float}.issuperset(map(type, embedding)):
-        raise InputError(f"Line {number}: the embedding is no list of numbers. Send {needed}.")
+        raise InputError(f"Line {number}: the embedding is not a list of numbers. Send {needed}.")
     if len(embedding) != model.n_features_in_:
         raise InputError(f"Line {number}: the embedding has shape ({len(embedding)},). Send {needed}.")
     try:
@@ -209,7 +209,7 @@ def _named(number: int) -> Iterator[None]:
         ) from error
     except RecursionError as error:
         raise InputError(f"Line {number} is nested too deeply. Needed: one list or object a line.") from error
-    except Exception as error:
+    except Exception as error:  # RecursionError has had its turn; what else `json` raises differs by version
         where = f"{error.msg}: character {error.pos + 1}" if isinstance(error, json.JSONDecodeError) else _reason(error)
         raise InputError(f"Line {number} is not JSON ({where}). Needed: one list or object a line.") from error
 
@@ -232,7 +232,7 @@ def _next_batch(reader: Any, done: int) -> Any:
         batch.validate(full=True)
     except StopIteration:
         return None
-    except Exception as error:
+    except Exception as error:  # whatever Arrow, or the source, raises for bytes that it did not expect
         raise InputError(
             f"The Arrow stream broke off or is damaged after {done} rows ({_reason(error)}). These are answered; send "
             "the rest again."
@@ -262,16 +262,18 @@ def _column(column: Any, done: int, field: str) -> np.ndarray:
     column = getattr(column, "storage", column)  # what an extension type, such as that of fixed shapes, is made of
     kind = column.type
     if not (types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)):
-        raise InputError(f'Column "{field}" is of type {kind}; needed are lists of numbers.')
+        raise InputError(f'Column "{field}" is of type {kind}; it must hold lists of numbers.')
     if not (types.is_floating(kind.value_type) or types.is_integer(kind.value_type)):
-        raise InputError(f'Column "{field}" holds lists of {kind.value_type}; needed are lists of numbers.')
+        raise InputError(f'Column "{field}" holds lists of {kind.value_type}; it must hold lists of numbers.')
     if column.null_count:
         raise InputError(f'Column "{field}" is null in some of the rows from {done} on. Leave such rows out.')
     if len(compute.unique(compute.list_value_length(column))) > 1:
-        raise InputError(f'Column "{field}" holds lists of different lengths in the rows from {done} on.')
+        raise InputError(
+            f'Column "{field}" holds lists of different lengths in the rows from {done} on. Remove such rows.'
+        )
     entries = column.flatten()
     if entries.null_count:
-        raise InputError(f'Column "{field}" holds nulls in lists of the rows from {done} on. Leave such rows out.')
+        raise InputError(f'Column "{field}" holds nulls in lists of the rows from {done} on. Remove such rows.')
     values = entries.to_numpy(zero_copy_only=False)
     values = values.astype(np.float64) if values.dtype.kind in "iu" else values
     return values.reshape(len(column), -1 if len(column) else 0)

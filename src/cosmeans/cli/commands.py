@@ -178,7 +178,7 @@ def plot(
     kmeans = KMeans.load(find_model(model))
     with new_file(out, force) as drawn:
         plot_fit(kmeans.history_, counts=kmeans.counts_, path=drawn)
-    say(f"The plot lies in {out}")
+    say(f"The plot is stored in {out}")
 
 
 @app.command()

@@ -51,4 +51,4 @@ def report(
     if as_json:
         tell_json({"report": str(out), "rows": len(rows), "bytes": out.stat().st_size})
     elif not quiet:
-        say(f"The report lies in {out}")
+        say(f"The report is stored in {out}")

@@ -54,7 +54,7 @@ def _write(file: BinaryIO, suffix: str, columns: Mapping[str, np.ndarray]) -> No
     from pyarrow import csv, parquet
 
     as_file = printable.cell if suffix == ".csv" else printable.writable
-    # of texts the type is told: an empty column has none of its own
+    # the type of texts is given, since an empty column has none of its own
     table = pyarrow.table(
         {
             name: pyarrow.array(map(as_file, values), pyarrow.string()) if values.dtype.kind == "O" else values

@@ -105,7 +105,7 @@ def _plain_row(value: Any, name: str) -> Any:
 
 
 def _check_entries(values: Sequence[Any], name: str) -> bool:
-    """Raise for the first entry that is no number, row by row: NumPy would take True for 1 and 2 for "2".
+    """Raise for the first entry that is not a number, row by row: NumPy would take True for 1 and 2 for "2".
 
     Returns whether rows that are lists hold masked entries, of which NumPy would warn.
     """

@@ -19,8 +19,8 @@ def read_classes(classes: Any, n_rows: int) -> np.ndarray:
 
     classes  integers, text, categories or other values that Python can hash: an array, a tensor, a list or a column
 
-    Raises InputError for another shape, and for a class that is missing (None, NaN, NA, NaT, masked): a row without a
-    class belongs to none, and all such rows are no class of their own. InputTypeError for what can't be a class.
+    Raises InputError for another shape, and for a class that is missing (None, NaN, NA, NaT, masked): rows without a
+    class don't form one together. InputTypeError for what can't be a class.
     """
     values = _as_array(classes)
     if values.shape != (n_rows,):
@@ -66,7 +66,7 @@ def _as_array(classes: Any) -> np.ndarray:
 
 
 def _from_list(values: list[Any]) -> np.ndarray:
-    """Of one type as NumPy's array of it; of several as objects, since NumPy would make "1" of 1 beside text."""
+    """Of one type as NumPy's array of it; of several as objects, since NumPy would make "1" of 1 next to text."""
     if values and len(kinds := set(map(type, values))) == 1 and next(iter(kinds)) in (int, str, bool, float):
         try:
             return np.array(values)

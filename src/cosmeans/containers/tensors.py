@@ -23,8 +23,8 @@ _UNSIGNED = {torch.uint16, torch.uint32, torch.uint64}
 def checked_tensor(values: Tensor, name: str, wide: type[np.floating[Any]] = np.float32) -> Rows:
     """A dense tensor of real numbers that has values, without its gradient; uncopied where torch computes with it."""
     if values.device.type == "meta":
-        lies = "The rows lie" if name == "Rows" else f"{name} lies"
-        raise BackendUnavailableError(f"{lies} on meta, where tensors have no values. Pass a tensor with values.")
+        subject = "The rows are" if name == "Rows" else f"{name} is"
+        raise BackendUnavailableError(f"{subject} on meta, where tensors have no values. Pass a tensor with values.")
     if hasattr(values, "get_mask"):
         raise InputTypeError(f"{name} must be plain numbers, got a masked tensor. Use x.to_tensor(float('nan')).")
     if values.is_quantized:
@@ -61,12 +61,15 @@ def stacked(values: Sequence[Any], name: str) -> Tensor:
             missing = "is missing (None)" if value is None else f"is a {type(value).__name__}"
             raise InputError(f"{name} given as a list of tensors: entry {row} {missing}. Pass a tensor for each.")
         if value.is_nested or value.layout is not torch.strided or value.is_quantized:
-            raise InputTypeError(f"{name} given as a list of tensors: entry {row} is not a dense, plain tensor.")
+            raise InputTypeError(
+                f"{name} given as a list of tensors: entry {row} is not a dense, plain tensor. "
+                "Use x.to_dense(), x.dequantize() or x.to_padded_tensor(0.0) for it."
+            )
         if value.shape != values[0].shape or value.device != values[0].device:
             raise InputError(
                 f"{name} given as a list of tensors must be of one shape and on one device: entry {row} has shape "
                 f"{tuple(value.shape)} on {value.device}, entry 0 has shape {tuple(values[0].shape)} on "
-                f"{values[0].device}."
+                f"{values[0].device}. Pass entries that agree."
             )
         if value.dtype in (torch.bool, torch.complex64, torch.complex128):
             checked_tensor(value, f"{name} given as a list of tensors (entry {row})")

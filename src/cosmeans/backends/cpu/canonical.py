@@ -61,7 +61,7 @@ def clean(value):
 
 @njit(**INNER)
 def widen(row, q, wide, place, places):
-    """A unit row (D,) float32, as it lies, in float64: eight lanes of each of its leaves in turn, beside other rows.
+    """A unit row (D,) float32, as stored, in float64: eight lanes of each of its leaves in turn, between other rows.
 
     wide (places W,): rows that are multiplied together, this one at `place`
     """
@@ -225,7 +225,7 @@ score_some = _scorer(TOGETHER)
 
 @njit(**INNER)
 def score_of(row, centroid, q, wide, room, out):
-    """sphere.scores of one pair; row may hold subnormals (as it lies), the centroid is one of `ordered`.
+    """sphere.scores of one pair; row may hold subnormals (as stored), the centroid is one of `ordered`.
 
     wide (W,), room (q,), out (1,): float64 to work in
     """

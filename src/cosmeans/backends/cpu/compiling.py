@@ -35,8 +35,9 @@ INNER: dict[str, Any] = {
     "no_cpython_wrapper": True,
     "no_cfunc_wrapper": True,
 }
-# sums and largest values in any order, products added in one rounding. NaN stays NaN, and what compares with it is
-# false: "nnan" gains nothing that could be measured, and would let NaN prove anything
+# sums and largest values in any order, products added in one rounding. Not "nnan": NaN stays NaN, and what compares
+# with it is false, so that NaN proves nothing. The time of single loops differs by a factor of 0.98 to 1.07, that of
+# fits within noise
 INNER_ORDERLESS: dict[str, Any] = INNER | {"fastmath": {"nsz", "reassoc", "contract"}}
 
 config: Any = numba.config  # made of environment variables when numba is imported
@@ -130,7 +131,7 @@ class Kept:
 
 
 def folders() -> Iterator[Path]:
-    """Where compiled loops may be kept, best first: where numba is told to, beside the sources, for the user."""
+    """Where compiled loops may be kept, best first: as numba is told, next to the sources, in the user's cache."""
     place = hashlib.sha256(str(_HERE).encode()).hexdigest()[:16]
     if config.CACHE_DIR:
         yield Path(config.CACHE_DIR, f"cosmeans-{place}")
