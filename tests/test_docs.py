@@ -4,6 +4,7 @@ import pkgutil
 import re
 import runpy
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from cosmeans.cli import run
 ROOT = Path(__file__).parent.parent
 PAGES = [*sorted((ROOT / "docs" / "tasks").glob("*.md")), ROOT / "docs" / "report.md"]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+PAGE_OF_MODULES = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```(python|console)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -58,3 +60,20 @@ def test_the_reference_names_everything_public():
 def test_every_page_and_example_is_found():
     assert [page.stem for page in PAGES] == ["choosing-k", "comparing", "dedup", "topics", "report"]
     assert {"quickstart", "topics", "dedup", "compare"} <= {script.stem for script in EXAMPLES}
+
+
+def test_the_table_of_the_architecture_has_every_module_with_its_layer():
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    layers = list(reversed(contracts[0]["layers"]))
+    expected = {name: level for level, layer in enumerate(layers) for name in layer.split(" | ")}
+
+    listed = {}
+    for names, levels in re.findall(r"^\| (`.*?) \|.* \| ([\d, ]+) \|$", PAGE_OF_MODULES, re.MULTILINE):
+        modules = re.findall(r"`(\w+)[./]", names)
+        numbers = [int(level) for level in levels.split(", ")]
+        for place, module in enumerate(modules):
+            listed[module] = numbers[place] if len(numbers) > 1 else numbers[0]
+
+    assert listed == expected
