@@ -180,7 +180,10 @@ def _n_apart(values: Tensor, along: np.ndarray, turns: np.ndarray) -> int:
         count += 1
         span = slice(starts[i], stops[i])
         rough = lengths[span] + lengths[i] - 2.0 * (wide[span] @ wide[i])
+        left[i] = False
         near = np.flatnonzero(left[span] & (rough <= _SAME**2 + slack)) + starts[i]
+        if not len(near):
+            continue
         chords = sphere.squared_chords(values[torch.from_numpy(near)], values[i])
         left[near[chords.numpy() <= _SAME**2]] = False
     return count

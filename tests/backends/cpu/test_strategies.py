@@ -1,5 +1,6 @@
 """Every way of saving work gives the labels of the definition; a bound without its slack does not."""
 
+import re
 from dataclasses import replace
 from functools import partial
 
@@ -14,7 +15,7 @@ from cosmeans.backends.cpu.bounds import RowBounds, choose_split
 from cosmeans.backends.cpu.gemm import Product, torch_gemm
 from cosmeans.backends.cpu.pca import Basis, PcaScreen, pca_bytes
 from cosmeans.backends.cpu.screens import Float32Screen, Int8Screen
-from cosmeans.errors import BackendUnavailableError, OptionError, PrecisionError
+from cosmeans.errors import BackendUnavailableError, DeviceMemoryError, OptionError, PrecisionError
 from cosmeans.group import Alone
 from cosmeans.options import FitOptions
 from cosmeans.progress import Silent
@@ -366,3 +367,19 @@ def test_a_fit_goes_on_without_room_for_bounds_or_coordinates(no_integers, monke
     result = fitted(x, x[:256].copy(), 3, open_rows, "auto")
     assert wrong_labels(result, x) == 0
     assert set(chosen(result)) == {"float32"}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "part", "each"),
+    [("split", "RowBounds", 8), ("pca", "RowBounds", 116), ("pca", "PcaScreen", 116), ("pca", "Basis.of", 116)],
+)
+def test_a_strategy_that_was_asked_for_says_that_memory_ended(strategy, part, each, monkeypatch, open_rows):
+    def none(*_):
+        raise MemoryError("Unable to allocate 17.0 TiB")
+
+    x = truth.unit(normal(300, 128, 3).astype(np.float32))[0]
+    monkeypatch.setattr(f"{passes.__name__}.{part}", none)
+    needed = f'strategy="{strategy}" keeps {each} bytes a row, {each * len(x):,} in all; memory_limit'
+    with pytest.raises(DeviceMemoryError, match=re.escape(needed)) as caught:
+        fitted(x, x[:8].copy(), 3, open_rows, strategy)
+    assert 'strategy="auto"' in str(caught.value)

@@ -24,7 +24,7 @@ from cosmeans.backends.cpu.screens import (
 )
 from cosmeans.calls import usable_threads
 from cosmeans.contracts import RowSource
-from cosmeans.errors import BackendUnavailableError, InputError, OptionError
+from cosmeans.errors import BackendUnavailableError, DeviceMemoryError, InputError, OptionError
 
 _SAMPLE = (64, 1024)  # rows, and at most this part of all:
 _SAMPLE_PART = 128
@@ -135,9 +135,9 @@ class Strategies:
         """Room for the bounds of all rows; None where there is none, unless they were asked for."""
         try:
             return RowBounds(n_rows)
-        except MemoryError:
-            if self.strategy in ("split", "pca"):
-                raise
+        except MemoryError as cause:
+            if self._needs_rows():
+                raise self._without_memory() from cause
             return None
 
     def next_pass(self, centroids: np.ndarray) -> Pass:
@@ -173,7 +173,7 @@ class Strategies:
             if name == "int8":
                 self._screens[name] = self._int8_screen(n_features)
             elif name == "pca":
-                self._screens[name] = self._pca_screen(n_clusters, trial)
+                self._screens[name] = self._asked_pca_screen(n_clusters, trial)
             else:
                 self._screens[name] = Float32Screen(choose_gemm(n_clusters, n_features, trial))
         return self._screens[name]
@@ -202,6 +202,12 @@ class Strategies:
         product = choose_gemm(n_clusters, self._basis.directions.shape[1], trial)
         return PcaScreen(product, self._basis, rows.n_rows)
 
+    def _asked_pca_screen(self, n_clusters: int, trial: bool) -> PcaScreen:
+        try:
+            return self._pca_screen(n_clusters, trial)
+        except MemoryError as cause:
+            raise self._without_memory() from cause
+
     def _pca_pays(self, shifted: np.ndarray) -> bool:
         """Whether principal directions leave so little of a sample that they are worth it; once yes, for good."""
         if "pca" in self._screens:
@@ -222,14 +228,29 @@ class Strategies:
 
     def _refuse_without_room(self, rows: RowSource) -> None:
         """A strategy that was asked for keeps what it needs, or says that it can't."""
-        if self.strategy not in ("split", "pca"):
-            return
-        each = ROW_BYTES + (pca_bytes(rows.n_features) if self.strategy == "pca" else 0)
-        if each * rows.n_rows > self._allowed():
+        if self._needs_rows() and self._bytes_of(rows) > self._allowed():
             raise OptionError(
-                f'strategy="{self.strategy}" keeps {each} bytes a row, {each * rows.n_rows:,} in all; memory_limit '
-                f'allows {self._allowed():,}. Raise it, or pass strategy="auto".'
+                f'{self._told_need(rows)}; memory_limit allows {self._allowed():,}. Raise it, or pass strategy="auto".'
             )
+
+    def _needs_rows(self) -> bool:
+        """Whether the strategy that was asked for has to keep something of all rows."""
+        return self.strategy in ("split", "pca")
+
+    def _bytes_of(self, rows: RowSource) -> int:
+        each = ROW_BYTES + (pca_bytes(rows.n_features) if self.strategy == "pca" else 0)
+        return each * rows.n_rows
+
+    def _told_need(self, rows: RowSource) -> str:
+        needed = self._bytes_of(rows)
+        return f'strategy="{self.strategy}" keeps {needed // rows.n_rows} bytes a row, {needed:,} in all'
+
+    def _without_memory(self) -> DeviceMemoryError:
+        assert self._rows is not None
+        return DeviceMemoryError(
+            f"{self._told_need(self._rows)}; memory_limit allows that, but the system has no room for it. Free memory, "
+            'or pass strategy="auto", which keeps what there is room for.'
+        )
 
     def _allowed(self) -> int:
         """Bytes that may be kept of the rows."""
