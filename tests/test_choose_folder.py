@@ -43,9 +43,9 @@ def test_another_process_may_do_the_same_runs_at_the_same_time(tmp_path, monkeyp
 @pytest.mark.parametrize("epochs", [50, 3])
 def test_another_process_may_begin_the_folder_at_the_same_time(tmp_path, monkeypatch, epochs):
     """Between the look at the folder and the note in it, another one writes its own."""
-    from cosmeans import choose
+    from cosmeans import runs
 
-    new_file, others = choose.new_file, []
+    new_file, others = runs.new_file, []
 
     def between(path, *arguments, **options):
         if not others:
@@ -53,7 +53,7 @@ def test_another_process_may_begin_the_folder_at_the_same_time(tmp_path, monkeyp
             others[0] = chosen(tmp_path / "runs")
         return new_file(path, *arguments, **options)
 
-    monkeypatch.setattr(choose, "new_file", between)
+    monkeypatch.setattr(runs, "new_file", between)
 
     if epochs == 50:
         assert values(chosen(tmp_path / "runs")) == values(others[0])
