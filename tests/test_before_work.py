@@ -2,6 +2,7 @@
 
 import re
 import sys
+from decimal import Decimal
 from fractions import Fraction
 
 import numpy as np
@@ -12,7 +13,8 @@ import torch
 from cosmeans import KMeans, choose_k, deduplicate, evaluate, exemplars, match, moved, outliers, reorder, top
 from cosmeans.backends.cpu import CpuBackend
 from cosmeans.backends.reference import ReferenceBackend
-from cosmeans.errors import CosmeansError, FeatureNamesError, InputError, InputTypeError, OptionError
+from cosmeans.errors import CosmeansError, FeatureNamesError, FileError, InputError, InputTypeError, OptionError
+from cosmeans.matching import Match
 from generators import normal
 
 X = normal(40, 6)
@@ -59,6 +61,7 @@ def weights(value):
     return values
 
 
+SAME = Match(np.arange(3), np.arange(3), np.ones(3, np.float32))
 NEW = {"verbose": 0, "random_state": 0}
 ROWS = {  # rows that can't be those of a model of six features with names
     "names of two kinds": (mixed_names, InputTypeError, "only supported if all input features have string names"),
@@ -183,6 +186,39 @@ CALLS = {
     "report: projection": (lambda m: m.report(X, "page.html", projection="tsne"), OptionError),
     "report: title": (lambda m: m.report(X, "page.html", title=3), OptionError),
     "save: exists": (lambda m: existing(m, lambda: m.save("there")), CosmeansError),
+    "save: a path of another kind": (lambda m: m.save(3), InputTypeError),
+    "save: a path of bytes": (lambda m: m.save(b"model"), InputTypeError),
+    "save: a null character": (lambda m: m.save("a\0b"), FileError),
+    "save: force of another kind": (lambda m: m.save("model", force="no"), OptionError),
+    "save: force of an array": (lambda m: m.save("model", force=X), OptionError),
+    "load: a path of another kind": (lambda m: KMeans.load(None), InputTypeError),
+    "load: a name too long": (lambda m: KMeans.load("x" * 300), FileError),
+    "fit: a name too long": (lambda m: KMeans(3, **NEW).fit("x" * 300 + ".npy"), FileError),
+    "fit: half of a character": (lambda m: KMeans(3, **NEW).fit("\ud800.npy"), FileError),
+    "plot: a path of another kind": (lambda m: m.plot(True), InputTypeError),
+    "report: a path of another kind": (lambda m: m.report(X, None), InputTypeError),
+    "report: half of a character": (lambda m: m.report(X, "\ud800.html"), FileError),
+    "report: force of another kind": (lambda m: m.report(X, "page.html", force="no"), OptionError),
+    "report: one text": (lambda m: m.report(X, "page.html", texts="texts.txt"), InputTypeError),
+    "report: a number of texts": (lambda m: m.report(X, "page.html", texts=3), InputTypeError),
+    "report: projection of another kind": (lambda m: m.report(X, "page.html", projection=X), OptionError),
+    "choose_k: folder of another kind": (lambda m: choose_k(X, [2], folder=3), InputTypeError),
+    "choose_k: a name too long": (lambda m: choose_k(X, [2], folder="x" * 300, n_seeds=1), FileError),
+    "choose_k: an array without entries": (lambda m: choose_k(X, np.array(2)), OptionError),
+    "choose_k: a K that is an array": (lambda m: choose_k(X, [T[0]]), OptionError),
+    "evaluate: no classes at all": (lambda m: evaluate(m, X, pd.NA), InputTypeError),
+    "evaluate: sparse classes": (lambda m: evaluate(m, X, T[:, 0].to_sparse()), InputTypeError),
+    "evaluate: classes without values": (lambda m: evaluate(m, X, T[:, 0].to("meta")), CosmeansError),
+    "evaluate: classes that are vectors": (lambda m: evaluate(m, X, list(T)), InputTypeError),
+    "evaluate: a decimal NaN": (lambda m: evaluate(m, X, [Decimal("nan")] * 40), InputError),
+    "outliers: a share beyond floats": (lambda m: outliers(m, X, quantile=10**400), OptionError),
+    "outliers: a threshold beyond floats": (lambda m: outliers(m, X, threshold=10**400), OptionError),
+    "deduplicate: keep of another kind": (lambda m: deduplicate(m, X, keep=X), OptionError),
+    "reorder: nothing in an order": (lambda m: reorder(m, [None, 1, 2], X), OptionError),
+    "relabel: below -1": (lambda m: SAME.relabel([0, -2]), InputError),
+    "relabel: ragged": (lambda m: SAME.relabel([[0], [1, 2]]), InputError),
+    "relabel: with a graph": (lambda m: SAME.relabel(T[0].clone().requires_grad_()), InputError),
+    "fit: a switch as random_state": (lambda m: KMeans(3, random_state=True, verbose=0).fit(X), OptionError),
     "save: an option that can't be saved": (lambda m: m.set_params(tol="a").save("model"), OptionError),
 }
 
@@ -233,3 +269,13 @@ def test_numbers_of_other_kinds_are_plain_before_they_are_used(tmp_path):
     kmeans.save(tmp_path / "model")
 
     assert KMeans.load(tmp_path / "model").tol == 0.01
+
+
+@pytest.mark.parametrize("seed", [np.int64(7), np.uint8(7), np.random.RandomState(7), np.random, None])
+def test_a_fit_with_any_random_state_can_be_saved(tmp_path, seed):
+    kmeans = KMeans(3, random_state=seed, verbose=0).fit(X)
+
+    kmeans.save(tmp_path / "model")
+
+    repeated = KMeans(3, random_state=KMeans.load(tmp_path / "model").random_state, verbose=0).fit(X)
+    assert repeated.labels_.tolist() == kmeans.labels_.tolist()

@@ -28,6 +28,7 @@ from pathlib import Path
 
 from cosmeans.errors import CosmeansError, OutputExistsError, WriteError
 from cosmeans.locks import FileLock
+from cosmeans.paths import as_path
 from cosmeans.renaming import exchange, link, rename_to_free
 from cosmeans.system_errors import kind_words, writing_words
 
@@ -57,7 +58,7 @@ def new_file(path: str | os.PathLike[str], force: bool = False) -> Iterator[Path
     Raises OutputExistsError as `refuse_existing` does, also if another writer was quicker, and WriteError if the disk
     refuses; then what stood at `path` is still there.
     """
-    with _written(_Place(Path(path), _absolute(path), force, folder=False)) as temporary:
+    with _written(_Place(as_path(path), _absolute(path), force, folder=False)) as temporary:
         yield temporary
 
 
@@ -74,7 +75,7 @@ def new_folder(
     (force) and the new one are exchanged at once where the system can; elsewhere the older one is set aside before the
     rename and removed after it. Raises as `new_file` does.
     """
-    with _written(_Place(Path(path), _absolute(path), force, True, owned, keep_others)) as temporary:
+    with _written(_Place(as_path(path), _absolute(path), force, True, owned, keep_others)) as temporary:
         yield temporary
 
 
@@ -89,8 +90,8 @@ def refuse_existing(
     That is OutputExistsError if something is at `path` that may not be replaced: anything without force; with it
     anything but a regular file, or a folder of `owned` names. WriteError if nothing can be written there.
     """
-    put_back(path)
-    target = Path(path)
+    target = as_path(path)
+    put_back(target)
     try:
         mode = os.lstat(target).st_mode
     except FileNotFoundError:
@@ -268,7 +269,7 @@ def _others(folder: Path, owned: Collection[str] | None) -> list[str]:
 
 
 def _absolute(path: str | os.PathLike[str]) -> Path:
-    return Path(os.path.abspath(path))  # "." has no name, and the working folder may change
+    return Path(os.path.abspath(as_path(path)))  # "." has no name, and the working folder may change
 
 
 def _refuse_other_kinds(target: Path, mode: int, folder: bool | None, owned: Collection[str] | None = None) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,7 @@ from cosmeans.estimator import KMeans
 from cosmeans.evaluation import simplified_silhouette
 from cosmeans.inputs import read_rows
 from cosmeans.options import FitOptions, check_integer, check_start
+from cosmeans.paths import as_path
 from cosmeans.printable import brief
 from cosmeans.progress import watch
 from cosmeans.runs import Run, RunStore
@@ -112,13 +112,14 @@ def choose_k(
     given = _listed(ks)
     rows, _ = read_rows(X)
     _checked_ks(given, min(len(rows), sample_size))
-    if folder is not None and Path(folder).exists() and not Path(folder).is_dir():
+    kept = None if folder is None else as_path(folder, "folder")
+    if kept is not None and os.path.exists(kept) and not os.path.isdir(kept):
         raise FileError(f"{folder} is not a folder. Choose another one for the runs.")
     sample = _sample(rows, sample_size, random_state)
     tried = _checked_ks(given, len(sample))
-    store = None if folder is None else RunStore(Path(folder), sample, options)
+    store = None if kept is None else RunStore(kept, sample, options)
     jobs = [(k, seed) for seed in range(random_state, random_state + n_seeds) for k in tried]
-    found = {job: kept for job in jobs if store and (kept := store.read(*job)) is not None}
+    found = {job: run for job in jobs if store and (run := store.read(*job)) is not None}
     left = [job for job in jobs if job not in found]
     done, total = 0, sum(k for k, _ in left)
     with watch(verbose=verbose) as observer:
@@ -190,13 +191,18 @@ def _listed(ks: Iterable[int] | None) -> list[int] | None:
     """The K to try as integers, each once, ascending. Raises OptionError for anything else."""
     if ks is None:
         return None
-    if isinstance(ks, str | bytes) or not isinstance(ks, Iterable):
+    if isinstance(ks, str | bytes) or not isinstance(ks, Iterable) or getattr(ks, "ndim", 1) == 0:
         shown = brief(ks)
         raise OptionError(f"ks must be a list of numbers of clusters, such as [4, 8, 16]; got {shown}. Pass [{shown}].")
-    listed = sorted({check_integer("each of ks", k.item() if hasattr(k, "item") else k, -_LAST_SEED) for k in ks})
+    listed = sorted({check_integer("each of ks", _plain(k), -_LAST_SEED) for k in ks})
     if listed and listed[0] < 2:
         raise OptionError(f"ks must name numbers of clusters of at least 2; got {listed}.")
     return listed
+
+
+def _plain(k: Any) -> Any:
+    """A number of an array or a tensor as Python's own; anything else as it is."""
+    return k.item() if getattr(k, "ndim", None) == 0 else k
 
 
 def _checked_ks(ks: list[int] | None, n_rows: int) -> list[int]:

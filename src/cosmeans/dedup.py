@@ -212,5 +212,5 @@ def _told(splits: dict[int, int], sizes: np.ndarray, limit: int) -> str:
 def _check_options(threshold: float, keep: str) -> None:
     if isinstance(threshold, bool) or not isinstance(threshold, Real) or not -1.0 <= threshold <= 1.0:
         raise OptionError(f"threshold is a cosine between -1 and 1, got {brief(threshold)}. Near-copies: about 0.95.")
-    if keep not in _KEEP:
+    if not isinstance(keep, str) or keep not in _KEEP:
         raise OptionError(f'keep must be "closest" or "farthest", got {brief(keep)}.')

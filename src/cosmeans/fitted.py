@@ -94,7 +94,8 @@ def to_model(state: FitState, options: dict[str, Any], init: Any, library: str) 
 
     Given first centroids are not saved: the model's own stand for them.
     """
-    seed = state.random_state_ if options["random_state"] is None else options["random_state"]
+    given = options["random_state"]
+    seed = given if isinstance(given, int) else state.random_state_  # the one that was drawn
     return ModelState(
         centroids=state.centroids(),
         counts=None if state.counts_ is None else on_host(state.counts_),

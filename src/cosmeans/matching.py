@@ -43,14 +43,22 @@ class Match:
     def relabel(self, labels: Any) -> Any:
         """Labels by the new model with the ids of the old one; -1 stays. NumPy or torch, as they came."""
         if isinstance(labels, Tensor):
-            return torch.from_numpy(self.relabel(labels.cpu().numpy())).to(labels.device)
-        given = np.asarray(labels)
-        if given.dtype.kind not in "iu" or (given.size and int(given.max()) >= len(self.old_of_new)):
-            raise InputError(
-                f"labels must be integers below {len(self.old_of_new)}, as the new model gives them. Pass its labels_, "
-                "or what it predicts."
-            )
+            return torch.from_numpy(self.relabel(labels.detach().cpu().numpy())).to(labels.device)
+        try:
+            given = np.asarray(labels)
+        except (TypeError, ValueError) as error:
+            raise self._not_labels() from error
+        if given.size == 0:
+            return given.astype(np.int64)
+        if given.dtype.kind not in "iu" or not -1 <= int(given.min()) <= int(given.max()) < len(self.old_of_new):
+            raise self._not_labels()
         return np.where(given < 0, given, self.ids[given])
+
+    def _not_labels(self) -> InputError:
+        return InputError(
+            f"labels must be integers from -1 to {len(self.old_of_new) - 1}, as the new model gives them. Pass its "
+            "labels_, or what it predicts."
+        )
 
 
 @public
@@ -224,7 +232,11 @@ def _permutation(model: KMeans, order: Any) -> np.ndarray:
         check_order(order)
         return np.argsort(-counts, kind="stable")
     given = order.detach().cpu().numpy() if isinstance(order, Tensor) else np.asarray(order)
-    if given.shape != (n_clusters,) or not np.array_equal(np.sort(given), np.arange(n_clusters)):
+    try:
+        right = given.shape == (n_clusters,) and np.array_equal(np.sort(given), np.arange(n_clusters))
+    except TypeError:  # objects that have no order
+        right = False
+    if not right:
         raise OptionError(
             f"order must name each of the {n_clusters} clusters once; got an array of shape {given.shape}."
         )

@@ -22,7 +22,8 @@ from torch import Tensor
 from cosmeans import sphere
 from cosmeans.atomic import new_folder, put_back, refuse_existing
 from cosmeans.errors import FileError, InputError, ModelFormatError, OutputExistsError, WriteError
-from cosmeans.options import FitOptions, check_start, plain_option
+from cosmeans.options import FitOptions, check_start, check_switch, plain_option
+from cosmeans.paths import as_path
 from cosmeans.printable import brief
 from cosmeans.reading import open_regular, read_bytes, reading
 from cosmeans.records import by, each, integer, number, one_of, optional, parse, record, text
@@ -94,7 +95,7 @@ def save_model(folder: str | os.PathLike[str], state: ModelState, force: bool = 
     Raises OutputExistsError if the folder exists (force replaces a model, and nothing but a model), InputError for
     values that `load_model` would refuse, and WriteError if the disk refuses; then the older model is still there.
     """
-    target = Path(folder)
+    target, force = as_path(folder, "folder"), check_switch("force", force)
     refuse_existing(target, force)
     _refuse_other_things(target)
     found = {"centroids": state.centroids, "counts": state.counts}
@@ -132,7 +133,7 @@ def load_model(folder: str | os.PathLike[str]) -> ModelState:
 
     Raises FileError if there is none, ModelFormatError, which names the field, if it is damaged or newer.
     """
-    source = Path(folder)
+    source = as_path(folder, "folder")
     put_back(source)
     values = _read_values(source)
     tensors = _read_tensors(source, values)
@@ -150,7 +151,7 @@ def load_model(folder: str | os.PathLike[str]) -> ModelState:
 
 def is_model(folder: str | os.PathLike[str]) -> bool:
     """Whether a folder holds a model, whole or damaged."""
-    return (Path(folder) / VALUES).is_file() or (Path(folder) / TENSORS).is_file()
+    return any(os.path.isfile(os.path.join(folder, name)) for name in (VALUES, TENSORS))
 
 
 def _refuse_other_things(target: Path) -> None:
@@ -168,7 +169,7 @@ def _refuse_other_things(target: Path) -> None:
 
 
 def _read_values(source: Path) -> dict[str, Any]:
-    if not source.is_dir():
+    if not os.path.isdir(source):  # whatever the system says of a path that is none
         raise FileError(f"No model at {source}: a model is a folder with {TENSORS} and {VALUES}.")
     path = source / VALUES
     if not os.path.lexists(path):

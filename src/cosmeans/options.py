@@ -147,11 +147,30 @@ def check_integer(name: str, value: Any, at_least: int, at_most: int = _LARGEST)
     return int(value)
 
 
+def check_switch(name: str, value: Any) -> bool:
+    """True or False, as Python's own. Raises OptionError: "no" would count as True."""
+    check_option(name, value, {"kind": bool, "at_least": None, "none": False})
+    return bool(value)
+
+
+def plain_seed(value: Any) -> Any:
+    """A random_state: a seed as Python's integer, a RandomState, `numpy.random` or None. Raises OptionError."""
+    if value is None or value is np.random or isinstance(value, np.random.RandomState):
+        return value
+    if isinstance(value, Integral) and not isinstance(value, bool) and 0 <= int(value) <= _LARGEST:
+        return int(value)
+    raise OptionError(
+        f"random_state must be an integer from 0 to 2^63 - 1, a numpy.random.RandomState or None; got {brief(value)}."
+    )
+
+
 def plain_option(name: str, value: Any, rule: dict[str, Any]) -> Any:
     """The value of an option, checked, as one of Python's own types. Raises OptionError."""
     check_option(name, value, rule)
     kind = rule["kind"]
-    return value if value is None or kind is object else kind(value)
+    if kind is object:
+        return plain_seed(value)
+    return None if value is None else kind(value)
 
 
 def check_option(name: str, value: Any, rule: dict[str, Any]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -17,11 +16,10 @@ from cosmeans.console import warn
 from cosmeans.containers.converted import Rows
 from cosmeans.contracts import Backend, Observer, RowSource
 from cosmeans.distinct import fingerprints
-from cosmeans.errors import IgnoredOptionWarning, OptionError
+from cosmeans.errors import IgnoredOptionWarning
 from cosmeans.group import Alone
 from cosmeans.inputs import read_centroids
-from cosmeans.options import FitOptions, check_start
-from cosmeans.printable import brief
+from cosmeans.options import FitOptions, check_start, plain_seed
 from cosmeans.progress import Silent
 from cosmeans.result import FitResult, StopReason
 from cosmeans.rows.unread import UnreadRows
@@ -39,15 +37,10 @@ def draw_seed(random_state: Any) -> int:
     An integer in that range is a seed that a fit has drawn (`random_state_`) and repeats that fit.
     Raises OptionError for anything but an integer, a RandomState or None.
     """
-    if isinstance(random_state, Integral) and _FIRST_DRAWN <= int(random_state) < _BEHIND_DRAWN:
-        return int(random_state)
-    try:
-        source = check_random_state(random_state)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise OptionError(
-            f"random_state must be an integer from 0 to 2^63 - 1, a numpy.random.RandomState or None; "
-            f"got {brief(random_state)}."
-        ) from error
+    given = plain_seed(random_state)
+    if isinstance(given, int) and given >= _FIRST_DRAWN:
+        return given
+    source = check_random_state(given)
     seed = 0
     while seed < _FIRST_DRAWN:
         seed = int(source.randint(0, _BEHIND_DRAWN - 1, dtype=np.int64))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -153,11 +154,19 @@ def _cosines_out(kind: Any, values: np.ndarray) -> Any:
 
 def _checked_share(quantile: float | None, threshold: float | None) -> float:
     if quantile is not None and threshold is not None:
-        raise OptionError(f"Both quantile={quantile} and threshold={threshold} were given; choose one.")
+        raise OptionError(f"Both quantile={brief(quantile)} and threshold={brief(threshold)} were given; choose one.")
     for name, value in (("quantile", quantile), ("threshold", threshold)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, Real) or value != value):
+        if value is not None and not _is_number(value):
             raise OptionError(f"{name} must be a number, got {brief(value)}.")
     share = 0.01 if quantile is None else float(quantile)
     if not 0.0 <= share <= 1.0:
         raise OptionError(f"quantile={quantile} is a share of the rows and must lie between 0 and 1.")
     return share
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is a real number that float64 can hold."""
+    try:
+        return isinstance(value, Real) and not isinstance(value, bool) and not math.isnan(float(value))
+    except OverflowError:
+        return False

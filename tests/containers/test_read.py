@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from torch import nn
+from torch._subclasses import FakeTensorMode
 
 from cosmeans import KMeans, evaluate, match, moved
 from cosmeans.containers.classes import read_classes
@@ -119,6 +120,7 @@ def test_columns_of_arrow_that_are_not_numbers_are_named():
         "text": pa.array(["a"] * N),
         "text ": pa.array(["a"] * N).cast(pa.large_string()),
         "booleans": pa.array([True] * N),
+        "booleans ": pa.ExtensionArray.from_storage(pa.bool8(), pa.array([1] * N, pa.int8())),
         "dates": pa.array([datetime.date(2020, 1, 1)] * N),
         "dates ": pa.array([datetime.time(1)] * N),
         "durations": pa.array([datetime.timedelta(1)] * N),
@@ -250,6 +252,7 @@ def holders_of_vectors():
         import pyarrow as pa
 
         found |= {"Arrow": pa.array, "Arrow table": lambda rows: pa.table({"e": rows})}
+        found["Arrow views"] = lambda rows: pa.array(rows, pa.list_view(pa.float32()))
         found["Arrow chunks"] = lambda rows: pa.chunked_array(
             [pa.array(rows[:2]), pa.array(rows[2:], pa.list_(pa.float64()))]
         )
@@ -267,6 +270,11 @@ def test_vectors_of_another_length_or_none_name_their_row(holder):
         read_rows(holders_of_vectors()[holder](RAGGED))
     with pytest.raises(InputError, match=r"\b(row|entry) 2 .*is missing"):
         read_rows(holders_of_vectors()[holder](MISSING))
+
+
+class Fails:
+    def __array__(self, dtype=None, copy=None):
+        raise LookupError("gone")
 
 
 OTHERS = {  # containers that are not rows: what came, and advice that works
@@ -296,6 +304,12 @@ OTHERS = {  # containers that are not rows: what came, and advice that works
     "sparse tensor": (torch.ones(3, 2).to_sparse(), "sparse_coo", "x.to_dense()"),
     "complex tensor": (torch.ones(3, 2) + 0j, "Complex data not supported", "x.real"),
     "a class": (object(), "object", "Pass an array"),
+    "MultiIndex": (pd.MultiIndex.from_arrays([[1.0], [2.0]]), "MultiIndex", "Pass an array"),
+    "NA": (pd.NA, "NAType", "Pass an array"),
+    "parameter without values": (nn.UninitializedParameter(), "UninitializedParameter", "Pass a tensor with values"),
+    "fake": (lambda: FakeTensorMode().from_tensor(torch.ones(3, 2)), "FakeTensor", "Pass a tensor with values"),
+    "rows that fail": ([Fails()] * 3, "Fails", "Pass an array"),
+    "Arrow scalar": (lambda: pytest.importorskip("pyarrow").scalar(1.0), "DoubleScalar", "Pass an array"),
 }
 
 
@@ -453,6 +467,16 @@ def test_numbers_of_any_kind_are_numbers():
 
     assert values_of(rows).tolist() == [[1.5, 0.5, 2.0, 3.0, 4.0]] * 3
     assert read_numbers(7, "weight")[0].item() == 7
+
+
+def test_rows_of_views_and_of_extension_arrays_are_rows():
+    pa = pytest.importorskip("pyarrow")
+    offsets, sizes = pa.array([2, 0], pa.int32()), pa.array([2, 2], pa.int32())
+    views = pa.ListViewArray.from_arrays(offsets, sizes, pa.array([3.0, 4.0, 1.0, 2.0]))
+
+    assert values_of(views).tolist() == [[1, 2], [3, 4]]
+    assert values_of(pa.chunked_array([views[1:], views[:1]])).tolist() == [[3, 4], [1, 2]]
+    assert values_of(pd.arrays.NumpyExtensionArray(np.eye(2))).tolist() == [[1, 0], [0, 1]]
 
 
 def test_lists_of_rows_that_other_libraries_hold():

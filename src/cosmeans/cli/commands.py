@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -161,7 +162,7 @@ def info(
 ) -> None:
     """What a model or a file of embeddings holds."""
     model = find_model(path)
-    facts = inspect.model_facts(model) if is_model(model) or path.is_dir() else inspect.row_facts(path, key)
+    facts = inspect.model_facts(model) if is_model(model) or os.path.isdir(path) else inspect.row_facts(path, key)
     tell_json(facts) if as_json else inspect.show(facts)
 
 

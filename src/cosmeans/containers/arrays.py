@@ -28,15 +28,19 @@ def checked_array(values: Any, name: str, wide: type[np.floating[Any]] = np.floa
         return _filled(values, name, wide)
     if isinstance(values, _CONTAINERS):
         return _from_list(values, name)
-    try:
-        array = np.asarray(values)
-    except (TypeError, ValueError, RuntimeError, OSError, NotImplementedError) as error:
-        raise InputTypeError(
-            f"{name} of type {type(values).__name__} can't be read as an array ({error}). Pass an array or a tensor."
-        ) from error
+    array = _as_array(values, name)
     if array.ndim == 0 and array.dtype == object and not is_null(values) and of_type(type(values)) is not None:
         raise _not_an_array(values, name)
     return _judged(array, name)
+
+
+def _as_array(values: Any, name: str) -> np.ndarray:
+    try:
+        return np.asarray(values)
+    except Exception as error:
+        raise InputTypeError(
+            f"{name} of type {type(values).__name__} can't be read as an array ({error}). Pass an array or a tensor."
+        ) from error
 
 
 def _judged(array: np.ndarray, name: str) -> np.ndarray:
@@ -101,7 +105,7 @@ def _plain_row(value: Any, name: str) -> Any:
         return _filled(value, name, np.float64)
     if isinstance(value, np.ndarray | np.generic | list | tuple) or not hasattr(value, "__array__"):
         return value
-    return np.asarray(value)
+    return _as_array(value, f"{name}: a row")
 
 
 def _check_entries(values: Sequence[Any], name: str) -> bool:

@@ -32,12 +32,26 @@ class ArrowColumn:
         self._arrow = sys.modules["pyarrow"]
         chunks = values.chunks if hasattr(values, "chunks") else [values]
         # extension types (a FixedShapeTensor, say) are what they store
-        self._chunks = [chunk.storage if hasattr(chunk, "storage") else chunk for chunk in chunks]
+        self._chunks = [self._as_list(chunk.storage if hasattr(chunk, "storage") else chunk) for chunk in chunks]
         self.name = name
         self.dtype = getattr(values.type, "storage_type", values.type)
+        self._booleans = "bool8" in str(values.type)  # stored as bytes
+        if self._chunks:
+            self.dtype = self._chunks[0].type
 
     def noun(self) -> str:
-        return self._noun(self.dtype)
+        return "booleans" if self._booleans else self._noun(self.dtype)
+
+    def _as_list(self, chunk: Any) -> Any:
+        """Views of lists, whose rows may be stored in any order, as plain lists."""
+        types = self._arrow.types
+        if not any(getattr(types, test, _never)(chunk.type) for test in ("is_list_view", "is_large_list_view")):
+            return chunk
+        null = np.asarray(chunk.is_null().to_numpy(zero_copy_only=False))
+        sizes = np.where(null, 0, np.asarray(chunk.sizes.to_numpy(zero_copy_only=False)))
+        offsets = self._arrow.array(np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes, dtype=np.int64)]))
+        mask = self._arrow.array(null) if null.any() else None
+        return self._arrow.LargeListArray.from_arrays(offsets, chunk.flatten(), mask=mask)
 
     def _noun(self, dtype: Any) -> str:
         types = self._arrow.types

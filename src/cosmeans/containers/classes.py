@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sized
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from cosmeans.containers.frames import library
 from cosmeans.containers.nouns import is_null
-from cosmeans.containers.tensors import through_dlpack
+from cosmeans.containers.tensors import checked_tensor, through_dlpack
 from cosmeans.errors import InputError, InputTypeError
 
 
@@ -48,11 +50,13 @@ def _as_array(classes: Any) -> np.ndarray:
     """A one-dimensional array whose values are told apart as Python does, or an array of another shape."""
     classes = through_dlpack(classes, "classes")
     if isinstance(classes, Tensor):
+        if not classes.is_complex() and classes.dtype is not torch.bool:
+            checked_tensor(classes, "classes")  # dense, and with values
         return np.asarray(classes.detach().cpu().tolist() if classes.is_floating_point() else classes.detach().cpu())
-    if library(classes) is not None and not hasattr(classes, "columns"):
+    methods = [name for name in ("to_pylist", "tolist", "to_list") if hasattr(classes, name)]
+    if methods and library(classes) is not None and not hasattr(classes, "columns"):
         # nulls of pandas, polars and Arrow as None, categories as what they stand for
-        method = next(name for name in ("to_pylist", "tolist", "to_list") if hasattr(classes, name))
-        classes = getattr(classes, method)()
+        classes = getattr(classes, methods[0])()
     if isinstance(classes, np.ma.MaskedArray):
         classes = classes.tolist()
     if isinstance(classes, list | tuple):
@@ -62,7 +66,8 @@ def _as_array(classes: Any) -> np.ndarray:
         advice = "list(x)" if isinstance(classes, Sized) else "a list or an array of them"
         raise InputTypeError(f"classes must be an array or a list, one class per row; got a {kind}. Pass {advice}.")
     values = np.asarray(classes)
-    return _from_list(values.tolist()) if values.dtype == object and values.ndim == 1 else values
+    # text of several lengths may hold nulls, which NumPy can't sort
+    return _from_list(values.tolist()) if values.dtype.kind in "OT" and values.ndim == 1 else values
 
 
 def _from_list(values: list[Any]) -> np.ndarray:
@@ -73,14 +78,18 @@ def _from_list(values: list[Any]) -> np.ndarray:
         except OverflowError:  # integers beyond 64 bits are told apart all the same
             pass
     array = np.empty(len(values), dtype=object)
-    array[:] = [value.item() if isinstance(value, np.generic | Tensor) else value for value in values]
+    array[:] = [value.tolist() if isinstance(value, np.generic | np.ndarray | Tensor) else value for value in values]
     return array
 
 
 def _missing(values: np.ndarray) -> np.ndarray:
     if values.dtype == object:
-        found = [is_null(value) or (isinstance(value, float) and value != value) for value in values.tolist()]
+        found = [is_null(value) or _is_nan(value) for value in values.tolist()]
         return np.array(found, dtype=bool)
-    if values.dtype.kind == "f":
+    if values.dtype.kind in "fc":
         return np.isnan(values)
     return np.isnat(values) if values.dtype.kind in "mM" else np.zeros(len(values), dtype=bool)
+
+
+def _is_nan(value: Any) -> bool:
+    return (isinstance(value, float) and value != value) or (isinstance(value, Decimal) and value.is_nan())

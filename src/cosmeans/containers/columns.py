@@ -81,7 +81,7 @@ class PandasColumn:
             return None
         for row, value in enumerate(self._series.array):
             if (noun := of_type(type(value))) is not None:
-                return refuse_value(value, noun, name, f" in column {self.name!r}, row {row}")
+                return refuse_value(value, noun, name, f" in{_column(self.name)} row {row}")
         return None
 
 
@@ -142,6 +142,10 @@ class PolarsColumn:
 
     def refusal(self, name: str) -> InputTypeError | None:
         return None
+
+
+def _column(name: Any) -> str:
+    return "" if name is None else f" column {name!r},"
 
 
 def missing(name: str, column: Any, row: Any) -> InputError:

@@ -32,6 +32,8 @@ def from_frame(values: Any, name: str, wide: type[np.floating[Any]] = np.float32
     _refuse_unread(values, name)
     if library(values) == "pyarrow" and type(values).__name__ == "Tensor":
         return values.to_numpy()
+    if getattr(values, "ndim", 1) > 1 and not hasattr(values, "columns") and not hasattr(values, "schema"):
+        return values.to_numpy()  # an extension array of pandas that has rows
     columns = _columns(values)
     if columns is None:
         return _from_column(_column(values), name, wide)
@@ -146,8 +148,14 @@ def _refuse_unread(values: Any, name: str) -> None:
     for method in ("collect", "compute", "read_all", "to_table"):
         if hasattr(values, method) and (not hasattr(values, "to_numpy") or method == "compute"):
             raise InputTypeError(f"{name} must be in memory, got a {kind}. Use x.{method}().")
-    if library(values) == "pandas" and not hasattr(values, "dtype") and not hasattr(values, "columns"):
-        raise InputTypeError(f"{name} must be a frame, a Series or an array of numbers, got a {kind} of pandas.")
+    origin = library(values)
+    held = ("columns", "schema", "get_columns", *{"pyarrow": ("type",)}.get(str(origin), ("dtype",)))
+    neither = kind == "MultiIndex" or not any(hasattr(values, name) for name in held) or not hasattr(values, "__len__")
+    if neither and not (origin == "pyarrow" and kind == "Tensor"):
+        raise InputTypeError(
+            f"{name} must be a frame, a table or a column of numbers, got a {kind} of {origin}. Pass an array of its "
+            "values."
+        )
 
 
 def _names(columns: list[Column]) -> str:

@@ -25,6 +25,8 @@ def checked_tensor(values: Tensor, name: str, wide: type[np.floating[Any]] = np.
     if values.device.type == "meta":
         subject = "The rows are" if name == "Rows" else f"{name} is"
         raise BackendUnavailableError(f"{subject} on meta, where tensors have no values. Pass a tensor with values.")
+    if type(values).__name__ in ("UninitializedParameter", "UninitializedBuffer", "FakeTensor"):
+        raise InputTypeError(f"{name} must have values, got a {type(values).__name__}. Pass a tensor with values.")
     if hasattr(values, "get_mask"):
         raise InputTypeError(f"{name} must be plain numbers, got a masked tensor. Use x.to_tensor(float('nan')).")
     if values.is_quantized:

@@ -9,8 +9,8 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from cosmeans.errors import FileError, InputError, OptionError
-from cosmeans.printable import line
+from cosmeans.errors import FileError, InputError, InputTypeError, OptionError
+from cosmeans.printable import brief, line
 from cosmeans.report.thumbnails import thumbnails
 
 TEXT_LENGTH = 240
@@ -22,12 +22,18 @@ def check_texts(values: Sequence[str] | None, n_rows: int, name: str) -> list[st
     """Texts or paths as a list, one a row. Raises InputError for another length or another kind."""
     if values is None:
         return None
-    listed = list(values)
+    try:
+        listed = [] if isinstance(values, str | bytes) else list(values)
+        wrong = isinstance(values, str | bytes)
+    except TypeError:  # a single number, or what can't be gone through
+        wrong = True
+    if wrong:
+        raise InputTypeError(f"{name} must be a list of strings, one a row; got {brief(values)}. Pass a list.")
     if len(listed) != n_rows:
         raise InputError(f"{name} has {len(listed):,} entries, the rows are {n_rows:,}; needed: one a row.")
     for index, value in enumerate(listed):
         if not isinstance(value, str | os.PathLike):
-            raise InputError(f"{name}[{index}] is {value!r}; needed is a str. Pass '' where there is none.")
+            raise InputError(f"{name}[{index}] is {brief(value)}; needed is a str. Pass '' where there is none.")
     return [os.fspath(value) for value in listed]
 
 

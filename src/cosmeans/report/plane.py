@@ -9,6 +9,7 @@ from importlib import import_module
 import numpy as np
 
 from cosmeans.errors import OptionError
+from cosmeans.printable import brief
 from cosmeans.report.charts import percent
 
 PROJECTIONS = ("pca", "umap")
@@ -29,8 +30,8 @@ class Plane:
 
 def check_projection(name: str) -> None:
     """Raise OptionError unless this projection exists and can run here."""
-    if name not in PROJECTIONS:
-        raise OptionError(f"projection must be one of {', '.join(map(repr, PROJECTIONS))}; got {name!r}.")
+    if not isinstance(name, str) or name not in PROJECTIONS:
+        raise OptionError(f"projection must be one of {', '.join(map(repr, PROJECTIONS))}; got {brief(name)}.")
     if name == "umap":
         _umap()
 

@@ -13,6 +13,8 @@ from cosmeans.atomic import new_file, refuse_existing
 from cosmeans.calls import public
 from cosmeans.errors import OptionError
 from cosmeans.estimator import KMeans
+from cosmeans.options import check_switch
+from cosmeans.paths import as_path
 from cosmeans.printable import brief
 from cosmeans.report.examples import check_images, check_texts
 from cosmeans.report.plane import check_projection
@@ -50,7 +52,7 @@ def write_report(
     The same model, rows and options give the same page. Memory beyond the rows: a few numbers per row, and cosines
     in blocks. Returns the path. Raises OptionError, InputError or FileError before any work is done.
     """
-    target = Path(path)
+    target, force = as_path(path), check_switch("force", force)
     refuse_existing(target, force, folder=False)
     check_options(n_examples, sample, projection)
     if not isinstance(title, str):
@@ -79,5 +81,5 @@ def check_options(n_examples: int = 5, sample: int = 2500, projection: str = "pc
         raise OptionError('A report needs jinja2, which is missing. Install it with: pip install "cosmeans[report]".')
     for name, value, low, high in (("n_examples", n_examples, 1, MAX_EXAMPLES), ("sample", sample, 0, MAX_SAMPLE)):
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise OptionError(f"{name} must be an integer from {low} to {high:,}; got {value!r}.")
+            raise OptionError(f"{name} must be an integer from {low} to {high:,}; got {brief(value)}.")
     check_projection(projection)

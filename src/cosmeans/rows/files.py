@@ -22,6 +22,7 @@ from torch import Tensor
 
 from cosmeans.containers.converted import held
 from cosmeans.errors import FileError, InputError, OptionError
+from cosmeans.paths import as_path
 from cosmeans.reading import damaged, name_of, open_regular, reading, require_memory, size_words
 
 Array = np.ndarray | Tensor
@@ -57,8 +58,8 @@ def open_file(path: str | os.PathLike[str], key: str | None = None, n_dims: int 
     Raises FileError (missing, not a regular file, unreadable, damaged, larger than the memory, pickled, unknown
     kind), OptionError (key missing or unknown) and InputError (another number of dimensions).
     """
-    source = Path(path)
-    if source.is_dir():
+    source = as_path(path)
+    if os.path.isdir(source):
         raise FileError(f"{source} is not a file. Pass one of the files in it.")
     read = _READERS.get(source.suffix.lower())
     if read is None:
