@@ -131,10 +131,16 @@ print(x.nbytes, max(peak[0], anonymous()) - before)
 """
 
 
+# glibc keeps arenas for threads and blocks of up to 32 MiB that were freed: it gives them back, so that peaks are what
+# the calls hold, and the same from run to run
+GIVEN_BACK = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "1048576", "MALLOC_TRIM_THRESHOLD_": "1048576"}
+
+
 def beside(call: str, kind: str, shape: tuple[int, int], clusters: int, epochs: int) -> tuple[int, int]:
     """Bytes of the rows, and the most anonymous memory that a call takes beside them, in a process of its own."""
     arguments = [CALLS[call], *KINDS[kind], *map(str, (*shape, clusters, epochs))]
-    told = subprocess.run([sys.executable, "-c", MEASURE, *arguments], check=True, capture_output=True, text=True)
+    child = [sys.executable, "-c", MEASURE, *arguments]
+    told = subprocess.run(child, check=True, capture_output=True, text=True, env=os.environ | GIVEN_BACK)
     size, most = map(int, told.stdout.split())
     return size, most
 
@@ -146,7 +152,7 @@ def table(options: argparse.Namespace) -> None:
             size, most = beside(call, kind, shape, options.clusters, options.epochs)
             record = {"case": "beside", "call": call, "kind": kind, "rows": options.rows, "features": options.features}
             record |= {"clusters": options.clusters, "epochs": options.epochs, "row_bytes": size, "beside_bytes": most}
-            record |= {"ratio": round(most / size, 3), "processor": processor()}
+            record |= {"ratio": round(most / size, 3), "malloc": GIVEN_BACK, "processor": processor()}
             record["when"] = datetime.now(UTC).isoformat(timespec="seconds")
             print(
                 f"{call:18s} {kind:24s} rows {size >> 20:5d} MiB, beside {most >> 20:5d} MiB, {most / size:.2f}",

@@ -322,7 +322,15 @@ def test_int8_is_refused_where_integers_saturate(monkeypatch):
         assert gemm.int8_gain(16, 64, 1) == 0.0
     finally:
         gemm.int8_is_exact.cache_clear()
-        gemm.int8_gain.cache_clear()
+
+
+def test_centroids_that_become_equal_make_no_new_trial_of_integers(monkeypatch):
+    shapes = set()
+    monkeypatch.setattr(gemm, "int8_is_exact", lambda _: True)
+    monkeypatch.setattr(gemm, "tried_gain", lambda *shape: shapes.add(shape) or 1.0)
+    for n_clusters in range(961, 5000):
+        gemm.int8_gain(n_clusters, 384, 2)
+    assert shapes == {(1024, 384, 2)}
 
 
 def test_a_product_that_loses_bits_is_refused(monkeypatch):

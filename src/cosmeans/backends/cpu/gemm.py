@@ -141,19 +141,25 @@ def int8_is_exact(n_features: int) -> bool:
     return bool((out == wide @ wide.T).all())  # float64 holds these integers exactly
 
 
-@lru_cache(maxsize=64)
 def int8_gain(n_clusters: int, n_features: int, threads: int) -> float:
     """How many times faster than in float32 integers are multiplied here, exactly; 0 where they aren't.
 
     Processors without integer products (VNNI, dot-product instructions) emulate them, slowly. Tried in one thread of
     the pool: where other processes take cores away, threads that wait for one another measure those. NumPy takes all
-    of its cores even so, each of which counts. `threads` is part of the key, too.
+    of its cores even so, each of which counts. Numbers of clusters that are much the same share a trial: centroids that
+    become equal don't make a fit try again, and perhaps change its mind.
     """
     if not int8_is_exact(n_features):
         return 0.0
+    step = 1 << max(0, n_clusters.bit_length() - 4)
+    return tried_gain(min(-(-n_clusters // step) * step, _FEW_COLUMNS), n_features, threads)
+
+
+@lru_cache(maxsize=64)
+def tried_gain(n_columns: int, n_features: int, threads: int) -> float:
     rng = np.random.default_rng(0)
     rows = rng.choice(np.array([-127, 126, 127], np.int8), (_GAIN_ROWS, n_features))
-    columns = rng.choice(np.array([-127, 127], np.int8), (min(n_clusters, _FEW_COLUMNS), n_features))
+    columns = rng.choice(np.array([-127, 127], np.int8), (n_columns, n_features))
     wide, narrow = rows.astype(np.float32), columns.astype(np.float32)
     integers, floats = np.empty((len(rows), len(columns)), np.int32), np.empty((len(rows), len(columns)), np.float32)
     ways: list[Callable[[], object]] = [partial(int8_gemm, rows, columns, integers)]

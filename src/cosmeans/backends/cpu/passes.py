@@ -185,7 +185,7 @@ class Strategies:
             return "pca" if self._rows else "float32"  # one pass does not repay coordinates for every row
         if self.strategy != "auto" or size < _WORTH_INT8_TRIAL:
             return "float32"
-        if int8_gain(*shifted.shape, usable_threads()) > _INT8_GAIN:
+        if int8_gain(len(shifted), shifted.shape[1], usable_threads()) > _INT8_GAIN:
             return "int8"
         return "pca" if size >= _WORTH_A_TRIAL and self._pca_pays(shifted) else "float32"
 
