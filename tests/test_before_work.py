@@ -1,5 +1,6 @@
 """Whatever can be said of arguments is said before the first pass over the rows: no hours of work are thrown away."""
 
+import copy
 import re
 import sys
 from decimal import Decimal
@@ -123,6 +124,12 @@ def existing(m, call):
     return call()
 
 
+def stretched(m):
+    twin = copy.deepcopy(m)
+    twin.cluster_centers_[0] *= 2.0
+    return twin
+
+
 CALLS = {
     # weights
     "fit: negative weight": (lambda m: KMeans(3, **NEW).fit(X, sample_weight=weights(-1.0)), InputError),
@@ -215,6 +222,7 @@ CALLS = {
     "outliers: a threshold beyond floats": (lambda m: outliers(m, X, threshold=10**400), OptionError),
     "deduplicate: keep of another kind": (lambda m: deduplicate(m, X, keep=X), OptionError),
     "reorder: nothing in an order": (lambda m: reorder(m, [None, 1, 2], X), OptionError),
+    "reorder: centers changed in place": (lambda m: reorder(stretched(m)), InputError),
     "relabel: below -1": (lambda m: SAME.relabel([0, -2]), InputError),
     "relabel: ragged": (lambda m: SAME.relabel([[0], [1, 2]]), InputError),
     "relabel: with a graph": (lambda m: SAME.relabel(T[0].clone().requires_grad_()), InputError),

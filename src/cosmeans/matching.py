@@ -193,6 +193,7 @@ def reorder(model: KMeans, order: Any = "size", rows: Any = None) -> KMeans:
     Raises OptionError for an order that is not a permutation, or a Match whose ids have gaps.
     """
     model = checked_copy(model, attribute="counts_")
+    model._fitted().centroids()  # raises if they were changed in place
     permutation = torch.from_numpy(_permutation(model, order))
     ordered = copy.copy(model)
     ordered._change_state(
