@@ -151,7 +151,7 @@ def predict(
     if as_json:
         tell_json({"rows": len(labels), "left_out": left_out, "labels": str(out)})
     elif not quiet:
-        say(f"{len(labels):,} labels ({left_out:,} rows left out) lie in {out}")
+        say(f"{len(labels):,} labels ({left_out:,} rows left out) are in {out}")
 
 
 @app.command()

@@ -48,7 +48,7 @@ def find_outliers(
     elif not quiet:
         tables.show(columns, _SHOWN)
         reach = f", with cosines from {found.cosines[0]:.4f} to {found.cosines[-1]:.4f}" if len(found.rows) else ""
-        say(f"{len(found.rows):,} rows lie in {out}, worst first{reach}")
+        say(f"{len(found.rows):,} rows are in {out}, worst first{reach}")
 
 
 @app.command("exemplars")
@@ -76,7 +76,7 @@ def find_exemplars(
         tell_json({"rows": int(there.sum()), "clusters": int(there.any(axis=1).sum()), "exemplars": str(out)})
     elif not quiet:
         tables.show(columns, _SHOWN)
-        say(f"{int(there.sum()):,} rows lie in {out}, by cluster, closest first")
+        say(f"{int(there.sum()):,} rows are in {out}, by cluster, closest first")
 
 
 @app.command("dedup")
@@ -126,7 +126,7 @@ def remove_duplicates(
     elif not quiet:
         tables.show(columns, _SHOWN)
         say(f"{len(found.removed):,} of {len(rows):,} rows are near-copies")
-        say(f"The {len(found.kept):,} rows to keep lie in {out}")
+        say(f"The {len(found.kept):,} rows to keep are in {out}")
 
 
 @app.command("top")
@@ -157,7 +157,7 @@ def find_top(
         tell_json({"rows": len(labels), "left_out": int((~there).all(axis=1).sum()), "top": str(out)})
     elif not quiet:
         tables.show(tables.with_texts({n: values[:_SHOWN] for n, values in columns.items()}, lines), _SHOWN)
-        say(f"The {m} best clusters of {int(there.any(axis=1).sum()):,} rows lie in {out}")
+        say(f"The {m} best clusters of {int(there.any(axis=1).sum()):,} rows are in {out}")
 
 
 def _before(
