@@ -41,7 +41,7 @@ from cosmeans import (
 from cosmeans.errors import BackendUnavailableError, DeviceMemoryError
 
 DEVICE = "cuda"
-SHAPES = {"small": (3000, 64, 20), "longer": (60_000, 128, 300)}  # at a desk and recorded; neither
+SHAPES = {"small": (3000, 64, 20), "longer": (60_000, 128, 300)}  # replayed in a pooled workspace; neither
 LEFT = 17 << 20  # bytes free on a full card
 failed: list[str] = []
 

@@ -9,8 +9,6 @@ benchmarks/results/worst.jsonl.
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -21,7 +19,7 @@ import numpy as np
 import torch
 
 from cosmeans import KMeans
-from worst import CASES, RESULTS
+from worst import CASES, arguments, keep
 
 
 def timed(work: Callable[[], Any]) -> float:
@@ -33,14 +31,7 @@ def timed(work: Callable[[], Any]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=20_000)
-    parser.add_argument("--features", type=int, default=384)
-    parser.add_argument("--clusters", type=int, default=1000)
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--dry", action="store_true", help="record nothing")
-    options = parser.parse_args()
+    options = arguments(__doc__, rounds=5)
     n, d, k = options.rows, options.features, options.clusters
     seconds: dict[str, tuple[float, float]] = {}
     for name, make in CASES.items():
@@ -58,9 +49,7 @@ def main() -> None:
         record |= {"settled": sum(cost.settled for cost in fit.costs_)}
         record |= {"device": torch.cuda.get_device_name(), "when": datetime.now(UTC).isoformat(timespec="seconds")}
         print("  ".join(f"{key} {value}" for key, value in record.items()), flush=True)
-        if not options.dry:
-            with RESULTS.open("a") as out:
-                out.write(json.dumps(record) + "\n")
+        keep(record, options.dry)
 
 
 if __name__ == "__main__":

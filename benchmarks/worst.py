@@ -119,15 +119,27 @@ def timed(work: Callable[[], Any]) -> float:
     return time.perf_counter() - started
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def arguments(doc: str | None, rounds: int) -> argparse.Namespace:
+    """The command line: the shape, how often, and whether anything is recorded."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--features", type=int, default=384)
     parser.add_argument("--clusters", type=int, default=1000)
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=rounds)
     parser.add_argument("--dry", action="store_true", help="record nothing")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def keep(record: dict[str, Any], dry: bool) -> None:
+    """Append a record to the results, unless the run is dry."""
+    if not dry:
+        with RESULTS.open("a") as out:
+            out.write(json.dumps(record) + "\n")
+
+
+def main() -> None:
+    options = arguments(__doc__, rounds=3)
     n, d, k = options.rows, options.features, options.clusters
     cases = {name: make(n, d, k) for name, make in CASES.items()}
     models = {name: KMeans(k, verbose=0, backend="cpu") for name in cases}
@@ -158,9 +170,7 @@ def main() -> None:
             f"{name:16s} predict {predict:.3f} s ({ratios[0]} x random, {record['predict / dense']} x dense), "
             f"fit {fit:.3f} s ({ratios[1]} x random)"
         )
-        if not options.dry:
-            with RESULTS.open("a") as out:
-                out.write(json.dumps(record) + "\n")
+        keep(record, options.dry)
 
 
 if __name__ == "__main__":

@@ -142,7 +142,7 @@ def check_one_type(table, dtype: str) -> None:
 
 
 def check_bad_entry(table, place: tuple[int, int], bad: object) -> None:
-    """One entry that is no number is refused, wherever it is, with its column or its row."""
+    """One entry that is not a number is refused, wherever it is, with its column or its row."""
     rows = records_of_python(table)
     row, column = place[0] % len(rows), place[1] % len(rows[0])
     rows[row][column] = bad
