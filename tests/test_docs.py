@@ -17,6 +17,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = [*sorted((ROOT / "docs" / "tasks").glob("*.md")), ROOT / "docs" / "report.md"]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 PAGE_OF_MODULES = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+LINK = re.compile(r"\]\((?!\w+:)([^)#\s]*)(?:#([^)\s]+))?\)")  # its path, and the heading
 BLOCK = re.compile(r"^```(python|console)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -55,6 +56,28 @@ def test_the_reference_names_everything_public():
     errors = {"CosmeansError", "CosmeansWarning"}  # listed with all others of their module
     assert set(cosmeans.__all__) - {"__version__"} - errors <= listed
     assert all(pkgutil.resolve_name(entry) for entry in re.findall(r"^::: (cosmeans\S*)$", pages, re.MULTILINE))
+
+
+def test_every_link_of_a_page_leads_to_a_page_and_a_heading():
+    for page in [*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")]:
+        for target, anchor in LINK.findall(page.read_text(encoding="utf-8")):
+            found = (page.parent / target).resolve() if target else page
+            assert found.exists(), f"{page.name} links to {target}"
+            if anchor:
+                assert anchor in anchors(found.read_text(encoding="utf-8")), f"{page.name} links to {target}#{anchor}"
+
+
+def anchors(text):
+    """The names that headings of a page have in links, as mkdocs and GitHub make them of plain headings."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+def test_the_navigation_holds_every_page_once():
+    listed = re.findall(r"^ +- .*: (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
+    pages = [page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md")]
+
+    assert sorted(listed) == sorted(pages)
 
 
 def test_every_page_and_example_is_found():
