@@ -1,27 +1,23 @@
 """The command line from outside: files, streams, exit codes, Ctrl-C."""
 
 import errno
-import inspect
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import fields
 
 import numpy as np
 import pandas
 import pytest
 import torch
 import typer
-from typer.main import get_command
 
 from cosmeans import KMeans, __main__, atomic
 from cosmeans.cli import app, run
 from cosmeans.cli.demo import peak_bytes, random_unit_rows
 from cosmeans.demo_data import sample
-from cosmeans.options import FitOptions
 
 OUTPUTS = ["convergence.png", "history.json", "labels.npy", "labels.parquet", "model"]
 
@@ -422,22 +418,6 @@ def test_peak_memory_grows_with_what_is_held():
     held = np.ones((1 << 28) + before, np.uint8)
 
     assert peak_bytes() >= held.nbytes
-
-
-def test_signature_options_and_flags_agree():
-    signature = inspect.signature(KMeans).parameters
-    options = {spec.name: spec for spec in fields(FitOptions)}
-    flags = {parameter.name: parameter for parameter in get_command(app).commands["fit"].params}
-    elsewhere = {"max_iter", "verbose", "warm_start"}  # --epochs, --quiet, --from
-
-    assert set(signature) - {"init"} == set(options)
-    assert set(signature) - elsewhere <= set(flags)
-    for name in set(signature) - elsewhere - {"n_clusters", "random_state"}:
-        assert flags[name].default == signature[name].default, name
-    for name in set(options) - elsewhere - {"random_state"}:
-        assert flags[name].help == FitOptions.help(name)
-        assert options[name].default == signature[name].default
-    assert flags["random_state"].default == 0
 
 
 def test_without_the_extra_packages_the_way_to_them_is_told(monkeypatch, capsys):

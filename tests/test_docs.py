@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 from matplotlib import pyplot
+from typer.main import get_command
 
 import cosmeans
-from cosmeans.cli import run
+from cosmeans.cli import app, run
+from cosmeans.rows.files import READERS
 
 ROOT = Path(__file__).parent.parent
 PAGES = [*sorted((ROOT / "docs" / "tasks").glob("*.md")), ROOT / "docs" / "report.md"]
@@ -71,6 +73,15 @@ def anchors(text):
     """The names that headings of a page have in links, as mkdocs and GitHub make them of plain headings."""
     headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+def test_every_format_of_rows_is_named_where_one_looks_for_it():
+    help_of = {name: command.params for name, command in get_command(app).commands.items()}
+    helps = [param.help for params in help_of.values() for param in params if param.name == "embeddings"]
+
+    for suffix in READERS:
+        assert f"`{suffix}`" in (ROOT / "docs" / "inputs.md").read_text(encoding="utf-8")
+        assert sum(suffix in text for text in helps if text.startswith("rows: .")) >= 8
 
 
 def test_the_navigation_holds_every_page_once():

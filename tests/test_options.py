@@ -1,41 +1,72 @@
-"""Each option is declared once: KMeans has the same names and defaults, and every wrong value is named."""
+"""Each option is declared once: whatever repeats its declaration agrees with it, and every wrong value is named."""
 
 import inspect
-from dataclasses import fields
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.main import get_command
 
 from cosmeans import KMeans
+from cosmeans.cli import app
 from cosmeans.errors import OptionError
-from cosmeans.options import FitOptions
+from cosmeans.options import OPTIONS, FitOptions
 from generators import unit_rows
 
-NOT_PLAIN = {"self", "init"}  # checked where it is opened
+PAGE = Path(__file__).parent.parent / "docs" / "options.md"
+SIGNATURE = inspect.signature(KMeans).parameters
+FLAGS = {parameter.name: parameter for parameter in get_command(app).commands["fit"].params}
+SAID_BY = {"max_iter": "--epochs", "verbose": "--quiet", "warm_start": "--from"}
+DEFAULT_OF_FLAG = {"n_clusters": None, "random_state": 0}  # a model of --from has one; one command, one answer
 
 
-def test_kmeans_has_the_options_with_their_defaults_in_their_order():
-    parameters = {
-        name: parameter.default
-        for name, parameter in inspect.signature(KMeans.__init__).parameters.items()
-        if name not in NOT_PLAIN
-    }
+def test_every_option_is_a_parameter_a_flag_and_an_entry_in_one_order():
+    entries = re.findall(r"^    (\w+) : ", parameters_of_the_docstring(), re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)` \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
 
-    assert parameters == FitOptions.defaults()
-    assert list(parameters)[:3] == ["n_clusters", "batch_size", "epochs"]
+    assert list(SIGNATURE) == list(OPTIONS) == entries == rows
+    assert [name for name in FLAGS if name in OPTIONS] == [name for name in OPTIONS if name not in SAID_BY]
+    assert FitOptions.defaults() == {name: option.default for name, option in OPTIONS.items() if name != "init"}
+
+
+@pytest.mark.parametrize("option", OPTIONS.values(), ids=lambda option: option.name)
+def test_whatever_repeats_an_option_agrees_with_its_declaration(option):
+    assert len(option.help) > 10
+    assert SIGNATURE[option.name].default == option.default
+    assert SIGNATURE[option.name].annotation == FitOptions.__annotations__.get(option.name, "Any")
+    if option.name not in SAID_BY:
+        assert FLAGS[option.name].help == option.help
+        assert FLAGS[option.name].default == DEFAULT_OF_FLAG.get(option.name, option.default)
+
+    beginning = f"{option.name} : {option.takes}, default {written(option.default)}. {sentence(option.help)}"
+    assert beginning in " ".join(parameters_of_the_docstring().split())
+    assert row_of(option) in PAGE.read_text(encoding="utf-8").splitlines()
+
+
+def parameters_of_the_docstring():
+    """The section of KMeans' docstring on its parameters."""
+    return KMeans.__doc__.partition("Parameters\n")[2].partition("Attributes\n")[0]
+
+
+def row_of(option):
+    """The row of an option in docs/options.md; one to copy when an option was added or changed."""
+    flag = SAID_BY.get(option.name) or max(FLAGS[option.name].opts, key=len)
+    return f"| `{option.name}` | {option.takes} | `{written(option.default)}` | `{flag}` | {option.help} |"
+
+
+def written(value):
+    return f'"{value}"' if isinstance(value, str) else repr(value)
+
+
+def sentence(text):
+    return text[0].upper() + text[1:]
 
 
 def test_only_the_three_of_the_tutorial_are_positional():
-    kinds = {name: p.kind for name, p in inspect.signature(KMeans).parameters.items()}
+    positional = [name for name, p in SIGNATURE.items() if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
 
-    positional = [name for name, kind in kinds.items() if kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
     assert positional == ["n_clusters", "batch_size", "epochs"]
-
-
-def test_every_option_explains_itself():
-    for spec in fields(FitOptions):
-        assert len(FitOptions.help(spec.name)) > 10
-        assert spec.name in KMeans.__doc__
 
 
 WRONG = {
@@ -51,6 +82,7 @@ WRONG = {
     "nonfinite": ["warn", None],
     "empty_clusters": ["raise", 1],
     "backend": ["gpu3", None],
+    "memory_limit": [-1, 0.5],
 }
 
 

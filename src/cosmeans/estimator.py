@@ -51,26 +51,34 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
 
     Parameters
     ----------
-    n_clusters : int, default 8. K.
-    batch_size : int or None. Rows held in working memory at once, or a few megabytes of them if that is more; None
-        chooses by memory. Speed only.
+    n_clusters : int, default 8. Number of clusters K.
+    batch_size : int or None, default None. Rows held in working memory at once, or a few megabytes if that is more;
+        default: by memory.
     epochs : int, default 100. Most passes over the rows; a fit ends earlier when no centroid moves.
-    init : "random", "k-means++", "nested", array (K, D) or callable(X, n_clusters, random_state). "nested" improves
-        random rows on growing samples first: the most similarity for the least time (docs/cpu.md).
-    n_init : int. Number of starts; the run of highest similarity is kept, the first at a tie.
-    tol : float. Stop when no centroid moves farther than this (chord length, 0 to 2); 0: at the fixed point.
-    random_state : int, RandomState or None. None draws a seed, kept in `random_state_`; given back, it repeats the fit.
-    max_iter : int or None. Another name for epochs.
-    verbose : int. 0: silent, 1: progress bars for work that takes a while, 2: with rows/s, GFLOP/s, time left.
-    warm_start : bool. A second `fit` goes on from the present centers, unless K, D, init or random_state changed.
-    zero_rows : "warn", "skip" or "error". Zero rows have no direction and get label -1.
-    nonfinite : "error" or "skip". Rows with NaN or infinity.
-    empty_clusters : "move", "keep" or "error". A cluster without direction moves to the worst-fitting row.
-    backend : "auto", "cpu", "gpu" or "reference". Speed only.
-    strategy : "auto", "float32", "split", "pca" or "int8". How the CPU saves work (docs/cpu.md). Speed only.
-    memory_limit : int or None. Bytes the CPU may keep beside the rows to save work; None: 128 MiB or, if more, a
-        quarter of the rows less 600 MiB, so that a process takes a quarter more than its rows at most.
-    device : "auto", "cpu", "cuda" or "cuda:1". Where to compute; "auto" takes a GPU if there is one.
+    init : "random", "k-means++", "nested", array (K, D) or callable(X, n_clusters, random_state), default "random".
+        How the first centroids are chosen. "nested" improves random rows on growing samples first: the most similarity
+        for the least time (docs/cpu.md).
+    n_init : int, default 1. Number of starts; the run of highest similarity is kept, the first at a tie.
+    tol : float, default 0.0. Stop when no centroid moves farther than this chord; 0: at the fixed point. A chord is the
+        distance of two unit vectors, 0 to 2.
+    random_state : int, RandomState or None, default None. Seed of every random choice; the same seed gives the same
+        answer. None draws one, which is kept in `random_state_`.
+    max_iter : int or None, default None. Another name for epochs.
+    verbose : int, default 1. 0: silent; 1: progress bars for work that takes a while; 2: with rates and time left.
+    warm_start : bool, default True. A second fit goes on from the present centers, unless K, D, init or random_state
+        changed.
+    zero_rows : "warn", "skip" or "error", default "warn". Rows of zeros: label -1 with or without a warning, or an
+        error.
+    nonfinite : "error" or "skip", default "error". Rows with NaN or infinity: an error, or label -1.
+    empty_clusters : "move", "keep" or "error", default "move". A cluster without rows moves to the worst-fitting row,
+        keeps its centroid, or is an error.
+    backend : "auto", "cpu", "gpu" or "reference", default "auto". What computes; the answer does not depend on it.
+    strategy : "auto", "float32", "split", "pca" or "int8", default "auto". How the CPU finds labels: chosen before
+        every pass, or one by name; the answer does not depend on it (docs/cpu.md).
+    memory_limit : int or None, default None. Bytes the CPU may keep of the rows from pass to pass; default: 128 MiB,
+        more for gigabytes: a quarter of the rows less 600 MiB, so that a process takes a quarter more than its rows.
+    device : "auto", "cpu", "cuda" or "cuda:1", default "auto". Where to compute; "auto" takes a GPU if there is one;
+        the answer does not depend on it.
 
     Attributes
     ----------

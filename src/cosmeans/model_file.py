@@ -9,8 +9,7 @@ import hashlib
 import json
 import os
 import shutil
-from dataclasses import dataclass, fields
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from torch import Tensor
 from cosmeans import sphere
 from cosmeans.atomic import new_folder, put_back, refuse_existing
 from cosmeans.errors import FileError, InputError, ModelFormatError, OutputExistsError, WriteError
-from cosmeans.options import FitOptions, check_start, check_switch, plain_option
+from cosmeans.options import OPTIONS, check_start, check_switch
 from cosmeans.paths import as_path
 from cosmeans.printable import brief
 from cosmeans.reading import open_regular, read_bytes, reading
@@ -37,9 +36,10 @@ _LARGEST_VALUES = 1 << 28  # bytes of model.json: a million epochs
 
 _MOST = 1.0 + 2.0**-20  # a cosine of two rows of unit length, which they have within 2^-20
 _cosine = number(-_MOST, _MOST)
-_OPTIONS = {
-    spec.name: by(partial(plain_option, spec.name, rule=dict(spec.metadata))) for spec in fields(FitOptions)
-} | {"random_state": optional(integer(0)), "init": by(check_start)}
+_OPTIONS = {name: by(option.plain) for name, option in OPTIONS.items()} | {
+    "random_state": optional(integer(0)),
+    "init": by(check_start),
+}
 _FIELDS = {
     "library": text,
     "n_clusters": integer(1),

@@ -1,11 +1,16 @@
-"""Each option of a fit, once: its default, its range, its help. Feeds validation, the command line and docs."""
+"""Each option of a fit, declared once. Validation, the flags of `cosmeans fit` and model folders are made from it.
+
+`KMeans.__init__`, its docstring and docs/options.md repeat what is declared here, since tools read them as they are
+written; tests/test_options.py proves that they agree.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
-from typing import Any
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 
@@ -17,21 +22,76 @@ _LARGEST = 2**63 - 1
 _LARGEST_FLOAT = float(np.finfo(np.float64).max)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Option:
+    """What is known of one option.
+
+    kind      int, float, str or bool; object: a value that is checked where it is used
+    none      whether it may be None
+    at_least  the smallest value of a number
+    choices   the names that a string may be; none: any string
+    switch    a number that may be True or False
+    takes     what it takes, in words
+    help      what it does: the help of its flag, and the beginning of its entry in the docstring of `KMeans`
+    """
+
+    name: str
+    default: Any
+    kind: type
+    none: bool
+    at_least: float
+    choices: tuple[str, ...]
+    switch: bool
+    takes: str
+    help: str
+
+    def plain(self, value: Any) -> Any:
+        """The value, checked, as one of Python's own types. Raises OptionError."""
+        if self.kind is object:
+            return plain_seed(value) if self.name == "random_state" else value
+        self._check(value)
+        return None if value is None else self.kind(value)
+
+    def _check(self, value: Any) -> None:
+        if value is None and self.none:
+            return
+        if self.kind is bool:
+            check_switch(self.name, value)
+        elif self.kind is str:
+            self._check_string(value)
+        else:
+            self._check_number(value)
+
+    def _check_string(self, value: Any) -> None:
+        if not self.choices and not isinstance(value, str):
+            raise OptionError(f"{self.name} must be a string; got {brief(value)}.")
+        if self.choices and not (isinstance(value, str) and value in self.choices):
+            allowed = ", ".join(repr(choice) for choice in self.choices)
+            raise OptionError(f"{self.name} must be one of {allowed}; got {brief(value)}.")
+
+    def _check_number(self, value: Any) -> None:
+        number = Integral if self.kind is int else Real
+        if (
+            (isinstance(value, bool) and not self.switch)
+            or not isinstance(value, number)
+            or not _within(value, self.kind, self.at_least)
+        ):
+            noun = "an integer" if self.kind is int else "a number"
+            raise OptionError(f"{self.name} must be {noun} of at least {self.at_least:g}; got {brief(value)}.")
+
+
 def option(
     default: Any,
     *,
     help: str,
-    at_least: float | None = None,
+    at_least: float = 0,
     choices: tuple[str, ...] = (),
-    none: bool = False,
-    kind: type = int,
     switch: bool = False,
+    takes: str = "",
 ) -> Any:
-    """A dataclass field that knows how to check and explain itself. switch: a number that may be True or False."""
-    return field(
-        default=default,
-        metadata={"help": help, "at_least": at_least, "choices": choices, "none": none, "kind": kind, "switch": switch},
-    )
+    """A field of FitOptions. Its type is its annotation; takes: default: what the type says in words."""
+    told = {"help": help, "at_least": at_least, "choices": choices, "switch": switch, "takes": takes}
+    return field(default=default, metadata=told)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,65 +100,49 @@ class FitOptions:
 
     n_clusters: int = option(8, at_least=1, help="number of clusters K")
     batch_size: int | None = option(
-        None, at_least=1, none=True, help="rows held in working memory at once; default: chosen by memory"
+        None,
+        at_least=1,
+        help="rows held in working memory at once, or a few megabytes if that is more; default: by memory",
     )
-    epochs: int = option(100, at_least=1, help="most passes over the rows")
+    epochs: int = option(100, at_least=1, help="most passes over the rows; a fit ends earlier when no centroid moves")
     n_init: int = option(1, at_least=1, help="number of starts; the run of highest similarity is kept")
-    tol: float = option(
-        0.0,
-        at_least=0.0,
-        kind=float,
-        help="stop when no centroid moves farther than this chord; 0: fixed point",
-    )
+    tol: float = option(0.0, help="stop when no centroid moves farther than this chord; 0: at the fixed point")
     random_state: Any = option(
         None,
-        none=True,
-        kind=object,
-        help="seed of every random choice; default: drawn and kept in the result",
+        takes="int, RandomState or None",
+        help="seed of every random choice; the same seed gives the same answer",
     )
-    max_iter: int | None = option(None, at_least=1, none=True, help="another name for epochs")
+    max_iter: int | None = option(None, at_least=1, help="another name for epochs")
     verbose: int = option(
-        1,
-        at_least=0,
-        switch=True,
-        help="0: silent, 1: progress bars for work that takes a while, 2: with rates and time left",
+        1, switch=True, help="0: silent; 1: progress bars for work that takes a while; 2: with rates and time left"
     )
-    warm_start: bool = option(True, kind=bool, help="a second fit goes on from the present centers")
+    warm_start: bool = option(True, help="a second fit goes on from the present centers")
     zero_rows: str = option(
-        "warn",
-        kind=str,
-        choices=("warn", "skip", "error"),
-        help="rows of zeros: label -1 with or without a word",
+        "warn", choices=("warn", "skip", "error"), help="rows of zeros: label -1 with or without a warning, or an error"
     )
-    nonfinite: str = option(
-        "error", kind=str, choices=("error", "skip"), help="rows with NaN or infinity: an error, or label -1"
-    )
+    nonfinite: str = option("error", choices=("error", "skip"), help="rows with NaN or infinity: an error, or label -1")
     empty_clusters: str = option(
         "move",
-        kind=str,
         choices=("move", "keep", "error"),
         help="a cluster without rows moves to the worst-fitting row, keeps its centroid, or is an error",
     )
     backend: str = option(
         "auto",
-        kind=str,
         choices=("auto", "cpu", "gpu", "reference"),
         help="what computes; the answer does not depend on it",
     )
     strategy: str = option(
         "auto",
-        kind=str,
         choices=("auto", "float32", "split", "pca", "int8"),
         help="how the CPU finds labels: chosen before every pass, or one by name; the answer does not depend on it",
     )
     memory_limit: int | None = option(
-        None,
-        at_least=0,
-        none=True,
-        help="bytes the CPU may keep of the rows from pass to pass; default: 128 MiB, more for gigabytes",
+        None, help="bytes the CPU may keep of the rows from pass to pass; default: 128 MiB, more for gigabytes"
     )
     device: str = option(
-        "auto", kind=str, help='where to compute: "auto", "cpu", "cuda", "cuda:1"; the answer does not depend on it'
+        "auto",
+        takes='"auto", "cpu", "cuda" or "cuda:1"',
+        help='where to compute; "auto" takes a GPU if there is one; the answer does not depend on it',
     )
 
     def __post_init__(self) -> None:
@@ -116,19 +160,50 @@ class FitOptions:
         """The options among these values, each checked, as one of Python's own types: NumPy's numbers overflow where
         Python's don't, and JSON takes no others. Raises OptionError.
         """
-        return {
-            spec.name: plain_option(spec.name, values[spec.name], dict(spec.metadata))
-            for spec in fields(cls)
-            if spec.name in values
-        }
+        return {name: OPTIONS[name].plain(values[name]) for name in cls.defaults() if name in values}
 
     @classmethod
     def defaults(cls) -> dict[str, Any]:
-        return {spec.name: spec.default for spec in fields(cls) if spec.default is not MISSING}
+        return {spec.name: spec.default for spec in fields(cls)}
 
-    @classmethod
-    def help(cls, name: str) -> str:
-        return next(spec.metadata["help"] for spec in fields(cls) if spec.name == name)
+
+def _declared() -> dict[str, Option]:
+    """Every option by name, in the order of the parameters of `KMeans`."""
+    hints = get_type_hints(FitOptions)
+    found: dict[str, Option] = {}
+    for spec in fields(FitOptions):
+        kinds = get_args(hints[spec.name]) or (hints[spec.name],)
+        kind = object if kinds[0] is Any else kinds[0]
+        told = dict(spec.metadata)
+        takes = told.pop("takes") or _in_words(told["choices"] or (kind.__name__,), NoneType in kinds)
+        found[spec.name] = Option(
+            name=spec.name, default=spec.default, kind=kind, none=NoneType in kinds, takes=takes, **told
+        )
+        if spec.name == "epochs":
+            found["init"] = _INIT
+    return found
+
+
+def _in_words(kinds: tuple[str, ...], none: bool) -> str:
+    """The names of types, or strings that are allowed, as one lists them."""
+    names = [f'"{kind}"' if len(kinds) > 1 else kind for kind in kinds] + ["None"] * none
+    return " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+# not a plain value, and so not a field of FitOptions: `start.given_centroids` and `check_start` check it
+_INIT = Option(
+    name="init",
+    default="random",
+    kind=object,
+    none=False,
+    at_least=0,
+    choices=STARTS,
+    switch=False,
+    takes='"random", "k-means++", "nested", array (K, D) or callable(X, n_clusters, random_state)',
+    help="how the first centroids are chosen",
+)
+
+OPTIONS = _declared()
 
 
 def check_start(init: str) -> str:
@@ -149,7 +224,8 @@ def check_integer(name: str, value: Any, at_least: int, at_most: int = _LARGEST)
 
 def check_switch(name: str, value: Any) -> bool:
     """True or False, as Python's own. Raises OptionError: "no" would count as True."""
-    check_option(name, value, {"kind": bool, "at_least": None, "none": False})
+    if not isinstance(value, bool | int | np.bool_) or value not in (0, 1):
+        raise OptionError(f"{name} must be True or False; got {brief(value)}.")
     return bool(value)
 
 
@@ -162,41 +238,6 @@ def plain_seed(value: Any) -> Any:
     raise OptionError(
         f"random_state must be an integer from 0 to 2^63 - 1, a numpy.random.RandomState or None; got {brief(value)}."
     )
-
-
-def plain_option(name: str, value: Any, rule: dict[str, Any]) -> Any:
-    """The value of an option, checked, as one of Python's own types. Raises OptionError."""
-    check_option(name, value, rule)
-    kind = rule["kind"]
-    if kind is object:
-        return plain_seed(value)
-    return None if value is None else kind(value)
-
-
-def check_option(name: str, value: Any, rule: dict[str, Any]) -> None:
-    """Raise OptionError if value is not what the option takes."""
-    kind, at_least = rule["kind"], rule["at_least"]
-    if (value is None and rule["none"]) or kind is object:
-        return
-    if kind is bool:
-        if not isinstance(value, bool | int | np.bool_) or value not in (0, 1):
-            raise OptionError(f"{name} must be True or False; got {brief(value)}.")
-        return
-    if kind is str:
-        if not rule["choices"] and not isinstance(value, str):
-            raise OptionError(f"{name} must be a string; got {brief(value)}.")
-        if rule["choices"] and not (isinstance(value, str) and value in rule["choices"]):
-            allowed = ", ".join(repr(choice) for choice in rule["choices"])
-            raise OptionError(f"{name} must be one of {allowed}; got {brief(value)}.")
-        return
-    number = Integral if kind is int else Real
-    if (
-        (isinstance(value, bool) and not rule["switch"])
-        or not isinstance(value, number)
-        or not _within(value, kind, at_least)
-    ):
-        noun = "an integer" if kind is int else "a number"
-        raise OptionError(f"{name} must be {noun} of at least {at_least:g}; got {brief(value)}.")
 
 
 def _within(value: Any, kind: type, at_least: float) -> bool:

@@ -23,12 +23,11 @@ from cosmeans.errors import OptionError
 from cosmeans.estimator import KMeans
 from cosmeans.matching import check_order, reorder
 from cosmeans.model_file import is_model
-from cosmeans.options import FitOptions
 from cosmeans.plot import plot_fit
 from cosmeans.progress import watch
 from cosmeans.report import check_options, write_report
 from cosmeans.result import StopReason
-from cosmeans.rows.files import open_file
+from cosmeans.rows.files import SUFFIXES, open_file
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -36,7 +35,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Spherical k-means for embeddings: one exact answer on every machine, fast.",
 )
-_DEFAULT: dict[str, Any] = FitOptions.defaults()
 _MAKES_THE_START = ("n_clusters", "init", "n_init", "random_state")
 
 
@@ -56,23 +54,11 @@ def root(
 
 
 @app.command()
+@flags.takes_fit_options
 def fit(
     context: typer.Context,
     embeddings: flags.Embeddings,
-    n_clusters: flags.NClusters = None,
-    epochs: flags.Epochs = _DEFAULT["epochs"],
-    init: flags.Init = "random",
-    n_init: flags.NInit = _DEFAULT["n_init"],
-    tol: flags.Tol = _DEFAULT["tol"],
-    random_state: flags.RandomState = 0,
-    batch_size: flags.BatchSize = _DEFAULT["batch_size"],
-    zero_rows: flags.ZeroRows = _DEFAULT["zero_rows"],
-    nonfinite: flags.Nonfinite = _DEFAULT["nonfinite"],
-    empty_clusters: flags.EmptyClusters = _DEFAULT["empty_clusters"],
-    backend: flags.Backend = _DEFAULT["backend"],
-    strategy: flags.Strategy = _DEFAULT["strategy"],
-    memory_limit: flags.MemoryLimit = _DEFAULT["memory_limit"],
-    device: flags.Device = _DEFAULT["device"],
+    options: dict[str, Any],
     weights: flags.Weights = None,
     key: flags.Key = None,
     texts: flags.Texts = None,
@@ -93,9 +79,8 @@ def fit(
     """Cluster embeddings; write model, labels, history and plot into a folder."""
     check_order(order)
     check_options() if report else None
-    given = {name for name in context.params if _was_given(context, name)}
-    values = {name: value for name, value in context.params.items() if name in KMeans().get_params()}
-    kmeans = _new_kmeans(values) if go_on_from is None else _old_kmeans(go_on_from, values, given)
+    given = {name for name in options if _was_given(context, name)}
+    kmeans = _new_kmeans(options) if go_on_from is None else _old_kmeans(go_on_from, options, given)
     folder = out or Path(f"cosmeans-{embeddings.stem}")
     with output_folder(folder, force) as new:
         rows = open_file(embeddings, key)
@@ -121,9 +106,7 @@ def fit(
 def predict(
     context: typer.Context,
     model: flags.Model,
-    embeddings: Annotated[
-        Path, typer.Argument(help="rows: .npy, .npz, .pt, .pth, .safetensors; or - to answer stdin", show_default=False)
-    ],
+    embeddings: Annotated[Path, typer.Argument(help=f"rows: {SUFFIXES}; or - to answer stdin", show_default=False)],
     key: flags.Key = None,
     out: Annotated[Path, typer.Option("--out", help="labels, .npy or .parquet", metavar="FILE")] = Path("labels.npy"),
     arrow: Annotated[bool, typer.Option("--arrow", help="with -: Arrow IPC streams instead of JSON lines")] = False,

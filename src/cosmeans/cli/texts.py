@@ -20,7 +20,7 @@ from cosmeans.reading import damaged, free_memory, open_regular, reading, requir
 _BLOCK = 1 << 26  # the longest text, and the longest line of a CSV file that Arrow takes
 _BATCH = 4096  # cells of a Parquet file at once
 _SHARE = 4  # of the free memory, one part for texts: Python needs up to four bytes a character
-_TABLES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
+TABLES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
 _COUNTED = 1000  # texts beyond twice the rows that are counted, not to read a whole file of another kind
 Cells = Generator[str | None, None, None]
 _NEEDED = "Needed: UTF-8 lines, plain or .gz."
@@ -44,8 +44,8 @@ def read_texts(path: Path, n_rows: int, column: str | None = None) -> list[str]:
     """
     packed = path.suffix.lower() == ".gz"
     kind = (path.with_suffix("") if packed else path).suffix.lower()
-    if kind not in _TABLES and column is not None:
-        raise OptionError(f"--column {column}: {path} is read as plain lines. Columns are in {', '.join(_TABLES)}.")
+    if kind not in TABLES and column is not None:
+        raise OptionError(f"--column {column}: {path} is read as plain lines. Columns are in {', '.join(TABLES)}.")
     cells: Cells
     match kind:
         case ".parquet":
@@ -57,7 +57,7 @@ def read_texts(path: Path, n_rows: int, column: str | None = None) -> list[str]:
         case _:
             cells = (line for line in _lines(path, packed))
     with closing(cells):
-        return _collected(path, cells, n_rows, "rows" if kind in _TABLES else "lines")
+        return _collected(path, cells, n_rows, "rows" if kind in TABLES else "lines")
 
 
 def _collected(path: Path, cells: Iterable[str | None], n_rows: int, what: str) -> list[str]:

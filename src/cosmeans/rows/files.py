@@ -61,10 +61,9 @@ def open_file(path: str | os.PathLike[str], key: str | None = None, n_dims: int 
     source = as_path(path)
     if os.path.isdir(source):
         raise FileError(f"{source} is not a file. Pass one of the files in it.")
-    read = _READERS.get(source.suffix.lower())
+    read = READERS.get(source.suffix.lower())
     if read is None:
-        known = ", ".join(_READERS)
-        raise FileError(f"{source} is of an unknown kind ({source.suffix or 'no suffix'}). Known: {known}.")
+        raise FileError(f"{source} is of an unknown kind ({source.suffix or 'no suffix'}). Known: {SUFFIXES}.")
     with open_regular(source) as file, reading(source):
         array = read(source, file, key)
     if array.ndim != n_dims:
@@ -240,10 +239,12 @@ def _other_things(source: Path) -> FileError:
     )
 
 
-_READERS: dict[str, Callable[[Path, BinaryIO, str | None], Array]] = {
+# the formats of rows; messages and help name them from here
+READERS: dict[str, Callable[[Path, BinaryIO, str | None], Array]] = {
     ".npy": _read_npy,
     ".npz": _read_npz,
     ".pt": _read_torch,
     ".pth": _read_torch,
     ".safetensors": _read_safetensors,
 }
+SUFFIXES = ", ".join(READERS)
