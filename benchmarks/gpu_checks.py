@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from cosmeans import KMeans, lloyd, sphere
-from cosmeans.backends.gpu import accumulate, passes, record
+from cosmeans.backends.gpu import passes, record
 from cosmeans.backends.gpu.backend import GpuBackend
 from cosmeans.backends.gpu.desk import clear_desks
 from cosmeans.backends.gpu.host import HostRowsBackend
-from cosmeans.backends.gpu.integers import MOST_FEATURES
+from cosmeans.backends.gpu.kernels import accumulate
+from cosmeans.backends.gpu.kernels.columns import MOST_FEATURES
 from cosmeans.backends.gpu.memory import MemoryPlan
 from cosmeans.backends.reference import ReferenceBackend
 from cosmeans.contracts import Backend, Receiver

@@ -14,7 +14,8 @@ import torch
 from triton import knobs
 
 from cosmeans import KMeans
-from cosmeans.backends.gpu import hopper, warmup
+from cosmeans.backends.gpu import warmup
+from cosmeans.backends.gpu.kernels import screen_hopper
 from gpu_checks import unit_rows
 
 
@@ -53,7 +54,7 @@ def _watch(mark: Callable[[str], None]) -> None:
 
     knobs.runtime.jit_post_compile_hook = compiled
     knobs.runtime.kernel_load_end_hook.add(lambda module, function, name, *_: mark(f"{name} loaded"))
-    for module, name in ((hopper, "compiled"), (hopper, "build"), (warmup, "_learn"), (warmup, "_start")):
+    for module, name in ((screen_hopper, "compiled"), (screen_hopper, "build"), (warmup, "_learn"), (warmup, "_start")):
         setattr(module, name, _marked(mark, getattr(module, name), f"{module.__name__.split('.')[-1]}.{name} done"))
 
 

@@ -137,7 +137,7 @@ def _has_a_way(rows: Rows, n_clusters: int, say: Callable[[str], None]) -> bool:
     try:
         device = torch.device("cuda", torch.cuda.current_device())
         memory = import_module("cosmeans.backends.gpu.memory")
-        import_module("cosmeans.backends.gpu.launch").keep_compiled_kernels()
+        import_module("cosmeans.backends.gpu.kernels.launch").keep_compiled_kernels()
         row_bytes = rows.shape[1] * floating_type(rows.dtype).itemsize
         memory.plan_received(rows.shape, row_bytes, n_clusters, memory.free_bytes(device), device)
     except ImportError as error:

@@ -54,9 +54,9 @@ JITFunction.run = _compile
 from cosmeans import sphere  # noqa: E402
 from cosmeans.backends.gpu.ahead import Ahead  # noqa: E402
 from cosmeans.backends.gpu.backend import GpuBackend  # noqa: E402
-from cosmeans.backends.gpu.hopper import ROW_TILE  # noqa: E402
-from cosmeans.backends.gpu.lengths import start_lengths  # noqa: E402
-from cosmeans.backends.gpu.rows import Copy, copy_rows, inspect_rows  # noqa: E402
+from cosmeans.backends.gpu.kernels.norms import inspect_rows, start_lengths  # noqa: E402
+from cosmeans.backends.gpu.kernels.quantize import Copy, copy_rows  # noqa: E402
+from cosmeans.backends.gpu.kernels.screen_hopper import ROW_TILE  # noqa: E402
 from cosmeans.data import Batch, ClusterSums  # noqa: E402
 
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from cosmeans.backends.gpu.arrival import Arrived
+from cosmeans.backends.gpu.kernels.quantize import Copy
 from cosmeans.backends.gpu.memory import MemoryPlan
-from cosmeans.backends.gpu.rows import Copy
 from cosmeans.rows.memory import MemoryRows
 from cosmeans.sphere import squared_norms
 

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from cosmeans import lloyd, sphere
-from cosmeans.backends.gpu import accumulate as sums_of_gpu
-from cosmeans.backends.gpu import assign
-from cosmeans.backends.gpu.accumulate import MoveSpace
 from cosmeans.backends.gpu.backend import GpuBackend
-from cosmeans.backends.gpu.rows import Copy, copy_rows, inspect_rows, squared_norms
+from cosmeans.backends.gpu.kernels import accumulate as sums_of_gpu
+from cosmeans.backends.gpu.kernels import screen
+from cosmeans.backends.gpu.kernels.accumulate import MoveSpace
+from cosmeans.backends.gpu.kernels.norms import inspect_rows, squared_norms
+from cosmeans.backends.gpu.kernels.quantize import Copy, copy_rows
 from cosmeans.backends.reference import ReferenceBackend
 from cosmeans.data import Batch, ClusterSums
 from cosmeans.errors import BackendUnavailableError
@@ -273,7 +274,7 @@ def test_a_bound_a_hundred_times_too_small_lets_wrong_labels_through(
     integers: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch, centroids = near_ties()
-    monkeypatch.setattr(assign, "SLACK", assign.tl.constexpr(0.01))
+    monkeypatch.setattr(screen, "SLACK", screen.tl.constexpr(0.01))
     gpu = GpuBackend("cpu", integers=integers)
 
     wrong = labels_of(gpu, batch, centroids) != labels_of(ReferenceBackend(), batch, centroids)

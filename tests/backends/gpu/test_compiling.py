@@ -16,7 +16,7 @@ _PARTS = r"@triton\.jit(?:\([^)]*\))?\ndef (\w+)"
 
 def started() -> set[str]:
     """Names of the kernels that are started somewhere: `launch(name, ...)`."""
-    text = "\n".join(file.read_text() for file in KERNELS.glob("*.py"))
+    text = "\n".join(file.read_text() for file in KERNELS.rglob("*.py"))
     return {name for name in re.findall(_PARTS, text) if re.search(rf"\blaunch\(\s*{name},", text)}
 
 

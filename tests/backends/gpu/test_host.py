@@ -21,8 +21,8 @@ from cosmeans.backends.gpu import passes as gpu_passes
 from cosmeans.backends.gpu.arrival import Arrived
 from cosmeans.backends.gpu.ferry import GATHERED, Ferry
 from cosmeans.backends.gpu.host import FETCHED, SENT, HostRowsBackend
+from cosmeans.backends.gpu.kernels.quantize import Copy
 from cosmeans.backends.gpu.memory import MemoryPlan
-from cosmeans.backends.gpu.rows import Copy
 from cosmeans.backends.reference import ReferenceBackend
 from cosmeans.contracts import Backend, Receiver
 from cosmeans.data import Batch, ClusterSums, Coming

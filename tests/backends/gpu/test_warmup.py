@@ -15,14 +15,15 @@ from triton.runtime.interpreter import InterpretedFunction
 from triton.runtime.jit import JITFunction, create_function_from_signature
 
 from cosmeans import lloyd, sphere
-from cosmeans.backends.gpu import hopper, receiving, record, warmup
+from cosmeans.backends.gpu import receiving, record, warmup
 from cosmeans.backends.gpu.backend import GpuBackend
-from cosmeans.backends.gpu.hopper import Shape
 from cosmeans.backends.gpu.host import HostRowsBackend
-from cosmeans.backends.gpu.launch import noting
-from cosmeans.backends.gpu.lengths import start_lengths
-from cosmeans.backends.gpu.rows import Copy
-from cosmeans.backends.gpu.screens import Screens
+from cosmeans.backends.gpu.kernels import screen_hopper
+from cosmeans.backends.gpu.kernels.launch import noting
+from cosmeans.backends.gpu.kernels.norms import start_lengths
+from cosmeans.backends.gpu.kernels.quantize import Copy
+from cosmeans.backends.gpu.kernels.screen_hopper import Shape
+from cosmeans.backends.gpu.kernels.select import Screens
 from cosmeans.backends.gpu.warmup import Kind, _twin, of_fit, of_ladder
 from cosmeans.data import Batch, ClusterSums, Coming
 from cosmeans.group import Alone
@@ -114,7 +115,7 @@ def swizzled(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Screens, "_choose", lambda *_: True)
     monkeypatch.setattr(GpuBackend, "_climbs", lambda *_: False)
-    monkeypatch.setattr(hopper, "screen", prove_nothing)
+    monkeypatch.setattr(screen_hopper, "screen", prove_nothing)
 
 
 @pytest.mark.parametrize(("d", "k", "dtype", "scaled", "weighted"), CASES)
@@ -264,7 +265,7 @@ def warmed(monkeypatch: pytest.MonkeyPatch) -> list[Shape | None]:
     monkeypatch.setattr(warmup, "_start", lambda launches, shape: shapes.append(shape))
     monkeypatch.setattr(warmup, "_known", set())
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
-    monkeypatch.setattr(Screens, "expected", lambda self, k, d, integers=False: hopper.shape_for(k, d, integers))
+    monkeypatch.setattr(Screens, "expected", lambda self, k, d, integers=False: screen_hopper.shape_for(k, d, integers))
     return shapes
 
 
@@ -277,7 +278,7 @@ def test_each_kind_of_fit_is_warmed_up_once(warmed: list[Shape | None], monkeypa
 
     for rows in (x, x, x[:5], x[:0]):  # as many as there are, but none at all
         warmup.warm_up(rows, 3, screens, **kinds)
-    assert warmed == [hopper.shape_for(3, 64)]
+    assert warmed == [screen_hopper.shape_for(3, 64)]
 
     for rows in (x.half(), x[:, 1:], x[:, :60], x[::2]):
         warmup.warm_up(rows, 3, screens, **kinds)

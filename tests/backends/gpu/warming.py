@@ -25,10 +25,10 @@ from triton.runtime.driver import driver
 from cosmeans import sphere
 from cosmeans.backends.gpu import warmup
 from cosmeans.backends.gpu.host import HostRowsBackend
-from cosmeans.backends.gpu.launch import Launch
-from cosmeans.backends.gpu.lengths import start_lengths
-from cosmeans.backends.gpu.rows import Copy, inspect_rows
-from cosmeans.backends.gpu.screens import Screens
+from cosmeans.backends.gpu.kernels.launch import Launch
+from cosmeans.backends.gpu.kernels.norms import inspect_rows, start_lengths
+from cosmeans.backends.gpu.kernels.quantize import Copy
+from cosmeans.backends.gpu.kernels.select import Screens
 from cosmeans.data import Batch, ClusterSums
 
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from cosmeans.backends.gpu.choice import CLOSE
 from cosmeans.backends.gpu.desk import Desk
-from cosmeans.backends.gpu.rows import Copy
-from cosmeans.backends.gpu.screens import Screens
-from cosmeans.backends.gpu.settle import settle
+from cosmeans.backends.gpu.kernels.quantize import Copy
+from cosmeans.backends.gpu.kernels.refine import settle
+from cosmeans.backends.gpu.kernels.select import Screens
 from cosmeans.data import Assignment, Batch
 
 

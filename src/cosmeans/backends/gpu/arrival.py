@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from cosmeans.backends.gpu.lengths import Queued
+from cosmeans.backends.gpu.kernels.norms import Queued
+from cosmeans.backends.gpu.kernels.quantize import Copy
 from cosmeans.backends.gpu.memory import MemoryPlan
-from cosmeans.backends.gpu.rows import Copy
 from cosmeans.contracts import RowSource
 
 

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from cosmeans.backends.gpu import record
 from cosmeans.backends.gpu.desk import Desk, clear_desks, leave_desk, take_desk
+from cosmeans.backends.gpu.kernels.quantize import copy_rows
 from cosmeans.backends.gpu.memory import ANY, MemoryPlan, plan_memory
 from cosmeans.backends.gpu.passes import Passes, there
 from cosmeans.backends.gpu.record import Plan, Recording, Standing, Work
-from cosmeans.backends.gpu.rows import copy_rows
 from cosmeans.contracts import Loan, Observer, RowSource
 from cosmeans.sphere import Outcome
 

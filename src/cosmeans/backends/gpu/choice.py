@@ -1,4 +1,4 @@
-"""Whether the screen begins in 8 bits (`ladder.py`): decided pass by pass, from what passes before have counted."""
+"""Whether the screen begins in 8 bits (`cascade.py`): decided pass by pass, from what passes before have counted."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from cosmeans.backends.gpu.behind import read_behind
+from cosmeans.backends.gpu.kernels.launch import read_behind
 
-SAMPLED = 16  # one of so many row tiles is counted (hopper.cu)
+SAMPLED = 16  # one of so many row tiles is counted (screen_hopper.cu)
 # What 8 bits lose of a score, about, where no entry of a row is much larger than the others: a row's and a centroid's
 # own loss, twice. An estimate that only decides what is tried.
 CLOSE = 2 * (0.0074 + 0.0125)

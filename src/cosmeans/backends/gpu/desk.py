@@ -9,13 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cosmeans.backends.gpu.accumulate import MoveSpace
-from cosmeans.backends.gpu.centroids import CentroidSpace
-from cosmeans.backends.gpu.integers import IntegerSpace
-from cosmeans.backends.gpu.ladder import LadderSpace
-from cosmeans.backends.gpu.rows import Copy
-from cosmeans.backends.gpu.settle import SettleSpace
-from cosmeans.backends.gpu.update import UpdateSpace
+from cosmeans.backends.gpu.kernels.accumulate import MoveSpace
+from cosmeans.backends.gpu.kernels.cascade import LadderSpace
+from cosmeans.backends.gpu.kernels.columns import CentroidSpace, IntegerSpace
+from cosmeans.backends.gpu.kernels.quantize import Copy
+from cosmeans.backends.gpu.kernels.refine import SettleSpace
+from cosmeans.backends.gpu.kernels.update import UpdateSpace
 
 _DESKS = 4  # kinds of fits whose working memory waits for the next one
 _PART = 64  # of the device's memory: what all of them may take there

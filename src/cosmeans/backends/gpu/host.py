@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cosmeans.backends.gpu.accumulate import accumulate
-from cosmeans.backends.gpu.centroids import CentroidSpace, Quantised
 from cosmeans.backends.gpu.ferry import GATHERED
+from cosmeans.backends.gpu.kernels.accumulate import accumulate
+from cosmeans.backends.gpu.kernels.columns import CentroidSpace, Quantised
+from cosmeans.backends.gpu.kernels.quantize import Copy, copy_rows, parts
 from cosmeans.backends.gpu.memory import plan_far, rows_fetched
 from cosmeans.backends.gpu.receiving import ReceivingBackend
-from cosmeans.backends.gpu.rows import Copy, copy_rows, parts
 from cosmeans.contracts import Loan, RowSource
 from cosmeans.data import Assignment, Batch, ClusterSums, Work
 

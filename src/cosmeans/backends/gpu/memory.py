@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import torch
 
-from cosmeans.backends.gpu.ladder import can_climb, ladder_bytes
-from cosmeans.backends.gpu.rows import width_of
+from cosmeans.backends.gpu.kernels.cascade import can_climb, ladder_bytes
+from cosmeans.backends.gpu.kernels.quantize import width_of
 from cosmeans.errors import DeviceMemoryError
 
 # a row of the source: its label, two events with their clusters and counters, its place among the changed; its own

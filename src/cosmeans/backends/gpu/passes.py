@@ -15,21 +15,20 @@ from typing import Concatenate, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
-from cosmeans.backends.gpu import scores
-from cosmeans.backends.gpu.accumulate import accumulate
-from cosmeans.backends.gpu.assign import Errors
-from cosmeans.backends.gpu.behind import beside, read_behind
-from cosmeans.backends.gpu.centroids import CentroidSpace, Quantised
 from cosmeans.backends.gpu.choice import CLOSE, LEAST_FEATURES, Choice
 from cosmeans.backends.gpu.desk import Desk, clear_desks
-from cosmeans.backends.gpu.ladder import compare, gather
-from cosmeans.backends.gpu.launch import keep_compiled_kernels
-from cosmeans.backends.gpu.lengths import lengths
+from cosmeans.backends.gpu.kernels import scores
+from cosmeans.backends.gpu.kernels.accumulate import accumulate
+from cosmeans.backends.gpu.kernels.cascade import compare, gather
+from cosmeans.backends.gpu.kernels.columns import CentroidSpace, Quantised
+from cosmeans.backends.gpu.kernels.launch import beside, keep_compiled_kernels, read_behind
+from cosmeans.backends.gpu.kernels.norms import lengths, squared_norms
+from cosmeans.backends.gpu.kernels.quantize import Copy, copy_rows, dense, dense_batch, parts
+from cosmeans.backends.gpu.kernels.refine import settle
+from cosmeans.backends.gpu.kernels.screen import Errors
+from cosmeans.backends.gpu.kernels.select import Screens
+from cosmeans.backends.gpu.kernels.update import Places
 from cosmeans.backends.gpu.memory import ANY, MemoryPlan, free_bytes, plan_memory, rows_in_turn
-from cosmeans.backends.gpu.rows import Copy, copy_rows, dense, dense_batch, parts, squared_norms
-from cosmeans.backends.gpu.screens import Screens
-from cosmeans.backends.gpu.settle import settle
-from cosmeans.backends.gpu.update import Places
 from cosmeans.backends.gpu.warmup import warm_up_ladder
 from cosmeans.contracts import RowSource
 from cosmeans.data import Assignment, Batch, ClusterSums

@@ -16,13 +16,13 @@ from cosmeans.backends.gpu import record
 from cosmeans.backends.gpu.ahead import Ahead
 from cosmeans.backends.gpu.arrival import Arrived
 from cosmeans.backends.gpu.backend import GpuBackend
-from cosmeans.backends.gpu.centroids import CentroidSpace, Quantised
 from cosmeans.backends.gpu.desk import clear_desks
 from cosmeans.backends.gpu.ferry import Ferry
-from cosmeans.backends.gpu.lengths import Queued, start_lengths
+from cosmeans.backends.gpu.kernels.columns import CentroidSpace, Quantised
+from cosmeans.backends.gpu.kernels.norms import Queued, inspect_rows, start_lengths
+from cosmeans.backends.gpu.kernels.quantize import Copy
 from cosmeans.backends.gpu.memory import MOST_IN_TURN, OF_RECEIVED, MemoryPlan, plan_received, rounded
 from cosmeans.backends.gpu.record import Plan
-from cosmeans.backends.gpu.rows import Copy, inspect_rows
 from cosmeans.backends.gpu.warmup import warm_up
 from cosmeans.contracts import Loan, RowSource
 from cosmeans.data import Assignment, Batch, Coming, Received

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from torch.cuda import Event
 
-from cosmeans.backends.gpu.behind import side
 from cosmeans.backends.gpu.desk import Desk, clear_desks, most_waiting
-from cosmeans.backends.gpu.update import Places
+from cosmeans.backends.gpu.kernels.launch import side
+from cosmeans.backends.gpu.kernels.update import Places
 from cosmeans.calls import Lock
 from cosmeans.contracts import RowSource
 from cosmeans.data import Batch, ClusterSums

@@ -19,18 +19,19 @@ from torch import Tensor
 from triton.runtime.cache import triton_key
 from triton.runtime.driver import driver
 
-from cosmeans.backends.gpu import hopper, record
-from cosmeans.backends.gpu.accumulate import accumulate
-from cosmeans.backends.gpu.assign import Errors, screen
+from cosmeans.backends.gpu import record
 from cosmeans.backends.gpu.desk import Desk
-from cosmeans.backends.gpu.ladder import compare, gather
-from cosmeans.backends.gpu.launch import Launch, compiling, noting
-from cosmeans.backends.gpu.lengths import start_lengths
-from cosmeans.backends.gpu.rows import copy_rows, inspect_rows, squared_norms
-from cosmeans.backends.gpu.scores import inertia_limbs, own_chords
-from cosmeans.backends.gpu.screens import Screens
-from cosmeans.backends.gpu.settle import settle
-from cosmeans.backends.gpu.update import Places
+from cosmeans.backends.gpu.kernels import screen_hopper
+from cosmeans.backends.gpu.kernels.accumulate import accumulate
+from cosmeans.backends.gpu.kernels.cascade import compare, gather
+from cosmeans.backends.gpu.kernels.launch import Launch, compiling, noting
+from cosmeans.backends.gpu.kernels.norms import inspect_rows, squared_norms, start_lengths
+from cosmeans.backends.gpu.kernels.quantize import copy_rows
+from cosmeans.backends.gpu.kernels.refine import settle
+from cosmeans.backends.gpu.kernels.scores import inertia_limbs, own_chords
+from cosmeans.backends.gpu.kernels.screen import Errors, screen
+from cosmeans.backends.gpu.kernels.select import Screens
+from cosmeans.backends.gpu.kernels.update import Places
 from cosmeans.data import Batch, ClusterSums
 
 _META = torch.device("meta")
@@ -107,11 +108,11 @@ def _twin(values: Tensor) -> Tensor:
 # ------------------------------------------------- what is started, on tensors without memory
 
 
-def of_fit(rows: Tensor, kind: Kind, shape: hopper.Shape | None, screens: Screens) -> list[Launch]:
+def of_fit(rows: Tensor, kind: Kind, shape: screen_hopper.Shape | None, screens: Screens) -> list[Launch]:
     """What a fit over these rows starts. shape: how the Hopper screen is cut; None: the portable one runs."""
     (n, d), k, desk = rows.shape, kind.n_clusters, Desk(_META)
     with noting() as launches:
-        tile = hopper.ROW_TILE if shape else 0
+        tile = screen_hopper.ROW_TILE if shape else 0
         copy, squared = desk.resident(n, d, tile), torch.empty(n, dtype=torch.float64, device=_META)
         if kind.inspects:
             inspect_rows(rows, squared, copy, 0)
@@ -152,16 +153,16 @@ def _sums_and_places(kind: Kind, n: int, centroids: Tensor) -> tuple[ClusterSums
     return ClusterSums.zeros(k, d, _SCALE, _META), [one]
 
 
-def of_ladder(batch: Batch, n_clusters: int, shape: hopper.Shape | None, screens: Screens) -> list[Launch]:
+def of_ladder(batch: Batch, n_clusters: int, shape: screen_hopper.Shape | None, screens: Screens) -> list[Launch]:
     """What a pass that begins in 8 bits starts beside the rest."""
     (n, d), k, desk = batch.rows.shape, n_clusters, Desk(_META)
     with noting() as launches:
-        tile = hopper.ROW_TILE if shape else 0
+        tile = screen_hopper.ROW_TILE if shape else 0
         copy, codes = desk.resident(n, d, tile), desk.resident(n, d, tile, True)
         copy_rows(batch, codes, 0)
         centroids = torch.empty((k, d), dtype=torch.float32, device=_META)
         columns = desk.centroids(k, d, shape.columns if shape else 0).quantise(centroids)
-        wide = hopper.shape_for(k, d, True).columns if shape else 0
+        wide = screen_hopper.shape_for(k, d, True).columns if shape else 0
         coded = desk.integers(k, d, wide).quantise(columns)
         labels, ladder, left = desk.labels(n), desk.ladder(n, d, tile), desk.settling(n).doubtful
         if shape is None:
@@ -175,7 +176,7 @@ def of_ladder(batch: Batch, n_clusters: int, shape: hopper.Shape | None, screens
 # ----------------------------------------------------------------- compiling
 
 
-def _start(launches: Iterable[Launch], shape: hopper.Shape | None) -> None:
+def _start(launches: Iterable[Launch], shape: screen_hopper.Shape | None) -> None:
     """One job a kernel, in as many threads as there is work for: Triton's records of a kernel are made for one."""
     jobs: dict[Any, list[Launch]] = {}
     for launch in launches:
@@ -183,7 +184,7 @@ def _start(launches: Iterable[Launch], shape: hopper.Shape | None) -> None:
     threads = ThreadPoolExecutor(thread_name_prefix="cosmeans-compile")
     try:
         if shape is not None:
-            threads.submit(hopper.compiled, shape)
+            threads.submit(screen_hopper.compiled, shape)
         ready = threads.submit(_learn)
         for kernel, its_launches in jobs.items():
             before, index = compiling.get(kernel), torch.cuda.current_device()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cosmeans.backends.gpu import centroids as module
-from cosmeans.backends.gpu.centroids import CentroidSpace
+from cosmeans.backends.gpu.kernels import columns as module
+from cosmeans.backends.gpu.kernels.columns import CentroidSpace
 
 
 @pytest.mark.parametrize("buckets", [None, 1, 4], ids=["as made", "one bucket", "four buckets"])

@@ -95,6 +95,13 @@ def unit(values, norm):
 
 
 @triton.jit
+def load_clean(rows_ptr, row, inside, feature, stride, n_features):
+    """(R, P) entries as rule 1 reads them, 0 beyond the rows and D; row is int64."""
+    mask = inside[:, None] & (feature < n_features)[None, :]
+    return clean(tl.load(rows_ptr + row[:, None] * stride + feature[None, :], mask=mask, other=0.0))
+
+
+@triton.jit
 def load_unit(rows_ptr, norms_ptr, row, stride, n_features, P: tl.constexpr, HAS_NORMS: tl.constexpr):
     """One unit row, (P,) float32, zero beyond D; row is int64."""
     feature = tl.arange(0, P)

@@ -1,19 +1,25 @@
-"""What the screen needs of the centroids: equal ones are screened once (docs/gpu.md, section 2)."""
+"""Centroids as the screen reads them, its columns: equal ones are screened once (docs/gpu.md, section 2).
+
+In 8 bits for the screen of rows in 8 bits: twice the rate of fp16, and bounds that are wider. That is the first rung of
+`cascade.py`; `choice.py` decides when it pays (docs/gpu.md, section 1).
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from cosmeans.backends.gpu.canonical import padded, place, warps
-from cosmeans.backends.gpu.launch import launch
-from cosmeans.backends.gpu.rows import width_of
+from cosmeans.backends.gpu.kernels.exact import padded, place, warps
+from cosmeans.backends.gpu.kernels.launch import launch
+from cosmeans.backends.gpu.kernels.quantize import LARGEST, ROUNDER, width_of
+from cosmeans.errors import BackendUnavailableError
 
 _SCAN = tl.constexpr(1024)
+MOST_FEATURES = 2080  # 127^2 D < 2^25: sums of products times 64 are 32-bit integers
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +27,11 @@ class Quantised:
     """Centroids as the screen reads them. Equal centroids are one column, that of the first of them.
 
     centroids  (K, D) float32
-    values     flat float16, `canonical.place` says what lies where
+    values     flat float16, `exact.place` says what lies where
     original   (K,) int32: the centroid of each column; n_columns (1,) int32 of them count
     bounds     (3,) float32: max ||c - cq||, max ||c||, max ||cq||, rounded up
     width      D rounded up to a multiple of 64; tile: centroids of one swizzled tile, 0: row-major
-    codes      the same columns in 8 bits, where these are screened first (`ladder.py`)
+    codes      the same columns in 8 bits, where these are screened first (`cascade.py`)
     """
 
     centroids: Tensor
@@ -84,7 +90,7 @@ class CentroidSpace:
 
 @triton.jit
 def _length(values, n_features):
-    """Rounded up: see `rows._copy_rows`."""
+    """Rounded up: see `quantize._copy_rows`."""
     return tl.sqrt(tl.sum(values * values)) * (1.0 + (n_features + 8) * 2.0**-22)
 
 
@@ -205,3 +211,89 @@ def _write_columns(
         values = tl.load(source, mask=feature < n_features, other=0.0)
         target = halves_ptr + place(column.to(tl.int64), feature, width, TILE, 8)
         tl.store(target, values.to(tl.float16), mask=feature < width)
+
+
+# ------------------------------------------------------------------------ in 8 bits
+
+
+class IntegerSpace:
+    """Memory for the 8-bit centroids of a pass; made once per fit."""
+
+    def __init__(self, n_clusters: int, n_features: int, tile: int, device: torch.device) -> None:
+        if n_features > MOST_FEATURES:
+            raise BackendUnavailableError(
+                f"The 8-bit screen adds up at most {MOST_FEATURES} features without overflow, and these rows have "
+                f"{n_features}. Use the float16 screen (integers=False)."
+            )
+        places = -(-n_clusters // max(1, tile)) * max(1, tile)
+        self.tile, self.width = tile, width_of(n_features, integers=True)
+        # zeros once: places that no centroid fills are read as centroids of score 0 and masked
+        self.codes = torch.zeros(places * self.width, dtype=torch.int8, device=device)
+        self.bounds = torch.empty(4, dtype=torch.float32, device=device)
+
+    def quantise(self, centroids: Quantised) -> Quantised:
+        """The same columns as 8-bit codes of one unit, which is bounds[3]; the other bounds are those of the codes."""
+        k, d = centroids.centroids.shape
+        size = padded(max(d, self.width))
+        shape = {"P": size, "num_warps": warps(size)}
+        self.bounds.zero_()
+        launch(_largest, k, centroids.centroids, self.bounds, d, **shape)
+        launch(
+            _write_codes,
+            k,
+            *(centroids.centroids, centroids.original, centroids.n_columns, self.codes, self.bounds, d, self.width),
+            TILE=self.tile,
+            **shape,
+        )
+        launch(_finish_bounds, 1, centroids.bounds, self.bounds, num_warps=1)
+        return replace(centroids, values=self.codes, bounds=self.bounds, width=self.width, tile=self.tile)
+
+
+@triton.jit
+def _raise(place_ptr, value):
+    """Nonnegative floats are ordered as their bits are."""
+    tl.atomic_max(place_ptr.to(tl.pointer_type(tl.int32)), value.to(tl.int32, bitcast=True), sem="relaxed")
+
+
+@triton.jit
+def _largest(centroids_ptr, bounds_ptr, n_features, P: tl.constexpr):
+    """The largest entry of all, for the moment in bounds[3]."""
+    feature = tl.arange(0, P)
+    at = tl.program_id(0).to(tl.int64) * n_features + feature
+    values = tl.load(centroids_ptr + at, mask=feature < n_features, other=0.0)
+    _raise(bounds_ptr + 3, tl.max(tl.abs(values)))
+
+
+@triton.jit
+def _write_codes(
+    centroids_ptr,
+    original_ptr,
+    n_columns_ptr,
+    codes_ptr,
+    bounds_ptr,
+    n_features,
+    width,
+    P: tl.constexpr,
+    TILE: tl.constexpr,
+):
+    """The codes of one column; max ||c - cq|| and max ||cq|| in bounds[0] and bounds[2]."""
+    column = tl.program_id(0)
+    if column < tl.load(n_columns_ptr):
+        feature = tl.arange(0, P)
+        k = tl.load(original_ptr + column).to(tl.int64)
+        values = tl.load(centroids_ptr + k * n_features + feature, mask=feature < n_features, other=0.0)
+        unit = tl.load(bounds_ptr + 3) / LARGEST
+        code = tl.minimum(tl.maximum((values / unit + ROUNDER) - ROUNDER, -LARGEST), LARGEST)
+        tl.store(codes_ptr + place(column.to(tl.int64), feature, width, TILE, 16), code.to(tl.int8), feature < width)
+        rounded = code * unit
+        lost = values - rounded
+        # rounded up: sums of D squares in float32, the products of code and unit
+        factor = 1.0 + (n_features + 8) * 2.0**-22
+        _raise(bounds_ptr, tl.sqrt(tl.sum(lost * lost)) * factor + 2.0**-22)
+        _raise(bounds_ptr + 2, tl.sqrt(tl.sum(rounded * rounded)) * factor + 2.0**-22)
+
+
+@triton.jit
+def _finish_bounds(halves_bounds_ptr, bounds_ptr):
+    tl.store(bounds_ptr + 1, tl.load(halves_bounds_ptr + 1))
+    tl.store(bounds_ptr + 3, tl.load(bounds_ptr + 3) / LARGEST)

@@ -12,11 +12,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from cosmeans.backends.gpu.assign import Doubtful, Errors, certified_gap
-from cosmeans.backends.gpu.canonical import MULTIPLIED, load_unit, padded, place, tree_sum, warps
-from cosmeans.backends.gpu.centroids import Quantised
-from cosmeans.backends.gpu.launch import launch
-from cosmeans.backends.gpu.rows import Copy
+from cosmeans.backends.gpu.kernels.columns import Quantised
+from cosmeans.backends.gpu.kernels.exact import MULTIPLIED, load_unit, padded, place, tree_sum, warps
+from cosmeans.backends.gpu.kernels.launch import launch
+from cosmeans.backends.gpu.kernels.quantize import Copy
+from cosmeans.backends.gpu.kernels.screen import Doubtful, Errors, certified_gap
 from cosmeans.data import Batch
 
 _LIST = tl.constexpr(64)  # doubtful rows screened together

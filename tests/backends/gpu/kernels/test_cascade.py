@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from cosmeans import sphere
-from cosmeans.backends.gpu import ladder
-from cosmeans.backends.gpu.assign import Doubtful
 from cosmeans.backends.gpu.backend import GpuBackend
 from cosmeans.backends.gpu.choice import Choice
-from cosmeans.backends.gpu.ladder import LadderSpace, compare, gather
-from cosmeans.backends.gpu.rows import Copy, copy_rows
+from cosmeans.backends.gpu.kernels import cascade
+from cosmeans.backends.gpu.kernels.cascade import LadderSpace, compare, gather
+from cosmeans.backends.gpu.kernels.quantize import Copy, copy_rows
+from cosmeans.backends.gpu.kernels.screen import Doubtful
 from cosmeans.data import Batch
 
 CPU = torch.device("cpu")
@@ -34,7 +34,7 @@ def copied(rows: Tensor, tile: int) -> Copy:
 @pytest.mark.parametrize("room", [3, 8, 100])
 def test_rows_are_labelled_whatever_room_there_is_for_gathered_ones(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
     rows, centroids = directions(50, 70, 0), directions(40, 70, 1)
-    monkeypatch.setattr(ladder, "gathered_rows", lambda n: min(n, room))
+    monkeypatch.setattr(cascade, "gathered_rows", lambda n: min(n, room))
     gpu, before = GpuBackend("cpu", integers=True), torch.full((50,), -1, dtype=torch.int32)
 
     found = gpu.assign(Batch(0, rows), gpu.prepare(centroids), before)
@@ -46,7 +46,7 @@ def test_rows_are_labelled_whatever_room_there_is_for_gathered_ones(room: int, m
 @pytest.mark.parametrize("tile", [0, 64, 128])
 @pytest.mark.parametrize("count", [0, 3, 4, 9])
 def test_gathered_rows_are_the_listed_ones_and_others_go_on(tile: int, count: int, monkeypatch: Any) -> None:
-    monkeypatch.setattr(ladder, "gathered_rows", lambda n: 4)
+    monkeypatch.setattr(cascade, "gathered_rows", lambda n: 4)
     rows, chosen = directions(150, 100, 2), torch.tensor([149, 0, 64, 63, 7, 128, 1, 90, 89], dtype=torch.int32)
     source, space, left = copied(rows, tile), LadderSpace(150, 100, tile, CPU), Doubtful.empty(150, CPU)
     into, found = space.gathered, space.doubtful
@@ -137,7 +137,7 @@ def test_a_bound_a_hundred_times_too_small_lets_wrong_labels_through(monkeypatch
     rows, centroids, pairs = close_pairs()
     scores = (rows.double()[:, None] * centroids.double().view(200, 2, 64)).sum(dim=2)
     truth = pairs[np.arange(200), scores.argmax(dim=1).numpy()]
-    monkeypatch.setattr(ladder, "SLACK", ladder.tl.constexpr(0.01))
+    monkeypatch.setattr(cascade, "SLACK", cascade.tl.constexpr(0.01))
 
     labels, left = compared(rows, centroids, pairs)
 

@@ -10,8 +10,8 @@ import triton.language as tl
 from torch import Tensor
 
 from cosmeans import sphere
-from cosmeans.backends.gpu.canonical import divisor, padded, rounded_sums, tree_sum, unit, warps
-from cosmeans.backends.gpu.launch import launch
+from cosmeans.backends.gpu.kernels.exact import divisor, padded, rounded_sums, tree_sum, unit, warps
+from cosmeans.backends.gpu.kernels.launch import launch
 from cosmeans.data import ClusterSums
 
 

@@ -1,4 +1,4 @@
-// Behind the ranking part of hopper.cu: what a consumer group does with the sums of its rows, for `n_rows` rows of
+// Behind the ranking part of screen_hopper.cu: what a consumer group does with the sums of its rows, for `n_rows` rows of
 // `n_columns` scores each; out gets score, column, second, second column and third bound of every row, as integers.
 template <int ROW>
 static void row_of(const Sum (&held)[COLUMNS / 2], int tile, Top& top) {

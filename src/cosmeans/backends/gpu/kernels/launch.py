@@ -1,4 +1,4 @@
-"""Starting kernels with little of the host's time.
+"""Starting work on the device with little of the host's time: kernels, side streams, reading numbers back.
 
 Triton looks at every argument of every start to find the compiled kernel that fits them, which takes 30 to 50 us where
 many of our kernels take 3. What it looks at are few facts (the type of a number, whether it is 1 or divisible by 16,
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -127,3 +127,59 @@ def stream_on(device: int) -> int:
     """torch's current stream there, as the driver knows it; torch's own way of asking makes an object first."""
     stream: int = driver.active.get_current_stream(device)
     return stream
+
+
+def read_behind(numbers: Tensor) -> Callable[[], list[float]]:
+    """Copy numbers (B,) out behind the work already queued; the function waits for that copy alone."""
+    if numbers.device.type != "cuda":
+        there: list[float] = numbers.tolist()
+        return lambda: there
+    host = torch.empty(numbers.shape, dtype=numbers.dtype, device="cpu", pin_memory=True)
+    host.copy_(numbers, non_blocking=True)
+    arrived = torch.cuda.Event()
+    arrived.record()
+
+    def read() -> list[float]:
+        arrived.synchronize()
+        found: list[float] = host.tolist()
+        return found
+
+    return read
+
+
+@functools.cache
+def side(device: torch.device, purpose: str) -> torch.cuda.Stream:
+    """A stream beside the others, one for all work of a purpose (torch takes memory anew for each stream).
+
+    What is recorded in one thread must not meet what another thread reads.
+    """
+    return torch.cuda.Stream(device)
+
+
+def read_beside(numbers: Tensor) -> Callable[[], list[float]]:
+    """Numbers (B,) as the work queued so far leaves them; the function reads them beside whatever is queued since."""
+    if numbers.device.type != "cuda":
+        return read_behind(numbers)
+    done = torch.cuda.Event()
+    done.record()
+
+    def read() -> list[float]:
+        aside = side(numbers.device, "read")
+        aside.wait_event(done)
+        with torch.cuda.stream(aside):
+            found: list[float] = numbers.tolist()
+        return found
+
+    return read
+
+
+def beside(device: torch.device, work: Callable[[], None]) -> Callable[[], None]:
+    """Queue work beside what is queued next; what is queued after the function was called waits for both."""
+    if device.type != "cuda":
+        work()
+        return lambda: None
+    here, there = torch.cuda.current_stream(device), side(device, "work")
+    there.wait_stream(here)
+    with torch.cuda.stream(there):
+        work()
+    return lambda: here.wait_stream(there)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cosmeans.backends.gpu import hopper
-from cosmeans.backends.gpu.assign import Doubtful, Errors, Listed, accumulation_error, screen
-from cosmeans.backends.gpu.centroids import Quantised
-from cosmeans.backends.gpu.rows import Copy
-from cosmeans.backends.gpu.tiles import describe, tile_for
+from cosmeans.backends.gpu.chips import describe, tile_for
+from cosmeans.backends.gpu.kernels import screen_hopper
+from cosmeans.backends.gpu.kernels.columns import Quantised
+from cosmeans.backends.gpu.kernels.quantize import Copy
+from cosmeans.backends.gpu.kernels.screen import Doubtful, Errors, Listed, accumulation_error, screen
 from cosmeans.console import say
 from cosmeans.errors import BackendUnavailableError
 
@@ -23,24 +23,24 @@ class Screens:
         self._hopper: bool | None = None  # known with the shape of the centroids
         self._chip, shared, self.programs = describe(device)
         self.tile = tile_for(self._chip, shared)  # of the portable screen
-        self._cuts: dict[tuple[int, int, bool], tuple[hopper.Shape | None, Errors]] = {}
+        self._cuts: dict[tuple[int, int, bool], tuple[screen_hopper.Shape | None, Errors]] = {}
 
-    def shape(self, n_clusters: int, n_features: int, integers: bool = False) -> hopper.Shape | None:
+    def shape(self, n_clusters: int, n_features: int, integers: bool = False) -> screen_hopper.Shape | None:
         """How the Hopper screen is cut for these centroids; None: the portable one runs."""
         if self._hopper is None:
             self._hopper = self._choose(n_clusters, n_features)
-        return hopper.shape_for(n_clusters, n_features, integers) if self._hopper else None
+        return screen_hopper.shape_for(n_clusters, n_features, integers) if self._hopper else None
 
-    def expected(self, n_clusters: int, n_features: int, integers: bool = False) -> hopper.Shape | None:
+    def expected(self, n_clusters: int, n_features: int, integers: bool = False) -> screen_hopper.Shape | None:
         """`shape` if nothing fails: nothing is built."""
         runs = self._hopper
         if runs is None:
-            runs = self._wanted != "portable" and hopper.why_not(self.device) is None
-        return hopper.shape_for(n_clusters, n_features, integers) if runs else None
+            runs = self._wanted != "portable" and screen_hopper.why_not(self.device) is None
+        return screen_hopper.shape_for(n_clusters, n_features, integers) if runs else None
 
     def row_tile(self, n_clusters: int, n_features: int) -> int:
         """Rows of one swizzled tile of a copy; 0: row-major."""
-        return hopper.ROW_TILE if self.shape(n_clusters, n_features) else 0
+        return screen_hopper.ROW_TILE if self.shape(n_clusters, n_features) else 0
 
     def column_tile(self, n_clusters: int, n_features: int, integers: bool = False) -> int:
         """Centroids of one swizzled tile; 0: row-major."""
@@ -57,23 +57,23 @@ class Screens:
         listed: Listed | None = None,
         close: float = 0.0,
     ) -> Errors:
-        """`assign.screen` or `hopper.screen`, whose arguments these are; returns what it may have lost."""
+        """`screen.screen` or `screen_hopper.screen`, whose arguments these are; returns what it may have lost."""
         k, d = centroids.centroids.shape
         shape, errors = self._cut(k, d, copy.integers)
         task = (copy, start, centroids, labels, doubtful, errors)
         if shape is not None:
-            hopper.screen(shape, *task, self.programs, listed, close)
+            screen_hopper.screen(shape, *task, self.programs, listed, close)
         else:
             screen(*task, self.tile, listed)
         return errors
 
-    def _cut(self, n_clusters: int, n_features: int, integers: bool) -> tuple[hopper.Shape | None, Errors]:
+    def _cut(self, n_clusters: int, n_features: int, integers: bool) -> tuple[screen_hopper.Shape | None, Errors]:
         """The Hopper screen's shape, and what the screen may lose: the same in every pass."""
         kind = (n_clusters, n_features, integers)
         if kind not in self._cuts:
             shape = self.shape(*kind)
             accumulation = 0.0 if integers else accumulation_error(n_features, self.device)
-            errors = Errors(accumulation, hopper.rounding(integers) if integers or shape is not None else 0.0)
+            errors = Errors(accumulation, screen_hopper.rounding(integers) if integers or shape is not None else 0.0)
             self._cuts[kind] = shape, errors
         return self._cuts[kind]
 
@@ -81,10 +81,10 @@ class Screens:
         """Whether the Hopper screen runs; without it on a Hopper GPU one line says why."""
         if self._wanted == "portable":
             return False
-        reason = hopper.why_not(self.device)
+        reason = screen_hopper.why_not(self.device)
         if reason is None:
             try:
-                hopper.build(hopper.shape_for(n_clusters, n_features), self.device)
+                screen_hopper.build(screen_hopper.shape_for(n_clusters, n_features), self.device)
             except BackendUnavailableError as error:
                 reason = str(error)
         if reason is not None and self._wanted == "hopper":

@@ -1,4 +1,4 @@
-"""Rows as kernels read them: lengths, the narrow copy that the screen reads, and batches in parts."""
+"""Rows as kernels read them: the narrow copy that the screen reads, and batches in parts."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from cosmeans.backends.gpu.canonical import (
+from cosmeans.backends.gpu.kernels.exact import (
     COPIED,
     UNIT_TOLERANCE,
-    clean,
     divisor,
+    load_clean,
     padded,
     place,
     rows_at_once,
     tree_sums,
     warps,
 )
-from cosmeans.backends.gpu.launch import launch
+from cosmeans.backends.gpu.kernels.launch import launch
 from cosmeans.data import Batch
 
 NOT_KEPT = tl.constexpr(-1.0)
@@ -40,7 +40,7 @@ def _places(n_rows: int, tile: int) -> int:
 class Copy:
     """The copy xq of consecutive rows that the screen reads: a row is close to its values times its unit.
 
-    values     flat float16 or int8, `canonical.place` says what lies where; columns beyond D are zero
+    values     flat float16 or int8, `exact.place` says what lies where; columns beyond D are zero
     residuals  (N,) float32: ||x - unit * xq||, rounded up; -1: not kept
     units      (N,) float32
     tile       rows of a swizzled tile, 0: row-major; `Copy.empty` adds what a kernel reads behind the last one
@@ -73,38 +73,6 @@ class Copy:
     @property
     def integers(self) -> bool:
         return self.values.dtype == torch.int8
-
-
-@triton.jit
-def _load(rows_ptr, row, inside, feature, stride, n_features):
-    """(R, P) entries as rule 1 reads them, 0 beyond the rows and D; row is int64."""
-    mask = inside[:, None] & (feature < n_features)[None, :]
-    return clean(tl.load(rows_ptr + row[:, None] * stride + feature[None, :], mask=mask, other=0.0))
-
-
-@triton.jit(do_not_specialize=["n_rows"])
-def _squared_norms(rows_ptr, out_ptr, n_rows, stride, n_features, R: tl.constexpr, P: tl.constexpr):
-    row = tl.program_id(0).to(tl.int64) * R + tl.arange(0, R)
-    inside = row < n_rows
-    wide = _load(rows_ptr, row, inside, tl.arange(0, P), stride, n_features).to(tl.float64)
-    tl.store(out_ptr + row, tree_sums(wide * wide, R, P), mask=inside)
-
-
-def squared_norms(rows: Tensor) -> Tensor:
-    """`sphere.squared_norms`: (B,) float64."""
-    out = torch.empty(rows.shape[0], dtype=torch.float64, device=rows.device)
-    size = padded(rows.shape[1])
-    at_once = rows_at_once(size)
-    if len(out):
-        launch(
-            _squared_norms,
-            triton.cdiv(len(out), at_once),
-            *(rows, out, len(out), rows.stride(0), rows.shape[1]),
-            R=at_once,
-            P=size,
-            num_warps=warps(size, COPIED),
-        )
-    return out
 
 
 @triton.jit
@@ -173,7 +141,7 @@ def _copy_rows(
     row = tl.program_id(0).to(tl.int64) * R + tl.arange(0, R)
     inside = row < n_rows
     feature = tl.arange(0, P)
-    values = _load(rows_ptr, row, inside, feature, stride, n_features)
+    values = load_clean(rows_ptr, row, inside, feature, stride, n_features)
     kept = inside
     norm = tl.full((R,), 1.0, tl.float64)
     if INSPECT:
@@ -208,18 +176,10 @@ def _copy_rows(
 
 def copy_rows(batch: Batch, into: Copy, start: int) -> None:
     """Write what the screen reads of the batch's rows, from place `start` of the copy on."""
-    _write_copy(dense(batch.rows), into, start, norms=batch.norms, keep=batch.keep)
+    write_copy(dense(batch.rows), into, start, norms=batch.norms, keep=batch.keep)
 
 
-def inspect_rows(rows: Tensor, squared: Tensor, into: Copy, start: int) -> None:
-    """`squared_norms` written to `squared` (B,) float64, and the copy of the rows that it makes of them, in one pass.
-
-    The copy is what `copy_rows` makes with `sphere.lengths(squared)`; rows that aren't usable are not kept.
-    """
-    _write_copy(dense(rows), into, start, squared=squared)
-
-
-def _write_copy(
+def write_copy(
     rows: Tensor,
     into: Copy,
     start: int,

@@ -8,8 +8,8 @@ import triton.language as tl
 from torch import Tensor
 
 from cosmeans import sphere
-from cosmeans.backends.gpu.canonical import MULTIPLIED, ROUNDER, ROUNDER_BITS, load_unit, padded, tree_sum, warps
-from cosmeans.backends.gpu.launch import launch
+from cosmeans.backends.gpu.kernels.exact import MULTIPLIED, ROUNDER, ROUNDER_BITS, load_unit, padded, tree_sum, warps
+from cosmeans.backends.gpu.kernels.launch import launch
 from cosmeans.data import Batch
 
 _PRODUCTS = 1 << 26  # entries of a float64 product held at once: 512 MB

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 
 from cosmeans import sphere
-from cosmeans.backends.gpu.assign import Errors
 from cosmeans.backends.gpu.backend import GpuBackend
-from cosmeans.backends.gpu.rows import Copy
-from cosmeans.backends.gpu.settle import SettleSpace, settle
+from cosmeans.backends.gpu.kernels.quantize import Copy
+from cosmeans.backends.gpu.kernels.refine import SettleSpace, settle
+from cosmeans.backends.gpu.kernels.screen import Errors
 from cosmeans.data import Batch
 
 

@@ -1,6 +1,6 @@
 """The portable screen: fp16 products, a running top two per row, and the certificate (docs/gpu.md).
 
-Meaning: `backends/reference.py`, `ReferenceBackend.assign`. `hopper.cu` is the same screen for one chip.
+Meaning: `backends/reference.py`, `ReferenceBackend.assign`. `screen_hopper.cu` is the same screen for one chip.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from cosmeans.backends.gpu.centroids import Quantised
-from cosmeans.backends.gpu.launch import launch
-from cosmeans.backends.gpu.rows import Copy
-from cosmeans.backends.gpu.tiles import Tile
+from cosmeans.backends.gpu.chips import Tile
+from cosmeans.backends.gpu.kernels.columns import Quantised
+from cosmeans.backends.gpu.kernels.launch import launch
+from cosmeans.backends.gpu.kernels.quantize import Copy
 
 SLACK = tl.constexpr(1.0)  # tests make it smaller, to see that the bound is needed
 

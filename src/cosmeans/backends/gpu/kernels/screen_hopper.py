@@ -1,4 +1,4 @@
-"""The screen for Hopper: compiled from hopper.cu at run time by NVRTC, kept on disk, launched with plain pointers.
+"""The screen for Hopper: screen_hopper.cu, compiled at run time by NVRTC, kept on disk, launched with plain pointers.
 
 Why not Triton here: a hand-scheduled kernel reaches the chip's limit of power, Triton three quarters of it
 (docs/gpu.md). Why NVRTC: CUDA builds of torch bring it with `cuda.bindings`, and no compiler is needed.
@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 from triton.runtime.cache import get_cache_manager
 
-from cosmeans.backends.gpu.assign import Doubtful, Errors, Listed
-from cosmeans.backends.gpu.centroids import Quantised
-from cosmeans.backends.gpu.launch import stream_on
-from cosmeans.backends.gpu.rows import Copy
+from cosmeans.backends.gpu.kernels.columns import Quantised
+from cosmeans.backends.gpu.kernels.launch import stream_on
+from cosmeans.backends.gpu.kernels.quantize import Copy
+from cosmeans.backends.gpu.kernels.screen import Doubtful, Errors, Listed
 from cosmeans.calls import Lock
 from cosmeans.errors import BackendUnavailableError
 
@@ -89,7 +89,7 @@ def rounding(integers: bool) -> float:
 
 
 def source(shape: Shape) -> str:
-    """hopper.cu for this shape, with the wgmma that it needs in front."""
+    """screen_hopper.cu for this shape, with the wgmma that it needs in front."""
     n = shape.columns // 2
     registers = ", ".join(f"%{i}" for i in range(n))
     kind, letter = ("int", "r") if shape.integers else ("float", "f")
@@ -106,11 +106,12 @@ __device__ __forceinline__ void product(Sum (&d)[{n}], unsigned long long a, uns
 """
     sizes = {"GROUPS": shape.groups, "COLUMNS": shape.columns, "STAGES": shape.stages, "HOLD": shape.hold}
     head = "".join(f"#define {name} {value}\n" for name, value in {**sizes, "INTEGERS": int(shape.integers)}.items())
-    return head + product + resources.files("cosmeans.backends.gpu").joinpath("hopper.cu").read_text("utf-8")
+    kernel = resources.files("cosmeans.backends.gpu.kernels").joinpath("screen_hopper.cu").read_text("utf-8")
+    return head + product + kernel
 
 
 class _Output(ctypes.Structure):
-    """`Output` of hopper.cu."""
+    """`Output` of screen_hopper.cu."""
 
     _fields_ = [
         *((name, ctypes.c_void_p) for name in ("residuals", "units", "original", "bounds", "labels")),
@@ -134,7 +135,7 @@ def screen(
     listed: Listed | None = None,
     close: float = 0.0,
 ) -> None:
-    """`assign.screen` on this chip: rows in tiles of `ROW_TILE`, centroids in tiles of `shape.columns`.
+    """`screen.screen` on this chip: rows in tiles of `ROW_TILE`, centroids in tiles of `shape.columns`.
 
     close: rows of a sample with a second or third score that near are counted in counts[2] and [3] (`choice.Choice`).
     """
@@ -186,14 +187,14 @@ def compiled(shape: Shape) -> str:
 
 
 def _compile(nvrtc: Any, code: str) -> bytes:
-    program = _check(nvrtc.nvrtcCreateProgram(code.encode(), b"hopper.cu", 0, [], []))
+    program = _check(nvrtc.nvrtcCreateProgram(code.encode(), b"screen_hopper.cu", 0, [], []))
     options = [b"--gpu-architecture=sm_90a", b"--std=c++17"]
     (status,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
     if int(status) != 0:
         log = b" " * _check(nvrtc.nvrtcGetProgramLogSize(program))
         _check(nvrtc.nvrtcGetProgramLog(program, log))
         raise BackendUnavailableError(
-            f"hopper.cu did not compile: {log.decode(errors='replace')} Update cuda-bindings and the NVRTC of "
+            f"screen_hopper.cu did not compile: {log.decode(errors='replace')} Update cuda-bindings and the NVRTC of "
             "your torch."
         )
     binary = b" " * _check(nvrtc.nvrtcGetCUBINSize(program))

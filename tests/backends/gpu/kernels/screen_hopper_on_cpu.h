@@ -1,4 +1,4 @@
-// Shims that let a C++ compiler read the part of hopper.cu that ranks scores and concludes rows: four threads of a CPU
+// Shims that let a C++ compiler read the part of screen_hopper.cu that ranks scores and concludes rows: four threads of a CPU
 // stand for the four that share a row, or 32 for a warp.
 #include <algorithm>
 #include <barrier>

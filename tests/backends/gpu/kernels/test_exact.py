@@ -8,8 +8,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from cosmeans.backends.gpu.accumulate import _pieces
-from cosmeans.backends.gpu.canonical import divided, rounded_sums, unit
+from cosmeans.backends.gpu.kernels.accumulate import _pieces
+from cosmeans.backends.gpu.kernels.exact import divided, rounded_sums, unit
 
 
 @triton.jit

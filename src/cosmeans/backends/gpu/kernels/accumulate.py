@@ -17,8 +17,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from cosmeans.backends.gpu.canonical import clean, divided, fixed_point, term, whole
-from cosmeans.backends.gpu.launch import launch
+from cosmeans.backends.gpu.kernels.exact import clean, divided, fixed_point, term, whole
+from cosmeans.backends.gpu.kernels.launch import launch
 from cosmeans.data import Batch, ClusterSums
 
 _BLOCK = tl.constexpr(1024)

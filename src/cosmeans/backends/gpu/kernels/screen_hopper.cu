@@ -1,7 +1,7 @@
-// The screen of assign.py for Hopper (sm_90a): products, a running top two per row, the certificate. docs/gpu.md.
+// The screen of screen.py for Hopper (sm_90a): products, a running top two per row, the certificate. docs/gpu.md.
 //
 // Warpgroup 0 copies; GROUPS others multiply 64 rows each by COLUMNS centroids. Rows lie in tiles of 64, centroids in
-// tiles of COLUMNS, 128 bytes each, already in the 128-byte swizzle (canonical.place): one plain bulk copy moves a tile.
+// tiles of COLUMNS, 128 bytes each, already in the 128-byte swizzle (exact.place): one plain bulk copy moves a tile.
 //
 // A score becomes one integer key that grows with it and ends in its place among a thread's columns, so integer maxima
 // keep score and column together. Of a float score these are its own bits, the last six given up for the place: that
@@ -11,7 +11,7 @@
 // products run: else the tensor cores would wait for it. Few instructions a score matter most: each takes time from
 // the tensor cores, whatever unit it runs on.
 //
-// hopper.py compiles this with GROUPS, COLUMNS, STAGES, HOLD and INTEGERS defined, and with `product`, the wgmma for
+// screen_hopper.py compiles this with GROUPS, COLUMNS, STAGES, HOLD and INTEGERS defined, and with `product`, the wgmma for
 // COLUMNS, and `Sum`, what it adds up, in front.
 
 typedef unsigned int u32;
@@ -282,7 +282,7 @@ __device__ __forceinline__ bool is_known(int code) { return code >= 0; }
 __device__ __forceinline__ float value_of(int code) { return is_known(code) ? __int_as_float(code << 6) : 0.0f; }
 #endif
 
-// Label the row. Unless the gap proves its label (assign.certified_gap) it is listed: with its two candidates if all
+// Label the row. Unless the gap proves its label (screen.certified_gap) it is listed: with its two candidates if all
 // other scores lie too low, else to be screened again. `close`: of a sample, rows with a second or third score that
 // near are counted (choice.Choice). As many columns as clusters: none stands for several.
 __device__ __forceinline__ void conclude(const Found& found, const Row& row, long long number, int n_columns,

@@ -1,4 +1,4 @@
-"""What the squared lengths of rows mean, in one kernel and one question to the device. Meaning: `sphere.lengths`."""
+"""Squared lengths of rows, and what they mean, in one kernel and one question to the device. Meaning: `sphere`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,45 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from cosmeans.backends.gpu.behind import read_beside
-from cosmeans.backends.gpu.canonical import divisor
-from cosmeans.backends.gpu.launch import launch
+from cosmeans.backends.gpu.kernels.exact import COPIED, divisor, load_clean, padded, rows_at_once, tree_sums, warps
+from cosmeans.backends.gpu.kernels.launch import launch, read_beside
+from cosmeans.backends.gpu.kernels.quantize import Copy, dense, write_copy
 from cosmeans.sphere import Lengths
 
 _BLOCK = tl.constexpr(1024)
+
+
+@triton.jit(do_not_specialize=["n_rows"])
+def _squared_norms(rows_ptr, out_ptr, n_rows, stride, n_features, R: tl.constexpr, P: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64) * R + tl.arange(0, R)
+    inside = row < n_rows
+    wide = load_clean(rows_ptr, row, inside, tl.arange(0, P), stride, n_features).to(tl.float64)
+    tl.store(out_ptr + row, tree_sums(wide * wide, R, P), mask=inside)
+
+
+def squared_norms(rows: Tensor) -> Tensor:
+    """`sphere.squared_norms`: (B,) float64."""
+    out = torch.empty(rows.shape[0], dtype=torch.float64, device=rows.device)
+    size = padded(rows.shape[1])
+    at_once = rows_at_once(size)
+    if len(out):
+        launch(
+            _squared_norms,
+            triton.cdiv(len(out), at_once),
+            *(rows, out, len(out), rows.stride(0), rows.shape[1]),
+            R=at_once,
+            P=size,
+            num_warps=warps(size, COPIED),
+        )
+    return out
+
+
+def inspect_rows(rows: Tensor, squared: Tensor, into: Copy, start: int) -> None:
+    """`squared_norms` written to `squared` (B,) float64, and the copy of the rows that it makes of them, in one pass.
+
+    The copy is what `copy_rows` makes with `sphere.lengths(squared)`; rows that aren't usable are not kept.
+    """
+    write_copy(dense(rows), into, start, squared=squared)
 
 
 @triton.jit(do_not_specialize=["n_rows"])

@@ -11,11 +11,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from cosmeans.backends.gpu.assign import Doubtful, Listed, certified_gap
-from cosmeans.backends.gpu.canonical import padded, place, warps
-from cosmeans.backends.gpu.integers import MOST_FEATURES
-from cosmeans.backends.gpu.launch import launch
-from cosmeans.backends.gpu.rows import Copy, width_of
+from cosmeans.backends.gpu.kernels.columns import MOST_FEATURES
+from cosmeans.backends.gpu.kernels.exact import padded, place, warps
+from cosmeans.backends.gpu.kernels.launch import launch
+from cosmeans.backends.gpu.kernels.quantize import Copy, width_of
+from cosmeans.backends.gpu.kernels.screen import Doubtful, Listed, certified_gap
 
 _PARTS = 4  # gathered rows have room for a quarter of all: with more of them 8 bits don't pay (choice.py)
 _LEAST_GATHERED = 1 << 14

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cosmeans.backends.gpu import hopper
-from cosmeans.backends.gpu.hopper import Shape
+from cosmeans.backends.gpu.kernels import screen_hopper
+from cosmeans.backends.gpu.kernels.screen_hopper import Shape
 
 HERE = Path(__file__).parent
 FLOATS = [Shape(2, 200, 2), Shape(2, 136, 2), Shape(2, 256, 1), Shape(3, 200, 0), Shape(3, 8, 0)]
@@ -50,13 +50,13 @@ nvcc = _nvcc()
     ],
 )
 def test_column_tiles_are_evenly_filled(n_clusters: int, n_features: int, shape: Shape) -> None:
-    assert hopper.shape_for(n_clusters, n_features) == shape
+    assert screen_hopper.shape_for(n_clusters, n_features) == shape
 
 
 @pytest.mark.skipif(nvcc is None, reason="needs nvcc (Linux: pip install --group dev)")
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_the_kernel_compiles_without_spills(shape: Shape, tmp_path: Path) -> None:
-    (tmp_path / "screen.cu").write_text(hopper.source(shape))
+    (tmp_path / "screen.cu").write_text(screen_hopper.source(shape))
     target = ["-gencode=arch=compute_90a,code=sm_90a", "-std=c++17", "-Xptxas", "-v", "-cubin"]
 
     report = subprocess.run(
@@ -75,14 +75,15 @@ def test_the_kernel_compiles_without_spills(shape: Shape, tmp_path: Path) -> Non
 
 @pytest.fixture(scope="module", params=FLOATS, ids=str)
 def ranking(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Shape, ctypes.CDLL]:
-    """The kernel's ranking, compiled for this machine: all of hopper.cu that stands before the kernel itself."""
+    """The kernel's ranking, compiled for this machine: all of screen_hopper.cu that stands before the kernel itself."""
     compiler = shutil.which("g++")
     if compiler is None or sys.platform != "linux":
         pytest.skip("needs g++ on Linux")
     shape: Shape = request.param
     folder = tmp_path_factory.mktemp("ranking")
-    parts = [(HERE / "hopper_on_cpu.h").read_text(), hopper.source(shape).split('extern "C" __global__')[0]]
-    (folder / "ranking.cc").write_text("\n".join([*parts, (HERE / "hopper_on_cpu.cc").read_text()]))
+    ranking_part = screen_hopper.source(shape).split('extern "C" __global__')[0]
+    parts = [(HERE / "screen_hopper_on_cpu.h").read_text(), ranking_part]
+    (folder / "ranking.cc").write_text("\n".join([*parts, (HERE / "screen_hopper_on_cpu.cc").read_text()]))
     built = subprocess.run(
         [
             compiler,
@@ -137,7 +138,7 @@ def test_the_ranking_finds_the_two_best_and_bounds_the_others(
     code, column, _, second_column, _ = found.T
     score, second, third = (values_of(ranking[1], found[:, i]) for i in (0, 2, 4))
     truth = np.sort(np.maximum(scores, 0.0), axis=1)  # a score below zero is known as "at most 0"
-    error = 2 * hopper.rounding(False)  # of scores up to 1.5
+    error = 2 * screen_hopper.rounding(False)  # of scores up to 1.5
     rows, others = np.arange(len(scores)), np.maximum(scores, 0.0)
     assert (code >= 0).tolist() == (scores >= 0).any(axis=1).tolist()
     assert np.abs(score - truth[:, -1]).max() <= error
@@ -160,7 +161,7 @@ def test_one_column_has_no_second(ranking: tuple[Shape, ctypes.CDLL]) -> None:
 
     found = found_of(ranking[1], scores)
 
-    assert np.abs(values_of(ranking[1], found[:, 0]) - scores[:, 0]).max() <= 2 * hopper.rounding(False)
+    assert np.abs(values_of(ranking[1], found[:, 0]) - scores[:, 0]).max() <= 2 * screen_hopper.rounding(False)
     assert (found[:, 1] == 0).all()
     assert (found[:, [2, 4]] < 0).all()
 
@@ -182,7 +183,7 @@ def concluded(library: ctypes.CDLL, scores: np.ndarray, residuals: np.ndarray, u
     }
     pointers = [array.ctypes.data for array in arrays.values()]
     # more clusters than columns, so that a column's centroid is looked up
-    out = hopper._Output(*pointers, None, None, 0, n, ACCUMULATION, hopper.rounding(False), 0.0, k + 1)
+    out = screen_hopper._Output(*pointers, None, None, 0, n, ACCUMULATION, screen_hopper.rounding(False), 0.0, k + 1)
     found = found_of(library, scores)
     library.conclude_rows(found.ctypes.data_as(ctypes.c_void_p), k, ctypes.byref(out))
     return arrays
@@ -210,7 +211,7 @@ def test_what_is_not_listed_is_proved(ranking: tuple[Shape, ctypes.CDLL], unit: 
     ordered = np.sort(scores.astype(np.float64) * np.float32(unit), axis=1)
     behind, third_behind = ordered[:, -1] - ordered[:, -2], ordered[:, -1] - ordered[:, -3]
     open_rows, crowded = behind <= gap, third_behind <= gap
-    slack = 3 * hopper.rounding(False)
+    slack = 3 * screen_hopper.rounding(False)
     listed = np.zeros(n, bool)
     listed[crowd] = listed[pairs] = True
     assert len(crowd) + len(pairs) == listed.sum()  # none twice
