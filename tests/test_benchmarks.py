@@ -1,0 +1,52 @@
+"""The scripts of benchmarks/ agree with their tables; nothing is timed."""
+
+import importlib
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+FOLDER = Path(__file__).parent.parent / "benchmarks"
+FILES = {path.stem: path for path in FOLDER.glob("*.py")}
+pytestmark = pytest.mark.skipif(not FILES, reason="benchmarks/ is not part of the source distribution")
+
+
+@pytest.fixture
+def cases(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    yield importlib.import_module("cases")
+    for name in ("cases", "common"):
+        sys.modules.pop(name, None)
+
+
+def test_every_kind_of_rows_has_the_asked_shape_and_bits_that_never_change(cases):
+    for name, make in cases.DATA.items():
+        rows, first = make(7000 if name == "demo" else 300, 384, 20)
+        again, _ = make(7000 if name == "demo" else 300, 384, 20)
+
+        assert rows.shape == (7000 if name == "demo" else 300, 384), name
+        assert first.shape == (20, 384), name
+        assert rows.dtype == first.dtype == np.float32, name
+        assert rows.tobytes() == again.tobytes(), name
+
+
+def test_cases_have_names_of_their_own_and_rows_that_exist(cases):
+    names = re.findall(r'Case\("([^"]+)"', FILES["cases"].read_text(encoding="utf-8"))
+
+    assert len(names) == len(set(names))
+    for case in cases.CASES.values():
+        assert case.data in cases.DATA, case
+        assert case.call in {"fit", "predict", "first"}, case
+        assert case.clusters <= case.rows, case
+
+
+def test_a_case_runs_and_its_digest_sees_every_bit(cases):
+    answer = cases.prepare(cases.CASES["tiny"])()
+    before = cases.digest(answer)
+    np.asarray(answer.cluster_centers_).view(np.int32)[0, 0] ^= 1
+
+    assert before != cases.digest(answer)
+    assert before == cases.digest(cases.prepare(cases.CASES["tiny"])())
+    assert len(cases.prepare(cases.CASES["predict, 10 rows"])()) == 10
