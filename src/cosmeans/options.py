@@ -167,11 +167,11 @@ class FitOptions:
         return {spec.name: spec.default for spec in fields(cls)}
 
 
-def _declared() -> dict[str, Option]:
+def declared(options: type[FitOptions]) -> dict[str, Option]:
     """Every option by name, in the order of the parameters of `KMeans`."""
-    hints = get_type_hints(FitOptions)
+    hints = get_type_hints(options)
     found: dict[str, Option] = {}
-    for spec in fields(FitOptions):
+    for spec in fields(options):
         kinds = get_args(hints[spec.name]) or (hints[spec.name],)
         kind = object if kinds[0] is Any else kinds[0]
         told = dict(spec.metadata)
@@ -203,7 +203,7 @@ _INIT = Option(
     help="how the first centroids are chosen",
 )
 
-OPTIONS = _declared()
+OPTIONS = declared(FitOptions)
 
 
 def check_start(init: str) -> str:
