@@ -53,13 +53,13 @@ def commit_of(folder: Path) -> str | None:
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
 
 
-def stamp() -> dict[str, Any]:
-    """What every record says: machine, versions, commit, command, time (UTC)."""
+def stamp(on_gpu: bool = False) -> dict[str, Any]:
+    """What every record says: machine (processor, and the GPU that did the work), versions, commit, command, time."""
     import numpy as np
     import torch
 
     facts: dict[str, Any] = {"processor": processor(), "threads": torch.get_num_threads()}
-    if gpu():
+    if on_gpu:
         facts["device"] = gpu()
     facts |= {"versions": {"python": platform.python_version(), "numpy": np.__version__, "torch": torch.__version__}}
     facts |= {
@@ -69,8 +69,10 @@ def stamp() -> dict[str, Any]:
     return facts | {"when": datetime.now(UTC).isoformat(timespec="seconds")}
 
 
-def keep(name: str, record: dict[str, Any], dry: bool = False) -> None:
+def keep(name: str, record: dict[str, Any], dry: bool = False, on_gpu: bool = False) -> None:
     """Append a record, with its stamp, to results/NAME.jsonl; a dry run appends nothing."""
     if not dry:
+        facts = stamp(on_gpu)
+        facts["versions"] |= record.get("versions", {})
         with (RESULTS / f"{name}.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record | stamp()) + "\n")
+            file.write(json.dumps(record | facts) + "\n")

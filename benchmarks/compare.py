@@ -161,7 +161,8 @@ def report(found: dict[Case, list[dict[str, Any]]], before: str, after: str, dry
         words += [] if facts["same bits"] else ["OTHER BITS"]
         times = f"{facts['before']:10.4f} {facts['after']:10.4f} {ratio:7.3f}"
         print(f"{case.name:30} {times}   {low:.3f} - {high:.3f}  {' '.join(words)}")
-        keep("compare", {**case._asdict(), **facts, "commit before": before, "commit after": after}, dry)
+        record = {**case._asdict(), **facts, "commit before": before, "commit after": after}
+        keep("compare", record, dry, on_gpu=case.device == "cuda")
 
 
 def chosen(parts: list[str], device: str, cold: bool) -> list[Case]:

@@ -13,23 +13,19 @@ processor that has none. Prints a table and appends records to benchmarks/result
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import platform
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from peers import PEERS
+from common import keep, parser_of
+from peers import PEERS, mean_similarity
 
-RESULTS = Path(__file__).parent / "results" / "cpu.jsonl"
 CASES = {  # rows, clusters, epochs
     "random 100,000 x 768, K = 1000": ("random", 1000, 10),
     "WordNet 117,659 x 384, K = 1000": ("wordnet", 1000, 25),
@@ -45,18 +41,6 @@ AVX2 = {  # what tells oneDNN, MKL, torch, OpenBLAS, numba and FAISS to use no n
     "NUMBA_CPU_FEATURES": "+avx2,+fma",
     "FAISS_OPT_LEVEL": "AVX2",
 }
-
-
-def processor() -> str:
-    """Name and vector instructions of the processor, as the system tells them."""
-    facts = {}
-    if Path("/proc/cpuinfo").exists():
-        pairs = (line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line)
-        facts = {key.strip(): value.strip() for key, value in pairs}
-    flags = set(facts.get("flags", "").split())
-    kinds = [name for name in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8") if name in flags]
-    family = f"family {facts.get('cpu family', '?')} model {facts.get('model', '?')}"
-    return f"{facts.get('model name', platform.processor())} ({family}; {' '.join(kinds)})"
 
 
 def rows_of(kind: str, wordnet: Path | None) -> np.ndarray | None:
@@ -98,14 +82,6 @@ def _best_of(way: Callable[[], object], times: int) -> float:
     return best
 
 
-def mean_similarity(rows: np.ndarray, centroids: np.ndarray) -> float:
-    """Mean over the rows of the largest cosine, in float64."""
-    wide = centroids.astype(np.float64)
-    wide /= np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-30)
-    best = [(block.astype(np.float64) @ wide.T).max(axis=1) for block in np.array_split(rows, 64)]
-    return float(np.concatenate(best).mean())
-
-
 def measure(rows: np.ndarray, clusters: int, epochs: int, peers: list[str], rounds: int) -> dict:
     chosen = np.random.default_rng(1).choice(len(rows), clusters, replace=False)
     first = rows[np.sort(chosen)]
@@ -145,13 +121,12 @@ def table(title: str, record: dict) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--wordnet", type=Path, help="embeddings of WordNet's glosses, (117659, 384) .npy")
     parser.add_argument("--case", nargs="*", default=list(CASES), help="part of a case's name")
     parser.add_argument("--peer", nargs="*", default=list(PEERS), choices=list(PEERS))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--dry", action="store_true", help="record nothing")
     parser.add_argument("--avx2", action="store_true", help="no newer instructions than AVX2")
     options = parser.parse_args()
     if options.avx2 and any(os.environ.get(name) != value for name, value in AVX2.items()):
@@ -166,14 +141,11 @@ def main() -> None:
             continue
         record = measure(rows, clusters, epochs, options.peer, options.rounds)
         print(table(title, record), flush=True)
-        facts = {"case": title, "processor": processor(), "threads": options.threads, "epochs": epochs}
+        facts = {"case": title, "epochs": epochs}
         names = ("torch", "numpy", "numba", "faiss-cpu", "scikit-learn", "superkmeans", "fastkmeans")
         facts["instructions"] = "up to AVX2" if options.avx2 else "all"
         facts["versions"] = {name: version(name) for name in names}
-        facts["when"] = datetime.now(UTC).isoformat(timespec="seconds")
-        if not options.dry:
-            with RESULTS.open("a") as file:
-                file.write(json.dumps(facts | record) + "\n")
+        keep("cpu", facts | record, options.dry)
 
 
 if __name__ == "__main__":

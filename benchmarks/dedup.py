@@ -8,19 +8,15 @@ benchmarks/results/dedup.jsonl.
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
+from common import keep, parser_of
 from cosmeans import KMeans
 from cosmeans.dedup import deduplicate
-from cpu import processor
 
-RESULTS = Path(__file__).parent / "results" / "dedup.jsonl"
 BLOCK = 1024
 
 
@@ -72,11 +68,10 @@ def compare(rows: np.ndarray, pairs: dict[float, np.ndarray], n_clusters: int) -
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("embeddings", type=Path)
     parser.add_argument("--clusters", type=int, nargs="+", default=[100, 300, 1000])
     parser.add_argument("--threshold", type=float, nargs="+", default=[0.95, 0.9, 0.8])
-    parser.add_argument("--dry", action="store_true", help="record nothing")
     arguments = parser.parse_args()
 
     rows = np.load(arguments.embeddings)
@@ -92,10 +87,7 @@ def main() -> None:
         for record in compare(rows, pairs, n_clusters):
             print("  ".join(f"{name} {value}" for name, value in record.items()), flush=True)
             record |= {"rows of": arguments.embeddings.name, "all pairs s": round(brute_force, 2)}
-            record |= {"processor": processor(), "when": datetime.now(UTC).isoformat(timespec="seconds")}
-            if not arguments.dry:
-                with RESULTS.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(record) + "\n")
+            keep("dedup", record, arguments.dry)
 
 
 if __name__ == "__main__":

@@ -11,21 +11,18 @@ rounds, in which the ways take turns. Appends a record to benchmarks/results/fro
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 import warnings
 from collections.abc import Callable
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from cpu import mean_similarity, processor
+from common import keep, parser_of
+from peers import mean_similarity
 
-RESULTS = Path(__file__).parent / "results" / "frontier.jsonl"
 Way = Callable[[np.ndarray, int, int], tuple[np.ndarray, Callable[[], object] | None]]
 """rows, clusters, steps: the centroids, and what labels the rows if that is still to do."""
 
@@ -149,13 +146,12 @@ def draw(record: dict, path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("embeddings", type=Path)
     parser.add_argument("--clusters", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--plot", type=Path)
-    parser.add_argument("--dry", action="store_true", help="record nothing")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     warnings.simplefilter("ignore")
@@ -164,16 +160,12 @@ def main() -> None:
     record["points"] = measure(rows, options.clusters, options.rounds)
     for point in record["points"]:
         print(f"{point['way']:26} {point['steps']:3} {point['seconds']:7.2f} s  {point['mean_similarity']:.5f}")
-    record |= {"processor": processor(), "threads": options.threads}
     record["versions"] = {
         name: version(name) for name in ("torch", "numpy", "faiss-cpu", "scikit-learn", "superkmeans")
     }
-    record["when"] = datetime.now(UTC).isoformat(timespec="seconds")
     if options.plot:
         draw(record, options.plot)
-    if not options.dry:
-        with RESULTS.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+    keep("frontier", record, options.dry)
 
 
 if __name__ == "__main__":

@@ -18,14 +18,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
-from cpu import processor
+from common import keep, parser_of
 
-RESULTS = Path(__file__).parent / "results" / "memory.jsonl"
 FEATURES, CLUSTERS = 768, 1000
 
 
@@ -152,19 +150,16 @@ def table(options: argparse.Namespace) -> None:
             size, most = beside(call, kind, shape, options.clusters, options.epochs)
             record = {"case": "beside", "call": call, "kind": kind, "rows": options.rows, "features": options.features}
             record |= {"clusters": options.clusters, "epochs": options.epochs, "row_bytes": size, "beside_bytes": most}
-            record |= {"ratio": round(most / size, 3), "malloc": GIVEN_BACK, "processor": processor()}
-            record["when"] = datetime.now(UTC).isoformat(timespec="seconds")
+            record |= {"ratio": round(most / size, 3), "malloc": GIVEN_BACK}
             print(
                 f"{call:18s} {kind:24s} rows {size >> 20:5d} MiB, beside {most >> 20:5d} MiB, {most / size:.2f}",
                 flush=True,
             )
-            if not options.dry:
-                with RESULTS.open("a") as out:
-                    out.write(json.dumps(record) + "\n")
+            keep("memory", record, options.dry)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--case", nargs="*", default=list(CASES), choices=list(CASES))
@@ -173,7 +168,6 @@ def main() -> None:
     parser.add_argument("--clusters", type=int, default=64, help="of the table")
     parser.add_argument("--call", nargs="*", default=list(CALLS), choices=list(CALLS))
     parser.add_argument("--kind", nargs="*", default=list(KINDS), choices=list(KINDS))
-    parser.add_argument("--dry", action="store_true", help="record nothing")
     options = parser.parse_args()
     if options.table:
         table(options)
@@ -186,12 +180,9 @@ def main() -> None:
         size = options.rows * FEATURES * 4
         record = {"case": case, "rows": options.rows, "features": FEATURES, "clusters": CLUSTERS}
         record |= {"row_bytes": size, "peak_bytes": peak, "ratio": round(peak / size, 4), "kept_bytes": kept}
-        record |= {"epochs": options.epochs, "processor": processor()}
-        record["when"] = datetime.now(UTC).isoformat(timespec="seconds")
+        record["epochs"] = options.epochs
         print(f"{case}: rows {size / 2**20:,.0f} MiB, peak {peak / 2**20:,.0f} MiB, {peak / size:.2f} of the rows")
-        if not options.dry:
-            with RESULTS.open("a") as out:
-                out.write(json.dumps(record) + "\n")
+        keep("memory", record, options.dry)
 
 
 if __name__ == "__main__":

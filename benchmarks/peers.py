@@ -119,3 +119,11 @@ PEERS: dict[str, Peer] = {
     "scikit-learn": sklearn,
     "PyTorch loop": pytorch_loop,
 }
+
+
+def mean_similarity(rows: np.ndarray, centroids: np.ndarray) -> float:
+    """Mean over the rows of the largest cosine, in float64."""
+    wide = centroids.astype(np.float64)
+    wide /= np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-30)
+    best = [(block.astype(np.float64) @ wide.T).max(axis=1) for block in np.array_split(rows, 64)]
+    return float(np.concatenate(best).mean())

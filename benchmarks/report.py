@@ -8,22 +8,18 @@ script. Prints and appends records to benchmarks/results/report.jsonl.
 
 from __future__ import annotations
 
-import argparse
-import json
 import shutil
 import statistics
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
+from common import keep, parser_of
 from cosmeans import KMeans
 from cosmeans.report import write_report
-from cpu import processor
 
-RESULTS = Path(__file__).parent / "results" / "report.jsonl"
 ROUNDS = 5
 
 
@@ -47,11 +43,10 @@ def opened(page: Path) -> list[float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("embeddings", type=Path)
     parser.add_argument("texts", type=Path)
     parser.add_argument("--clusters", type=int, nargs="+", default=[60, 1000, 10_000])
-    parser.add_argument("--dry", action="store_true", help="record nothing")
     arguments = parser.parse_args()
     rows = np.load(arguments.embeddings)
     texts = arguments.texts.read_text(encoding="utf-8").removesuffix("\n").split("\n")
@@ -63,11 +58,8 @@ def main() -> None:
             record = {"rows": len(rows), "rows of": arguments.embeddings.name, "clusters": n_clusters}
             record |= {"written s": round(time.perf_counter() - started, 2), "bytes": page.stat().st_size}
             record |= {"opened s": round(statistics.median(opened(page)), 3), "rounds": ROUNDS}
-        record |= {"processor": processor(), "when": datetime.now(UTC).isoformat(timespec="seconds")}
         print("  ".join(f"{name} {value}" for name, value in record.items()), flush=True)
-        if not arguments.dry:
-            with RESULTS.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
+        keep("report", record, arguments.dry)
 
 
 if __name__ == "__main__":
