@@ -18,9 +18,10 @@ DEMO = HERE.parent / "src" / "cosmeans" / "demo_data" / "rows.npy"
 
 
 def parser_of(description: str | None) -> argparse.ArgumentParser:
-    """A parser that shows the script's docstring and knows --dry."""
+    """A parser that shows the script's docstring, and knows where records go."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dry", action="store_true", help="record nothing")
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER", help="where records are appended")
     return parser
 
 
@@ -69,10 +70,10 @@ def stamp(on_gpu: bool = False) -> dict[str, Any]:
     return facts | {"when": datetime.now(UTC).isoformat(timespec="seconds")}
 
 
-def keep(name: str, record: dict[str, Any], dry: bool = False, on_gpu: bool = False) -> None:
-    """Append a record, with its stamp, to results/NAME.jsonl; a dry run appends nothing."""
-    if not dry:
+def keep(name: str, record: dict[str, Any], options: argparse.Namespace, on_gpu: bool = False) -> None:
+    """Append a record, with its stamp, to NAME.jsonl where the command line says; a dry run appends nothing."""
+    if not options.dry:
         facts = stamp(on_gpu)
         facts["versions"] |= record.get("versions", {})
-        with (RESULTS / f"{name}.jsonl").open("a", encoding="utf-8") as file:
+        with (options.results / f"{name}.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(record | facts) + "\n")

@@ -15,6 +15,7 @@ Appends a record for each case to benchmarks/results/compare.jsonl.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import os
@@ -149,7 +150,7 @@ def summary(found: list[dict[str, Any]]) -> dict[str, Any]:
     return facts | {"ratio": statistics.median(against["after"]), "A/A": spread, "same bits": same, "all": seconds}
 
 
-def report(found: dict[Case, list[dict[str, Any]]], before: str, after: str, dry: bool) -> None:
+def report(found: dict[Case, list[dict[str, Any]]], before: str, after: str, options: argparse.Namespace) -> None:
     """Print the table of ratios and keep the records."""
     print(f"\n{'case':30} {'before s':>10} {'after s':>10} {'ratio':>7} {'A/A':>15}  {before} -> {after}")
     for case, rounds in found.items():
@@ -162,7 +163,7 @@ def report(found: dict[Case, list[dict[str, Any]]], before: str, after: str, dry
         times = f"{facts['before']:10.4f} {facts['after']:10.4f} {ratio:7.3f}"
         print(f"{case.name:30} {times}   {low:.3f} - {high:.3f}  {' '.join(words)}")
         record = {**case._asdict(), **facts, "commit before": before, "commit after": after}
-        keep("compare", record, dry, on_gpu=case.device == "cuda")
+        keep("compare", record, options, on_gpu=case.device == "cuda")
 
 
 def chosen(parts: list[str], device: str, cold: bool) -> list[Case]:
@@ -194,7 +195,7 @@ def main() -> None:
         with contextlib.ExitStack() as stack:
             (before, name), (after, other) = (stack.enter_context(checked_out(state)) for state in options.states)
             found = measure({"before": before, "after": after, "again": before}, cases, options.rounds, options.turns)
-        report(found, name, other, options.dry)
+        report(found, name, other, options)
 
 
 if __name__ == "__main__":

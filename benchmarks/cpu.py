@@ -145,7 +145,7 @@ def main() -> None:
         names = ("torch", "numpy", "numba", "faiss-cpu", "scikit-learn", "superkmeans", "fastkmeans")
         facts["instructions"] = "up to AVX2" if options.avx2 else "all"
         facts["versions"] = {name: version(name) for name in names}
-        keep("cpu", facts | record, options.dry)
+        keep("cpu", facts | record, options)
 
 
 if __name__ == "__main__":

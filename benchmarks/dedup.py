@@ -87,7 +87,7 @@ def main() -> None:
         for record in compare(rows, pairs, n_clusters):
             print("  ".join(f"{name} {value}" for name, value in record.items()), flush=True)
             record |= {"rows of": arguments.embeddings.name, "all pairs s": round(brute_force, 2)}
-            keep("dedup", record, arguments.dry)
+            keep("dedup", record, arguments)
 
 
 if __name__ == "__main__":

@@ -165,7 +165,7 @@ def main() -> None:
     }
     if options.plot:
         draw(record, options.plot)
-    keep("frontier", record, options.dry)
+    keep("frontier", record, options)
 
 
 if __name__ == "__main__":

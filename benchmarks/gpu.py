@@ -1,22 +1,18 @@
-"""Checks and times the GPU backend: python benchmarks/gpu.py [--results FILE] check fit profile cells ...
+"""Times the GPU backend: python benchmarks/gpu.py fit profile cells ...
 
-`check`, `estimator`, `threads` and `large` compare with the float64 reference, bit by bit (gpu_checks.py). Times are
-medians of bursts after idling, because a Hopper at these rates is limited by power (docs/gpu.md says how to read them).
+Times are medians of bursts after idling, because a Hopper at these rates is limited by power. gpu_checks.py compares
+the answers with the float64 reference.
 Records are appended to benchmarks/results/gpu.jsonl.
 """
 
 from __future__ import annotations
 
-import argparse
 import cProfile
 import gc
 import itertools
-import json
 import pstats
-import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,11 +24,7 @@ from cosmeans.backends.gpu.host import HostRowsBackend
 from cosmeans.backends.gpu.memory import OF_RECEIVED, plan_memory
 from cosmeans.result import FitResult
 from cosmeans.rows.memory import MemoryRows
-from gpu_checks import check, estimator, fit, large, threads, unit_rows
-from gpu_first import first, first_serial
-from gpu_waits import gaps, limits
-
-RESULTS = Path(__file__).parent / "results" / "gpu.jsonl"
+from gpu_common import CELLS, burst, fit, record, run_actions, torch_loop, unit_rows, wall
 
 
 def proofs(n: int = 1_000_000, d: int = 768, k: int = 1000) -> None:
@@ -47,47 +39,6 @@ def proofs(n: int = 1_000_000, d: int = 768, k: int = 1000) -> None:
         backend.screen(batch, backend.prepare(result.centroids), labels)
         crowded, pairs = backend._desk.settling(n).doubtful.counts.tolist()
         record("proofs", n=n, d=d, k=k, epochs=len(result.history), again=crowded, pairs=pairs)
-
-
-def burst(
-    functions: dict[str, Callable[[], Any]], launches: int = 10, rounds: int = 5, idle: float = 0.15
-) -> dict[str, float]:
-    """Median milliseconds of each function: after idling, a burst of launches, in interleaved rounds."""
-    times: dict[str, list[float]] = {name: [] for name in functions}
-    for function in functions.values():
-        function()
-    torch.cuda.synchronize()
-    for _ in range(rounds):
-        for name, function in functions.items():
-            time.sleep(idle)
-            begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-            begin.record()
-            for _ in range(launches):
-                function()
-            end.record()
-            torch.cuda.synchronize()
-            times[name].append(begin.elapsed_time(end) / launches)
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
-def wall(function: Callable[[], Any], rounds: int = 7, idle: float = 0.15) -> float:
-    """Median wall milliseconds of one call after idling."""
-    times = []
-    for _ in range(rounds):
-        torch.cuda.synchronize()
-        time.sleep(idle)
-        started = time.perf_counter()
-        function()
-        torch.cuda.synchronize()
-        times.append((time.perf_counter() - started) * 1e3)
-    return statistics.median(times)
-
-
-def record(kind: str, **values: Any) -> None:
-    line = {"kind": kind, "device": torch.cuda.get_device_name(), "torch": torch.__version__, **values}
-    print(json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in line.items()}), flush=True)
-    with RESULTS.open("a") as file:
-        file.write(json.dumps(line) + "\n")
 
 
 def screens(shapes: tuple[tuple[int, int, int], ...] = ((1_000_000, 768, 1000),)) -> None:
@@ -125,23 +76,6 @@ def whole(n: int = 1_000_000, d: int = 768, k: int = 1000, epochs: int = 10) -> 
         first = time.perf_counter() - started
         shares = [(i.changed, cost.settled) for i, cost in zip(result.history, result.costs, strict=True)]
         record("fit", n=n, d=d, k=k, epochs=epochs, dtype=str(dtype), ms=wall(run), first_s=first, rows=shares)
-
-
-CELL_ROWS = {256: 1 << 20, 1000: 1 << 20, 4096: 1 << 20, 16384: 1 << 18, 65536: 1 << 18}  # K: rows
-CELLS = [(n, d, k) for k, n in CELL_ROWS.items() for d in (128, 384, 768, 1024, 1536)]
-CELLS += [(100_000, 128, 256), (100_000, 768, 1000), (1 << 22, 128, 1000), (1 << 22, 768, 1000)]
-
-
-def torch_loop(x: Tensor, centroids: Tensor, epochs: int) -> Tensor:
-    """Spherical k-means in a few lines of PyTorch, in the precision of x, in chunks of rows that fit."""
-    labels = torch.empty(len(x), dtype=torch.int64, device=x.device)
-    step = max(1, (1 << 30) // len(centroids))
-    for _ in range(epochs):
-        for start in range(0, len(x), step):
-            labels[start : start + step] = (x[start : start + step] @ centroids.T).argmax(dim=1)
-        sums = torch.zeros_like(centroids, dtype=torch.float32).index_add_(0, labels, x.float())
-        centroids = torch.nn.functional.normalize(sums, dim=1).to(x.dtype)
-    return labels
 
 
 def bare_product(rows: Tensor, c: Tensor, launches: int = 10, rounds: int = 5) -> float:
@@ -282,38 +216,9 @@ def profile(
 
 
 ACTIONS = {
-    **{"check": check, "estimator": estimator, "threads": threads, "large": large},
-    **{"proofs": proofs, "screens": screens, "fit": whole},
-    **{"profile": profile, "cells": cells, "small": small, "memory": memory, "kmeans": whole_kmeans, "host": host},
-    **{"gaps": lambda: gaps(record), "limits": lambda: limits(record, wall)},
-    **{"first": lambda: first(record), "first-serial": lambda: first_serial(record)},
+    **{"proofs": proofs, "screens": screens, "fit": whole, "profile": profile, "cells": cells, "small": small},
+    **{"memory": memory, "kmeans": whole_kmeans, "host": host},
 }
 
-
-def run_actions(actions: dict[str, Callable[[], Any]], chosen: argparse.Namespace) -> None:
-    """The actions that the command line names, with their records where it says."""
-    global RESULTS
-    RESULTS = chosen.results
-    for name in chosen.actions:
-        started = time.perf_counter()
-        actions[name]()
-        gc.collect()
-        torch.cuda.empty_cache()
-        print(f"-- {name}: {time.perf_counter() - started:.1f} s", flush=True)
-
-
-def parser_of(actions: dict[str, Callable[[], Any]], description: str | None, **names: Any) -> argparse.ArgumentParser:
-    """What every script of this kind takes. names: how many actions, and which by default."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("actions", choices=actions, **names)
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    return parser
-
-
-def main() -> None:
-    parser = parser_of(ACTIONS, __doc__, nargs="*", default=["check", "screens", "fit", "profile"])
-    run_actions(ACTIONS, parser.parse_args())
-
-
 if __name__ == "__main__":
-    main()
+    run_actions(ACTIONS, __doc__, default=["screens", "fit", "profile"])

@@ -1,4 +1,7 @@
-"""Fits on the GPU against the float64 reference, bit by bit: python benchmarks/gpu.py check estimator threads large."""
+"""Fits on the GPU against the float64 reference, bit by bit: python benchmarks/gpu_checks.py check estimator ...
+
+Prints "ALL THE SAME" or what differs; nothing is recorded.
+"""
 
 from __future__ import annotations
 
@@ -24,74 +27,14 @@ from cosmeans.backends.gpu.kernels import accumulate
 from cosmeans.backends.gpu.kernels.columns import MOST_FEATURES
 from cosmeans.backends.gpu.memory import MemoryPlan
 from cosmeans.backends.reference import ReferenceBackend
-from cosmeans.contracts import Backend, Receiver
-from cosmeans.data import ClusterSums, Coming
-from cosmeans.group import Alone
-from cosmeans.options import FitOptions
+from cosmeans.contracts import Backend
+from cosmeans.data import ClusterSums
 from cosmeans.progress import Silent
-from cosmeans.result import FitResult
 from cosmeans.rows import memory
 from cosmeans.rows.memory import MemoryRows
+from gpu_common import cases, digest, fit, run_actions, unit_rows
 
 TESTS = Path(__file__).parents[1] / "tests"
-DEMO = Path(__file__).parents[1] / "src" / "cosmeans" / "demo_data" / "rows.npy"
-
-
-def unit_rows(n: int, d: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
-    generator = torch.Generator("cuda").manual_seed(seed)
-    return torch.nn.functional.normalize(torch.randn(n, d, device="cuda", generator=generator)).to(dtype)
-
-
-def fit(x: Tensor, centroids: Tensor, backend: Backend, epochs: int, **options: Any) -> FitResult:
-    """As the estimator fits rows on the device."""
-    weights, size = options.pop("sample_weight", None), options.pop("batch_size", None)
-    if isinstance(backend, Receiver):
-        backend.expect(x, Coming(len(centroids), True, first=lambda: centroids))
-    inspect = {"squared_norms": backend.squared_norms, "lengths": backend.lengths}
-    rows = MemoryRows(x, **inspect, sample_weight=weights, batch_size=size)
-    settings = FitOptions(n_clusters=len(centroids), epochs=epochs, **options)
-    return lloyd.fit(rows, centroids, settings, backend, Alone(), Silent())
-
-
-def digest(result: FitResult) -> str:
-    parts = (result.labels.cpu(), result.centroids.cpu(), result.counts.cpu())
-    bits = b"".join(part.numpy().tobytes() for part in parts)
-    return hashlib.sha256(bits + repr(result.history.similarities).encode()).hexdigest()[:12]
-
-
-# ---------------------------------------------------------------- checks
-
-
-def cases() -> dict[str, tuple[Tensor, Tensor, dict[str, Any]]]:
-    """Rows, first centroids and options of the fits whose bits must agree on every backend."""
-    real = torch.from_numpy(np.load(DEMO).astype(np.float32)).cuda()
-    x = unit_rows(6000, 200, 1)
-    tied = sphere.normalise(x[:1] + 1e-5 * unit_rows(64, 200, 2))
-    equal = x[:40].clone()
-    equal[1::2] = equal[::2]
-    duplicates = torch.cat([x[:30]] * 100)
-    return {
-        "random": (x, x[:50].clone(), {}),
-        "odd shapes": (unit_rows(4099, 37, 3), unit_rows(301, 37, 4), {}),
-        "real": (real, real[:100].clone(), {}),
-        "near ties": (unit_rows(5000, 200, 5), tied, {}),
-        "equal centroids": (x, equal, {}),
-        "duplicates": (duplicates, duplicates[:40].clone(), {}),
-        "lengths": (x * 37.5 + 0.5, x[:20].clone(), {}),
-        "mixed lengths": (x * torch.logspace(-3, 3, 6000, device="cuda")[:, None], x[:50].clone(), {}),
-        "antipodes": (sphere.normalise(x + 0.2), -sphere.normalise(x[:40] + 0.2), {}),  # all first scores below zero
-        "float16": (x.half(), x[:50].clone(), {}),
-        "bfloat16": (x.bfloat16(), x[:50].clone(), {}),
-        "weights": (x, x[:50].clone(), {"sample_weight": torch.rand(6000, dtype=torch.float64).numpy() + 0.5}),
-        "one cluster": (x, x[:1].clone(), {}),
-        "one dimension": (torch.randn(500, 1, device="cuda"), torch.tensor([[1.0], [-1.0]], device="cuda"), {}),
-        "wide": (unit_rows(700, 4097, 6), unit_rows(30, 4097, 7), {}),
-        "tol": (x, x[:50].clone(), {"tol": 0.05}),
-        "many": (unit_rows(3000, 64, 8), unit_rows(2000, 64, 9), {}),
-        "zero rows": (torch.where(torch.arange(6000, device="cuda")[:, None] % 7 == 0, 0.0, x), x[1:41].clone(), {}),
-        "two clusters": (x, x[:2].clone(), {}),
-        "65,536 clusters": (unit_rows(2000, 40, 10), unit_rows(1 << 16, 40, 11), {"empty_clusters": "keep"}),
-    }
 
 
 def check(epochs: int = 5) -> bool:
@@ -111,14 +54,14 @@ def check(epochs: int = 5) -> bool:
 def golden() -> bool:
     """The golden answers (tests/golden_cases.py), from rows on the GPU and from rows on the host."""
     sys.path.insert(0, str(TESTS))
-    cases = importlib.import_module("golden_cases")
-    good, expected = True, cases.expected()
-    for kind, name, case in ((k, name, case) for k in expected for name, case in getattr(cases, k)().items()):
+    golden_cases = importlib.import_module("golden_cases")
+    good, expected = True, golden_cases.expected()
+    for kind, name, case in ((k, name, case) for k in expected for name, case in getattr(golden_cases, k)().items()):
         ways: dict[str, Callable[[Any], Any]] = {
             "device": lambda rows: torch.as_tensor(rows).cuda(),
             "host": lambda x: x,
         }
-        found = {way: cases.answer(case, to, device="cuda").to_json() for way, to in ways.items()}
+        found = {way: golden_cases.answer(case, to, device="cuda").to_json() for way, to in ways.items()}
         wrong = [way for way, answer in found.items() if answer != expected[kind][name]]
         good &= not wrong
         print(f"{'DIFFERENT' if wrong else 'same':10} golden, {kind}: {name} {wrong or ''}", flush=True)
@@ -259,3 +202,9 @@ def large(n: int = 4_000_000, d: int = 768, k: int = 1000) -> None:
 def _labels(x: Tensor, centroids: Tensor, backend: Backend) -> Tensor:
     rows = MemoryRows(x, squared_norms=backend.squared_norms)
     return lloyd.predict(rows, centroids, backend, Silent())
+
+
+ACTIONS = {"check": check, "estimator": estimator, "threads": threads, "large": large}
+
+if __name__ == "__main__":
+    run_actions(ACTIONS, __doc__, default=["check"])

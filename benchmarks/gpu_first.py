@@ -1,4 +1,4 @@
-"""The first fit of a process, and where its time goes: TRITON_CACHE_DIR=$(mktemp -d) python benchmarks/gpu.py first.
+"""The first fit of a process, and where its time goes: TRITON_CACHE_DIR=$(mktemp -d) python benchmarks/gpu_first.py
 
 Run it alone. With an empty folder kernels are compiled; a second run with the same folder finds them there.
 """
@@ -16,10 +16,10 @@ from triton import knobs
 from cosmeans import KMeans
 from cosmeans.backends.gpu import warmup
 from cosmeans.backends.gpu.kernels import screen_hopper
-from gpu_checks import unit_rows
+from gpu_common import record, run_actions, unit_rows
 
 
-def first(record: Callable[..., None], n: int = 1_000_000, d: int = 768, k: int = 1000) -> None:
+def first(n: int = 1_000_000, d: int = 768, k: int = 1000) -> None:
     """Seconds from rows on the GPU to labels on the host. late: kernels that the fit waited for by itself."""
     started = time.perf_counter()
     x = unit_rows(n, d)
@@ -40,10 +40,10 @@ def first(record: Callable[..., None], n: int = 1_000_000, d: int = 768, k: int 
     record("first fit", n=n, d=d, k=k, seconds=seconds, rows_s=made - started, late=late)
 
 
-def first_serial(record: Callable[..., None]) -> None:
+def first_serial() -> None:
     """The same without warm-up: each kernel is compiled when it is started."""
     warmup._start = lambda *_: None
-    first(record)
+    first()
 
 
 def _watch(mark: Callable[[str], None]) -> None:
@@ -65,3 +65,7 @@ def _marked(mark: Callable[[str], None], function: Callable[..., Any], what: str
         return found
 
     return run
+
+
+if __name__ == "__main__":
+    run_actions({"first": first, "first-serial": first_serial}, __doc__, default=["first"])

@@ -1,15 +1,14 @@
-"""Whole fits beside flash-kmeans: python benchmarks/gpu_flash.py [--ahead] [--results FILE] [N,D,K,DTYPE ...]
+"""Whole fits compared with flash-kmeans: python benchmarks/gpu_flash.py [--ahead] [N,D,K,DTYPE ...]
 
 flash-kmeans tunes itself for two minutes at each shape and type with D of 768 and above, so each cell runs in a process
 of its own, on whichever GPU of the machine is free; ours runs beside it, on the same GPU. It compiles 162 kernels in
 that time, one after the other: --ahead has all cores compile those of all cells first, and its first call of a cell
-then finds them in Triton's cache and times them. Without cells: all of `gpu.CELLS` in both types. Records are appended
-to benchmarks/results/gpu.jsonl.
+then finds them in Triton's cache and times them. Without cells: all of `gpu_common.CELLS` in both types. Records are
+appended to benchmarks/results/gpu.jsonl.
 """
 
 from __future__ import annotations
 
-import argparse
 import math
 import os
 import subprocess
@@ -19,32 +18,24 @@ from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import suppress
 from multiprocessing import get_context
-from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 import torch
-from torch import Tensor
 from triton.compiler.errors import CompileTimeAssertionFailure
 from triton.runtime.autotuner import Autotuner
 from triton.runtime.errors import OutOfResources, PTXASError
 from triton.runtime.jit import MockTensor
 
-import gpu
+import gpu_common
+from common import parser_of
 from cosmeans.backends.gpu.host import HostRowsBackend
-from gpu_checks import fit, unit_rows
+from gpu_common import fit, flash_fit, record, unit_rows, wall
 
 EPOCHS = 10
-CELLS = [f"{n},{d},{k},{dtype}" for n, d, k in gpu.CELLS for dtype in ("float16", "float32")]
+CELLS = [f"{n},{d},{k},{dtype}" for n, d, k in gpu_common.CELLS for dtype in ("float16", "float32")]
 TUNED = 768  # features from which on flash-kmeans tunes itself
 PARTS = 8  # of the kernels of a cell, compiled by as many processes
-
-
-def flash_fit(rows: Tensor, first: Tensor, epochs: int) -> object:
-    """What flash-kmeans finds. rows (N, D) and first centroids (K, D), of one type."""
-    from flash_kmeans import batch_kmeans_Cosine
-
-    return batch_kmeans_Cosine(rows[None], len(first), epochs, tol=0.0, init_centroids=first[None])
 
 
 class Described(MockTensor):
@@ -107,9 +98,9 @@ def measure(cell: str, ahead: bool) -> None:
     tuning = time.perf_counter() - started
     passes = len(ours().history) + 1  # fewer than theirs where nothing moves any more
     ours()
-    both = {"ours": gpu.wall(ours, 5), "flash": gpu.wall(theirs, 5)}
+    both = {"ours": wall(ours, 5), "flash": wall(theirs, 5)}
     facts = {"n": n, "d": d, "k": k, "dtype": str(dtype), "epochs": EPOCHS, "passes": passes}
-    gpu.record("flash", **facts, compiled_ahead=ahead and d >= TUNED, flash_first_s=tuning, **both)
+    record("flash", **facts, compiled_ahead=ahead and d >= TUNED, flash_first_s=tuning, **both)
 
 
 def share_out(cells: Iterable[str], n_devices: int, options: list[str]) -> None:
@@ -131,19 +122,19 @@ def share_out(cells: Iterable[str], n_devices: int, options: list[str]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__)
     parser.add_argument("cells", nargs="*", default=CELLS, metavar="N,D,K,DTYPE")
-    parser.add_argument("--results", type=Path, default=gpu.RESULTS)
     parser.add_argument("--ahead", action="store_true", help="compile with all cores first")
     parser.add_argument("--here", action="store_true", help="in this process")
     chosen = parser.parse_args()
     if not chosen.here:
         if chosen.ahead:
             compile_ahead(chosen.cells)
-        options = ["--results", str(chosen.results), *(["--ahead"] if chosen.ahead else [])]
+        flags = [f"--{name}" for name in ("ahead", "dry") if getattr(chosen, name)]
+        options = ["--results", str(chosen.results), *flags]
         share_out(chosen.cells, torch.cuda.device_count(), options)
         return
-    gpu.RESULTS = chosen.results
+    gpu_common.OPTIONS = chosen
     for cell in chosen.cells:
         measure(cell, chosen.ahead)
 

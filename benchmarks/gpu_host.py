@@ -1,4 +1,4 @@
-"""Rows that come from the host: python benchmarks/gpu_host.py [--results FILE] check cupy ways overlap memory uploads.
+"""Rows that come from the host: python benchmarks/gpu_host.py check cupy ways overlap memory uploads.
 
 `check` and `cupy` compare with the float64 reference, bit by bit. Records are appended to benchmarks/results/gpu.jsonl.
 """
@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import gpu
 from cosmeans import KMeans, lloyd
 from cosmeans.backends.gpu import ferry as gpu_ferry
 from cosmeans.backends.gpu import host as gpu_host
@@ -34,8 +33,7 @@ from cosmeans.progress import Silent
 from cosmeans.result import FitResult
 from cosmeans.rows import memory as rows_memory
 from cosmeans.rows.memory import MemoryRows
-from gpu import record, wall
-from gpu_checks import cases, digest, fit, unit_rows
+from gpu_common import cases, digest, fit, record, run_actions, unit_rows, wall
 
 
 def opened(x: Tensor, coming: Coming, backend: HostRowsBackend, **options: Any) -> MemoryRows:
@@ -269,10 +267,5 @@ def uploads(n: int = 1_000_000, d: int = 768) -> None:
 
 ACTIONS = {"check": check, "cupy": cupy, "ways": ways, "overlap": overlap, "memory": memory, "uploads": uploads}
 
-
-def main() -> None:
-    gpu.run_actions(ACTIONS, gpu.parser_of(ACTIONS, __doc__, nargs="+").parse_args())
-
-
 if __name__ == "__main__":
-    main()
+    run_actions(ACTIONS, __doc__)

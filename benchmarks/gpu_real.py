@@ -12,17 +12,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import gpu
+import gpu_common
+from common import DEMO
 from cosmeans.backends.gpu.backend import GpuBackend
 from cosmeans.result import FitResult
 from cosmeans.rows.memory import MemoryRows
-from gpu import burst, record, torch_loop, wall
-from gpu_checks import DEMO, fit
-from gpu_flash import flash_fit
+from gpu_common import burst, fit, flash_fit, record, run_actions, torch_loop, wall
 
 NEIGHBOURS = 8
 N = 1 << 20
-SAMPLE = DEMO
+
+
+def sample_file() -> Path:
+    return DEMO if gpu_common.OPTIONS is None else gpu_common.OPTIONS.embeddings
 
 
 def grown_rows(n: int, copies: int = 1, seed: int = 0) -> Tensor:
@@ -31,7 +33,7 @@ def grown_rows(n: int, copies: int = 1, seed: int = 0) -> Tensor:
     Each half, third, ... of a row starts from the same row of the sample and goes up to half of the way to a
     neighbour of its own: rows keep the directions, the density and the neighbourhoods of the sample.
     """
-    sample = torch.from_numpy(np.load(SAMPLE)).cuda().float()
+    sample = torch.from_numpy(np.load(sample_file())).cuda().float()
     sample = torch.nn.functional.normalize(sample)
     near = torch.cat([(part @ sample.T).topk(NEIGHBOURS + 1).indices[:, 1:] for part in sample.split(8192)])
     generator = torch.Generator("cuda").manual_seed(seed)
@@ -67,7 +69,7 @@ def _listed(x: Tensor, result: FitResult, backend: GpuBackend) -> tuple[dict[str
 def screens() -> None:
     """float16 against the ladder: rows without proof, the screen alone, and with settling; after 1, 3 and 10 epochs."""
     for n, copies, k in ((0, 1, 1000), (N, 1, 1000), (N, 2, 1000), (N, 2, 256), (N // 4, 2, 16384), (N, 4, 1000)):
-        x = grown_rows(n, copies) if n else torch.from_numpy(np.load(SAMPLE)).cuda().float()
+        x = grown_rows(n, copies) if n else torch.from_numpy(np.load(sample_file())).cuda().float()
         first = x[torch.randperm(len(x), generator=torch.Generator().manual_seed(1))[:k].cuda()]
         for epochs in (1, 3, 10):
             result = fit(x, first, GpuBackend(), epochs, empty_clusters="keep")
@@ -112,15 +114,5 @@ def fits(epochs: int = 10) -> None:
 
 ACTIONS = {"screens": screens, "fits": fits}
 
-
-def main() -> None:
-    global SAMPLE
-    parser = gpu.parser_of(ACTIONS, __doc__, nargs="+")
-    parser.add_argument("--embeddings", type=Path, default=DEMO, help="unit rows to grow from, .npy")
-    chosen = parser.parse_args()
-    SAMPLE = chosen.embeddings
-    gpu.run_actions(ACTIONS, chosen)
-
-
 if __name__ == "__main__":
-    main()
+    run_actions(ACTIONS, __doc__, embeddings=DEMO)  # unit rows to grow from, .npy

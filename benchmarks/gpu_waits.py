@@ -1,18 +1,17 @@
-"""What the GPU waits for in a fit, and which fits are worth recording: python benchmarks/gpu.py gaps limits."""
+"""What the GPU waits for in a fit, and which fits are worth recording: python benchmarks/gpu_waits.py gaps limits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from cosmeans.backends.gpu import record as recording
 from cosmeans.backends.gpu.host import HostRowsBackend
-from gpu_checks import fit, unit_rows
+from gpu_common import fit, record, run_actions, unit_rows, wall
 
 
-def gaps(record: Callable[..., None], n: int = 1_000_000, d: int = 768, k: int = 1000, epochs: int = 10) -> None:
+def gaps(n: int = 1_000_000, d: int = 768, k: int = 1000, epochs: int = 10) -> None:
     """Where the GPU waits in a fit: gaps of more than 5 us between what it does, and those before and after it all."""
     x = unit_rows(n, d)
     c = x[:k].float()
@@ -47,7 +46,7 @@ def _start(event: Any) -> float:
 LIMITS = [(1 << 20, 128, 256), (1 << 20, 128, 1000), (300_000, 384, 256), (1 << 18, 768, 256), (1 << 17, 128, 1000)]
 
 
-def limits(record: Callable[..., None], wall: Callable[..., float], epochs: int = 10) -> None:
+def limits(epochs: int = 10) -> None:
     """Fits of medium size, each recorded and started kernel by kernel: `record._SHORT` and `_LONG` decide."""
     before = recording.most_waiting, recording._LONG
     recording.most_waiting = lambda _: 0  # rows stay where they lie
@@ -63,3 +62,7 @@ def limits(record: Callable[..., None], wall: Callable[..., float], epochs: int 
         modelled = n * (d * k * recording._PRODUCT + recording._ROW) * 1e3
         record("limit", n=n, d=d, k=k, pass_ms=modelled, **times)
     recording.most_waiting, recording._LONG = before
+
+
+if __name__ == "__main__":
+    run_actions({"gaps": gaps, "limits": limits}, __doc__, default=["gaps", "limits"])

@@ -155,7 +155,7 @@ def table(options: argparse.Namespace) -> None:
                 f"{call:18s} {kind:24s} rows {size >> 20:5d} MiB, beside {most >> 20:5d} MiB, {most / size:.2f}",
                 flush=True,
             )
-            keep("memory", record, options.dry)
+            keep("memory", record, options)
 
 
 def main() -> None:
@@ -182,7 +182,7 @@ def main() -> None:
         record |= {"row_bytes": size, "peak_bytes": peak, "ratio": round(peak / size, 4), "kept_bytes": kept}
         record["epochs"] = options.epochs
         print(f"{case}: rows {size / 2**20:,.0f} MiB, peak {peak / 2**20:,.0f} MiB, {peak / size:.2f} of the rows")
-        keep("memory", record, options.dry)
+        keep("memory", record, options)
 
 
 if __name__ == "__main__":

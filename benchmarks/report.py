@@ -59,7 +59,7 @@ def main() -> None:
             record |= {"written s": round(time.perf_counter() - started, 2), "bytes": page.stat().st_size}
             record |= {"opened s": round(statistics.median(opened(page)), 3), "rounds": ROUNDS}
         print("  ".join(f"{name} {value}" for name, value in record.items()), flush=True)
-        keep("report", record, arguments.dry)
+        keep("report", record, arguments)
 
 
 if __name__ == "__main__":

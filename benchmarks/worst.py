@@ -89,7 +89,7 @@ def main() -> None:
             record |= {"dense s": round(least, 5), "predict / dense": round(seconds[name, "predict"] / least, 2)}
         record["settled"] = sum(cost.settled for cost in fits[name].costs_ or ())
         print("  ".join(f"{key} {value}" for key, value in record.items()), flush=True)
-        keep("worst", record, options.dry, on_gpu)
+        keep("worst", record, options, on_gpu)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The scripts of benchmarks/ agree with their tables; nothing is timed."""
 
+import ast
 import importlib
 import re
 import sys
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
+HELPERS = {"cases", "common", "gpu_common", "peers"}
 FILES = {path.stem: path for path in FOLDER.glob("*.py")}
+SCRIPTS = sorted(set(FILES) - HELPERS)
 pytestmark = pytest.mark.skipif(not FILES, reason="benchmarks/ is not part of the source distribution")
 
 
@@ -50,3 +53,18 @@ def test_a_case_runs_and_its_digest_sees_every_bit(cases):
     assert before != cases.digest(answer)
     assert before == cases.digest(cases.prepare(cases.CASES["tiny"])())
     assert len(cases.prepare(cases.CASES["predict, 10 rows"])()) == 10
+
+
+@pytest.mark.parametrize("script", sorted(FILES))
+def test_no_script_imports_another_script(script):
+    tree = ast.parse(FILES[script].read_text(encoding="utf-8"))
+    names = {a.name for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names}
+    names |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+
+    assert not names & set(SCRIPTS)
+
+
+def test_the_readme_names_every_script():
+    told = set(re.findall(r"^\| `(\w+)\.py", (FOLDER / "README.md").read_text(encoding="utf-8"), re.MULTILINE))
+
+    assert told == set(SCRIPTS)
