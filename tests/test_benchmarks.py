@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import json
 import re
 import sys
 from pathlib import Path
@@ -19,9 +20,7 @@ pytestmark = pytest.mark.skipif(not FILES, reason="benchmarks/ is not part of th
 @pytest.fixture
 def cases(monkeypatch):
     monkeypatch.syspath_prepend(str(FOLDER))
-    yield importlib.import_module("cases")
-    for name in ("cases", "common"):
-        sys.modules.pop(name, None)
+    return importlib.import_module("cases")
 
 
 def test_every_kind_of_rows_has_the_asked_shape_and_bits_that_never_change(cases):
@@ -68,3 +67,19 @@ def test_the_readme_names_every_script():
     told = set(re.findall(r"^\| `(\w+)\.py", (FOLDER / "README.md").read_text(encoding="utf-8"), re.MULTILINE))
 
     assert told == set(SCRIPTS)
+
+
+def test_the_pages_are_those_that_the_records_make(capsys, monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    monkeypatch.setattr(sys, "argv", ["pages.py", "--check"])
+
+    assert importlib.import_module("pages").main() == 0, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("file", sorted((FOLDER / "results").glob("*.jsonl")), ids=lambda file: file.stem)
+def test_every_record_names_its_machine_and_a_command_that_repeats_it(file):
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        record = json.loads(line)
+
+        assert record.get("device") or record.get("processor"), f"{file.name}:{number}"
+        assert Path(record["command"].split()[0]).stem in SCRIPTS, f"{file.name}:{number}"

@@ -65,7 +65,7 @@ class Shape:
 
 
 def shape_for(n_clusters: int, n_features: int, integers: bool = False) -> Shape:
-    """Measured on an H100 (benchmarks/results/gpu.jsonl, "shapes"): what is held takes registers from the columns."""
+    """Fastest of those tried on an H100 (`gpu.py screens`): what is held takes registers from the columns."""
     if integers:  # wider in steps of 16 alone
         return Shape(2, _even(n_clusters, 256, 16), 1, integers)
     if n_clusters >= _MANY or (n_features >= _LONG and n_clusters > 256):
