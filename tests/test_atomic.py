@@ -44,7 +44,7 @@ def test_a_failure_leaves_what_was_there_and_nothing_else(tmp_path):
 def test_what_exists_is_refused_before_the_block_begins(tmp_path):
     (tmp_path / "file.txt").write_text("old")
 
-    with pytest.raises(OutputExistsError, match="exists already"), new_file(tmp_path / "file.txt"):
+    with pytest.raises(OutputExistsError, match="already exists"), new_file(tmp_path / "file.txt"):
         pytest.fail("the block began")
 
 
@@ -212,7 +212,7 @@ def unsupported(*_):
 def test_what_was_set_aside_is_put_back_by_the_next_that_asks(tmp_path):
     write(tmp_path / ".out.01234567.old", "old", True)
 
-    with pytest.raises(OutputExistsError, match="exists already"):
+    with pytest.raises(OutputExistsError, match="already exists"):
         refuse_existing(tmp_path / "out", force=False)
     assert read(tmp_path / "out") == "old"
     write(tmp_path / ".out.89abcdef.old", "older", True)
@@ -275,7 +275,7 @@ def test_force_replaces_nothing_but_its_kind(tmp_path, monkeypatch, folder, kind
 def test_a_folder_with_other_things_is_not_replaced_and_what_comes_meanwhile_is_kept(tmp_path):
     write(tmp_path / "out", "old", True)
     (tmp_path / "out" / "thesis.txt").write_text("years of work")
-    with pytest.raises(OutputExistsError, match=r"out holds other things .*\(thesis.txt\)"), \
+    with pytest.raises(OutputExistsError, match=r"out also holds files .*\(thesis.txt\)"), \
             new_folder(tmp_path / "out", True, owned=("a", "b")):  # fmt: skip
         pytest.fail("the block began")
     (tmp_path / "out" / "thesis.txt").unlink()

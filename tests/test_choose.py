@@ -152,9 +152,9 @@ def test_one_seed_has_no_stability_to_draw():
 def test_ranges_and_rows_that_can_not_be_are_told():
     rows = groups(3)
 
-    with pytest.raises(OptionError, match="numbers of clusters of at least 2; got"):
+    with pytest.raises(OptionError, match="each at least 2; got"):
         choose_k(rows, [1, 2], verbose=0)
-    with pytest.raises(TooFewRowsError, match="K = 500 needs at least as many rows, the sample has 120"):
+    with pytest.raises(TooFewRowsError, match="K = 500 needs at least as many rows; the sample has 120"):
         choose_k(rows, [500], verbose=0)
     with pytest.raises(OptionError, match="n_seeds must be an integer of at least 1, got 0"):
         choose_k(rows, [2], n_seeds=0, verbose=0)

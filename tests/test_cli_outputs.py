@@ -290,7 +290,7 @@ def test_a_second_fit_into_one_folder_is_told_before_its_work(folder, monkeypatc
         monkeypatch.setattr(KMeans, "fit", lambda *_, **__: pytest.fail("outputs are checked before the work"))
         assert run(FIT.split()) == 2
     assert "result is being written by another process" in capsys.readouterr().err
-    with pytest.raises(OutputExistsError, match="exists already"), output_folder(folder / "result", False):
+    with pytest.raises(OutputExistsError, match="already exists"), output_folder(folder / "result", False):
         pytest.fail("the block began")
 
 

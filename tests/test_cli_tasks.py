@@ -224,11 +224,11 @@ def test_predict_answers_an_arrow_stream_and_names_a_wrong_line(case):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("choose-k rows.npy --ks 2,x", "--ks 2,x: needed are integers"),
+        ("choose-k rows.npy --ks 2,x", "--ks 2,x must be integers"),
         ("outliers old rows.npy --out worst.txt", "tables are written as .parquet, .csv, .npy"),
-        ("outliers old rows.npy --out texts.npy --quantile 2", "must lie between 0 and 1"),
-        ("exemplars old rows.npy --out rows.npy", "rows.npy exists already"),
-        ("match old new --plot moves.png", "name them with --embeddings"),
+        ("outliers old rows.npy --out texts.npy --quantile 2", "must be between 0 and 1"),
+        ("exemplars old rows.npy --out rows.npy", "rows.npy already exists"),
+        ("match old new --plot moves.png", "pass --embeddings"),
         ("dedup nothing rows.npy", "No model at nothing"),
         ("dedup old rows.npy --removed gone.npy", "--removed gone.npy: tables are written as .parquet, .csv."),
         ("top old rows.npy --out top.npy", "--out top.npy: tables are written as .parquet, .csv."),

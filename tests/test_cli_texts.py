@@ -76,7 +76,7 @@ def test_a_cell_that_is_missing_is_an_empty_text(folder):
         ("bad.jsonl", b"{\n", FileError, "line 1 is not JSON"),
         ("bad.jsonl", b"[1]\n", FileError, "line 1 is not a JSON object"),
         ("bad.csv.gz", b"a\n", FileError, "can't be read as text"),
-        ("bad.txt", b"\xff\n", FileError, "Needed: UTF-8 lines"),
+        ("bad.txt", b"\xff\n", FileError, "Use UTF-8 lines"),
         ("short.csv", b"a\n1\n", InputError, "short.csv has 1 rows, the embeddings have 2 rows"),
     ],
 )
@@ -129,7 +129,7 @@ def test_two_columns_of_one_name_are_told(tmp_path, name):
     table = pyarrow.table([["a"], ["b"]], names=["title", "title"])
     (csv_of if name == "t.csv" else parquet.write_table)(table, tmp_path / name)
 
-    with pytest.raises(FileError, match=r"has 2 columns called title. Give each a name of its own"):
+    with pytest.raises(FileError, match=r"has 2 columns called title. Rename all but one"):
         read_texts(tmp_path / name, 1, "title")
 
 

@@ -60,7 +60,7 @@ def test_a_model_has_two_files_and_no_pickle(saved):
 def test_an_existing_model_is_kept_without_force_and_replaced_with_it(saved, state):
     other = replace(state, seed=5)
 
-    with pytest.raises(OutputExistsError, match="exists already"):
+    with pytest.raises(OutputExistsError, match="already exists"):
         save_model(saved, other)
     assert load_model(saved).seed == state.seed
     save_model(saved, other, force=True)
@@ -72,7 +72,7 @@ def test_an_existing_model_is_kept_without_force_and_replaced_with_it(saved, sta
 def test_force_never_removes_a_folder_that_holds_other_things(tmp_path, state):
     (tmp_path / "thesis.txt").write_text("years of work")
 
-    with pytest.raises(OutputExistsError, match=r"other things than a model \(thesis.txt\)"):
+    with pytest.raises(OutputExistsError, match=r"files that are not part of a model \(thesis.txt\)"):
         save_model(tmp_path, state, force=True)
 
     assert (tmp_path / "thesis.txt").read_text() == "years of work"

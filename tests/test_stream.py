@@ -60,7 +60,7 @@ def test_a_field_is_not_overwritten_by_the_answer(case):
     rows, model = case
     line = json.dumps({"embedding": rows[0].tolist(), "label": "mine"}).encode()
 
-    with pytest.raises(InputError, match="Line 1 has a field 'label' already, where"):
+    with pytest.raises(InputError, match="Line 1 already has a field 'label', which"):
         answers(model, line)
 
 
@@ -86,7 +86,7 @@ def test_a_line_is_answered_before_the_next_one_comes(case):
     ("line", "message"),
     [
         (b"[1, 2", "Line 3 is not JSON"),
-        (b'{"vector": [1]}', 'Line 3 has no embedding. Needed: a list, or an object with the field "embedding"'),
+        (b'{"vector": [1]}', 'Line 3 has no embedding. Send a list, or an object with the field "embedding"'),
         (b"[1, 2]", r"Line 3: the embedding has shape \(2,\). Send 384 numbers"),
         (b'["a"]', "Line 3: the embedding is not a list of numbers"),
         (b'["1"' + b", 0" * 383 + b"]", "Line 3: the embedding is not a list of numbers"),
@@ -101,8 +101,8 @@ def test_a_line_is_answered_before_the_next_one_comes(case):
         (b"[" * 100_000 + b"]" * 100_000, "Line 3 is nested too deeply"),
         (b'{"embedding": [0], "x": ' + b"[" * 5000 + b"]" * 5000 + b"}", "Line 3 is nested too deeply"),
         (b"[1" + b"0" * 5000 + b"]", "Line 3 is not JSON"),
-        (b"[1, 2\0]", "Line 3 holds bytes of zero, as UTF-16 does. Needed: JSON lines in UTF-8"),
-        ("[1, 2]".encode("utf-16"), r"Line 3 holds bytes of zero"),
+        (b"[1, 2\0]", "Line 3 contains zero bytes, as UTF-16 does. Send JSON lines in UTF-8"),
+        ("[1, 2]".encode("utf-16"), r"Line 3 contains zero bytes"),
         (b'{"x": "\xff\xfe"}', r"Line 3 is not UTF-8 \(byte 8\)"),
         ('{"x": "\xe9"}'.encode("latin-1"), "Line 3 is not UTF-8"),
         (b'"text"', "Line 3 has no embedding"),
@@ -226,7 +226,7 @@ def test_a_line_without_end_is_refused_at_a_known_length(case, monkeypatch):
     source = Trickle(1 << 40)
     source.read = source.read1
 
-    with pytest.raises(InputError, match=r"Line 1 is longer than 2 MiB. Needed: one row a line"):
+    with pytest.raises(InputError, match=r"Line 1 is longer than 2 MiB. Send one row per line"):
         predict_json_lines(case[1], source, io.BytesIO())
     assert source.read_bytes <= (1 << 21) + (1 << 16)
 
@@ -294,7 +294,7 @@ def test_arrow_streams_come_back_with_label_and_similarity(case, kind):
         ({"embedding": [1.0]}, InputError, "is of type double; it must hold lists"),
         ({"embedding": [[1.0], [1.0, 2.0, 3.0]]}, InputError, "lists of different lengths"),
         ({"embedding": [[1.0], None]}, InputError, "is null in some"),
-        ({"embedding": [[1.0]], "label": [1]}, OptionError, "has a column 'label' already"),
+        ({"embedding": [[1.0]], "label": [1]}, OptionError, "already has a column 'label'"),
         ({"embedding": [[1.0, 2.0]]}, InputError, "X has 2 features, but KMeans is expecting 384"),
         ({"embedding": [[0.0] * 384, [float("nan")] * 384]}, InputError, "Row 1 contains NaN or infinity"),
         ({"embedding": [[[1.0]], [[2.0]]]}, InputError, r"holds lists of list<.*>; it must hold lists of numbers"),

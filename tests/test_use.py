@@ -118,7 +118,7 @@ def test_exemplars_are_the_closest_rows_of_each_cluster(case):
         (lambda model, rows: top(model, rows, 18), "m=18, but the model has 17 clusters"),
         (lambda model, rows: top(model, rows, 0), "m must be an integer of at least 1, got 0"),
         (lambda model, rows: exemplars(model, rows, 2.5), "m must be an integer of at least 1, got 2.5"),
-        (lambda model, rows: outliers(model, rows, quantile=1.5), "must lie between 0 and 1"),
+        (lambda model, rows: outliers(model, rows, quantile=1.5), "must be between 0 and 1"),
         (lambda model, rows: outliers(model, rows, quantile=0.1, threshold=0.5), "choose one"),
         (lambda model, rows: outliers(model, rows, threshold="low"), "threshold must be a number, got 'low'"),
     ],

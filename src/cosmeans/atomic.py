@@ -99,7 +99,7 @@ def refuse_existing(
     except OSError as error:
         raise _refused(target, error) from error
     if mode is not None and not force:
-        raise OutputExistsError(f"{target} exists already. Choose another name, or pass force (--force).")
+        raise OutputExistsError(f"{target} already exists. Choose another name, or pass force (--force).")
     if mode is not None:
         _refuse_other_kinds(target, mode, folder, owned)
     _require_writable(target)
@@ -169,7 +169,7 @@ def _claim(place: _Place) -> tuple[Path, FileLock]:
                 if lock.taken and not place.force:
                     raise OutputExistsError(
                         f"{place.named} is being written by another process ({other.name}). Choose another name, or "
-                        "wait for its end."
+                        "wait until it ends."
                     )
                 if lock.held and _of_this_machine(other, place) and not _others(other, place.owned):
                     _remove(other)
@@ -215,7 +215,7 @@ def _appear(temporary: Path, place: _Place, kept: list[str]) -> None:
             rename_to_free(temporary, place.path)
         except FileExistsError as error:
             raise OutputExistsError(
-                f"{place.named} exists already: another process has written it in the meantime. Choose another name, "
+                f"{place.named} already exists: another process has just written it. Choose another name, "
                 "or pass force (--force)."
             ) from error
     if place.folder and set(_others(temporary, place.owned)) - set(kept):
@@ -284,11 +284,11 @@ def _refuse_other_kinds(target: Path, mode: int, folder: bool | None, owned: Col
     if not folder:
         return
     if os.path.ismount(target):
-        raise OutputExistsError(f"{target} is a mount point, which can't be replaced. Choose a folder in it.")
+        raise OutputExistsError(f"{target} is a mount point, which can't be replaced. Choose a folder inside it.")
     if others := _others(target, owned):
         raise OutputExistsError(
-            f"{target} holds other things than what is written there ({', '.join(others[:3])}), so it is not replaced. "
-            "Choose another folder, or move them away."
+            f"{target} also holds files that are not outputs ({', '.join(others[:3])}), so it is not replaced. "
+            "Choose another folder, or move these files elsewhere."
         )
 
 

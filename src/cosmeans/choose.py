@@ -196,7 +196,7 @@ def _listed(ks: Iterable[int] | None) -> list[int] | None:
         raise OptionError(f"ks must be a list of numbers of clusters, such as [4, 8, 16]; got {shown}. Pass [{shown}].")
     listed = sorted({check_integer("each of ks", _plain(k), -_LAST_SEED) for k in ks})
     if listed and listed[0] < 2:
-        raise OptionError(f"ks must name numbers of clusters of at least 2; got {listed}.")
+        raise OptionError(f"ks must be numbers of clusters, each at least 2; got {listed}.")
     return listed
 
 
@@ -213,10 +213,10 @@ def _checked_ks(ks: list[int] | None, n_rows: int) -> list[int]:
     else:
         tried = ks
     if not tried:
-        raise OptionError(f"ks must name numbers of clusters of at least 2; got {tried}, with {n_rows} rows.")
+        raise OptionError(f"ks must be numbers of clusters, each at least 2; got {tried}, with {n_rows} rows.")
     if tried[-1] > n_rows:
         raise TooFewRowsError(
-            f"K = {tried[-1]} needs at least as many rows, the sample has {n_rows}. Raise sample_size."
+            f"K = {tried[-1]} needs at least as many rows; the sample has {n_rows}. Raise sample_size."
         )
     return tried
 

@@ -14,8 +14,8 @@
     │   ├── OutputExistsError              nothing is overwritten unless told to
     │   └── WriteError                     the disk refused; what was there before is untouched
     ├── BackendUnavailableError(RuntimeError)
-    ├── DeviceMemoryError(MemoryError)     rows, or what a fit needs beside them, don't fit on the device
-    ├── EmptyClusterError(RuntimeError)    only with empty_clusters="raise"
+    ├── DeviceMemoryError(MemoryError)     rows, or what a fit needs besides them, don't fit on the device
+    ├── EmptyClusterError(RuntimeError)    only with empty_clusters="error"
     ├── PrecisionError(RuntimeError)       float32 products on this machine are not float32 products
     └── InternalError(RuntimeError)        a result failed its own check: a fault of cosmeans or of the machine
 
@@ -104,11 +104,11 @@ class BackendUnavailableError(CosmeansError, RuntimeError):
 
 
 class DeviceMemoryError(CosmeansError, MemoryError):
-    """The rows, or what a fit needs beside them, don't fit into the device's memory."""
+    """The rows, or what a fit needs besides them, don't fit into the device's memory."""
 
 
 class EmptyClusterError(CosmeansError, RuntimeError):
-    """A cluster without direction under ``empty_clusters="raise"``."""
+    """A cluster without direction under ``empty_clusters="error"``."""
 
 
 class PrecisionError(CosmeansError, RuntimeError):

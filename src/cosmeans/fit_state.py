@@ -130,13 +130,13 @@ class FromFit:
         if value is None:
             raise NoFitError(
                 f"This {type(estimator).__name__} has no {self._name}: centers that were set, and models that were "
-                "loaded, lack what only a fit to rows here gives. Call fit."
+                "loaded, have no results about rows. Call fit."
             )
         return value
 
     def __set__(self, estimator: Any, value: Any) -> None:
         raise ReadOnlyError(
-            f"{self._name} is an outcome of fit and can't be set. Set centers for other centroids, or call fit."
+            f"{self._name} is an outcome of fit and can't be set. Set centers to use other centroids, or call fit."
         )
 
     def __delete__(self, estimator: Any) -> None:

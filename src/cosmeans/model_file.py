@@ -163,7 +163,7 @@ def _refuse_other_things(target: Path) -> None:
     others = sorted({entry.name for entry in target.iterdir()} - {TENSORS, VALUES})
     if others:
         raise OutputExistsError(
-            f"{target} holds other things than a model ({', '.join(others[:3])}), so it is not replaced. "
+            f"{target} also holds files that are not part of a model ({', '.join(others[:3])}), so it is not replaced. "
             "Choose another folder."
         )
 

@@ -17,14 +17,14 @@ def as_path(value: Any, name: str = "path") -> Path:
     """
     path = value.__fspath__() if isinstance(value, os.PathLike) else value
     if not isinstance(path, str):
-        raise InputTypeError(f"{name} must be a string or a pathlib.Path, got {brief(value)}. Pass where the file is.")
+        raise InputTypeError(f"{name} must be a string or a pathlib.Path, got {brief(value)}. Pass a path.")
     try:
         possible = b"\0" not in os.fsencode(path)
     except UnicodeEncodeError:
         possible = False
     if not possible:
         raise FileError(
-            f"{name} is {brief(path)}, which no file can be named: it holds a null character, or half of a character. "
-            "Choose another name."
+            f"{name} is {brief(path)}, which can't be a file's name: it holds a null character, or half of a "
+            "character. Choose another name."
         )
     return Path(path)

@@ -67,7 +67,7 @@ def new_figure(size: tuple[float, float], shown: bool) -> Figure:
         raise ImportError('Plots need matplotlib. Install it with: pip install "cosmeans[cli]".') from error
     except OSError as error:
         raise WriteError(
-            "matplotlib needs a folder to keep what it knows of fonts, and found none that can be written to. Set "
+            "matplotlib needs a writable folder for its font cache, and found none. Set "
             "MPLCONFIGDIR to a writable folder."
         ) from error
     style: dict[str, Any] = {"figsize": size, "layout": "constrained"}

@@ -118,7 +118,7 @@ def _arrived(source: BinaryIO) -> Iterator[list[bytes]]:
         size += len(end)
         if size > LONGEST_LINE:
             raise InputError(
-                f"Line {number + 1} is longer than {LONGEST_LINE >> 20} MiB. Needed: one row a line, with a newline "
+                f"Line {number + 1} is longer than {LONGEST_LINE >> 20} MiB. Send one row per line, with a newline "
                 "after each."
             )
         if lines:
@@ -173,10 +173,12 @@ def _record(model: KMeans, line: bytes, number: int, field: str) -> _Record:
     value = _parsed(line, number)
     rest = value if isinstance(value, dict) else {}
     if clash := {"label", "similarity"} & set(rest):
-        raise InputError(f"Line {number} has a field {min(clash)!r} already, where the answer would go. Rename it.")
+        raise InputError(
+            f"Line {number} already has a field {min(clash)!r}, which the answer would overwrite. Rename it."
+        )
     embedding = value if isinstance(value, list) else rest.pop(field, None)
     if embedding is None:
-        raise InputError(f'Line {number} has no embedding. Needed: a list, or an object with the field "{field}".')
+        raise InputError(f'Line {number} has no embedding. Send a list, or an object with the field "{field}".')
     needed = f"{model.n_features_in_} numbers, as many as the model has features"
     if not isinstance(embedding, list) or not {int, float}.issuperset(map(type, embedding)):
         raise InputError(f"Line {number}: the embedding is not a list of numbers. Send {needed}.")
@@ -193,7 +195,7 @@ def _record(model: KMeans, line: bytes, number: int, field: str) -> _Record:
 
 def _parsed(line: bytes, number: int) -> Any:
     if b"\0" in line:
-        raise InputError(f"Line {number} holds bytes of zero, as UTF-16 does. Needed: JSON lines in UTF-8.")
+        raise InputError(f"Line {number} contains zero bytes, as UTF-16 does. Send JSON lines in UTF-8.")
     with _named(number):
         return json.loads(line.decode("utf-8"))
 
@@ -204,14 +206,12 @@ def _named(number: int) -> Iterator[None]:
     try:
         yield
     except UnicodeDecodeError as error:
-        raise InputError(
-            f"Line {number} is not UTF-8 (byte {error.start + 1}). Needed: JSON lines in UTF-8."
-        ) from error
+        raise InputError(f"Line {number} is not UTF-8 (byte {error.start + 1}). Send JSON lines in UTF-8.") from error
     except RecursionError as error:
-        raise InputError(f"Line {number} is nested too deeply. Needed: one list or object a line.") from error
+        raise InputError(f"Line {number} is nested too deeply. Each line must be a list or an object.") from error
     except Exception as error:  # RecursionError has had its turn; what else `json` raises differs by version
         where = f"{error.msg}: character {error.pos + 1}" if isinstance(error, json.JSONDecodeError) else _reason(error)
-        raise InputError(f"Line {number} is not JSON ({where}). Needed: one list or object a line.") from error
+        raise InputError(f"Line {number} is not JSON ({where}). Each line must be a list or an object.") from error
 
 
 def _check_finite(model: KMeans, rows: np.ndarray, what: str, first: int) -> None:
@@ -244,11 +244,13 @@ def _answer_schema(schema: Any, names: list[str], field: str) -> Any:
     import pyarrow
 
     if field not in names:
-        raise InputError(f'The stream has no column "{field}"; it has {", ".join(names)}. Name the right one.')
+        raise InputError(f'The stream has no column "{field}"; it has {", ".join(names)}. Choose one of these.')
     if names.count(field) > 1:
         raise InputError(f'The stream has {names.count(field)} columns "{field}". Rename all but one.')
     if clash := {"label", "similarity"} & set(names):
-        raise OptionError(f"The stream has a column {min(clash)!r} already, where the answer would go. Rename it.")
+        raise OptionError(
+            f"The stream already has a column {min(clash)!r}, which the answer would overwrite. Rename it."
+        )
     others = [column for column in schema if column.name != field]
     return pyarrow.schema(
         [*others, pyarrow.field("label", pyarrow.int64()), pyarrow.field("similarity", pyarrow.float64())]

@@ -160,7 +160,7 @@ def _checked_share(quantile: float | None, threshold: float | None) -> float:
             raise OptionError(f"{name} must be a number, got {brief(value)}.")
     share = 0.01 if quantile is None else float(quantile)
     if not 0.0 <= share <= 1.0:
-        raise OptionError(f"quantile={quantile} is a share of the rows and must lie between 0 and 1.")
+        raise OptionError(f"quantile={quantile} is a share of the rows and must be between 0 and 1.")
     return share
 
 

@@ -84,7 +84,7 @@ def test_empty_clusters_other_rows_and_an_unfinished_fit_are_told():
     titles, text = told(EVEN, fitted=[50] * 20)
     assert titles == ["Not the rows of the fit"]
     assert "fitted on 1,000 rows" in text
-    assert "places 800 rows" in text
+    assert "assigns 800 rows" in text
     titles, text = told(EVEN, stop=StopReason.EPOCHS, changed=40)
     assert titles == ["The fit was not finished"]
     assert "5\N{NO-BREAK SPACE}% of the rows" in text

@@ -110,7 +110,7 @@ def test_the_command_writes_the_page_that_python_writes(fitted, tmp_path, monkey
     assert (tmp_path / "report.html").read_bytes() == expected.read_bytes()
     assert told == {"report": "report.html", "rows": 90, "bytes": expected.stat().st_size}
     assert run(line.split()) == 2
-    assert "report.html exists already" in capsys.readouterr().err
+    assert "report.html already exists" in capsys.readouterr().err
     assert run([*line.split()[:3], "--sample", "-1", "--out", "new.html"]) == 2
     assert "sample must be an integer from 0 to 10,000" in capsys.readouterr().err
 

@@ -107,7 +107,7 @@ def test_mistakes_are_told_before_any_work(fitted, tmp_path):
     with pytest.raises(OptionError, match="n_examples must be an integer from 1 to 50"):
         write_report(kmeans, rows, path, n_examples=0)
     path.write_text("mine")
-    with pytest.raises(OutputExistsError, match="exists already"):
+    with pytest.raises(OutputExistsError, match="already exists"):
         write_report(kmeans, rows, path)
     assert path.read_text() == "mine"
 

@@ -76,7 +76,7 @@ def run(arguments: list[str] | None = None) -> int:
             say(f"Error: {name}{error.strerror or error}. Check the files and the disk, and run the command again.")
             return 2 if error.errno in _NAMES_NOTHING else 1
         except MemoryError as error:
-            say(f"Error: Not enough memory ({error or 'no size is known'}). Free some, or use fewer rows or clusters.")
+            say(f"Error: Not enough memory ({error or 'size unknown'}). Free some, or use fewer rows or clusters.")
             return 1
 
 

@@ -47,7 +47,7 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="say the version")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="show the version and exit")
     ] = False,
 ) -> None:
     """Spherical k-means for embeddings: one exact answer on every machine, fast."""
@@ -143,7 +143,7 @@ def info(
     key: flags.Key = None,
     as_json: flags.Json = False,
 ) -> None:
-    """What a model or a file of embeddings holds."""
+    """Show what a model or a file of embeddings contains."""
     model = find_model(path)
     facts = inspect.model_facts(model) if is_model(model) or os.path.isdir(path) else inspect.row_facts(path, key)
     tell_json(facts) if as_json else inspect.show(facts)
@@ -174,9 +174,9 @@ def demo(
     rows: Annotated[int, typer.Option("--rows", help="rows of --tutorial", min=1)] = demos.TUTORIAL_ROWS,
     n_clusters: Annotated[
         int | None,
-        typer.Option("--clusters", "--n-clusters", "-k", help="default: 60, with --tutorial 1000", metavar="K"),
+        typer.Option("--clusters", "--n-clusters", "-k", help="default: 60, or 1000 with --tutorial", metavar="K"),
     ] = None,
-    epochs: Annotated[int | None, typer.Option("--epochs", help="default: 100, with --tutorial 10")] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", help="default: 100, or 10 with --tutorial")] = None,
     batch_size: flags.BatchSize = None,
     out: Annotated[Path, typer.Option("--out", help="folder of the results", metavar="DIR")] = Path("demo-output"),
     force: flags.Force = False,
@@ -229,9 +229,7 @@ def _old_kmeans(model: Path, values: dict[str, Any], given: set[str]) -> KMeans:
     """A saved model with the options that were given now; it keeps its number of clusters and its seed."""
     if clash := [name for name in _MAKES_THE_START if name in given]:
         flag = "--" + clash[0].replace("_", "-")
-        raise OptionError(
-            f"--from goes on from the centroids of {model}, so {flag} has no meaning. Remove one of them."
-        )
+        raise OptionError(f"--from goes on from the centroids of {model}, so {flag} has no effect. Remove one of them.")
     changed = {name: value for name, value in values.items() if name in given}
     return KMeans.load(find_model(model)).set_params(warm_start=True, max_iter=None, **changed)
 

@@ -90,13 +90,13 @@ BatchSize = Annotated[int | None, _flag("batch_size")]
 
 Embeddings = Annotated[Path, typer.Argument(help=f"rows: {SUFFIXES}", show_default=False)]
 Model = Annotated[Path, typer.Argument(help="a model folder, or the folder that fit wrote", show_default=False)]
-Key = Annotated[str | None, typer.Option("--key", help="which array, if the file holds several", metavar="NAME")]
+Key = Annotated[str | None, typer.Option("--key", help="which array, if the file has several", metavar="NAME")]
 Weights = Annotated[Path | None, typer.Option("--weights", help="a file with one weight per row", metavar="FILE")]
 Texts = Annotated[
     Path | None,
     typer.Option(
         "--texts",
-        help=f"one text per row: .txt, {', '.join(TABLES)}; clusters are shown by them",
+        help=f"one text per row, to show the clusters by: .txt, {', '.join(TABLES)}",
         metavar="FILE",
     ),
 ]
@@ -105,9 +105,9 @@ Column = Annotated[
 ]
 Order = Annotated[
     str | None,
-    typer.Option("--order", help="number the clusters by their rows, most first", metavar="size"),
+    typer.Option("--order", help="number the clusters by size, largest first", metavar="size"),
 ]
-Report = Annotated[bool, typer.Option("--report", help="also write report.html: a page on the clusters to look at")]
+Report = Annotated[bool, typer.Option("--report", help="also write report.html, a page on the clusters")]
 Force = Annotated[bool, typer.Option("--force", help="replace outputs that exist")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress and no summary")]
 Json = Annotated[

@@ -21,7 +21,9 @@ from cosmeans.use import exemplars, outliers, top
 app = typer.Typer()
 _SHOWN = 20
 
-Out = Annotated[Path, typer.Option("--out", help="what is found: .parquet, .csv or .npy (row numbers)", metavar="FILE")]
+Out = Annotated[
+    Path, typer.Option("--out", help="the rows found: .parquet, .csv or .npy (row numbers)", metavar="FILE")
+]
 
 
 @app.command("outliers")
@@ -88,7 +90,11 @@ def remove_duplicates(
     ] = 0.95,
     keep: Annotated[
         str,
-        typer.Option("--keep", help="which of them stays, by its cosine with the centroid", metavar="closest|farthest"),
+        typer.Option(
+            "--keep",
+            help="which of two duplicates to keep, by its cosine with the centroid",
+            metavar="closest|farthest",
+        ),
     ] = "closest",
     max_cluster_size: Annotated[
         int, typer.Option("--max-cluster-size", help="larger clusters are compared in parts", metavar="ROWS")
@@ -100,7 +106,8 @@ def remove_duplicates(
         "keep.npy"
     ),
     removed: Annotated[
-        Path | None, typer.Option("--removed", help="also what goes, and why: .parquet or .csv", metavar="FILE")
+        Path | None,
+        typer.Option("--removed", help="also list the removed rows and why: .parquet or .csv", metavar="FILE"),
     ] = None,
     force: flags.Force = False,
     quiet: flags.Quiet = False,
@@ -112,7 +119,7 @@ def remove_duplicates(
         tables.check_path(removed, tables.TABLES, "--removed")
         refuse_existing(removed, force, folder=False)
         if removed.absolute() == out.absolute():
-            raise OptionError(f"--removed and --out are both {out}. Name two files.")
+            raise OptionError(f"--removed and --out are both {out}. Choose two names.")
     found = deduplicate(load_model(model, quiet), rows, threshold, keep=keep, max_cluster_size=max_cluster_size)
     columns = {name: np.asarray(getattr(found, name)) for name in ("removed", "original")}
     columns["cosine"] = np.asarray(found.cosines)
@@ -137,9 +144,9 @@ def find_top(
     texts: flags.Texts = None,
     column: flags.Column = None,
     key: flags.Key = None,
-    out: Annotated[Path, typer.Option("--out", help="a line per row and cluster: .parquet or .csv", metavar="FILE")] = (
-        Path("top.parquet")
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", help="one line per row and cluster: .parquet or .csv", metavar="FILE")
+    ] = (Path("top.parquet")),
     force: flags.Force = False,
     quiet: flags.Quiet = False,
     as_json: flags.Json = False,

@@ -28,7 +28,7 @@ def choose(
     embeddings: flags.Embeddings,
     ks: Annotated[
         str | None,
-        typer.Option("--ks", help="numbers to try, as 10,20,40; default: from 2 up to 256", metavar="K,K,..."),
+        typer.Option("--ks", help="numbers to try, such as 10,20,40; default: from 2 up to 256", metavar="K,K,..."),
     ] = None,
     n_seeds: Annotated[int, typer.Option("--seeds", help="fits per number")] = 3,
     sample_size: Annotated[int, typer.Option("--sample", help="rows of the sample that is clustered")] = 20_000,
@@ -77,7 +77,11 @@ def measure(
     embeddings: flags.Embeddings,
     classes: Annotated[
         Path | None,
-        typer.Option("--classes", help="known class of each row: as --texts, or .npy of integers", metavar="FILE"),
+        typer.Option(
+            "--classes",
+            help="known class of each row: a file like that of --texts, or .npy of integers",
+            metavar="FILE",
+        ),
     ] = None,
     column: Annotated[
         str | None,
@@ -88,7 +92,7 @@ def measure(
     quiet: flags.Quiet = False,
     as_json: flags.Json = False,
 ) -> None:
-    """Measure a model on embeddings, and against known classes."""
+    """Measure how good a model is on embeddings, and against known classes."""
     rows = open_file(embeddings, key)
     known = _classes(classes, len(rows), column)
     measured = evaluate(load_model(model, quiet), rows, known, sample_size=sample_size)
@@ -97,10 +101,10 @@ def measure(
 
 @app.command("match")
 def match_models(
-    old: Annotated[Path, typer.Argument(help="the model whose ids are kept", show_default=False)],
-    new: Annotated[Path, typer.Argument(help="the model to be renamed", show_default=False)],
+    old: Annotated[Path, typer.Argument(help="the model whose cluster ids are kept", show_default=False)],
+    new: Annotated[Path, typer.Argument(help="the model whose clusters get these ids", show_default=False)],
     embeddings: Annotated[
-        Path | None, typer.Option("--embeddings", help="rows: also tell which of them moved", metavar="FILE")
+        Path | None, typer.Option("--embeddings", help="rows: also report which of them moved", metavar="FILE")
     ] = None,
     key: flags.Key = None,
     plot: Annotated[
@@ -111,9 +115,9 @@ def match_models(
     quiet: flags.Quiet = False,
     as_json: flags.Json = False,
 ) -> None:
-    """Say which cluster of a new model is which of an old one, and which rows moved."""
+    """Match the clusters of a new model to those of an old one, and report which rows moved."""
     if plot is not None and embeddings is None:
-        raise OptionError("--plot draws how rows moved: name them with --embeddings FILE.")
+        raise OptionError("--plot draws how rows moved, so it needs them: pass --embeddings FILE.")
     for path in (plot, out):
         if path is not None:
             refuse_existing(path, force, folder=False)
@@ -148,4 +152,4 @@ def _integers(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError as error:
-        raise OptionError(f"--ks {text}: needed are integers with commas between them, as 10,20,40.") from error
+        raise OptionError(f"--ks {text} must be integers separated by commas, such as 10,20,40.") from error

@@ -23,7 +23,7 @@ _SHARE = 4  # of the free memory, one part for texts: Python needs up to four by
 TABLES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
 _COUNTED = 1000  # texts beyond twice the rows that are counted, not to read a whole file of another kind
 Cells = Generator[str | None, None, None]
-_NEEDED = "Needed: UTF-8 lines, plain or .gz."
+_NEEDED = "Use UTF-8 lines, plain or .gz."
 
 
 def given_texts(path: Path | None, n_rows: int, column: str | None) -> list[str] | None:
@@ -31,7 +31,7 @@ def given_texts(path: Path | None, n_rows: int, column: str | None) -> list[str]
     if path is not None:
         return read_texts(path, n_rows, column)
     if column is not None:
-        raise OptionError(f"--column {column} names a column of a file, and no file of texts or classes was given.")
+        raise OptionError(f"--column {column} names a column, but no file of texts or classes was given.")
     return None
 
 
@@ -83,7 +83,7 @@ def _collected(path: Path, cells: Iterable[str | None], n_rows: int, what: str) 
 
 
 def _wrong_count(path: Path, count: str, what: str, n_rows: int) -> InputError:
-    return InputError(f"{path} has {count} {what}, the embeddings have {n_rows} rows; needed: one text a row.")
+    return InputError(f"{path} has {count} {what}, the embeddings have {n_rows} rows; one text per row is needed.")
 
 
 @contextmanager
@@ -143,7 +143,7 @@ def _csv_cells(path: Path, packed: bool, delimiter: str, column: str | None) -> 
     read = csv.ReadOptions(block_size=_BLOCK)
     form: dict[str, Any] = {"delimiter": delimiter, "newlines_in_values": True}
     says = "can't be read as " + ("text" if packed else ".csv")
-    with reading(path, says=says, advice="Needed: a header, and as many cells in every row."):
+    with reading(path, says=says, advice="The file needs a header, and as many cells in every row."):
         with _unpacked(path, packed) as file, csv.open_csv(file, read, csv.ParseOptions(**form)) as head:
             names = head.schema.names
             name = _chosen(path, names, column)
@@ -162,10 +162,10 @@ def _json_cells(path: Path, packed: bool, column: str | None) -> Cells:
     with closing(_lines(path, packed)) as lines:
         for number, line in enumerate(lines, 1):
             where = f"{path}, line {number}"
-            with reading(where, says="is not JSON", advice="Needed: one object a line."):
+            with reading(where, says="is not JSON", advice="Each line must be a JSON object."):
                 record = json.loads(line)
                 if not isinstance(record, dict):
-                    raise FileError(f"{where} is not a JSON object. Needed: one object a line.")
+                    raise FileError(f"{where} is not a JSON object. Each line must be one.")
                 if names is None:
                     names = list(record)
                     column = _chosen(path, names, None) if column is None else column
@@ -190,5 +190,5 @@ def _chosen(path: Path, names: list[str], column: str | None) -> str:
     if column not in names:
         raise OptionError(f"--column {column}: {path} has no such column. It has: {listed}.")
     if names.count(column) > 1:
-        raise FileError(f"{path} has {names.count(column)} columns called {column}. Give each a name of its own.")
+        raise FileError(f"{path} has {names.count(column)} columns called {column}. Rename all but one.")
     return column

@@ -69,8 +69,8 @@ def _from_objects(array: np.ndarray, name: str) -> np.ndarray:
         return array.astype(np.float64)
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise InputTypeError(
-            f"{name} must be an array of real numbers, and an entry is none in float64 ({error}). Leave it out or "
-            "scale it."
+            f"{name} must be an array of real numbers, and an entry can't be converted to float64 ({error}). "
+            "Leave it out or scale it."
         ) from error
 
 
@@ -87,7 +87,8 @@ def _from_list(values: Sequence[Any], name: str) -> np.ndarray:
         array = np.asarray(values)
     except (ValueError, TypeError, RuntimeError) as error:
         raise _ragged(values, name) or InputError(
-            f"{name} must be an array of real numbers, and this list has no shape ({error}). Pass rows of one length."
+            f"{name} must be an array of real numbers, and this list has no regular shape ({error}). "
+            "Pass rows of one length."
         ) from error
     if array.dtype != object:
         return _judged(array, name)
@@ -147,7 +148,7 @@ def _ragged(values: Sequence[Any], name: str) -> InputError | None:
             has = "is a single number" if length is None else f"has {length} numbers"
             had = "is a single number" if first is None else f"has {first}"
             return InputError(
-                f"{name} must be an array of real numbers, each row of one length: row {row} {has}, row 0 {had}. "
+                f"{name} must be an array of real numbers, all of one length: row {row} {has}, row 0 {had}. "
                 "Leave such rows out, or pad them."
             )
     return None

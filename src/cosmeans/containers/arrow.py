@@ -117,5 +117,5 @@ class ArrowColumn:
             return None
         return InputTypeError(
             f"{name}: column {self.name!r} is of type {self.dtype}, which some writers fill with the bits of float16. "
-            "Say what they are: cast integers to int32, or pass x.to_numpy().view(np.float16) for bits of float16."
+            "Make the type explicit: cast integers to int32, or pass x.to_numpy().view(np.float16) for bits of float16."
         )

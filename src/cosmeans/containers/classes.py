@@ -42,7 +42,7 @@ def read_classes(classes: Any, n_rows: int) -> np.ndarray:
         return np.array([numbers.setdefault(value, len(numbers)) for value in values.tolist()], np.int64)
     except TypeError as error:
         raise InputTypeError(
-            f"classes must be integers or text, one per row ({error}). Pass one value a row."
+            f"classes must be integers or text, one per row ({error}). Pass one value per row."
         ) from error
 
 

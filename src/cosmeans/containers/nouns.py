@@ -22,12 +22,12 @@ _OF_KIND = {
 _ADVICE = {
     "booleans": "Use x.astype(np.float32), for a tensor x.float(), or the cast of your library.",
     "complex numbers": "Use x.real or abs(x).",
-    "text": "Pass the embeddings of texts; digits that are stored as text need float() first.",
-    "dates": "Leave them out, or make numbers of them that have a meaning as a direction.",
-    "durations": "Leave them out, or make numbers of them that have a meaning as a direction.",
-    "categories": "Leave them out, or encode them as numbers (one column a category).",
+    "text": "Pass the embeddings of texts; numbers stored as text need float() first.",
+    "dates": "Leave them out, or turn them into numbers whose direction has a meaning.",
+    "durations": "Leave them out, or turn them into numbers whose direction has a meaning.",
+    "categories": "Leave them out, or encode them as numbers (one column per category).",
     "sparse values": "Use x.astype(np.float32), which makes a frame dense.",
-    "records": "Stack their fields, np.stack([x[name] for name in x.dtype.names], axis=-1), or pass one of vectors.",
+    "records": "Stack their fields, np.stack([x[name] for name in x.dtype.names], axis=-1), or pass one field.",
 }
 _OTHERWISE = "Pass an array, a tensor or a frame of numbers."
 

@@ -28,12 +28,12 @@ def check_texts(values: Sequence[str] | None, n_rows: int, name: str) -> list[st
     except TypeError:  # a single number, or what can't be gone through
         wrong = True
     if wrong:
-        raise InputTypeError(f"{name} must be a list of strings, one a row; got {brief(values)}. Pass a list.")
+        raise InputTypeError(f"{name} must be a list of strings, one per row; got {brief(values)}. Pass a list.")
     if len(listed) != n_rows:
-        raise InputError(f"{name} has {len(listed):,} entries, the rows are {n_rows:,}; needed: one a row.")
+        raise InputError(f"{name} has {len(listed):,} entries, the rows are {n_rows:,}; one per row is needed.")
     for index, value in enumerate(listed):
         if not isinstance(value, str | os.PathLike):
-            raise InputError(f"{name}[{index}] is {brief(value)}; needed is a str. Pass '' where there is none.")
+            raise InputError(f"{name}[{index}] is {brief(value)}; it must be a string. Pass '' where there is none.")
     return [os.fspath(value) for value in listed]
 
 

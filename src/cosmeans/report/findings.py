@@ -70,7 +70,7 @@ def findings(
         _few(
             flags.empty,
             "empty cluster",
-            "None of these rows lies nearest to {its} centroid. Fewer clusters may do.",
+            "No row is closest to {its} centroid. Fewer clusters may do.",
             "empty",
         ),
         _few(
@@ -115,8 +115,8 @@ def _left_out(placed: Placed) -> Finding | None:
     count = placed.zero + placed.bad
     return Finding(
         f"{count:,} row{_s(count)} left out",
-        f"{' and '.join(reasons)}; the first is row {placed.first_left_out:,}. They have label −1 and are in no "
-        "cluster and no number below. Was their text empty?",
+        f"{' and '.join(reasons)}; the first is row {placed.first_left_out:,}. They have label −1 and are not "
+        "counted below. Was their text empty?",
     )
 
 
@@ -125,8 +125,8 @@ def _other_rows(clusters: Clusters, fitted: np.ndarray) -> Finding | None:
         return None
     return Finding(
         "Not the rows of the fit",
-        f"The model was fitted on {int(fitted.sum()):,} rows with other cluster sizes; this report places "
-        f"{int(clusters.size.sum()):,} rows in its clusters. The convergence is that of the fit.",
+        f"The model was fitted on {int(fitted.sum()):,} rows with other cluster sizes; this report assigns "
+        f"{int(clusters.size.sum()):,} rows to its clusters. The convergence is that of the fit.",
     )
 
 
@@ -150,7 +150,7 @@ def _giant(clusters: Clusters, flags: Flags) -> Finding | None:
     return Finding(
         "One cluster holds " + f"{percent(100 * share)} of the rows",
         f"The mean is {percent(100 / len(clusters.size))}. Rows that have little in common with anything often "
-        "gather so; more clusters, or other embeddings, may part them.",
+        "end up like this; more clusters, or other embeddings, may separate them.",
         "giant",
     )
 
@@ -169,7 +169,7 @@ def _odd(placed: Placed, flags: Flags) -> Finding | None:
         return None
     return Finding(
         f"{count:,} row{_s(count)} fit{'s' if count == 1 else ''} nowhere",
-        f"Their similarity with their own centroid is below {flags.odd_below:.3f}, far under what is usual here "
+        f"Their similarity with their own centroid is below {flags.odd_below:.3f}, far below what is usual here "
         "(lower quartile minus 1.5 times the interquartile range).",
         "odd",
     )

@@ -180,7 +180,7 @@ def _read_safetensors(source: Path, file: BinaryIO, key: str | None) -> Array:
     for entry in sorted(header.values(), key=lambda entry: entry["data_offsets"]):
         start, stop = entry["data_offsets"]
         if start != end or stop < start:
-            raise damaged(source, "its arrays don't follow one another")
+            raise damaged(source, "its arrays are not contiguous")
         end = stop
     _require_stored(source, end, size - 8 - length)
     name = _pick(source, list(header), key)
@@ -207,7 +207,7 @@ def _once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     listed = list(pairs)
     found = dict(listed)
     if len(found) != len(listed):
-        raise ValueError("one name stands there twice")
+        raise ValueError("a name appears twice")
     return found
 
 
@@ -220,7 +220,7 @@ def _pick(source: Path, names: list[str], key: str | None) -> str:
     listed = ", ".join(sorted(names)) or "none"
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise FileError(
-            f"{source} holds several arrays with the name {twice[0]!r} (names are compared as text). "
+            f"{source} holds several arrays with the name {twice[0]!r} (names are compared as strings). "
             "Save it again with a name for each."
         )
     if key is not None:
@@ -234,7 +234,7 @@ def _pick(source: Path, names: list[str], key: str | None) -> str:
 
 def _other_things(source: Path) -> FileError:
     return FileError(
-        f"{source} holds other things than tensors, or is damaged. Only tensors are loaded, since "
+        f"{source} holds objects other than tensors, or is damaged. Only tensors are loaded, since "
         "anything else could run code; save the tensor alone with torch.save(tensor, path)."
     )
 

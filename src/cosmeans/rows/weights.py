@@ -70,7 +70,7 @@ def warn_of_range(weights: Tensor | None) -> None:
     if least < largest * _RANGE:
         ratio = _power_of_ten(math.log10(least) - math.log10(largest))
         warn(
-            f"The least sample weight is {ratio} of the largest. Sums are exact integers, which keep few digits of "
+            f"The smallest sample weight is {ratio} of the largest. Sums are exact integers, which keep few digits of "
             "rows lighter than 2^-30 (1e-09) of the heaviest, and none below about 1e-13. Bring the weights closer "
             "together, or give such rows weight 0.",
             WeightRangeWarning,
