@@ -31,6 +31,13 @@ BACKENDS = {
 }
 
 
+def pytest_collection_modifyitems(items):
+    if sys.platform != "linux":
+        for item in items:
+            if item.get_closest_marker("linux"):
+                item.add_marker(pytest.mark.skip(reason="needs Linux"))
+
+
 @pytest.fixture(params=sorted(BACKENDS))
 def backend(request):
     return BACKENDS[request.param]()

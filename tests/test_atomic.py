@@ -48,6 +48,7 @@ def test_what_exists_is_refused_before_the_block_begins(tmp_path):
         pytest.fail("the block began")
 
 
+@pytest.mark.linux
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no device that is always full")
 @pytest.mark.parametrize("by_itself", [False, True])
 def test_a_full_disk_is_told(tmp_path, by_itself):
@@ -62,6 +63,7 @@ def test_a_full_disk_is_told(tmp_path, by_itself):
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.linux
 @pytest.mark.parametrize("able", [True, False], ids=["exchanged", "renamed twice"])
 @pytest.mark.parametrize(
     ("folder", "existed"),
@@ -126,6 +128,7 @@ def killed_at(step, action, *arguments, **options):
     return os.WIFSIGNALED(os.waitpid(child, 0)[1])
 
 
+@pytest.mark.linux
 @pytest.mark.parametrize("able", [True, False], ids=["system's rename", "without"])
 @pytest.mark.parametrize(
     ("folder", "trials"), [(True, 1), (False, 1), *(pytest.param(folder, 50, marks=soak) for folder in (True, False))]
@@ -165,6 +168,7 @@ def forked(action, *arguments):
     return child
 
 
+@pytest.mark.linux
 @pytest.mark.parametrize("folder", [False, True])
 def test_what_a_living_writer_writes_is_neither_removed_nor_written_twice(tmp_path, folder):
     context = multiprocessing.get_context("fork")
@@ -188,6 +192,7 @@ def test_what_a_living_writer_writes_is_neither_removed_nor_written_twice(tmp_pa
     assert os.listdir(tmp_path) == ["out"]
 
 
+@pytest.mark.linux
 def test_what_another_machine_or_an_unknown_file_system_may_be_writing_stays(tmp_path, monkeypatch):
     (tmp_path / ".out.zzzz0000.tmp").write_text("no name of ours")
     (tmp_path / ".out.txt.00000000.tmp").write_text("of another file")
@@ -221,6 +226,7 @@ def test_what_was_set_aside_is_put_back_by_the_next_that_asks(tmp_path):
     assert read(tmp_path / ".out.89abcdef.old") == "older", "never removed"
 
 
+@pytest.mark.linux
 def test_what_a_living_writer_has_set_aside_is_left_to_it(tmp_path, monkeypatch):
     monkeypatch.setattr(atomic, "exchange", lambda *_: False)
     write(tmp_path / "out", "old", True)
@@ -239,6 +245,7 @@ def test_what_a_living_writer_has_set_aside_is_left_to_it(tmp_path, monkeypatch)
     assert os.listdir(tmp_path) == ["out"]
 
 
+@pytest.mark.linux
 @pytest.mark.parametrize("folder", [False, True])
 @pytest.mark.parametrize("kind", ["device", "pipe", "socket", "link to a file", "link to a folder", "link", "other"])
 def test_force_replaces_nothing_but_its_kind(tmp_path, monkeypatch, folder, kind):
@@ -313,6 +320,7 @@ def test_what_the_system_refuses_is_told_in_its_own_words(tmp_path, number, word
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.linux
 def test_a_file_beyond_the_limit_of_the_process_is_not_a_full_disk(tmp_path):
     resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -24,6 +24,7 @@ def test_the_folder_is_made_for_this_user_alone(temporary):
     assert temporary_folder() == folder
 
 
+@pytest.mark.linux
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o755, 0o701, 0o710, 0o1777])
 def test_a_folder_open_to_others_is_not_used(temporary, mode):
     temporary_folder().chmod(mode)
@@ -31,6 +32,7 @@ def test_a_folder_open_to_others_is_not_used(temporary, mode):
     assert temporary_folder() is None
 
 
+@pytest.mark.linux
 def test_a_link_a_file_and_the_folder_of_somebody_else_are_not_used(temporary, tmp_path_factory):
     folder = temporary_folder()
     folder.rmdir()

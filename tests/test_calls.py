@@ -31,17 +31,20 @@ def run(*command):
 # ------------------------------------------------------------------------ a fork
 
 
+@pytest.mark.linux
 @forks
 def test_forked_children_fit_while_three_threads_fit():
     assert run(Path(__file__).with_name("forking.py"), "2") == ["all right"]
 
 
+@pytest.mark.linux
 @forks
 @pytest.mark.soak
 def test_forty_forked_children_fit_while_three_threads_fit():
     assert run(Path(__file__).with_name("forking.py"), "40") == ["all right"]
 
 
+@pytest.mark.linux
 @forks
 @pytest.mark.soak
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver", "loky"])
@@ -49,6 +52,7 @@ def test_processes_of_every_kind_give_the_same_bits(method):
     assert run(Path(__file__).with_name("forking.py"), method) == ["all right"]
 
 
+@pytest.mark.linux
 @forks
 def test_a_fork_waits_for_what_a_lock_guards_and_leaves_it_free(monkeypatch):
     monkeypatch.setattr(calls, "_locks", [])

@@ -258,6 +258,7 @@ def test_nothing_is_overwritten_without_force(folder, out, monkeypatch):
     assert (folder / "result" / "mine.txt").read_text() == "mine"
 
 
+@pytest.mark.linux
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no device that is always full")
 def test_a_full_standard_output_is_told(folder, out):
     out("fit rows.npy -k 4 --out result")
@@ -334,6 +335,7 @@ def start_long_fit(folder, options):
     return running
 
 
+@pytest.mark.linux
 def test_the_first_interrupt_saves_what_was_reached(folder):
     running = start_long_fit(folder, "--batch-size 500")
     running.send_signal(signal.SIGINT)
@@ -350,6 +352,7 @@ def test_the_first_interrupt_saves_what_was_reached(folder):
     assert np.array_equal(kmeans.predict(np.load(folder / "long.npy")), labels)
 
 
+@pytest.mark.linux
 def test_the_second_interrupt_leaves_at_once(folder):
     # the reference backend is slow: finishing the labels takes it far longer than the second signal
     running = start_long_fit(folder, "--batch-size 40000 --backend reference")

@@ -73,6 +73,7 @@ def test_a_fit_that_fails_half_way_leaves_everything_of_the_one_before(folder, m
         assert sorted(os.listdir(folder)) == ["result", "rows.npy", "texts.txt"]
 
 
+@pytest.mark.linux
 def test_a_folder_belongs_to_one_fit_and_keeps_what_is_not_of_a_fit(folder):
     assert run(f"{EVERYTHING} --seed 5".split()) == 0
     (folder / "result" / "mine.txt").write_text("mine")
@@ -93,6 +94,7 @@ def test_a_folder_belongs_to_one_fit_and_keeps_what_is_not_of_a_fit(folder):
     assert sorted(os.listdir(folder)) == ["result", "rows.npy", "texts.txt"]
 
 
+@pytest.mark.linux
 @pytest.mark.parametrize(
     "name", ["result", "result/labels.npy", "result/model", "result/model/notes", "result/report.html"]
 )
@@ -128,6 +130,7 @@ def test_force_replaces_no_other_thing_than_what_a_fit_writes(folder, monkeypatc
     assert not aim.is_dir() or (aim / "labels.npy").read_text() == "precious"
 
 
+@pytest.mark.linux
 @pytest.mark.parametrize(
     "command",
     [
@@ -240,6 +243,7 @@ def stepped(step, *arguments):
     return os.WIFSIGNALED(os.waitpid(child, 0)[1])
 
 
+@pytest.mark.linux
 @pytest.mark.parametrize("stride", [17, pytest.param(1, marks=pytest.mark.soak)])
 def test_outputs_killed_at_any_step_are_all_of_the_old_or_all_of_the_new(folder, monkeypatch, stride):
     monkeypatch.setattr(os, "fsync", lambda _: None)

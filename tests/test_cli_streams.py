@@ -173,6 +173,7 @@ def test_a_process_without_any_stream_writes_the_same_files(folder):
         assert (folder / "none" / name).read_bytes() == (folder / "some" / name).read_bytes()
 
 
+@pytest.mark.linux
 @pytest.mark.soak
 @pytest.mark.parametrize(
     "pipe", ["2>&-", ">&-", "<&-", "2>/dev/full", "| head -c 0", "2>&1 | head -c 0", "> /dev/full"]

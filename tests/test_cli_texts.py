@@ -160,6 +160,7 @@ def test_the_cells_of_any_column_are_texts_or_an_error_that_names_the_file(tmp_p
             assert "t.parquet can't be read as .parquet" in str(error)  # noqa: PT017
 
 
+@pytest.mark.linux
 @pytest.mark.parametrize("name", ["t.txt", "t.csv", "t.tsv", "t.jsonl", "t.parquet", "t.txt.gz", "t.csv.gz"])
 @pytest.mark.parametrize("kind", ["pipe", "device", "folder", "missing"])
 def test_only_regular_files_are_read(tmp_path, name, kind):

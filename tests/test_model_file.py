@@ -128,6 +128,7 @@ def test_no_space_for_the_tensors_is_told_and_leaves_nothing(tmp_path, state, mo
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.linux
 def test_both_files_may_be_read_by_whoever_may_read_new_files(tmp_path, state):
     before = os.umask(0o027)
     try:

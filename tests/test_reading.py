@@ -90,6 +90,7 @@ def test_too_little_memory_is_told_with_the_size_of_the_file(tmp_path):
         raise OSError(errno.ENOMEM, "Cannot allocate memory")
 
 
+@pytest.mark.linux
 def test_a_file_that_becomes_a_pipe_after_it_was_looked_at_is_not_waited_for(tmp_path, monkeypatch):
     (tmp_path / "x").write_bytes(b"")
     regular = os.stat(tmp_path / "x")
@@ -112,6 +113,7 @@ def test_a_file_has_at_most_so_many_bytes(tmp_path, monkeypatch):
         read_bytes(tmp_path / "x")
 
 
+@pytest.mark.linux
 def test_free_memory_knows_the_limit_of_this_process():
     resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_AS)

@@ -369,6 +369,7 @@ print(anonymous() - before)
 """
 
 
+@pytest.mark.linux
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("dtype", ["int8", ">f4", "uint16"])
 def test_mapped_files_are_not_read_into_memory_to_be_converted(dtype, tmp_path):

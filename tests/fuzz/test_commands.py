@@ -132,11 +132,13 @@ def fuzz(folder, capsys, monkeypatch, seeds):
             raise
 
 
+@pytest.mark.linux
 @pytest.mark.filterwarnings("default::UserWarning")
 def test_random_command_lines(folder, capsys, monkeypatch):
     fuzz(folder, capsys, monkeypatch, range(25))
 
 
+@pytest.mark.linux
 @pytest.mark.soak
 @pytest.mark.filterwarnings("default::UserWarning")
 @pytest.mark.parametrize("start", range(1000, 11_000, 1000))

@@ -204,11 +204,13 @@ def check(folder, numbers):
 linux = pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="reads the memory of a process from /proc")
 
 
+@pytest.mark.linux
 @linux
 def test_damaged_files_are_read_right_or_told(tmp_path):
     check(tmp_path, range(25))
 
 
+@pytest.mark.linux
 @linux
 @pytest.mark.soak
 @pytest.mark.parametrize("start", range(0, 4000, 500))
@@ -216,6 +218,7 @@ def test_many_damaged_files_are_read_right_or_told(tmp_path, start):
     check(tmp_path, range(1000 + start, 1500 + start))
 
 
+@pytest.mark.linux
 @linux
 @pytest.mark.soak
 @pytest.mark.parametrize("name", ["model.json", "model.safetensors"])

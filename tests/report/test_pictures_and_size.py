@@ -136,6 +136,7 @@ def test_a_picture_is_not_decoded_beyond_a_size_and_the_page_says_how_large_it_i
     assert "huge.png has 13,000 x 13,000 pixels, 1.4 GB unpacked" in page.read_text("utf-8")
 
 
+@pytest.mark.linux
 @pytest.mark.parametrize("kind", ["pipe", "device", "folder", "missing", "eps", "truncated", "text", "empty"])
 def test_what_is_no_picture_is_told_and_nothing_is_waited_for(tmp_path, kind):
     path = tmp_path / f"{kind}.png"

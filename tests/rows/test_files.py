@@ -62,6 +62,7 @@ def test_a_npy_file_is_mapped_and_read_only(tmp_path):
     assert not opened.flags.writeable
 
 
+@pytest.mark.linux
 @pytest.mark.parametrize("suffix", [".npy", ".pt", ".safetensors"])
 def test_a_file_that_can_be_mapped_is_read_only_when_its_rows_are(tmp_path, suffix):
     path = write(tmp_path / f"rows{suffix}", np.ones((16_384, 1024), np.float32))
@@ -190,6 +191,7 @@ def test_a_file_without_rows_opens(tmp_path):
     assert open_file(write(tmp_path / "rows.npy", np.ones((0, 3), np.float32))).shape == (0, 3)
 
 
+@pytest.mark.linux
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".pt", ".safetensors"])
 @pytest.mark.parametrize("kind", ["a pipe", "a socket", "a device", "a folder"])
 def test_only_regular_files_are_opened_and_nothing_is_waited_for(tmp_path, monkeypatch, suffix, kind):

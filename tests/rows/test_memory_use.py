@@ -69,6 +69,7 @@ for kind, order in (("f2", "C"), ("f4", "F")):
 GIVEN_BACK = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "1048576", "MALLOC_TRIM_THRESHOLD_": "1048576"}
 
 
+@pytest.mark.linux
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for anonymous memory")
 def test_no_call_copies_the_rows():
     """65,536 x 256: 32 MiB of float16, 64 MiB of float32 in any order; calls need 10 to 30 MiB beside them."""

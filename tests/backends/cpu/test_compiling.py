@@ -93,6 +93,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.linux
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_file_is_not_read(place, whole, damage):
     path = Path(config.CACHE_DIR, whole[0])
@@ -222,6 +223,7 @@ def told(process):
     return out.split("\n")[:-1], [line for line in errors.split("\n") if line.startswith(("cosmeans:", "Traceback"))]
 
 
+@pytest.mark.linux
 def test_without_a_home_it_works(expected, homeless):
     """With loops kept beside the sources, and with none compiled at all."""
     read, switched_off = homeless(FIT + VERSION, TMPDIR="/nonexistent"), homeless(FIT + REFUSED, NUMBA_DISABLE_JIT="1")
@@ -236,6 +238,7 @@ def test_without_a_home_it_works(expected, homeless):
     assert "NUMBA_DISABLE_JIT" in errors[0]
 
 
+@pytest.mark.linux
 @pytest.mark.soak
 def test_without_any_place_each_process_compiles_and_says_what_to_set(expected, homeless, tmp_path):
     for kept in (tmp_path / "site").rglob("*.nbc"):
@@ -248,6 +251,7 @@ def test_without_any_place_each_process_compiles_and_says_what_to_set(expected, 
     assert "NUMBA_CACHE_DIR" in errors[0]
 
 
+@pytest.mark.linux
 @pytest.mark.soak
 def test_two_processes_that_compile_at_once_share_what_they_made(expected, homeless, tmp_path):
     for kept in (tmp_path / "site").rglob("*.nbc"):
@@ -266,6 +270,7 @@ def test_two_processes_that_compile_at_once_share_what_they_made(expected, homel
         shutil.rmtree(shared)
 
 
+@pytest.mark.linux
 @pytest.mark.soak
 @pytest.mark.parametrize("place", ["shared", "nowhere"])
 def test_pictures_without_a_home_are_drawn_or_say_what_to_set(expected, homeless, place):

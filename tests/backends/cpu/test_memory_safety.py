@@ -23,6 +23,7 @@ def run(program, **variables):
     return done.returncode, done.stdout.split("\n")[:-1], done.stderr
 
 
+@pytest.mark.linux
 @pytest.mark.skipif(sys.platform == "win32", reason="needs mprotect")
 def test_nothing_is_read_or_written_beyond_arrays():
     status, said, errors = run(guarded)

@@ -53,6 +53,7 @@ def test_column_tiles_are_evenly_filled(n_clusters: int, n_features: int, shape:
     assert screen_hopper.shape_for(n_clusters, n_features) == shape
 
 
+@pytest.mark.linux
 @pytest.mark.skipif(nvcc is None, reason="needs nvcc (Linux: pip install --group dev)")
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_the_kernel_compiles_without_spills(shape: Shape, tmp_path: Path) -> None:
