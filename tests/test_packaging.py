@@ -1,0 +1,61 @@
+"""What surrounds the package agrees with itself: dependencies, versions, and what runs on other machines."""
+
+import ast
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+OPTIONAL = {"umap": "a finding that is left out without it"}  # imported if it happens to be installed
+WORKFLOWS = ROOT / ".github" / "workflows"
+in_a_checkout = pytest.mark.skipif(not WORKFLOWS.exists(), reason="not part of the source distribution")
+
+
+def name_of(requirement):
+    return re.match(r"[\w.-]+", requirement).group().lower().replace("_", "-")
+
+
+def imported(path):
+    """The top-level modules that a file imports, by statements or by name."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module.partition(".")[0]
+
+
+def test_every_package_that_is_imported_is_declared():
+    extras = [requirement for extra in PROJECT["optional-dependencies"].values() for requirement in extra]
+    declared = {name_of(requirement) for requirement in PROJECT["dependencies"] + extras}
+    declared |= {"pillow"} if "matplotlib" in declared else set()
+    distributions = {"cuda": ["cuda-bindings"], **packages_distributions()}
+
+    for path in (ROOT / "src").rglob("*.py"):
+        for module in set(imported(path)) - sys.stdlib_module_names - {"cosmeans"} - set(OPTIONAL):
+            names = {name.lower().replace("_", "-") for name in distributions.get(module, [module])}
+            assert names & declared, f"{path.relative_to(ROOT)} imports {module}: declare it in pyproject.toml"
+
+
+@in_a_checkout
+def test_the_version_is_the_same_everywhere():
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+
+    assert f"\nversion: {PROJECT['version']}\n" in citation
+    assert f"\nlicense: {PROJECT['license']}\n" in citation
+    assert re.search(
+        rf"^## \[{re.escape(PROJECT['version'])}\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M
+    )
+
+
+@in_a_checkout
+def test_pythons_that_are_promised_are_those_that_are_tested():
+    promised = re.findall(r"Python :: (3\.\d+)", "\n".join(PROJECT["classifiers"]))
+    matrix = re.search(r"python: (\[.*\])", (WORKFLOWS / "test.yml").read_text(encoding="utf-8")).group(1)
+
+    assert promised == ast.literal_eval(matrix)
+    assert PROJECT["requires-python"] == f">={promised[0]}"
