@@ -273,7 +273,8 @@ for seed in range(10**9):
 @pytest.mark.soak
 @pytest.mark.parametrize("start", range(4))
 def test_fits_killed_at_any_moment_leave_the_outputs_of_one_fit(folder, start):
-    times, labels = random.Random(start), [KMeans(3, random_state=seed, verbose=0).fit(ROWS).labels_ for seed in (0, 1)]
+    times, fits = random.Random(start), [KMeans(3, random_state=seed, verbose=0).fit(ROWS) for seed in (0, 1)]
+    labels = {fit.random_state_: fit.labels_ for fit in fits}  # by the seed that each has drawn
     assert run(f"{EVERYTHING} --seed 0".split()) == 0
     for _ in range(50):
         with subprocess.Popen([sys.executable, "-c", ENDLESS]) as fits:
