@@ -42,8 +42,8 @@ class Point:
 
     similarity, silhouette  of the run with the highest similarity, the one that n_init would keep
     spread     of the silhouette over the seeds, largest less smallest
-    stability  mean adjusted Rand index of the labels of each two seeds: 1, the same clusters whatever the seed; about
-               0, as if by chance. None with one seed
+    stability  mean adjusted Rand index of the labels of each two seeds: 1, the same clusters with every seed; about 0,
+               as if by chance. None with one seed
     """
 
     n_clusters: int
@@ -99,10 +99,10 @@ def choose_k(
     sample_size  rows drawn by `random_state`, the same on every machine
     epochs       most epochs of each fit; init: as for KMeans
     folder       where every finished run is kept: the same call goes on after an interruption, and one with more ks
-                 or seeds does only what is new
+                 or seeds runs only the new ones
 
-    The suggestion has the same bits on every machine. It compares silhouettes: no measure knows what the clusters
-    are for, so look at the curve, and at clusters.
+    The suggestion has the same bits on every machine. It compares silhouettes; the best K also depends on what
+    the clusters are for, so look at the curve, and at clusters.
     Raises OptionError, TooFewRowsError, or FileError if the folder belongs to other rows or options.
     """
     n_seeds, sample_size = check_integer("n_seeds", n_seeds, 1), check_integer("sample_size", sample_size, 2)

@@ -39,7 +39,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class Duplicates:
-    """Which rows to keep, and why the others go.
+    """Which rows to keep, and why the others are removed.
 
     kept      (n,) int64, ascending: the keep list. Rows without a label (zero, skipped) are kept
     removed   (r,) int64, ascending
@@ -71,7 +71,7 @@ def deduplicate(
     keep              "closest" or "farthest": which rows are preferred, by their cosine with the centroid; the lowest
                       row at a tie
     max_cluster_size  bound on memory and time: larger clusters are split by k-means (seed `random_state`) and compared
-                      part by part. A ClusterSplitWarning says so before the work starts
+                      part by part. A ClusterSplitWarning lists them before the work starts
 
     Every decision is by the canonical score: the same rows on every machine. Rows of equal content may have a cosine
     of 1 - 1e-6 (rule 1's tolerance), so the threshold for exact copies is 0.99999.

@@ -46,8 +46,8 @@ from cosmeans.version import __version__
 class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
     """Spherical k-means: rows and centroids of unit length, similarity is the cosine.
 
-    Labels are the argmax of canonical scores and centroids come from exact sums, so the result has the same bits
-    on every device, for any batch size and thread count, and continued or not (docs/algorithm.md).
+    Labels are the argmax of canonical scores and centroids come from exact sums, so the result has the same bits on
+    every device, for any batch size and thread count, in one fit or continued (docs/algorithm.md).
 
     Parameters
     ----------
@@ -82,8 +82,8 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
 
     Attributes
     ----------
-    centers, cluster_centers_ : (K, D) float32, unit length. Set either, and centroids are checked, scaled, and used by
-        `predict`; the next fit starts from them, and all else of an earlier fit is forgotten. `centers` is None before.
+    centers, cluster_centers_ : (K, D) float32, unit length. Both can be set: the centroids are checked, scaled and used
+        by `predict`, the next fit starts from them, and earlier results are dropped. Before, `centers` is None.
     similarities : list of float. Mean cosine of every epoch, before its update; joined over continued fits.
     labels_ : (N,) int64, under exactly `cluster_centers_`; -1 for rows left out.
     similarity_ : (N,) float64 in [-1, 1], cosine of every row with its centroid; 0 for rows left out.
@@ -92,9 +92,10 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
     n_iter_ : int, epochs of the last fit.
     history_ : History. stop_reason_ : StopReason. random_state_ : int, the seed. n_features_in_ : int, D.
     feature_names_in_ : (D,) names of the columns, where the rows of the fit had names.
-    costs_ : tuple of EpochCost, what each epoch of the last fit cost here: no pickle and no model folder holds it.
+    costs_ : tuple of EpochCost, what each epoch of the last fit cost here; not part of pickles and model folders.
 
-    All but centers and cluster_centers_ are read-only. torch in, torch out on the same device; NumPy in, NumPy out.
+    All but centers and cluster_centers_ are read-only. Results for tensors are tensors on the same device, for arrays
+    NumPy arrays.
     """
 
     def __init__(
@@ -249,7 +250,7 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
 
     @public
     def report(self, X: Any, path: str | os.PathLike[str], **options: Any) -> Any:
-        """Write a page on the clusters of rows X, with their texts: `cosmeans.report.write_report`, docs/report.md."""
+        """Write a page about the clusters of rows X and their texts: `cosmeans.report.write_report`, docs/report.md."""
         return import_module("cosmeans.report").write_report(self, X, path, **options)
 
     # ----------------------------------------------------------------- files

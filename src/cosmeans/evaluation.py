@@ -26,7 +26,7 @@ _WORKING_MEMORY = 64  # MiB that scikit-learn may hold distances of the sample i
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Measures of one clustering. None where a measure has no meaning: fewer than two clusters, no classes given.
+    """Measures of one clustering. None where a measure is not defined: fewer than two clusters, no classes given.
 
     n_rows              rows that have a label; left_out: rows that have none (zero, skipped)
     similarity          mean cosine of the rows with their centroids, -1 to 1, higher is better
@@ -35,8 +35,8 @@ class Evaluation:
     sampled_silhouette  the full one (mean distances to rows, Rousseeuw 1987) over a sample, -1 to 1
     davies_bouldin      mean over clusters of the worst (scatter + scatter) / distance, as chords; lower is better
     sizes               (K,) int64: rows of each cluster; empty: clusters without a row
-    imbalance           K sum(size^2) / (sum size)^2: 1 when all sizes are equal, K when one cluster holds all
-    gini                of the sizes: 0 when all are equal, towards 1 when few clusters hold everything
+    imbalance           K sum(size^2) / (sum size)^2: 1 when all sizes are equal, K when one cluster has all rows
+    gini                of the sizes: 0 when all are equal, towards 1 when few clusters have nearly all rows
     nmi, ari, purity    against the classes: normalised mutual information, adjusted Rand index, share of rows whose
                         class is the commonest of their cluster
     """
@@ -64,13 +64,13 @@ class Evaluation:
 def evaluate(
     model: KMeans, rows: Any, classes: Any = None, *, sample_size: int = 5000, random_state: int = 0
 ) -> Evaluation:
-    """Measure a fitted model on rows, the ones it was fitted to or others.
+    """Measure how good a fitted model is on rows, those it was fitted to or others.
 
     rows         anything that `KMeans.fit` takes
-    classes      (N,) known classes: integers, text or other values that can be told apart; None: nmi, ari and purity
+    classes      (N,) known classes: integers, strings or other hashable values; None: nmi, ari and purity
                  are None. A class that is missing (None, NaN, NA, masked) is an error that names the row
-    sample_size  rows of the sampled silhouette, drawn by `random_state`; its time grows with the square, its memory
-                 does not
+    sample_size  rows of the sampled silhouette, drawn by `random_state`; its time grows with the square of this, its
+                 memory does not
 
     Everything but `sampled_silhouette` has the same bits on every machine.
     Raises OptionError, InputError (classes that are not one per row, or missing) and what `KMeans.predict` raises,

@@ -64,10 +64,10 @@ def send(
 
 @public
 def empty_cache() -> None:
-    """Give back the GPU memory that waits for the next fit of its kind: at most a 64th of the device's.
+    """Release the GPU memory that is kept for the next small fit: at most a 64th of the device's.
 
-    torch's allocator has it then, for other work with torch in this process; `torch.cuda.empty_cache()` after this
-    gives it to other programs. The next fit of such a kind takes some milliseconds longer. Does nothing without a GPU.
+    It returns to torch's allocator, for other work in this process; `torch.cuda.empty_cache()` after this returns it to
+    the device. The next small fit takes some milliseconds longer. Does nothing without a GPU.
     """
     record = sys.modules.get("cosmeans.backends.gpu.record")  # not loaded where nothing waits
     if record is not None:
@@ -109,7 +109,9 @@ def _after_fork(options: FitOptions, rows: Rows, say: Callable[[str], None]) -> 
     if options.backend == "gpu":
         raise BackendUnavailableError(f'backend="gpu" needs a GPU, but {why}. {AFTER_FORK}')
     if options.backend != "reference":
-        _say_once(say, f'computing on the CPU: {why}. Workers started by multiprocessing.get_context("spawn") can')
+        _say_once(
+            say, f'computing on the CPU: {why}. Workers started by multiprocessing.get_context("spawn") can use it'
+        )
     return torch.device("cpu")
 
 

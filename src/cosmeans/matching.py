@@ -23,11 +23,11 @@ from cosmeans.inputs import check_names
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A one-to-one match of clusters, the one whose cosines add up to most.
+    """A one-to-one match of clusters, the one with the largest sum of cosines.
 
-    new_of_old  (K_old,) int64: the cluster of the new model that goes on, -1 if none does
+    new_of_old  (K_old,) int64: the cluster of the new model that continues it, -1 if none does
     old_of_new  (K_new,) int64: the other way round
-    cosines     (K_old,) float32: of the two centroids; 0 where nothing goes on
+    cosines     (K_old,) float32: of the two centroids; 0 where none continues it
     """
 
     new_of_old: np.ndarray
@@ -41,7 +41,7 @@ class Match:
         return np.where(unmatched, len(self.new_of_old) + np.cumsum(unmatched) - 1, self.old_of_new)
 
     def relabel(self, labels: Any) -> Any:
-        """Labels by the new model with the ids of the old one; -1 stays. NumPy or torch, as they came."""
+        """Labels by the new model with the ids of the old one; -1 stays. NumPy or torch, as given."""
         if isinstance(labels, Tensor):
             return torch.from_numpy(self.relabel(labels.detach().cpu().numpy())).to(labels.device)
         try:
@@ -65,8 +65,8 @@ class Match:
 def match(old: KMeans, new: KMeans) -> Match:
     """Match the clusters of two fitted models by the cosines of their centroids.
 
-    The models may have different K; then the surplus stays alone. Holds K_old x K_new cosines; takes seconds for
-    thousands of clusters. Source: Kuhn 1955, by scipy.optimize.linear_sum_assignment.
+    The models may have different K; then some clusters stay without a partner. Needs memory for K_old x K_new
+    cosines, and seconds for thousands of clusters. Source: Kuhn 1955, by scipy.optimize.linear_sum_assignment.
     Raises InputError if the models are of different D.
     """
     old, new = _pair(old, new)
@@ -185,11 +185,11 @@ def reorder(model: KMeans, order: Any = "size", rows: Any = None) -> KMeans:
 
     order  "size": most rows first, the lower label at a tie; a `Match` of an old model with this one: the ids of the
            old one; or (K,) integers: the present label of each new cluster
-    rows   the rows of the fit: labels_ and similarity_ are made anew. Without them the copy predicts but holds no
+    rows   the rows of the fit: labels_ and similarity_ are computed again. Without them the copy predicts but has no
            labels, like a loaded model
 
     A fit that goes on from the copy keeps the new numbers; it does not sort again.
-    Rows that lie exactly between two centroids take the lower label, so labels are assigned, not renamed.
+    Rows exactly between two centroids take the lower label, so labels are computed, not renamed.
     Raises OptionError for an order that is not a permutation, or a Match whose ids have gaps.
     """
     model = checked_copy(model, attribute="counts_")

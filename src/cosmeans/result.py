@@ -20,9 +20,10 @@ class StopReason(StrEnum):
 
     @property
     def advice(self) -> str:
+        """What to do about it, in a sentence."""
         return {
             StopReason.FIXED_POINT: "No centroid moved: more epochs change nothing.",
-            StopReason.TOLERANCE: "Every centroid moved by at most tol; a smaller tol goes further.",
+            StopReason.TOLERANCE: "Every centroid moved by at most tol; a smaller tol would go on.",
             StopReason.EPOCHS: "All epochs were used; fit again to go on from here.",
             StopReason.INTERRUPTED: "Stopped on request; fit again to go on from here.",
         }[self]
@@ -33,7 +34,7 @@ class Iteration:
     """One epoch: an assignment and the update that follows it. Equal fits have equal values, to the last bit.
 
     similarity  mean cosine of the rows with their centroids, before the update
-    shift       longest way any centroid moved in the update, as a chord (0 to 2)
+    shift       farthest any centroid moved in the update, as a chord (0 to 2)
     changed     rows whose label differs from the epoch before
     moved       clusters without direction that were moved to a row
     imbalance   K * sum(size^2) / (sum size)^2: 1 when all clusters are of one size
@@ -59,7 +60,7 @@ class EpochCost:
     strategy    how the backend found the labels, in words
     dots        dot products of rows with centroids that were computed, in any precision; None: not counted
     skipped     dot products that a bound made unnecessary
-    kept_bytes  memory held of the rows from epoch to epoch, besides the rows
+    kept_bytes  memory kept from epoch to epoch, besides the rows
     """
 
     seconds: float
@@ -70,12 +71,13 @@ class EpochCost:
     kept_bytes: int | None = None
 
     def to_json(self) -> dict[str, Any]:
+        """The same as plain JSON values."""
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """The epochs of a fit, in order; the history of a fit that goes on holds those before it, too."""
+    """The epochs of a fit, in order; the history of a fit that goes on includes the earlier ones."""
 
     iterations: Sequence[Iteration] = ()
 
@@ -90,9 +92,11 @@ class History:
 
     @property
     def similarities(self) -> list[float]:
+        """Mean similarity of every epoch."""
         return [iteration.similarity for iteration in self.iterations]
 
     def to_json(self) -> list[dict[str, Any]]:
+        """One record per epoch."""
         return [asdict(iteration) for iteration in self.iterations]
 
 

@@ -29,7 +29,7 @@ _MARK = b"\xef\xbb\xbf"  # some editors write it before UTF-8
 def predict_json_lines(model: KMeans, source: BinaryIO, sink: BinaryIO, field: str = "embedding") -> int:
     """Answer every line with {"label": ..., "similarity": ...}; returns how many rows were answered.
 
-    source  one row a line in UTF-8: [0.1, ...] or {"embedding": [0.1, ...], ...}, whose other fields come back in the
+    source  one row per line in UTF-8: [0.1, ...] or {"embedding": [0.1, ...], ...}, whose other fields are kept in the
             answer; a line has at most 64 MiB
     field   the name of the embedding in such objects; another field may not be called label or similarity
 
@@ -56,8 +56,8 @@ def predict_json_lines(model: KMeans, source: BinaryIO, sink: BinaryIO, field: s
 def predict_arrow(model: KMeans, source: BinaryIO, sink: BinaryIO, field: str = "embedding") -> int:
     """The same for Arrow IPC streams: the column `field` (lists of D numbers) is answered by label and similarity.
 
-    All other columns come back. Needs pyarrow. Raises InputError for anything but such a stream and column, and where
-    the stream breaks off; the batches before have been answered.
+    All other columns are kept. Needs pyarrow. Raises InputError for anything but such a stream and column, and where
+    the stream breaks off; the batches before it have been answered.
     """
     import pyarrow
     from pyarrow import ipc

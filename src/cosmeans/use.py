@@ -39,7 +39,7 @@ class Outliers:
     """The rows that fit their clusters worst, worst first, the lowest row at a tie.
 
     rows       (n,) int64; cosines (n,) float64 in [-1, 1]: canonical score of each with its centroid
-    threshold  what the cosines are below
+    threshold  the cosines are below this
     """
 
     rows: Any

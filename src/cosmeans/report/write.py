@@ -38,13 +38,13 @@ def write_report(
     projection: str = "pca",
     force: bool = False,
 ) -> Path:
-    """Write a page on the clusters of these rows: one HTML file, which opens anywhere without a network.
+    """Write a page about the clusters of these rows: one HTML file, which opens anywhere without a network.
 
     model       a fitted KMeans, or the folder of a saved one
-    X           rows (N, D), as `KMeans.predict` takes them; they are placed in the model's clusters anew
+    X           rows (N, D), as `KMeans.predict` takes them; they are labelled by the model again
     texts       N texts: shown for the closest and the worst-fitting rows, and read for distinctive words
     images      N paths of pictures: small ones are put into the page (needs Pillow)
-    n_examples  closest and worst-fitting rows per cluster, at most; fewer where the page would pass 10 MB
+    n_examples  closest and worst-fitting rows per cluster, at most; fewer where the page would exceed 10 MB
     sample      rows on the map, 0 for no map
     projection  of the map: "pca", or "umap" (needs umap-learn)
     force       replace a file at `path`
