@@ -5,10 +5,11 @@ import pytest
 import torch
 
 import truth
-from cosmeans.backends.cpu import CpuBackend, canonical, decide, encode
+from cosmeans.backends.cpu import CpuBackend, decide, encode
 from cosmeans.backends.cpu.gemm import Product, torch_gemm
 from cosmeans.backends.cpu.pca import Basis, PcaScreen
-from cosmeans.backends.cpu.screens import Int8Screen, dot_error
+from cosmeans.backends.cpu.screens import CentredScreen, Int8Screen
+from cosmeans.backends.cpu.targets import Targets
 from generators import normal, unit_rows
 
 D = 64
@@ -65,6 +66,11 @@ def halfway(n, signs):
     rows = codes + 0.499 * signs
     rows[:, 0] = 127.0
     return truth.unit(rows.astype(np.float32))[0]
+
+
+def columns_of(centroids):
+    """Every centroid a column, around 0."""
+    return Targets.of(centroids, np.arange(len(centroids), dtype=np.int32), np.zeros(centroids.shape[1], np.float32))
 
 
 def int8_loses_of_rows():
@@ -126,9 +132,24 @@ def _within(screen, rows):
     return (rows @ directions @ directions.T).astype(np.float32)
 
 
+def centred_loses_of_products():
+    """Sums that lose as much as float32 may, of rows and columns alike."""
+
+    def lossy(rows, columns, out):
+        sizes = np.outer(np.linalg.norm(rows, axis=1), np.linalg.norm(columns, axis=1))
+        out[:] = rows.astype(np.float64) @ columns.T - 0.98 * rows.shape[1] * 2.0**-24 * sizes
+
+    middle = 3.0 * np.eye(1, D, dtype=np.float32)[0]
+    near = unit_rows(30, D, 1)
+    near[:, 0] = 0.0  # the middle's part has no rounding, then
+    screen = CentredScreen(Product(lossy, 1 << 20, all_cores=False), middle)
+    return screen, (middle + 0.01 * near).astype(np.float32), 0.01 * near
+
+
 TIGHT = {  # and how near the bound comes to the truth, at most
     "int8, rows": (int8_loses_of_rows, 3e-5),
     "int8, columns": (int8_loses_of_columns, 3e-5),
+    "centred": (centred_loses_of_products, 4e-10),
     "pca, outside": (pca_leaves_outside, 5e-4),
     "pca, off": (pca_off, 2e-4),
     "pca, rounded": (pca_rounds, 1e-4),  # of which most is what float32 may lose of coordinates, by proof
@@ -139,7 +160,7 @@ TIGHT = {  # and how near the bound comes to the truth, at most
 def test_what_a_screen_loses_is_bounded_where_it_is_most(case):
     make, near = TIGHT[case]
     screen, rows, shifted = make()
-    columns = screen.columns(shifted)
+    columns = screen.columns(columns_of(shifted))
     codes = screen.rows(rows, np.ones(len(rows), bool), 0, columns)
     v = truth.screened(screen, codes, columns) * columns.factor.astype(np.float64) * codes.scale[:, None] + columns.bias
     above = v + codes.tail[:, None].astype(np.float64) * columns.width + codes.slack[:, None]
@@ -159,7 +180,8 @@ def test_labels_and_bounds_hold_however_loose_a_screen_is(excess, own, columns):
     best = t.argmax(axis=1)
     column = {"none": np.full(200, -1), "right": best, "any": rng.integers(0, columns, 200)}[own].astype(np.int32)
     values = (t + excess * rng.exponential(1.0, t.shape)).astype(np.float32)
-    error = dot_error(D, 1.0)
+    targets = columns_of(centroids)
+    error = targets.error
     own_t = np.where(column >= 0, np.einsum("ij,ij->i", x, centroids[column]), -np.inf).astype(np.float64)
     nothing = np.full(200, -np.inf, np.float32)
     screen = (
@@ -170,10 +192,10 @@ def test_labels_and_bounds_hold_however_loose_a_screen_is(excess, own, columns):
         np.zeros(200, np.float32),
         np.full(200, 2 * error, np.float32),
     )
-    labels, bound, index = np.empty(200, np.int32), np.empty(200, np.float32), np.arange(columns, dtype=np.int32)
+    labels, bound = np.empty(200, np.int32), np.empty(200, np.float32)
     decide.decide(
         values, columns, np.float32(-np.inf), np.arange(200, dtype=np.int32), x, column, own_t, nothing, screen,
-        centroids, canonical.ordered(centroids), index, error, labels, bound, 0, 200,
+        targets, labels, bound, 0, 200,
     )  # fmt: skip
     np.testing.assert_array_equal(labels, best)
     t[np.arange(200), best] = -np.inf

@@ -7,7 +7,7 @@ from numba import njit
 
 import truth
 from cosmeans.backends.cpu import CpuBackend, canonical, decide
-from cosmeans.backends.cpu.screens import dot_error
+from cosmeans.backends.cpu.targets import Targets
 from generators import near_ties, normal, one_ulp_apart, unit_rows
 
 SOME = canonical.TOGETHER
@@ -103,7 +103,7 @@ TIES = {
 }
 
 
-BEYOND_FLOAT32 = ("200 within 1e-9", "mirrored", "permuted", "orthogonal", "noise of 1e-8", "few directions")
+BEYOND_FLOAT32 = ("200 within 1e-9", "mirrored", "permuted", "orthogonal", "noise of 1e-8")
 
 
 @pytest.mark.parametrize("case", TIES)
@@ -129,36 +129,56 @@ def test_rows_that_nearly_tie_get_the_label_of_the_definition(strategy, case, op
         centroids[::7] = centroids[::7][::-1]
 
 
-def decided(x, centroids, error, slack):
-    """Labels by the decision alone, after a screen that is float64 rounded to float32; slack: of that."""
+def decided(x, centroids, slack=None, **errors):
+    """Labels by the decision alone, after a screen that is float64 rounded to float32; slack: of that.
+
+    errors: other values for the errors of `Targets`
+    """
     size, columns = len(x), len(centroids)
+    ids = np.arange(columns, dtype=np.int32)
+    targets = Targets.of(centroids, ids, np.zeros(centroids.shape[1], np.float32))._replace(**errors)
     values = (x.astype(np.float64) @ centroids.T.astype(np.float64)).astype(np.float32)
     ones, nothing = np.ones(size, np.float32), np.full(size, -np.inf, np.float32)
-    screen = (None, None, None, ones, np.zeros(size, np.float32), np.full(size, slack, np.float32))
+    slacks = np.full(size, targets.error if slack is None else slack, np.float32)
+    screen = (None, None, None, ones, np.zeros(size, np.float32), slacks)
     labels, bound = np.empty(size, np.int32), np.empty(size, np.float32)
-    which, index = np.arange(size, dtype=np.int32), np.arange(columns, dtype=np.int32)
     counts = decide.decide(
-        values, columns, np.float32(-np.inf), which, x, np.full(size, -1, np.int32), np.full(size, -np.inf), nothing,
-        screen, centroids, canonical.ordered(centroids), index, error, labels, bound, 0, size,
+        values, columns, np.float32(-np.inf), np.arange(size, dtype=np.int32), x, np.full(size, -1, np.int32),
+        np.full(size, -np.inf), nothing, screen, targets, labels, bound, 0, size,
     )  # fmt: skip
     return labels, counts
 
 
+def among_their_centroids(columns):
+    """Rows nearer to centroids than these are to one another."""
+    centroids = near_ties(1, 64, columns, 2e-4)[1]
+    return truth.unit(centroids[np.arange(1500) % columns] + 1e-5 * normal(1500, 64, 9))[0], centroids
+
+
 @pytest.mark.parametrize("columns", [3, 6, 40, 300])
-def test_a_decision_without_its_error_lets_wrong_labels_through(columns):
+@pytest.mark.parametrize("without", ["slack", "chord_error"])
+def test_a_decision_without_its_error_lets_wrong_labels_through(columns, without):
     """Of few candidates and of many, which meet a screen alone before they are settled."""
-    x, centroids = near_ties(1500, 64, columns, 1e-7)
+    x, centroids = among_their_centroids(columns) if without == "slack" else near_ties(1500, 64, columns, 1e-7)
     expected = truth.scores(x, centroids).argmax(axis=1)
-    error = dot_error(64, 1.0)
-    labels, (settled, _) = decided(x, centroids, error, error)
+    labels, (settled, _) = decided(x, centroids)
     np.testing.assert_array_equal(labels, expected)
-    assert settled > 1000
-    assert (decided(x, centroids, 0.0, 0.0)[0] != expected).any()
+    assert (settled > 1000) == (without == "chord_error")
+    assert (decided(x, centroids, **{without: 0.0})[0] != expected).any()
+
+
+def test_rows_near_their_centroids_are_told_apart_without_canonical_scores():
+    """The errors of products are 4e-6 here, and gaps of scores about 1e-8: chords in float32 see them."""
+    x, centroids = among_their_centroids(300)
+    labels, (settled, dots) = decided(x, centroids)
+    np.testing.assert_array_equal(labels, truth.scores(x, centroids).argmax(axis=1))
+    assert settled < 10
+    assert dots > 100 * len(x)
 
 
 def test_what_few_rows_meet_together_is_counted():
     """Rows with many candidates are scored with all of them, and with none that is nobody's."""
     x, centroids = few_directions()
-    settled, dots = decided(x, centroids, dot_error(64, 1.0), dot_error(64, 1.0))[1]
+    settled, dots = decided(x, centroids, chord_error=1e6)[1]
     assert settled == len(x)
     assert len(x) * 30 <= dots <= len(x) * 90  # 30 centroids a group, in float32 or not, then canonical

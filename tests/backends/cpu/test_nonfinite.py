@@ -5,10 +5,11 @@ import pytest
 import torch
 
 import truth
-from cosmeans.backends.cpu import CpuBackend, canonical, decide, fused
+from cosmeans.backends.cpu import CpuBackend, decide, fused
 from cosmeans.backends.cpu.gemm import Product, torch_gemm
 from cosmeans.backends.cpu.pca import Basis, PcaScreen
-from cosmeans.backends.cpu.screens import Int8Screen, middle_of
+from cosmeans.backends.cpu.screens import CentredScreen, Int8Screen, middle_of
+from cosmeans.backends.cpu.targets import Targets
 from cosmeans.data import Batch, ClusterSums
 from cosmeans.errors import InputError, InternalError
 from cosmeans.rows.memory import MemoryRows
@@ -18,9 +19,15 @@ STRATEGIES = ["auto", "float32", "split", "pca", "int8"]
 BAD = [np.nan, -np.nan, np.inf, -np.inf]
 SCREENS = {
     "int8": lambda x: Int8Screen(x[1:].mean(axis=0), len(x)),
+    "centred": lambda x: CentredScreen(Product(torch_gemm, 2 << 20, False), x[1:].mean(axis=0)),
     "int8, kept of none": lambda x: Int8Screen(x[1:].mean(axis=0), 0),
     "pca": lambda x: PcaScreen(Product(torch_gemm, 2 << 20, False), Basis.of(x[1:]), len(x)),
 }
+
+
+def columns_of(centroids):
+    """Every centroid a column, around 0."""
+    return Targets.of(centroids, np.arange(len(centroids), dtype=np.int32), np.zeros(centroids.shape[1], np.float32))
 
 
 @pytest.mark.parametrize("screen", SCREENS)
@@ -28,7 +35,7 @@ SCREENS = {
 def test_what_is_encoded_of_rows_left_out_is_finite(screen, bad):
     x, keep = unit_rows(40, 32), np.ones(40, bool)
     clean = SCREENS[screen](x)
-    columns = clean.columns(x[1:7])
+    columns = clean.columns(columns_of(x[1:7].copy()))
     expected = clean.rows(x, keep, 0, columns)
     made = SCREENS[screen](x)
     x[0], x[17, 3], keep[[0, 17]] = bad, bad, False
@@ -93,12 +100,11 @@ def test_a_bound_that_is_not_a_number_means_the_full_row(spoiled, bad):
     spoil[:] = bad
     values = np.ascontiguousarray(rows @ centroids.T)
     labels, bound = np.full(30, 99, np.int32), np.zeros(30, np.float32)
-    nothing, index = np.zeros(12, np.float32), np.arange(12, dtype=np.int32)
+    nothing = np.zeros(12, np.float32)
     screen = (np.ones(12, np.float32), nothing, nothing, *numbers.values())
     decide.decide(
         values, 12, np.float32(-np.inf), np.arange(30, dtype=np.int32), rows, column, own,
-        np.full(30, -np.inf, np.float32), screen, centroids, canonical.ordered(centroids), index, 1e-5, labels, bound,
-        0, 30,
+        np.full(30, -np.inf, np.float32), screen, columns_of(centroids), labels, bound, 0, 30,
     )  # fmt: skip
     np.testing.assert_array_equal(labels, truth.labels(rows, centroids))
     assert (bound == np.inf).all()

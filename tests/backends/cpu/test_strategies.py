@@ -14,7 +14,8 @@ from cosmeans.backends.cpu import CpuBackend, bounds, gemm, passes, screens
 from cosmeans.backends.cpu.bounds import RowBounds, choose_split
 from cosmeans.backends.cpu.gemm import Product, torch_gemm
 from cosmeans.backends.cpu.pca import Basis, PcaScreen, pca_bytes
-from cosmeans.backends.cpu.screens import Float32Screen, Int8Screen
+from cosmeans.backends.cpu.screens import CentredScreen, Float32Screen, Int8Screen
+from cosmeans.backends.cpu.targets import Targets
 from cosmeans.errors import BackendUnavailableError, DeviceMemoryError, OptionError, PrecisionError
 from cosmeans.group import Alone
 from cosmeans.options import FitOptions
@@ -84,8 +85,8 @@ def test_estimator_gives_the_same_bits_whatever_the_strategy(strategy, digest):
 def no_slack(monkeypatch, which):
     """Take the slack out of one bound."""
     if which == "float32":
-        for module in (screens, passes):
-            monkeypatch.setattr(module, "dot_error", lambda n_features, longest: 0.0)
+        whole_targets = passes.Targets.of
+        monkeypatch.setattr(passes.Targets, "of", lambda *args: whole_targets(*args)._replace(error=0.0))
     if which in ("int8", "pca"):
         screen = {"int8": Int8Screen, "pca": PcaScreen}[which]
         whole = screen.rows
@@ -103,16 +104,17 @@ def no_slack(monkeypatch, which):
 
 
 def twins(n, d, k, spread):
-    """Centroids in all directions, each with another one beside it."""
+    """Centroids in all directions, each with another one next to it, and rows as near to both."""
     centres = unit_rows(k // 2, d, 3)
-    beside = centres + spread * normal(k // 2, d, 4) / d**0.5
-    return unit_rows(n, d, 5), truth.unit(np.concatenate([centres, beside]).astype(np.float32))[0]
+    near = centres + spread * normal(k // 2, d, 4) / d**0.5
+    rows = centres[np.arange(n) % len(centres)] + spread * normal(n, d, 5) / d**0.5
+    return truth.unit(rows)[0], truth.unit(np.concatenate([centres, near]).astype(np.float32))[0]
 
 
 @pytest.mark.parametrize("which", FORCED)
 def test_a_bound_without_its_slack_lets_wrong_labels_through(which, monkeypatch, open_rows):
     cases = {
-        "float32": lambda: (*twins(6000, 64, 60, 1e-7), [0]),
+        "float32": lambda: (*twins(6000, 64, 60, 1e-6), [0]),
         "int8": lambda: (*near_ties(4000, 64, 64, 1e-2), [0]),
         "pca": lambda: (*near_ties(4000, 64, 64, 1e-2), [0]),
         "split": lambda: (*converging(4000, 24, 60), [1, 4, 7, 10]),
@@ -153,6 +155,7 @@ ROWS = {
 PRODUCT = Product(torch_gemm, 1 << 20, all_cores=False)
 SCREENS = {  # and how far its bounds may lie above the truth
     "float32": (lambda x: Float32Screen(PRODUCT), 1e-4),
+    "centred": (lambda x: CentredScreen(PRODUCT, x[:50].mean(axis=0)), 2e-4),
     "int8": (lambda x: Int8Screen(x[:50].mean(axis=0), 0), 0.2),
     "pca": (lambda x: PcaScreen(PRODUCT, Basis.of(x), len(x)), 2.1),
     "pca, another basis": (lambda x: PcaScreen(PRODUCT, Basis.of(normal(100, x.shape[1], 7)), len(x)), 2.1),
@@ -171,10 +174,9 @@ def test_what_a_screen_says_is_above_the_truth(screen, kind):
     """t <= v + slack for every pair, in float64; and not by so much that it would say nothing."""
     x = ROWS[kind]()
     g = x[100:140].mean(axis=0)
-    shifted = x[100:140] - g
     make, most = SCREENS[screen]
     made = make(x)
-    columns = made.columns(shifted)
+    columns = made.columns(Targets.of(x, np.arange(100, 140, dtype=np.int32), g))
     codes = made.rows(x, np.ones(len(x), bool), 0, columns)
     v = truth.screened(made, codes, columns)
     if columns.factor is not None:
@@ -391,3 +393,42 @@ def test_a_strategy_that_was_asked_for_says_that_memory_ended(strategy, part, ea
     with pytest.raises(DeviceMemoryError, match=re.escape(needed)) as caught:
         fitted(x, x[:8].copy(), 3, open_rows, strategy)
     assert 'strategy="auto"' in str(caught.value)
+
+
+@pytest.mark.parametrize("noise", [3e-2, 1e-3, 1e-5])
+@pytest.mark.parametrize("strategy", [*FORCED, "auto"])
+def test_rows_that_lean_one_way_get_the_label_of_the_definition(strategy, noise, no_integers, open_rows):
+    """Near their mean, the plain product is one of differences from it; a few rows are elsewhere."""
+    d = 48
+    x = np.eye(1, d, 5, np.float32) + noise / d**0.5 * normal(3000, d, 1)
+    x[::500] = normal(6, d, 2)
+    x = truth.unit(x.astype(np.float32))[0]
+    result = fitted(x, x[1:61].copy(), 5, open_rows, strategy)
+    assert wrong_labels(result, x) == 0
+    plain = next(epoch.strategy for epoch in result.costs)
+    assert plain == (strategy if strategy in ("pca", "int8") else "float32, centred")
+    kmeans = KMeans(60, verbose=0, backend="cpu", strategy=strategy)
+    kmeans.centers = result.centroids.numpy()
+    np.testing.assert_array_equal(kmeans.predict(x), truth.labels(x, result.centroids.numpy()))
+
+
+def test_a_centred_product_without_its_slack_lets_wrong_labels_through(monkeypatch, open_rows):
+    d = 48
+    around = np.eye(1, d, 5, np.float32) + 2e-3 * normal(60, d, 1)
+    first = truth.unit(np.concatenate([around, around + 3e-7 * normal(60, d, 3)]).astype(np.float32))[0]
+    x = truth.unit(first[np.arange(6000) % 120] + 1e-7 * normal(6000, d, 4))[0]
+
+    def wrong():
+        backend = CpuBackend("float32", 1 << 30)
+        rows = open_rows(x, backend)
+        backend.begin(rows)
+        (batch,) = rows.batches()
+        prepared = backend.prepare(torch.from_numpy(first))
+        found = backend.assign(batch, prepared, torch.full((len(x),), -1, dtype=torch.int32))
+        assert found.work.strategy == "float32, centred"
+        return int((found.labels.numpy() != truth.labels(x, first)).sum())
+
+    assert wrong() == 0
+    whole = CentredScreen.rows
+    monkeypatch.setattr(CentredScreen, "rows", lambda *args: replace(codes := whole(*args), slack=0 * codes.slack))
+    assert wrong() > 0

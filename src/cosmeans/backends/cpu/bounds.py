@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cosmeans.backends.cpu.decide import STEP
-from cosmeans.backends.cpu.screens import lengths
+from cosmeans.backends.cpu.targets import lengths
 
 # of a chord: the length of a row is up to 1 + 2^-20
 _OUTWARD = 1.0 + 2.0**-18

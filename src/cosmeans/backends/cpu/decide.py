@@ -14,16 +14,17 @@ import numpy as np
 
 from cosmeans.backends.cpu.canonical import room_for, stride_of, widen
 from cosmeans.backends.cpu.compiling import INNER, INNER_ORDERLESS, JIT, njit
-from cosmeans.backends.cpu.kernels import above, dot
+from cosmeans.backends.cpu.kernels import above, base_of, dot, squared_chord
 from cosmeans.backends.cpu.settle import settle_all, settle_close, settle_tied
 
 _LOWEST = np.int32(-(2**31))  # below the key of every float32
 DONE, LIGHT, FULL = 0, 1, 2
 # one step of a stored float32 bound, rounded outward (numerics: bounds kept over iterations)
 STEP = 2.0**-22
-# a row with more candidates than this part of the columns, at least so many, gets canonical scores at once; and so does
-# one of which more than so many are left after float32: such rows are taken a few at a time
-_PART, _MANY, _CLOSE = 4, 16, 4
+# a row whose first so many candidates mostly can't be told apart gets canonical scores with all its candidates, and so
+# does one of which more than so many are left after float32; such rows are taken a few at a time
+_MANY, _CLOSE = 16, 4
+_CANONICAL = 2.0**-45  # canonical scores of two centroids, 2^-46 each
 
 
 @njit(**JIT)
@@ -101,27 +102,28 @@ def _first_of(upper, value):
 
 @njit(**INNER, inline="always")
 def decide_rows(
-    values, width, lowest, which, rows, column, own, rest, screen, shifted, centroids, index, error, labels, bound,
-    start, stop,
+    values, width, lowest, which, rows, column, own, rest, screen, targets, labels, bound, start, stop
 ):  # fmt: skip
     """Labels and bounds of rows which[start:stop] from screened values (G, L or more), L = width.
 
-    lowest     what makes a value lose: written over the row's own column, whose t is known better
-    screen     factor, bias, width (U,) or three times None, and scale, tail, slack (B,): see the top of this file
-    centroids  (K, W) as `canonical.ordered` gives them
-    error      of a float32 t, from `dot`
+    lowest   what makes a value lose: written over the row's own column, whose t is known better
+    own      (B,) float64: t of that column, off by targets.error
+    screen   factor, bias, width (U,) or three times None, and scale, tail, slack (B,): see the top of this file
+    targets  `targets.Targets`
     Returns (rows settled canonically, float32 dot products computed).
     """
     factor, bias, widths, scales, tails, slacks = screen
+    index, error = targets.ids, targets.error
     columns = np.empty(width + 3, np.int32)
-    exact = np.empty(width + 2, np.float64)
+    sharp, off = np.empty(width + 2, np.float64), np.empty(width + 2, np.float64)
     upper = np.empty(width, np.float32)
     reaching = np.empty(-(-width // 8) * 8, np.uint8)  # np.zeros takes longer to compile
     for j in range(reaching.shape[0]):
         reaching[j] = np.uint8(0)
     words = reaching.view(np.uint64)
+    ordered = targets.ordered
     q = stride_of(rows.shape[1])
-    wide, room, score = room_for(1, centroids.shape[1]), room_for(1, q), np.empty(1, np.float64)
+    wide, room, score = room_for(1, ordered.shape[1]), room_for(1, q), np.empty(1, np.float64)
     tied, waiting = np.empty(stop - start, np.int32), 0
     candidates = np.empty((stop - start, words.shape[0]), np.uint64)
     settled = dots = 0
@@ -140,14 +142,14 @@ def decide_rows(
             continue
         found, second = 0, -np.inf
         if _finite(scale, tail, slack, top, own_column, own[i]):
-            found, second = _survivors(
-                upper, highest, slack, reaching, words, rows[i], shifted, own_column, own[i], floor, error, columns,
-                exact,
+            found, tried, second = _survivors(
+                upper, highest, slack, reaching, words, rows[i], own_column, floor, targets, columns, sharp, off
             )  # fmt: skip
+            dots += tried
         if found == 0:
             settled += 1
             widen(rows[i], q, wide, 0, 1)
-            labels[i] = index[settle_all(wide, q, centroids, index, room, score)]
+            labels[i] = index[settle_all(wide, q, ordered, index, room, score)]
             bound[i] = np.inf
             continue
         if found < 0:
@@ -155,39 +157,34 @@ def decide_rows(
             tied[waiting] = i
             waiting += 1
             continue
-        dots += found
-        winner, close = _best(columns, exact, found, error)
+        winner, close = _best(columns, sharp, off, found)
         if close > _CLOSE:
             candidates[waiting] = np.uint64(0)
-            _mark(candidates[waiting].view(np.uint8), columns, exact, found, error)
+            _mark(candidates[waiting].view(np.uint8), columns, sharp, off, found)
             tied[waiting] = i
             waiting += 1
             continue
         if close > 1:
             settled += 1
             widen(rows[i], q, wide, 0, 1)
-            winner = settle_close(columns, exact, found, error, wide, q, centroids, index, room, score)
+            winner = settle_close(columns, sharp, off, found, wide, q, ordered, index, room, score)
         for n in range(found):
             if columns[n] != winner:
-                second = max(second, exact[n] + error)
+                second = max(second, sharp[n] + off[n] + targets.base_error)
         labels[i] = index[winner]
         bound[i] = max(rest[i], above(second))
     if waiting > 0:
-        dots += settle_tied(
-            tied[:waiting], candidates, rows, column, width, rest, shifted, centroids, index, error, labels, bound
-        )
+        dots += settle_tied(tied[:waiting], candidates, rows, column, width, rest, targets, labels, bound)
     return settled + waiting, dots
 
 
 @njit(**JIT)
 def decide(
-    values, width, lowest, which, rows, column, own, rest, screen, shifted, centroids, index, error, labels, bound,
-    start, stop,
+    values, width, lowest, which, rows, column, own, rest, screen, targets, labels, bound, start, stop
 ):  # fmt: skip
     """`decide_rows`, to be called from Python."""
     return decide_rows(
-        values, width, lowest, which, rows, column, own, rest, screen, shifted, centroids, index, error, labels, bound,
-        start, stop,
+        values, width, lowest, which, rows, column, own, rest, screen, targets, labels, bound, start, stop
     )  # fmt: skip
 
 
@@ -221,44 +218,61 @@ def _listed(reaching, words, columns, n):
 
 
 @njit(**INNER, inline="always")
-def _survivors(upper, highest, slack, reaching, words, row, shifted, own_column, own, floor, error, columns, exact):
-    """Columns that may hold the largest t, with their float32 t; the own one is first if there is one.
+def _survivors(upper, highest, slack, reaching, words, row, own_column, floor, targets, columns, sharp, off):
+    """Columns that may hold the largest t, with a sharp value of theirs; the own one is first if there is one.
 
+    t = <x, x/2 - g> + |c|^2 / 2 - |x - c|^2 / 2: what float32 loses of a squared chord is a fraction of it, so it tells
+    the centroids near a row apart where products can't. Writes sharp and off: t is no farther than off from sharp,
+    but for an error that all columns share (targets.base_error).
     The column of the highest bound is tried first: it raises the floor that the others must reach.
     reaching: room for a byte a column, the rest 0; words: the same memory, 8 at a time. upper is overwritten.
-    Returns (how many, a bound on t of the columns left out); -1 for so many that they are left in `reaching`.
+    Returns (how many, sharp values made, a bound on t of the columns left out); how many: -1 where too many can't be
+    told apart: all that may win are left in `reaching`.
     """
-    found = 0
+    base, found = base_of(row, targets.origin), 0
     if own_column >= 0:
-        columns[0], exact[0] = own_column, own
+        columns[0] = own_column
+        _sharpen(row, base, targets, columns, sharp, off, 0)
+        floor = max(floor, sharp[0] - off[0] - targets.base_error)
         found = 1
         if own_column < upper.shape[0]:
             upper[own_column] = -np.inf
     first = _first_of(upper, highest)
     if first != own_column and first < upper.shape[0]:
-        columns[found], exact[found] = first, np.float64(dot(row, shifted[first]))
-        floor = max(floor, exact[found] - error)
+        columns[found] = first
+        _sharpen(row, base, targets, columns, sharp, off, found)
+        floor = max(floor, sharp[found] - off[found] - targets.base_error)
         upper[first] = -np.inf
         found += 1
     least = np.nextafter(np.float32(floor - slack), np.float32(-np.inf))
     _reach(upper, least, reaching)
     others = np.float64(_highest_below(upper, least)) + slack
     reached = _listed(reaching, words, columns, found)
-    if reached > max(_MANY, upper.shape[0] // _PART):
-        for n in range(found):
-            if columns[n] < upper.shape[0]:
-                reaching[columns[n]] = np.uint8(1)
-        return -1, others
     for n in range(found, reached):
         j = columns[n]
         v = np.float64(upper[j])
         if v + slack < floor:
             others = max(others, v + slack)
             continue
-        columns[found], exact[found] = j, np.float64(dot(row, shifted[j]))
-        floor = max(floor, exact[found] - error)
+        columns[found] = j
+        _sharpen(row, base, targets, columns, sharp, off, found)
+        floor = max(floor, sharp[found] - off[found] - targets.base_error)
         found += 1
-    return found, others
+        if found == _MANY and _best(columns, sharp, off, found)[1] > _MANY // 2:
+            for m in range(found):
+                if columns[m] < upper.shape[0]:
+                    reaching[columns[m]] = np.uint8(1)
+            return -1, found, others
+    return found, found, others
+
+
+@njit(**INNER)
+def _sharpen(row, base, targets, columns, sharp, off, n):
+    """Value and error of columns[n]; the error holds what the canonical score of that centroid loses, too."""
+    j = columns[n]
+    squared = np.float64(squared_chord(row, targets.centroids[targets.ids[j]]))
+    sharp[n] = base + (targets.halves[j] - 0.5 * squared)
+    off[n] = targets.chord_error * squared + _CANONICAL
 
 
 @njit(**INNER)
@@ -273,25 +287,26 @@ def _finite(scale, tail, slack, top, own_column, own):
     return np.isfinite(scale + tail + slack + own) and top < np.inf
 
 
-@njit(**INNER, inline="always")
-def _best(columns, exact, found, error):
-    """Column of the largest float32 t, and how many can't be told from it."""
+@njit(**INNER)
+def _best(columns, sharp, off, found):
+    """Column of the largest lower bound, and how many may reach it: one alone if that proves it."""
     where = 0
     for n in range(1, found):
-        if exact[n] > exact[where]:
+        if sharp[n] - off[n] > sharp[where] - off[where]:
             where = n
+    floor = sharp[where] - off[where]
     close = 0
     for n in range(found):
-        close += not exact[n] < exact[where] - 2.0 * error
+        close += not sharp[n] + off[n] < floor
     return columns[where], close
 
 
 @njit(**INNER, inline="always")
-def _mark(candidate, columns, exact, found, error):
-    """Note which columns can't be told from the best."""
-    highest = -np.inf
+def _mark(candidate, columns, sharp, off, found):
+    """Note which columns may reach the best."""
+    floor = -np.inf
     for n in range(found):
-        highest = max(highest, exact[n])
+        floor = max(floor, sharp[n] - off[n])
     for n in range(found):
-        if not exact[n] < highest - 2.0 * error and columns[n] < candidate.shape[0]:
+        if not sharp[n] + off[n] < floor and columns[n] < candidate.shape[0]:
             candidate[columns[n]] = np.uint8(1)

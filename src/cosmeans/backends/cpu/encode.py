@@ -45,6 +45,28 @@ def _quantise(row, middle, scale, inverse, codes):
     return kept, lost
 
 
+@njit(**INNER_ORDERLESS)
+def _less(row, middle, out):
+    """out = row - middle. Returns its squared length."""
+    total = 0.0
+    for d in range(row.shape[0]):
+        value = row[d] - middle[d]
+        out[d] = value
+        total += np.float64(value) * np.float64(value)
+    return total
+
+
+@njit(**JIT)
+def centred(rows, keep, middle, codes, length, start, stop):
+    """codes_i = fl(x_i - middle), and an upper bound on |x_i - middle|; rows not kept may hold anything, and give 0."""
+    for i in range(start, stop):
+        if not keep[i]:
+            _write_nothing(codes[i])
+            length[i] = 0.0
+            continue
+        length[i] = math.sqrt(_less(rows[i], middle, codes[i])) * (1.0 + 2.0**-20)
+
+
 @njit(**JIT)
 def to_int8(rows, keep, middle, codes, scale, length, residual, start, stop):
     """Row i is middle + scale_i * codes_i + something no longer than residual_i; |scale_i codes_i| <= length_i.

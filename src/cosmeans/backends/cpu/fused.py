@@ -146,8 +146,7 @@ def _room(width):
 
 @njit(**JIT)
 def decide_bytes(
-    codes, packed, width, which, rows, column, own, rest, screen, shifted, centroids, index, error, labels, bound,
-    start, stop,
+    codes, packed, width, which, rows, column, own, rest, screen, targets, labels, bound, start, stop
 ):  # fmt: skip
     """`decide_rows` of rows which[start:stop] against the first `width` columns, tile by tile. Returns what it does."""
     tile, padded = _room(width)
@@ -157,8 +156,7 @@ def decide_bytes(
         part = which[first : min(first + tile, stop)]
         multiply_bytes(codes, packed, part, width, values)
         counts = decide_rows(
-            values, width, LOWEST, part, rows, column, own, rest, screen, shifted, centroids, index, error, labels,
-            bound, 0, part.shape[0],
+            values, width, LOWEST, part, rows, column, own, rest, screen, targets, labels, bound, 0, part.shape[0],
         )  # fmt: skip
         settled += counts[0]
         dots += counts[1]
@@ -167,8 +165,7 @@ def decide_bytes(
 
 @njit(**JIT)
 def decide_floats(
-    codes, packed, width, which, rows, column, own, rest, screen, shifted, centroids, index, error, labels, bound,
-    start, stop,
+    codes, packed, width, which, rows, column, own, rest, screen, targets, labels, bound, start, stop
 ):  # fmt: skip
     """The same with float32 products."""
     tile, padded = _room(width)
@@ -178,8 +175,8 @@ def decide_floats(
         part = which[first : min(first + tile, stop)]
         multiply_floats(codes, packed, part, width, values)
         counts = decide_rows(
-            values, width, np.float32(-np.inf), part, rows, column, own, rest, screen, shifted, centroids, index, error,
-            labels, bound, 0, part.shape[0],
+            values, width, np.float32(-np.inf), part, rows, column, own, rest, screen, targets, labels,
+            bound, 0, part.shape[0],
         )  # fmt: skip
         settled += counts[0]
         dots += counts[1]
@@ -188,8 +185,7 @@ def decide_floats(
 
 @njit(**JIT)
 def decide_shorts(
-    codes, packed, width, which, rows, column, own, rest, screen, shifted, centroids, index, error, labels, bound,
-    start, stop,
+    codes, packed, width, which, rows, column, own, rest, screen, targets, labels, bound, start, stop
 ):  # fmt: skip
     """The same with 16-bit products."""
     tile, padded = _room(width)
@@ -199,8 +195,7 @@ def decide_shorts(
         part = which[first : min(first + tile, stop)]
         multiply_shorts(codes, packed, part, width, values)
         counts = decide_rows(
-            values, width, LOWEST, part, rows, column, own, rest, screen, shifted, centroids, index, error, labels,
-            bound, 0, part.shape[0],
+            values, width, LOWEST, part, rows, column, own, rest, screen, targets, labels, bound, 0, part.shape[0],
         )  # fmt: skip
         settled += counts[0]
         dots += counts[1]

@@ -173,6 +173,17 @@ def lengths(rows, less, out, start, stop):
         out[i] = math.sqrt(total) * (1.0 + 2.0**-20)
 
 
+@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+def along(centroids, index, origin, middle, out, start, stop):
+    """<middle, c - origin> of centroids c = centroids[index[j]], start <= j < stop, in float64."""
+    for j in range(start, stop):
+        centroid = centroids[index[j]]
+        total = 0.0
+        for d in range(centroid.shape[0]):
+            total += np.float64(middle[d]) * (np.float64(centroid[d]) - np.float64(origin[d]))
+        out[j] = total
+
+
 @njit(**JIT)
 def improve(rows, centroid, ordered, slack, best, start, stop):
     """Raise best to the canonical score with one more centroid, where float32 can't exclude that it is larger.
@@ -192,6 +203,26 @@ def dot(row, centroid):
     total = np.float32(0.0)
     for d in range(row.shape[0]):
         total += row[d] * centroid[d]
+    return total
+
+
+@njit(**INNER, fastmath={"reassoc", "contract"})
+def squared_chord(row, centroid):
+    """|row - centroid|^2 in float32, in any order: its error is bounded by `targets.chord_error`."""
+    total = np.float32(0.0)
+    for d in range(row.shape[0]):
+        difference = row[d] - centroid[d]
+        total += difference * difference
+    return total
+
+
+@njit(**INNER, fastmath={"reassoc", "contract"})
+def base_of(row, origin):
+    """<x, x / 2 - g> in float64, in any order: its error is bounded by `Targets.base_error`."""
+    total = 0.0
+    for d in range(row.shape[0]):
+        value = np.float64(row[d])
+        total += value * (0.5 * value - np.float64(origin[d]))
     return total
 
 

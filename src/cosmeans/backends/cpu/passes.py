@@ -8,20 +8,21 @@ from dataclasses import dataclass, field
 import numpy as np
 import psutil
 
-from cosmeans.backends.cpu import canonical, decide, fused
+from cosmeans.backends.cpu import decide, fused
 from cosmeans.backends.cpu.bounds import ROW_BYTES, RowBounds, Split, choose_split
-from cosmeans.backends.cpu.gemm import choose_gemm, int8_gain, int8_is_exact
+from cosmeans.backends.cpu.gemm import Product, choose_gemm, int8_gain, int8_is_exact
 from cosmeans.backends.cpu.pca import Basis, PcaScreen, pca_bytes
 from cosmeans.backends.cpu.screens import (
+    CentredScreen,
     Columns,
     Float32Screen,
     Int8Screen,
+    Middle,
     Screen,
-    dot_error,
     int8_bytes,
-    lengths,
     middle_of,
 )
+from cosmeans.backends.cpu.targets import Targets, lengths
 from cosmeans.calls import usable_threads
 from cosmeans.contracts import RowSource
 from cosmeans.errors import BackendUnavailableError, DeviceMemoryError, InputError, OptionError
@@ -32,7 +33,7 @@ _FOLLOWED = 3  # passes in which g follows the centroids; later they move too li
 # kept beside the rows by default: a quarter of their size less what a process needs anyway, or so much
 _KEPT_SHARE, _NEEDED_ANYWAY, _KEPT_FREELY = 4, 600 << 20, 128 << 20
 # multiplications in a pass; for fewer, a trial costs more than the best product saves
-_WORTH_INT8_TRIAL, _WORTH_A_TRIAL = 2**30, 2**32
+_WORTH_A_SAMPLE, _WORTH_INT8_TRIAL, _WORTH_A_TRIAL = 2**24, 2**30, 2**32
 _INT8_GAIN = 1.3  # what int8 must gain: its bounds are looser, and rows have to be encoded
 _BASIS_ROWS = 8192
 _PCA_PASSES = range(1, 5)  # the passes (1 is the first) before which principal directions are tried
@@ -46,33 +47,28 @@ _PCA_REACHED = 0.1
 class Pass:
     """What one pass needs of its centroids. Columns are the distinct centroids, those that moved most first.
 
-    centroids (K, W), as `canonical.ordered` gives them
-    index     (U,): which centroid each column is, the first of its equals; column (K,): the reverse
-    shifted   (U, D) float32: fl(c - g); error: of a float32 dot product with them
+    column  (K,): the column of each centroid, or of its first equal
     """
 
-    choose: Callable[[int, np.ndarray], Screen]
-    centroids: np.ndarray
-    index: np.ndarray
+    choose: Callable[[int, Targets, Callable[[], np.ndarray]], Screen]
+    targets: Targets
     column: np.ndarray
-    shifted: np.ndarray
-    error: float
     split: Split
     kept: RowBounds | None
     screen: Screen = field(init=False)
     columns: Columns = field(init=False)
     _made: bool = field(init=False, default=False)
 
-    def make_screen(self, n_rows: int) -> None:
-        """Encode the centroids for batches of so many rows, once. The first batch decides."""
+    def make_screen(self, n_rows: int, sample: Callable[[], np.ndarray]) -> None:
+        """Encode the centroids for batches of so many rows, once: the first batch decides. sample: some of its rows."""
         if not self._made:
-            self.screen = self.choose(n_rows, self.shifted)
-            self.columns = self.screen.columns(self.shifted)
+            self.screen = self.choose(n_rows, self.targets, sample)
+            self.columns = self.screen.columns(self.targets)
             self._made = True
 
     @property
     def strategy(self) -> str:
-        if self.split.heavy == len(self.index):
+        if self.split.heavy == len(self.targets.ids):
             return self.screen.name
         return f"{self.screen.name}, split at {self.split.heavy}"
 
@@ -115,6 +111,7 @@ class Strategies:
         self._basis: Basis | None = None
         self._sample = np.empty((0, 0), np.float32)
         self._index = np.empty(0, np.int64)
+        self._middle = Middle.of(self._sample)
         self._origin: np.ndarray | None = None
         self._passes = 0
 
@@ -125,6 +122,7 @@ class Strategies:
             self._rows, self._basis = rows, None
             size = min(rows.n_rows, max(_SAMPLE[0], min(_SAMPLE[1], rows.n_rows // _SAMPLE_PART)))
             self._index, self._sample = _measured(rows, size)
+            self._middle = Middle.of(self._sample)
         self._screens.pop("float32", None)  # its check of precision must be as fresh as the fit
         self._refuse_without_room(rows)
         bounded = self.strategy != "float32" and self._allowed() >= ROW_BYTES * rows.n_rows
@@ -147,23 +145,25 @@ class Strategies:
         column = np.empty(len(centroids), np.int32)
         column[index] = np.arange(len(index), dtype=np.int32)
         column = column[first]
-        shifted = np.ascontiguousarray(centroids[index] - self._origin)
-        error = dot_error(shifted.shape[1], float(lengths(shifted).max()))
-        if not np.isfinite(error):
+        assert self._origin is not None
+        targets = Targets.of(centroids, index, self._origin)
+        if not np.isfinite(targets.error):
             raise InputError(
                 f"Centroid {_first_bad(centroids)} contains NaN or infinity, so nothing can be compared with it. "
                 "Centroids must be finite: set `centers` to such, or call reset() and fit."
             )
-        split = self._split(moved[index], column, shifted, error)
+        split = self._split(moved[index], column, targets.shifted, targets.error)
         self._passes += 1
-        return Pass(self.screen, canonical.ordered(centroids), index, column, shifted, error, split, self._kept)
+        return Pass(self.screen, targets, column, split, self._kept)
 
-    def screen(self, n_rows: int, shifted: np.ndarray) -> Screen:
-        """The screen for batches of so many rows against these columns."""
-        n_clusters, n_features = shifted.shape
-        size = max(n_rows, self._rows.n_rows if self._rows else 0) * shifted.size
+    def screen(self, n_rows: int, targets: Targets, sample: Callable[[], np.ndarray]) -> Screen:
+        """The screen for batches of so many rows against these columns; sample: some rows of the first batch."""
+        n_clusters, n_features = targets.shifted.shape
+        size = max(n_rows, self._rows.n_rows if self._rows else 0) * targets.shifted.size
         trial = size >= _WORTH_A_TRIAL and not fused.multiplies_floats()  # faster than both (Zen 4)
-        name = self._name(size, shifted)
+        if self._rows is None:
+            self._middle = Middle.of(sample() if size >= _WORTH_A_SAMPLE else np.empty((0, n_features), np.float32))
+        name = self._name(size, targets)
         if name == "int8" and not int8_is_exact(n_features):
             raise BackendUnavailableError(
                 'strategy="int8" needs exact products of 8-bit integers, which torch does not compute on this '
@@ -175,24 +175,30 @@ class Strategies:
             elif name == "pca":
                 self._screens[name] = self._asked_pca_screen(n_clusters, trial)
             else:
-                self._screens[name] = Float32Screen(choose_gemm(n_clusters, n_features, trial))
+                self._screens[name] = self._float32_screen(choose_gemm(n_clusters, n_features, trial))
         return self._screens[name]
 
-    def _name(self, size: int, shifted: np.ndarray) -> str:
+    def _float32_screen(self, product: Product) -> Screen:
+        middle = self._middle
+        return CentredScreen(product, middle.vector) if middle.leans else Float32Screen(product)
+
+    def _name(self, size: int, targets: Targets) -> str:
         if self.strategy == "int8":
             return "int8"
         if self.strategy == "pca":
             return "pca" if self._rows else "float32"  # one pass does not repay coordinates for every row
         if self.strategy != "auto" or size < _WORTH_INT8_TRIAL:
             return "float32"
-        if int8_gain(len(shifted), shifted.shape[1], usable_threads()) > _INT8_GAIN:
+        if int8_gain(len(targets.shifted), targets.shifted.shape[1], usable_threads()) > _INT8_GAIN:
             return "int8"
-        return "pca" if size >= _WORTH_A_TRIAL and self._pca_pays(shifted) else "float32"
+        pays = size >= _WORTH_A_TRIAL and not self._middle.leans and self._pca_pays(targets)
+        return "pca" if pays else "float32"
 
     def _int8_screen(self, n_features: int) -> Int8Screen:
+        middle = self._middle.vector
         if self._rows is None:
-            return Int8Screen(np.zeros(n_features, np.float32), 0)
-        return Int8Screen(middle_of(self._sample), min(self._rows.n_rows, self._room() // int8_bytes(n_features)))
+            return Int8Screen(middle, 0)
+        return Int8Screen(middle, min(self._rows.n_rows, self._room() // int8_bytes(n_features)))
 
     def _pca_screen(self, n_clusters: int, trial: bool) -> PcaScreen:
         rows = self._rows
@@ -208,20 +214,23 @@ class Strategies:
         except MemoryError as cause:
             raise self._without_memory() from cause
 
-    def _pca_pays(self, shifted: np.ndarray) -> bool:
+    def _pca_pays(self, targets: Targets) -> bool:
         """Whether principal directions leave so little of a sample that they are worth it; once yes, for good."""
         if "pca" in self._screens:
             return True
-        if len(self._sample) == 0 or self._passes not in _PCA_PASSES or any(map(int.__lt__, shifted.shape, _PCA_LEAST)):
+        n_clusters, n_features = targets.shifted.shape
+        if len(self._sample) == 0 or self._passes not in _PCA_PASSES:
+            return False
+        if n_clusters < _PCA_LEAST[0] or n_features < _PCA_LEAST[1]:
             return False
         assert self._rows is not None
-        if pca_bytes(shifted.shape[1]) * self._rows.n_rows > self._room():
+        if pca_bytes(n_features) * self._rows.n_rows > self._room():
             return False
         try:
-            screen = self._pca_screen(len(shifted), not fused.multiplies_floats())
+            screen = self._pca_screen(n_clusters, not fused.multiplies_floats())
         except MemoryError:
             return False
-        if screen.reached(self._sample, shifted) > _PCA_REACHED:
+        if screen.reached(self._sample, targets) > _PCA_REACHED:
             return False
         self._screens["pca"] = screen
         return True

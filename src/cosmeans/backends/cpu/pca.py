@@ -11,7 +11,8 @@ import torch
 from cosmeans import sphere
 from cosmeans.backends.cpu import encode, fused
 from cosmeans.backends.cpu.gemm import Product
-from cosmeans.backends.cpu.screens import CANONICAL, Codes, Columns, lengths
+from cosmeans.backends.cpu.screens import Codes, Columns
+from cosmeans.backends.cpu.targets import CANONICAL, Targets, lengths
 from cosmeans.backends.cpu.threads import spread
 
 _SHARE = 3 / 8  # of the directions; with a quarter, four times as many products have to be made in full
@@ -118,7 +119,8 @@ class PcaScreen:
     def kept_bytes(self) -> int:
         return sum(part.nbytes for part in self._kept)
 
-    def columns(self, shifted: np.ndarray) -> Columns:
+    def columns(self, targets: Targets) -> Columns:
+        shifted = targets.shifted
         made = Coordinates.empty(len(shifted), self.basis.directions.shape[1])
         self.basis.split(shifted, None, self.product, made)
         facts = _Facts(float(lengths(shifted).max()), float(made.lost.max()))
@@ -132,9 +134,9 @@ class PcaScreen:
             self.basis.split(rows, keep, self.product, made)
         return self._coded(made, columns)
 
-    def reached(self, sample: np.ndarray, shifted: np.ndarray) -> float:
+    def reached(self, sample: np.ndarray, targets: Targets) -> float:
         """The share of products whose bound reaches the largest of its row: they would have to be made in full."""
-        columns = self.columns(shifted)
+        columns, shifted = self.columns(targets), targets.shifted
         made = Coordinates.empty(len(sample), self.basis.directions.shape[1])
         self.basis.split(sample, None, self.product, made)
         coded = self._coded(made, columns)

@@ -9,28 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 
 from cosmeans import sphere
-from cosmeans.backends.cpu import encode, fused, kernels
+from cosmeans.backends.cpu import encode, fused
 from cosmeans.backends.cpu.gemm import INT8, Product
+from cosmeans.backends.cpu.targets import CANONICAL, Targets, along_error, lengths
 from cosmeans.backends.cpu.threads import spread
 
 # float32 arithmetic of eq. 10: at most 8 roundings, relative to the sizes of its terms; twice that
 _ARITHMETIC = 16 * sphere.UNIT_ROUNDOFF
-# canonical scores of two centroids, 2^-46 each
-CANONICAL = 2.0**-45
-
-
-def dot_error(n_features: int, longest: float) -> float:
-    """How far a float32 product of a unit row with fl(c - g), in any order, is from <x, c - g>.
-
-    (D + 1) u |x| |c - g|: D u for the product (Jeannerod & Rump 2013), u for rounding c - g.
-    """
-    return (n_features + 1) * sphere.UNIT_ROUNDOFF * longest * (1.0 + 2.0**-18) + CANONICAL
+_CLOSE, _MOST = 1 / 16, 0.9  # rows lean if so many are no farther than that from their mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +64,8 @@ class Screen(Protocol):
         """Of the rows, from pass to pass."""
         ...
 
-    def columns(self, shifted: np.ndarray) -> Columns:
-        """Encode fl(c - g), (U, D) float32."""
+    def columns(self, targets: Targets) -> Columns:
+        """Encode the columns of a pass."""
         ...
 
     def rows(self, rows: np.ndarray, keep: np.ndarray, start: int, columns: Columns) -> Codes:
@@ -95,10 +87,9 @@ class Float32Screen:
     def __init__(self, product: Product) -> None:
         self.product = product
 
-    def columns(self, shifted: np.ndarray) -> Columns:
-        error = dot_error(shifted.shape[1], lengths(shifted).max()) * (1.0 + 2.0**-20)
-        packed = fused.panels(shifted) if fused.multiplies_floats() else None
-        return Columns(shifted, None, None, None, np.float32(error), packed)
+    def columns(self, targets: Targets) -> Columns:
+        packed = fused.panels(targets.shifted) if fused.multiplies_floats() else None
+        return Columns(targets.shifted, None, None, None, np.float32(targets.error * (1.0 + 2.0**-20)), packed)
 
     def rows(self, rows: np.ndarray, keep: np.ndarray, start: int, columns: Columns) -> Codes:
         size = len(rows)
@@ -107,12 +98,63 @@ class Float32Screen:
 
 
 @dataclass(frozen=True, slots=True)
+class _CentredFacts:
+    """longest |c - g|, largest |bias|: upper bounds; along: the error of a bias before it is rounded."""
+
+    longest: float
+    bias: float
+    along: float
+
+
+class CentredScreen:
+    """The product of what rows and centroids differ from a middle m: for rows that all lean the same way.
+
+        <x, c - g> = <x - m, c - g> + <m, c - g>
+
+    The first term is a float32 product, whose error shrinks with |x - m|; the second is computed in float64.
+    """
+
+    name = "float32, centred"
+    dtype: Any = np.float32
+    lowest = np.float32(-np.inf)
+    kept_bytes = 0
+
+    def __init__(self, product: Product, middle: np.ndarray) -> None:
+        self.product, self.middle = product, middle
+
+    def columns(self, targets: Targets) -> Columns:
+        along = targets.along(self.middle)
+        longest, nothing = float(lengths(targets.shifted).max()), np.zeros(len(along), np.float32)
+        facts = _CentredFacts(longest, float(np.abs(along).max()), along_error(self.middle, longest))
+        packed = fused.panels(targets.shifted) if fused.multiplies_floats() else None
+        ones = np.ones(len(along), np.float32)
+        return Columns(targets.shifted, ones, along.astype(np.float32), nothing, facts, packed)
+
+    def rows(self, rows: np.ndarray, keep: np.ndarray, start: int, columns: Columns) -> Codes:
+        """slack: (D + 2) u |x - m| |c - g| for the product and for rounding both factors; a rounding of the bias, and
+        one of the sum; what float64 loses of the bias; canonical scores.
+        """
+        size, n_features = rows.shape
+        codes, length = np.empty_like(rows), np.empty(size, np.float64)
+        spread(encode.centred, rows, keep, self.middle, codes, length, size=size)
+        facts = columns.facts
+        product = length * facts.longest
+        rounding = (n_features + 2) * sphere.UNIT_ROUNDOFF * (1.0 + 2.0**-18) * product
+        rounding += 4 * sphere.UNIT_ROUNDOFF * (product + facts.bias)
+        slack = (rounding + facts.along + CANONICAL).astype(np.float32)
+        nothing = np.zeros(size, np.float32)
+        return Codes(codes, np.ones(size, np.float32), nothing, np.nextafter(slack, np.float32(np.inf)))
+
+
+@dataclass(frozen=True, slots=True)
 class _Int8Facts:
-    """longest |c - g|, longest encoded column, largest |bias|: upper bounds."""
+    """longest |c - g|, longest encoded column and what that lost, largest |bias|: upper bounds; along: its error."""
 
     longest: float
     encoded: float
+    lost: float
     bias: float
+    along: float
 
 
 class Int8Rows:
@@ -172,17 +214,22 @@ class Int8Screen:
     def kept_bytes(self) -> int:
         return self.kept.n_bytes
 
-    def columns(self, shifted: np.ndarray) -> Columns:
-        size, n_features = shifted.shape
+    def columns(self, targets: Targets) -> Columns:
+        size, n_features = targets.shifted.shape
         codes = np.empty((size, n_features), np.int8)
         scale, length, residual = np.empty((3, size), np.float32)
-        nothing = np.zeros(n_features, np.float32)
-        spread(encode.to_int8, shifted, np.ones(size, np.bool_), nothing, codes, scale, length, residual, size=size)
-        # not `@`: NumPy would wake its threads, which wait awake in the way of what follows
-        bias = np.einsum("ij,j->i", shifted, self.middle.astype(np.float64)).astype(np.float32)
-        facts = _Int8Facts(float(lengths(shifted).max()), float(length.max()), float(np.abs(bias).max()))
+        nothing, every = np.zeros(n_features, np.float32), np.ones(size, np.bool_)
+        spread(encode.to_int8, targets.shifted, every, nothing, codes, scale, length, residual, size=size)
+        bias, longest = targets.along(self.middle), float(lengths(targets.shifted).max())
+        facts = _Int8Facts(
+            longest,
+            float(length.max()),
+            float(residual.max()),
+            float(np.abs(bias).max()),
+            along_error(self.middle, longest),
+        )
         packed = fused.panels(codes) if fused.multiplies_bytes(n_features) else None
-        return Columns(codes, scale, bias, residual, facts, packed)
+        return Columns(codes, scale, bias.astype(np.float32), residual, facts, packed)
 
     def rows(self, rows: np.ndarray, keep: np.ndarray, start: int, columns: Columns) -> Codes:
         size = len(rows)
@@ -193,18 +240,10 @@ class Int8Screen:
             scale, length, residual = np.empty((3, size), np.float32)
             spread(encode.to_int8, rows, keep, self.middle, codes, scale, length, residual, size=size)
         facts = columns.facts
-        sizes = length * np.float64(facts.encoded + 1.0) + facts.bias
-        middle = facts.longest * 4 * sphere.UNIT_ROUNDOFF  # u |c - g| for rounding c - g, and <m, c - g> in float64
-        slack = residual * np.float64(facts.longest) * (1 + 2.0**-18) + sizes * _ARITHMETIC + middle + CANONICAL
+        # the last term: u |c - g| for rounding c - g, against what is encoded of the row
+        sizes = length * np.float64(facts.encoded + facts.lost + facts.longest) + facts.bias
+        slack = residual * np.float64(facts.longest) * (1 + 2.0**-18) + sizes * _ARITHMETIC + facts.along + CANONICAL
         return Codes(codes, scale, length, np.nextafter(slack.astype(np.float32), np.float32(np.inf)))
-
-
-def lengths(rows: np.ndarray, less: np.ndarray | None = None) -> np.ndarray:
-    """Upper bound on the length of every row, or of every row less another, (N,) float64."""
-    out = np.empty(len(rows))
-    nothing = np.zeros((1, rows.shape[1]), np.float32)
-    spread(kernels.lengths, rows, nothing if less is None else less, out, size=len(rows))
-    return out
 
 
 def product(screen: Screen, codes: np.ndarray, columns: np.ndarray, scratch: np.ndarray) -> np.ndarray:
@@ -212,6 +251,20 @@ def product(screen: Screen, codes: np.ndarray, columns: np.ndarray, scratch: np.
     out: np.ndarray = scratch[: len(codes) * len(columns)].view(screen.dtype).reshape(len(codes), len(columns))
     screen.product.multiply(codes, columns, out)
     return out
+
+
+class Middle(NamedTuple):
+    """The mean of some unit rows, and whether most rows are so close to it that float32 products lose what counts."""
+
+    vector: np.ndarray
+    leans: bool
+
+    @classmethod
+    def of(cls, sample: np.ndarray) -> Middle:
+        """Of unit rows (S, D) float32."""
+        vector = middle_of(sample)
+        squares = np.square(sample - vector, dtype=np.float32).sum(axis=1)
+        return cls(vector, bool(len(sample) and np.quantile(squares, _MOST) < _CLOSE**2))
 
 
 def middle_of(sample: np.ndarray) -> np.ndarray:

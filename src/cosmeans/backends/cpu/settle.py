@@ -29,17 +29,17 @@ def settle_all(wide, q, centroids, index, room, score):
 
 
 @njit(**INNER, inline="always")
-def settle_close(columns, exact, found, error, wide, q, centroids, index, room, score):
-    """Column of the largest canonical score among those close to the best; the lowest centroid at a tie.
+def settle_close(columns, sharp, off, found, wide, q, centroids, index, room, score):
+    """Column of the largest canonical score among those that may reach the best; the lowest centroid at a tie.
 
-    wide: the row as `canonical.widen` leaves it
+    sharp, off: values and their errors; wide: the row as `canonical.widen` leaves it
     """
-    highest = -np.inf
+    floor = -np.inf
     for n in range(found):
-        highest = max(highest, exact[n])
+        floor = max(floor, sharp[n] - off[n])
     best, winner = -np.inf, -1
     for n in range(found):
-        if not exact[n] < highest - 2.0 * error:
+        if not sharp[n] + off[n] < floor:
             j = columns[n]
             score_one(wide, centroids[index[j]], q, centroids.shape[1] // q, room, score)
             if _better(score[0], j, best, winner, index):
@@ -71,15 +71,14 @@ def _in_order(candidates, size, width):
 
 
 @njit(**INNER)
-def settle_tied(
-    which, candidates, rows, column, width, rest, shifted, centroids, index, error, labels, bound
-):  # fmt: skip
+def settle_tied(which, candidates, rows, column, width, rest, targets, labels, bound):
     """Labels and bounds of some rows from canonical scores with their candidates, and their own column.
 
     candidates  (., width / 8) uint64: a byte for each of the first `width` columns
     A group of rows meets the columns of one panel after another, a few rows at a time, with every candidate of any of
     those: what is none of a row can't win, so nothing is lost. Returns how many scores there were.
     """
+    shifted, centroids, index, error = targets.shifted, targets.ordered, targets.ids, targets.error
     q, size = stride_of(rows.shape[1]), centroids.shape[1]
     wide, room = room_for(_GROUP, size), room_for(TOGETHER, q)
     score, best, winner = np.empty(TOGETHER), np.empty(_GROUP), np.empty(_GROUP, np.int32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 from threading import local
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from cosmeans.errors import InternalError
 _BLOCK_BYTES = 4 << 20  # float32 rows of one block
 _BLOCK_ROWS = (256, 4096)
 _SINGLE = 1024  # a batch up to this size is one block: sharing it out costs more than it brings
+_SAMPLE = 64
 _LAST_PARTS = 4  # of a block, where a batch ends
 _memory = local()
 
@@ -29,12 +31,12 @@ _memory = local()
 def assign_blocks(batch: Batch, chosen: Pass, before: np.ndarray, labels: np.ndarray) -> tuple[int, Work]:
     """Labels (B,) int32 of a batch. Returns (rows settled canonically, the work)."""
     size = len(batch)
-    if len(chosen.index) == 1:
+    if len(chosen.targets.ids) == 1:
         keep = keep_of(batch, slice(None))
-        labels[:] = np.where(keep, chosen.index[0], NO_LABEL)
+        labels[:] = np.where(keep, chosen.targets.ids[0], NO_LABEL)
         chosen.remember(batch.span, labels)
-        return 0, Work(0, int(keep.sum()) * len(chosen.centroids), chosen.kept_bytes, "one centroid")
-    chosen.make_screen(size)
+        return 0, Work(0, int(keep.sum()) * len(chosen.targets.centroids), chosen.kept_bytes, "one centroid")
+    chosen.make_screen(size, partial(_sample, batch))
     spans = _spans(size, batch.rows.shape[1])
 
     def work(span: slice) -> _Counts:
@@ -42,7 +44,7 @@ def assign_blocks(batch: Batch, chosen: Pass, before: np.ndarray, labels: np.nda
 
     in_turn = len(spans) == 1 or (chosen.columns.panels is None and chosen.screen.product.all_cores)
     counts = [work(span) for span in spans] if in_turn else each(work, spans)
-    check_labels(labels, len(chosen.centroids))
+    check_labels(labels, len(chosen.targets.centroids))
     chosen.remember(batch.span, labels)
     settled, dots, skipped = (sum(part) for part in zip(*counts, strict=True))
     return settled, Work(dots, skipped, chosen.kept_bytes, chosen.strategy)
@@ -57,6 +59,16 @@ def check_labels(labels: np.ndarray, n_clusters: int) -> None:
             'clusters run from -1 to one less. Nothing was read or written by them. Try backend="reference", and '
             "please report this."
         )
+
+
+def _sample(batch: Batch) -> np.ndarray:
+    """A few rows of a batch, unit rows (S, D) float32, evenly spread over it."""
+    chosen = np.linspace(0, len(batch) - 1, _SAMPLE).astype(np.int64)
+    chosen = chosen[keep_of(batch, slice(None))[chosen]]
+    index = torch.from_numpy(chosen)
+    norms = None if batch.norms is None else batch.norms[index]
+    rows = unit_rows(Batch(0, batch.rows[index], norms), slice(None))
+    return rows[np.isfinite(rows).all(axis=1)]
 
 
 class _Counts(NamedTuple):
@@ -74,14 +86,14 @@ def _assign_block(batch: Batch, span: slice, chosen: Pass, before: np.ndarray, l
     own, rest, verdict = np.empty(size), np.empty(size, np.float32), np.empty(size, np.uint8)
     spread(
         decide.scan,
-        *(rows, keep, column, chosen.shifted, chosen.index, chosen.error),
+        *(rows, keep, column, chosen.targets.shifted, chosen.targets.ids, chosen.targets.error),
         *(chosen.split.farthest, chosen.split.heavy, own, rest, bound, verdict, labels),
         size=size,
     )
     settled, dots = 0, int((column >= 0).sum())
-    skipped = int(keep.sum()) * len(chosen.centroids)
+    skipped = int(keep.sum()) * len(chosen.targets.centroids)
     codes: Codes | None = None
-    for kind, width in ((decide.FULL, len(chosen.index)), (decide.LIGHT, chosen.split.heavy)):
+    for kind, width in ((decide.FULL, len(chosen.targets.ids)), (decide.LIGHT, chosen.split.heavy)):
         which = np.flatnonzero(verdict == kind).astype(np.int32)
         if len(which) == 0:
             continue
@@ -90,8 +102,8 @@ def _assign_block(batch: Batch, span: slice, chosen: Pass, before: np.ndarray, l
         dots += len(which) * width
         skipped -= len(which) * width
         encoded = (*chosen.factors(width), codes.scale, codes.tail, codes.slack)
-        given = (rows, column, own, rest, encoded, chosen.shifted, chosen.centroids, chosen.index, chosen.error)
-        for counts in _decided(chosen, codes, which, width, (*given, labels, bound)):
+        given = (rows, column, own, rest, encoded, chosen.targets, labels, bound)
+        for counts in _decided(chosen, codes, which, width, given):
             settled += counts[0]
             dots += counts[1]
     return _Counts(settled, dots, skipped)
