@@ -15,7 +15,7 @@ def main() -> None:
     new = KMeans(30, random_state=1).fit(rows)  # as if nothing were known of the old one
     going_on = KMeans(30, init=old.centers, random_state=1).fit(rows)  # starts where the old one ended
 
-    for name, model in (("anew", new), ("from the old centers", going_on)):
+    for name, model in (("from scratch", new), ("from the old centers", going_on)):
         matched = match(old, model)
         model = reorder(model, matched, rows)  # cluster 7 is again what cluster 7 was
         moves = moved(old, model, rows)

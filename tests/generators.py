@@ -33,7 +33,7 @@ def heavy_tailed(n, d, seed=0):
 def hard_divisions(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Entries (n,) float32 and norms (n,) float64 whose quotients, rounded to float32, show a last bit that is wrong.
 
-    They lie beside the middle between two float32 numbers; entries times reciprocals fall on the other side of it.
+    They are next to the middle between two float32 numbers; entries times reciprocals fall on the other side of it.
     """
     rng = np.random.default_rng(seed)
     quotients = rng.uniform(0.1, 1.0, 20 * n).astype(np.float32)
@@ -45,7 +45,7 @@ def hard_divisions(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def near_ties(n, d, k, spread, seed=0):
-    """K centroids within `spread` of one another, and rows that lie near: large scores, so large rounding errors."""
+    """K centroids within `spread` of one another, and rows near them: large scores, so large rounding errors."""
     middle = normal(1, d, seed)
     middle = middle / np.linalg.norm(middle)
     around = normal(k, d, seed + 1)

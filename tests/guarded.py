@@ -121,7 +121,7 @@ def beyond(multiply, entry, total, features):
 
 
 def fits():
-    """Whole fits whose rows lie between unreadable pages, and what is asked of rows afterwards."""
+    """Whole fits whose rows are between unreadable pages, and what is asked of rows afterwards."""
     import torch
 
     from cosmeans import KMeans

@@ -60,7 +60,7 @@ def make(cell):
 
     rng = np.random.default_rng(0)
     x = rng.standard_normal((N, D)) + 0.4  # rows that lean: their middle is far from 0
-    if cell["dtype"] in ("float32", "float64"):  # taken as they lie; the others are divided by their lengths
+    if cell["dtype"] in ("float32", "float64"):  # taken as they are; the others are divided by their lengths
         x /= np.linalg.norm(x, axis=1, keepdims=True)
     out = np.zeros(N, bool)
     some = {"first": 0, "last": -1, "middle": N // 2, "1 %": rng.choice(N, N // 100, replace=False)}

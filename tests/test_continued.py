@@ -1,4 +1,4 @@
-"""A second fit goes on where it should and starts anew where it should; centers that are set; models that are saved."""
+"""A second fit goes on, or starts from scratch, where it should; centers that are set; models that are saved."""
 
 import copy
 import pickle
@@ -64,7 +64,7 @@ def test_one_line_says_that_a_fit_goes_on(capsys):
     assert (out, err) == ("", "cosmeans: going on from the present 7 centers (warm_start=True)\n")
 
 
-ANEW = {
+FROM_SCRATCH = {
     "another K": lambda k: k.set_params(n_clusters=6),
     "another init": lambda k: k.set_params(init="k-means++"),
     "another random_state": lambda k: k.set_params(random_state=1),
@@ -83,9 +83,9 @@ ON = {
 }
 
 
-@pytest.mark.parametrize("change", ANEW)
+@pytest.mark.parametrize("change", FROM_SCRATCH)
 def test_a_second_fit_starts_anew_after(change):
-    kmeans = ANEW[change](quiet(7, None, 2).fit(X)).fit(X)
+    kmeans = FROM_SCRATCH[change](quiet(7, None, 2).fit(X)).fit(X)
 
     assert same(kmeans, clone(kmeans).fit(X))
     assert kmeans.n_iter_ == len(kmeans.similarities) <= 2

@@ -40,7 +40,7 @@ ROWS = {
     "exactly K contents": (few(60), 60, None),
     "one row is 99 %": (nearly_one(200), 150, None),
     "rare rows last": (rare_last(), 4, None),
-    "few beside zero rows": (few(7) * (np.arange(N) % 3 > 0)[:, None], 9, None),
+    "few among zero rows": (few(7) * (np.arange(N) % 3 > 0)[:, None], 9, None),
     "weights of one row": (few(12), 12, np.r_[1e9, np.ones(N - 1)]),
     "weights of zero": (few(12), 13, (np.arange(N) % 5 == 0) * 1.0),
 }

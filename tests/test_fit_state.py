@@ -1,4 +1,4 @@
-"""The state of a fit is one: whatever interrupts it and whoever looks on, there is the fit before or the fit after."""
+"""The state of a fit is one: whatever interrupts it and whatever reads it, there is the fit before or the fit after."""
 
 import copy
 import random
@@ -133,7 +133,7 @@ def test_an_error_while_the_state_is_made_changes_nothing(monkeypatch):
 
 
 def test_threads_see_one_fit_or_the_other(tmp_path):
-    """predict, save, copies and pickles beside fits of two sets of rows, of other widths too."""
+    """predict, save, copies and pickles during fits of two sets of rows, of other widths too."""
     kmeans = new(warm_start=False, epochs=1)
     sets = [(ROWS, "narrow"), (np.concatenate([OTHER, OTHER], axis=1), "wide")]
     whole = {}

@@ -89,7 +89,7 @@ def test_inertia_grows_as_the_weights_do(factor):
 
 @pytest.fixture(scope="module")
 def copies():
-    """A model whose rows lie on its centroids, with canonical scores above 1."""
+    """A model whose rows equal its centroids, with canonical scores above 1."""
     rows = np.repeat(unit_rows(40, 33, 9), 4, axis=0)
     own = truth.scores(rows, rows[::4]).max(axis=1)
     assert (own > 1.0).any()

@@ -88,7 +88,7 @@ def lost_in_fork() -> str | None:
 
 
 def ran_out(error: BaseException) -> bool:
-    """Whether memory of a GPU ran out, by whoever says so: torch, its libraries, the driver, Triton."""
+    """Whether memory of a GPU ran out, whichever library reports it: torch, its libraries, the driver, Triton."""
     told = str(error)
     return isinstance(error, torch.cuda.OutOfMemoryError) or any(words in told for words in _OUT_OF_MEMORY)
 
@@ -103,9 +103,9 @@ def _of_a_gpu(error: RuntimeError) -> CosmeansError | None:
     if not ran_out(error):
         return None
     asked = re.search(r"Tried to allocate ([\d.]+ [KMGT]?i?B)", str(error))
-    wanted = f" for {asked[1]} more" if asked else ""
+    wanted = f", for {asked[1]} more" if asked else ""
     return DeviceMemoryError(
-        f"The GPU's memory has no room{wanted}: {_free()}. Free memory there, pass fewer rows or ask for fewer "
+        f"Out of GPU memory{wanted}: {_free()}. Free memory there, pass fewer rows or ask for fewer "
         'clusters, or pass device="cpu".'
     )
 
@@ -142,7 +142,7 @@ def _plain() -> Iterator[None]:
 
 @contextmanager
 def _one_thread_of_torch() -> Iterator[None]:
-    """OpenMP's threads don't survive a fork, and the thread that forked waits for them for ever if it had some.
+    """OpenMP's threads don't survive a fork, and the thread that forked waits for them forever if it had some.
 
     Threads of our own, which are as many as the caller allows, and others that the child starts are not concerned.
     """

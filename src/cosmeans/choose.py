@@ -163,7 +163,7 @@ def _caution(points: list[Point], best: Point, chosen: Point) -> str:
     if len(points) > 2 and best is points[-1] and chosen is points[0]:
         caution += (
             " The silhouette is as high at both ends of the range: the rows form a few broad groups and many small "
-            "ones. Try larger K, and choose by how fine you want to look."
+            "ones. Try larger K, and choose by how much detail you need."
         )
     elif len(points) > 1 and best is points[-1]:
         caution += " The silhouette is highest at the end of the range: try larger K."

@@ -1,6 +1,6 @@
 """Semantic de-duplication: within each cluster, rows closer than a threshold to a row that is preferred go.
 
-Source: Abbas et al. 2023, SemDeDup. Clusters make it cheap; duplicates that lie in different clusters stay.
+Source: Abbas et al. 2023, SemDeDup. Clusters make it cheap; duplicates in different clusters are not found.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def _plan(assigned: Assigned, limit: int, seed: int) -> tuple[list[np.ndarray], 
 
 
 def _split(rows: RowSource, members: np.ndarray, limit: int, seed: int) -> Iterator[np.ndarray]:
-    """Parts of at most `limit` rows that lie together; in row order where rows can't be told apart."""
+    """Parts of at most `limit` rows that are close together; in row order where rows can't be told apart."""
     if len(members) <= limit:
         yield members
         return

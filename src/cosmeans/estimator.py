@@ -334,7 +334,7 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         self._state = fitted.from_centers(centroids, draw_seed(self.random_state), kind)
 
     def _watch(self, shape: torch.Size) -> Silent:
-        """Whoever shows progress: what the command line set, or bars by `verbose`."""
+        """What shows progress: the observer that the command line set, or bars by `verbose`."""
         flops = 2 * int(self.n_clusters) * shape[1] if self.verbose > 1 else 0
         return vars(self).get("_observer") or watch(shape[0], flops_per_row=flops, verbose=self.verbose)
 

@@ -120,7 +120,7 @@ def simplified_silhouette(assigned: Assigned) -> float | None:
         cosines_BK[:, sizes == 0] = -torch.inf
         cosines_BK.scatter_(1, own, -torch.inf)
         b = (1.0 - cosines_BK.amax(dim=1)).clamp_min(0.0)
-        # b = 0: the row lies on two centroids, and belongs to neither more than to the other
+        # b = 0: the row equals two centroids, and belongs to neither more than to the other
         silhouette = torch.where(b > 0, (b - a) / torch.where(b > 0, b, torch.ones_like(b)), torch.zeros_like(b))
         values.append(torch.where(sizes[own[:, 0]] > 1, silhouette, torch.zeros_like(b)))
     # part by part: as objects of Python all values together would outweigh the labels many times

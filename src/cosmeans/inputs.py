@@ -187,7 +187,7 @@ def read_centroids(values: Any, shape: tuple[int, int | None], name: str, device
 
 
 def check_device(values: Any, name: str, device: torch.device) -> None:
-    """Tensors that belong to rows must lie where the rows lie; anything else is on the CPU and is sent there."""
+    """Tensors that belong to rows must be on their device; anything else is on the CPU and is sent there."""
     if isinstance(values, Tensor) and values.device != device:
         raise InputError(f"{name} is on {values.device}, the rows on {device}. Put both on one device.")
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from cosmeans.data import Work
 
-# |n^2 - 1| up to this counts as unit length: makes rule 1 idempotent (normalised rows lie within 2^-23)
+# |n^2 - 1| up to this counts as unit length: makes rule 1 idempotent (normalised rows are within 2^-23)
 UNIT_TOLERANCE = 2.0**-20
 # below float32's smallest normal number; machines that flush subnormals to zero agree with those that don't
 SMALLEST_NORMAL = 2.0**-126
@@ -68,7 +68,7 @@ def divisors(squared: Tensor) -> Tensor:
 
 
 def all_unit(squared: Tensor) -> bool:
-    """Whether rule 1 takes every row as it lies; the device is asked once. NaN and infinity: no."""
+    """Whether rule 1 takes every row as it is stored; the device is asked once. NaN and infinity: no."""
     least, largest = torch.stack(torch.aminmax(squared)).tolist()
     return bool(least >= 1.0 - UNIT_TOLERANCE and largest <= 1.0 + UNIT_TOLERANCE)
 

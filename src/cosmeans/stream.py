@@ -1,6 +1,6 @@
 """Labels of rows that arrive one after another: JSON lines or Arrow in, the same with labels out.
 
-A row's label doesn't depend on the rows beside it, so however the stream is cut, the labels are those of `predict`.
+A row's label doesn't depend on other rows, so however the stream is cut, the labels are those of `predict`.
 """
 
 from __future__ import annotations

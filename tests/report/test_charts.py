@@ -1,4 +1,4 @@
-"""The marks of the charts lie where the values say."""
+"""The marks of the charts are where the values say."""
 
 import re
 
@@ -76,5 +76,5 @@ def test_the_histogram_counts_every_row_once():
     assert sum(value_at(chart, y) for y in heights) == pytest.approx(1000, rel=0.01)
     assert chart.rule[1:] == ("0.20", "start"), "no room for words between the axis and the line"
     assert charts.histogram(similarity, 0.5).rule[1:] == ("0.50", "end")
-    assert charts.histogram(similarity, 0.05).rule is None, "no row lies below"
+    assert charts.histogram(similarity, 0.05).rule is None, "no row is below"
     assert charts.histogram(np.full(9, 0.5), 0.5).path.count("M") == 1

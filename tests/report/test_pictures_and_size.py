@@ -85,7 +85,7 @@ def test_the_map_is_made_by_umap_where_it_is_installed(fitted, tmp_path, monkeyp
 
     assert (asked["metric"], asked["random_state"]) == ("cosine", kmeans.random_state_ % 2**32)
     assert data_of(page)["map"]["x"] == np.rint(np.arange(90) * 2000 / 89).tolist()
-    assert "90 of the rows on a plane on which neighbours stay neighbours (UMAP)" in page.read_text("utf-8")
+    assert "90 of the rows on a plane that keeps neighbours together (UMAP)" in page.read_text("utf-8")
 
 
 def test_umap_is_asked_for_before_the_work(fitted, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""What calls take beside the rows: never a copy of them, whatever their numbers and order."""
+"""What calls take besides the rows: never a copy of them, whatever their numbers and order."""
 
 import os
 import subprocess
@@ -72,10 +72,10 @@ GIVEN_BACK = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "1048576", "MAL
 @pytest.mark.linux
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for anonymous memory")
 def test_no_call_copies_the_rows():
-    """65,536 x 256: 32 MiB of float16, 64 MiB of float32 in any order; calls need 10 to 30 MiB beside them."""
+    """65,536 x 256: 32 MiB of float16, 64 MiB of float32 in any order; calls need 10 to 30 MiB besides them."""
     child = [sys.executable, "-c", MEASURE]
     told = subprocess.run(child, check=True, capture_output=True, text=True, env=os.environ | GIVEN_BACK).stdout
-    beside = {name: int(size) for name, size in (line.split("|") for line in told.splitlines())}
-    assert len(beside) == 10
+    besides = {name: int(size) for name, size in (line.split("|") for line in told.splitlines())}
+    assert len(besides) == 10
     limit = 40 << 20
-    assert {name: size >> 20 for name, size in beside.items() if size > limit} == {}
+    assert {name: size >> 20 for name, size in besides.items() if size > limit} == {}

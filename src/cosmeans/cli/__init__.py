@@ -1,6 +1,6 @@
 """The command line. Exit codes: 0 done; 1 failed, or interrupted and saved; 2 wrong usage or bad input.
 
-Whatever goes wrong outside this library is told in one line on stderr: what came, what is needed, what to do.
+Whatever goes wrong outside this library is reported in one line on stderr: what was given, what is needed, what to do.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def run(arguments: list[str] | None = None) -> int:
         except CosmeansError as error:
             say(f"Error: {_as_typed(str(error), arguments)}")
             return 2 if isinstance(error, _WRONG_INPUT) and not isinstance(error, WriteError) else 1
-        except BrokenPipeError:  # `| head`: whoever read the results has seen enough
+        except BrokenPipeError:  # `| head`: the reader has seen enough
             return 1
         except OSError as error:
             name = f"{error.filename}: " if error.filename else ""

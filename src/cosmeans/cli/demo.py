@@ -16,7 +16,7 @@ from cosmeans.progress import watch
 TUTORIAL_ROWS, TUTORIAL_FEATURES = 1_000_000, 768
 SEED = 0
 _CHUNK = 4096
-_TELLING = 1 << 30  # bytes of rows; beside fewer, most of the memory is the interpreter's and torch's own
+_TELLING = 1 << 30  # bytes of rows; with fewer, most of the memory is the interpreter's and torch's own
 
 
 def texts_kmeans() -> KMeans:
@@ -43,15 +43,15 @@ def random_unit_rows(n_rows: int, quiet: bool) -> Tensor:
 
 
 def tell_speed_and_memory(kmeans: KMeans, rows: Tensor) -> None:
-    """Rates over all epochs, and the largest memory this process had beside the bytes of the rows."""
+    """Rates over all epochs, and the largest memory this process had, compared with the bytes of the rows."""
     seconds = sum(cost.seconds for cost in kmeans.costs_)
     if seconds > 0:
         rate = len(rows) * len(kmeans.costs_) / seconds
         flops = rate * 2 * kmeans.n_clusters * rows.shape[1]
         say(f"{rate:,.0f} rows/s, {flops / 1e9:,.0f} GFLOP/s over {len(kmeans.costs_)} epochs ({seconds:.1f} s)")
     size, peak = rows.numel() * rows.element_size(), peak_bytes()
-    beside = f": {peak / size - 1:+.0%}" if size >= _TELLING else ""
-    say(f"peak memory {peak / 1e9:.2f} GB, the rows are {size / 1e9:.2f} GB{beside}")
+    relative = f": {peak / size - 1:+.0%}" if size >= _TELLING else ""
+    say(f"peak memory {peak / 1e9:.2f} GB, the rows are {size / 1e9:.2f} GB{relative}")
 
 
 def peak_bytes() -> int:

@@ -36,7 +36,7 @@ def show(drawing: Any) -> None:
     console = Console(file=Screen(sys.stdout), markup=False, emoji=False, highlight=False)  # type: ignore[arg-type]
     with console.capture() as drawn:
         console.print(drawing)
-    with suppress(BrokenPipeError):  # `| head`: whoever read it has seen enough
+    with suppress(BrokenPipeError):  # `| head`: the reader has seen enough
         put(drawn.get())
 
 

@@ -100,7 +100,7 @@ def show_evaluation(measured: Evaluation) -> None:
 
 
 def show_facts(facts: Mapping[str, Any]) -> None:
-    """Names and values, one a line, on stdout."""
+    """Names and values, one per line, on stdout."""
     grid = Table(show_header=False, box=None)
     for name, value in facts.items():
         grid.add_row(name.replace("_", " "), _cell(value))

@@ -17,9 +17,9 @@ from cosmeans.result import History, StopReason
 FLAG_NAMES = ("empty", "tiny", "giant", "twin", "loose")  # bit by bit, in `flags` of every cluster
 _MAP_TEXT = 120
 _ENDED = {
-    StopReason.FIXED_POINT: "nothing moves any more",
+    StopReason.FIXED_POINT: "no centroid moves",
     StopReason.TOLERANCE: "ended at the tolerance",
-    StopReason.EPOCHS: "all that were allowed",
+    StopReason.EPOCHS: "all epochs used",
     StopReason.INTERRUPTED: "interrupted",
 }
 

@@ -19,7 +19,7 @@ _LARGE, _SMALL = 96, 64  # pixels of the longer side
 
 
 def check_texts(values: Sequence[str] | None, n_rows: int, name: str) -> list[str] | None:
-    """Texts or paths as a list, one a row. Raises InputError for another length or another kind."""
+    """Texts or paths as a list, one per row. Raises InputError for another length or another kind."""
     if values is None:
         return None
     try:

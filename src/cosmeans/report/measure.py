@@ -19,7 +19,7 @@ _BLOCK_VALUES = 1 << 22  # cosines in memory at once, whatever N and K
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """Where every row lies.
+    """The cluster of every row.
 
     labels      (N,) int64; -1 for rows left out
     similarity  (N,) float64, canonical score with its own centroid; 0 for rows left out

@@ -397,7 +397,7 @@
 
   const middle = (values) => values.sort((a, b) => a - b)[values.length >> 1];
 
-  // where the median row of each cluster lies, largest clusters first
+  // at the median row of each cluster, largest clusters first
   const anchors = plane && (() => {
     const points = new Map();
     plane.cluster.forEach((id, point) => (points.get(id) ?? points.set(id, []).get(id)).push(point));

@@ -1,4 +1,4 @@
-"""A sample of the rows on a plane, so that a reader sees which clusters lie beside which."""
+"""A sample of the rows on a plane, so that a reader sees which clusters are next to each other."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ def _by_pca(units: np.ndarray, seed: int) -> tuple[np.ndarray, str]:
     points[:, :n_components] = pca.transform(units)
     share = float(np.nan_to_num(pca.explained_variance_ratio_).sum())
     return points, (
-        f"the two directions in which the rows differ most (PCA); they hold {percent(100 * share)} of the variance, so "
-        "rows that lie together here need not be alike, but rows that are alike lie together"
+        f"the two directions in which the rows differ most (PCA); they explain {percent(100 * share)} of the variance, "
+        "so rows that are close here need not be alike, but rows that are alike are close"
     )
 
 
@@ -84,7 +84,7 @@ def _by_umap(units: np.ndarray, seed: int) -> tuple[np.ndarray, str]:
         warnings.simplefilter("ignore")  # remarks on threads and sparse graphs, none on the result
         mapper = _umap()(n_components=2, metric="cosine", random_state=seed % 2**32, n_jobs=1)
         points = np.asarray(mapper.fit_transform(units), dtype=np.float64)
-    return points, "a plane on which neighbours stay neighbours (UMAP); distances between groups mean little"
+    return points, "a plane that keeps neighbours together (UMAP); distances between groups mean little"
 
 
 def _umap() -> type:

@@ -39,7 +39,7 @@ class Study:
 
     shown    the clusters that the page names, largest first
     odd      rows that fit nowhere, worst first, at most N_ODD
-    second   of every example: the most similar centroid beside its own
+    second   of every example: the most similar centroid other than its own
     n_best, n_worst  rows per cluster that the page has room for
     """
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # read by Pillow itself, not by a program that it starts (Ghostscript for EPS)
 _FORMATS = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "QOI", "TGA", "TIFF", "WEBP")
 _MOST_PIXELS = 1 << 26  # of what is decoded: a large JPEG is decoded at a fraction of its size
-_FEW_PIXELS = 1 << 22  # so many may be decoded beside others
+_FEW_PIXELS = 1 << 22  # pictures of up to so many are decoded in parallel
 _BYTES = 8  # of a pixel: as it is decoded, and turned with transparency
 _one_large = Lock()
 

@@ -33,7 +33,7 @@ class Words:
 def distinctive_words(texts: Sequence[str], labels: np.ndarray, n_clusters: int, seed: int) -> Words:
     """The words whose mean TF-IDF weight in a cluster exceeds most that in all texts; ties in order of the word.
 
-    A word that is RARE beside the first one is not named.
+    A word that is RARE compared with the first one is not named.
     texts   N texts; labels (N,), -1 for texts in no cluster
     """
     from scipy.sparse import csr_array

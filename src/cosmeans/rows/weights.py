@@ -18,7 +18,7 @@ _RANGE = 2.0**-30
 
 
 def prepare_weights(sample_weight: Any, n_rows: int) -> tuple[Tensor | None, int]:
-    """Weights as (N,) float64, times 2^e, and e: weights all below 1 are scaled so that the largest lies in [1, 2).
+    """Weights as (N,) float64, times 2^e, and e: weights all below 1 are scaled so that the largest is in [1, 2).
 
     None and a single number weigh all rows alike.
     """
