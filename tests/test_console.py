@@ -7,13 +7,28 @@ import threading
 import warnings
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 import torch
 
-from cosmeans import KMeans, console, deduplicate, progress
-from cosmeans.errors import DistinctRowsWarning, ZeroRowsWarning
+import cosmeans
+from cosmeans import KMeans, console, deduplicate, errors, progress, top
+from cosmeans.errors import (
+    ArgumentOrderWarning,
+    ClusterSplitWarning,
+    CosmeansWarning,
+    DistinctRowsWarning,
+    FeatureNamesWarning,
+    IgnoredOptionWarning,
+    SkippedRowsWarning,
+    WeightRangeWarning,
+    ZeroRowsWarning,
+)
+
+PACKAGE = Path(cosmeans.__file__).parent
 
 
 class OnlyWrite:
@@ -172,6 +187,9 @@ def test_a_pipe_that_is_read_gets_everything():
     assert read == [b"x" * 1_000_000 + b"\n"]
 
 
+X = np.eye(3)
+
+
 def zero_rows(_):
     KMeans(2, verbose=0, random_state=0).fit(np.eye(3)[[0, 1, 1, 2]] * [[1], [1], [1], [0]])
 
@@ -184,10 +202,49 @@ def zero_rows_later(kmeans):
     kmeans.transform(torch.zeros(2, 3))
 
 
-@pytest.mark.parametrize(
-    ("call", "category"),
-    [(zero_rows, ZeroRowsWarning), (same_rows, DistinctRowsWarning), (zero_rows_later, ZeroRowsWarning)],
-)
+def zero_rows_of_a_function(kmeans):
+    top(kmeans, torch.zeros(2, 3), 1)
+
+
+def rows_with_nan(kmeans):
+    KMeans(2, verbose=0, nonfinite="skip", random_state=0).fit(np.vstack([X, [[np.nan, 1, 1]]]))
+
+
+def weights_far_apart(_):
+    KMeans(2, verbose=0, random_state=0).fit(X, sample_weight=[1.0, 1.0, 1e-16])
+
+
+def more_starts_than_one(_):
+    KMeans(2, verbose=0, init=X[:2], n_init=3).fit(X)
+
+
+def arguments_of_faiss(_):
+    KMeans(6, 10, 20, random_state=0, verbose=0).fit(np.random.default_rng(0).normal(size=(300, 6)))
+
+
+def names_are_new(kmeans):
+    kmeans.predict(pandas.DataFrame(X, columns=["a", "b", "c"]))
+
+
+def a_large_cluster(_):
+    deduplicate(KMeans(1, verbose=0, random_state=0).fit(np.ones((25, 3))), np.ones((25, 3)), 0.9, max_cluster_size=10)
+
+
+POINTED = {
+    zero_rows: ZeroRowsWarning,
+    zero_rows_later: ZeroRowsWarning,
+    zero_rows_of_a_function: ZeroRowsWarning,
+    same_rows: DistinctRowsWarning,
+    rows_with_nan: SkippedRowsWarning,
+    weights_far_apart: WeightRangeWarning,
+    more_starts_than_one: IgnoredOptionWarning,
+    arguments_of_faiss: ArgumentOrderWarning,
+    names_are_new: FeatureNamesWarning,
+    a_large_cluster: ClusterSplitWarning,
+}
+
+
+@pytest.mark.parametrize(("call", "category"), POINTED.items())
 def test_a_warning_points_at_the_code_that_called(call, category):
     kmeans = KMeans(2, verbose=0, random_state=0).fit(np.eye(3))
 
@@ -195,3 +252,42 @@ def test_a_warning_points_at_the_code_that_called(call, category):
         call(kmeans)
 
     assert {(warning.filename, warning.lineno) for warning in caught} == {(__file__, call.__code__.co_firstlineno + 1)}
+
+
+def test_every_warning_there_is_points_at_the_code_that_called():
+    there_are = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, CosmeansWarning)}
+
+    assert set(POINTED.values()) == there_are - {CosmeansWarning}
+
+
+def test_only_one_line_of_the_package_warns():
+    lines = [f"{path.name}: {line}" for path in PACKAGE.rglob("*.py") for line in path.read_text("utf-8").splitlines()]
+
+    assert len([line for line in lines if "warnings.warn(" in line]) == 1
+    # filters of all threads, where other libraries warn: of pictures, of projections, on the command line
+    filters = {line.partition(":")[0] for line in lines if "warnings.catch_warnings(" in line}
+    assert filters == {"console.py", "plane.py", "thumbnails.py", "__init__.py"}
+
+
+def test_what_a_caller_knows_is_not_told_in_its_thread_alone():
+    told, inside, out = [], threading.Barrier(2, timeout=20), threading.Barrier(2, timeout=20)
+
+    def knows():
+        with console.without(DistinctRowsWarning):
+            inside.wait()
+            console.warn("known", DistinctRowsWarning)
+            console.warn("of another kind", ZeroRowsWarning)
+            out.wait()
+
+    worker = threading.Thread(target=knows)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        worker.start()
+        inside.wait()
+        console.warn("here", DistinctRowsWarning)
+        out.wait()
+        worker.join()
+        console.warn("afterwards", DistinctRowsWarning)
+        told = sorted(str(warning.message) for warning in caught)
+
+    assert told == ["afterwards", "here", "of another kind"]

@@ -75,7 +75,9 @@ def new_folder(
     (force) and the new one are exchanged at once where the system can; elsewhere the older one is set aside before the
     rename and removed after it. Raises as `new_file` does.
     """
-    with _written(_Place(as_path(path), _absolute(path), force, True, owned, keep_others)) as temporary:
+    with _written(
+        _Place(as_path(path), _absolute(path), force, folder=True, owned=owned, keep_others=keep_others)
+    ) as temporary:
         yield temporary
 
 

@@ -128,7 +128,7 @@ def _plain() -> Iterator[None]:
     try:
         with ExitStack() as surroundings:
             if torch.is_inference_mode_enabled():
-                surroundings.enter_context(torch.inference_mode(False))
+                surroundings.enter_context(torch.inference_mode(mode=False))
             surroundings.enter_context(torch.no_grad())
             for device in _AUTOCAST:
                 if torch.is_autocast_enabled(device):

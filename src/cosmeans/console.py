@@ -13,6 +13,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ _PIECE = 1024  # characters written at once: in UTF-8 no more than a pipe that i
 # a warning points at the code that called; scikit-learn wraps methods and calls them from pipelines, torch's compiler
 # what it does not compile
 _NOT_CALLERS = tuple(str(Path(file).parent) + os.sep for file in (__file__, sklearn.__file__, torch.__file__))
+_unwanted: ContextVar[tuple[type[Warning], ...]] = ContextVar("unwanted warnings", default=())
 
 
 class Screen:
@@ -94,8 +96,23 @@ def say_in_handler(text: str) -> None:
             os.write(2, text.encode("ascii", "backslashreplace"))
 
 
+@contextmanager
+def without(category: type[Warning]) -> Iterator[None]:
+    """Within, in this thread, nothing warns of this, because the caller knows it.
+
+    Filters of `warnings` are no way to do so: they belong to all threads.
+    """
+    token = _unwanted.set((*_unwanted.get(), category))
+    try:
+        yield
+    finally:
+        _unwanted.reset(token)
+
+
 def warn(message: str, category: type[Warning]) -> None:
     """Warn of something, at the line of the caller's own code. Raises the warning where a filter makes it an error."""
+    if issubclass(category, _unwanted.get()):
+        return
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_NOT_CALLERS):
         level, frame = level + 1, frame.f_back

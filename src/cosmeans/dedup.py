@@ -6,7 +6,6 @@ Source: Abbas et al. 2023, SemDeDup. Clusters make it cheap; duplicates in diffe
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from torch import Tensor
 from cosmeans import seeding, sphere
 from cosmeans.assigned import Assigned, assign_rows
 from cosmeans.calls import public
-from cosmeans.console import warn
+from cosmeans.console import warn, without
 from cosmeans.contracts import Backend, RowSource
 from cosmeans.data import Batch
 from cosmeans.errors import ClusterSplitWarning, DistinctRowsWarning, OptionError
@@ -129,8 +128,7 @@ def _split(rows: RowSource, members: np.ndarray, limit: int, seed: int) -> Itera
     n_parts = min(_MOST_PARTS, math.ceil(1.5 * len(members) / limit))
     sample = members[seeding.subset(len(members), 256 * n_parts, seed)]
     kmeans = KMeans(n_parts, epochs=_SPLIT_EPOCHS, random_state=seed, verbose=0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DistinctRowsWarning)  # rows that coincide are what this is about
+    with without(DistinctRowsWarning):  # rows that coincide are what this is about
         kmeans.fit(rows.take(torch.from_numpy(sample)))
     chunks = (torch.from_numpy(chunk) for chunk in np.array_split(members, math.ceil(len(members) / _TILE)))
     labels = np.concatenate([kmeans.predict(rows.take(chunk)).cpu().numpy() for chunk in chunks])

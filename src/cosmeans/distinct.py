@@ -150,7 +150,7 @@ def _directions(n_features: int) -> Tensor:
     """Unit vectors (D, 4) float64."""
     words = np.random.Philox(key=1).random_raw((n_features, _DIRECTIONS))
     directions = torch.from_numpy((words >> np.uint64(11)).astype(np.float64) - 2.0**52)
-    return directions / directions.norm(dim=0)
+    return directions.div(directions.norm(dim=0))
 
 
 def _crowded(along: np.ndarray) -> np.ndarray:

@@ -358,7 +358,7 @@ def _weights(sample_weight: Any, rows: Rows) -> Tensor | None:
 def _framed(kmeans: KMeans) -> bool:
     """Whether scikit-learn makes a frame of what `transform` returns: by `set_output`, or by its configuration."""
     own = getattr(kmeans, "_sklearn_output_config", {})
-    return own.get("transform", get_config()["transform_output"]) != "default"
+    return bool(own.get("transform", get_config()["transform_output"]) != "default")
 
 
 def _sent(init: Any, device: torch.device) -> Any:

@@ -127,7 +127,7 @@ def free_memory() -> int:
         limit = resource.getrlimit(resource.RLIMIT_AS)[0]
         if limit != resource.RLIM_INFINITY:
             free = min(free, limit - psutil.Process().memory_info().vms)
-    return max(0, min(free, _container_memory()))
+    return int(max(0, min(free, _container_memory())))
 
 
 def size_words(size: int) -> str:

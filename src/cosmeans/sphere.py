@@ -91,7 +91,7 @@ class Lengths:
 def lengths(squared: Tensor) -> Lengths:
     """From the squared lengths of the rows; a device is asked twice at most."""
     if all_unit(squared):
-        return Lengths(None, True)
+        return Lengths(None, usable=True)
     found = divisors(squared)
     scaled, all_usable = torch.stack(((found != 1.0).any(), usable(squared).all())).tolist()
     return Lengths(found if scaled else None, bool(all_usable))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import json
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import torch
 
 from cosmeans import sphere
 from cosmeans.assigned import assign_rows
+from cosmeans.console import without
 from cosmeans.errors import CosmeansWarning, InputError, InputTypeError, OptionError
 from cosmeans.estimator import KMeans
 
@@ -89,12 +89,12 @@ def predict_arrow(model: KMeans, source: BinaryIO, sink: BinaryIO, field: str = 
 def _quiet(model: KMeans) -> KMeans:
     """The model without a word about zero rows: the answer says it."""
     quiet = copy.copy(model)
-    return quiet.set_params(verbose=0, zero_rows="skip")
+    quiet.set_params(verbose=0, zero_rows="skip")
+    return quiet
 
 
 def _labels(model: KMeans, rows: np.ndarray) -> tuple[list[int], list[float]]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", CosmeansWarning)
+    with without(CosmeansWarning):
         labels, scores = assign_rows(model, rows).host()
     return labels.tolist(), sphere.clipped(torch.from_numpy(scores)).tolist()
 
@@ -276,6 +276,6 @@ def _column(column: Any, done: int, field: str) -> np.ndarray:
     entries = column.flatten()
     if entries.null_count:
         raise InputError(f'Column "{field}" holds nulls in lists of the rows from {done} on. Remove such rows.')
-    values = entries.to_numpy(zero_copy_only=False)
+    values: np.ndarray = entries.to_numpy(zero_copy_only=False)
     values = values.astype(np.float64) if values.dtype.kind in "iu" else values
     return values.reshape(len(column), -1 if len(column) else 0)

@@ -17,8 +17,9 @@ from cosmeans.cli import flags, inspect, results
 from cosmeans.cli.interrupt import stop_on_interrupt
 from cosmeans.cli.outputs import FILES, check_label_path, find_model, output_folder, write_fit, write_labels
 from cosmeans.cli.stream import predict_stream
-from cosmeans.cli.tell import say, show_clusters, tell_fit, tell_json, write_clusters
+from cosmeans.cli.tell import show_clusters, tell_fit, tell_json, write_clusters
 from cosmeans.cli.texts import given_texts
+from cosmeans.console import say
 from cosmeans.errors import OptionError
 from cosmeans.estimator import KMeans
 from cosmeans.matching import check_order, reorder
@@ -231,7 +232,9 @@ def _old_kmeans(model: Path, values: dict[str, Any], given: set[str]) -> KMeans:
         flag = "--" + clash[0].replace("_", "-")
         raise OptionError(f"--from goes on from the centroids of {model}, so {flag} has no effect. Remove one of them.")
     changed = {name: value for name, value in values.items() if name in given}
-    return KMeans.load(find_model(model)).set_params(warm_start=True, max_iter=None, **changed)
+    kmeans = KMeans.load(find_model(model))
+    kmeans.set_params(warm_start=True, max_iter=None, **changed)
+    return kmeans
 
 
 def _without_effect(context: typer.Context, names: tuple[str, ...], why: str) -> None:

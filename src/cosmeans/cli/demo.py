@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from cosmeans.cli.tell import say
+from cosmeans.console import say
 from cosmeans.estimator import KMeans
 from cosmeans.progress import watch
 

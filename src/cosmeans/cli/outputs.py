@@ -109,4 +109,5 @@ def find_model(path: Path) -> Path:
 def load_model(path: Path, quiet: bool) -> KMeans:
     """The model at a path, with or without progress bars."""
     kmeans = KMeans.load(find_model(path))
-    return kmeans.set_params(verbose=int(not quiet))
+    kmeans.set_params(verbose=int(not quiet))
+    return kmeans

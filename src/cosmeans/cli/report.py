@@ -10,8 +10,9 @@ import typer
 from cosmeans.atomic import refuse_existing
 from cosmeans.cli import flags
 from cosmeans.cli.outputs import load_model
-from cosmeans.cli.tell import say, tell_json
+from cosmeans.cli.tell import tell_json
 from cosmeans.cli.texts import given_texts, read_texts
+from cosmeans.console import say
 from cosmeans.report import check_options, write_report
 from cosmeans.rows.files import open_file
 

@@ -11,8 +11,9 @@ import typer
 from cosmeans.atomic import refuse_existing
 from cosmeans.cli import flags, tables
 from cosmeans.cli.outputs import load_model
-from cosmeans.cli.tell import say, tell_json
+from cosmeans.cli.tell import tell_json
 from cosmeans.cli.texts import given_texts
+from cosmeans.console import say
 from cosmeans.dedup import deduplicate
 from cosmeans.errors import OptionError
 from cosmeans.rows.files import open_file

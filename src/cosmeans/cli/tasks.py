@@ -12,8 +12,9 @@ from cosmeans.atomic import new_file, refuse_existing
 from cosmeans.choose import choose_k
 from cosmeans.cli import flags, tables
 from cosmeans.cli.outputs import load_model
-from cosmeans.cli.tell import say, tell_json
+from cosmeans.cli.tell import tell_json
 from cosmeans.cli.texts import given_texts
+from cosmeans.console import say
 from cosmeans.errors import OptionError
 from cosmeans.evaluation import evaluate
 from cosmeans.matching import match, moved

@@ -87,7 +87,7 @@ def _missing(values: np.ndarray) -> np.ndarray:
         found = [is_null(value) or _is_nan(value) for value in values.tolist()]
         return np.array(found, dtype=bool)
     if values.dtype.kind in "fc":
-        return np.isnan(values)
+        return np.asarray(np.isnan(values))
     return np.isnat(values) if values.dtype.kind in "mM" else np.zeros(len(values), dtype=bool)
 
 

@@ -92,7 +92,7 @@ def through_dlpack(values: Any, name: str = "Rows") -> Any:
     if not by_dlpack(values):
         return values
     try:
-        return torch.from_dlpack(values)
+        return torch.utils.dlpack.from_dlpack(values)
     except (BufferError, RuntimeError, TypeError, ValueError) as error:
         if hasattr(values, "__array__"):  # read-only memory and types that DLPack has no word for
             return values

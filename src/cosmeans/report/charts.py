@@ -79,7 +79,9 @@ def sizes(size: np.ndarray) -> Chart:
         if len(ordered) > 1
         else [(float(LEFT), "1")]
     )
-    return Chart("sizes", "Rows per cluster, largest first", note, path, True, [], x_ticks, y_ticks)
+    return Chart(
+        "sizes", "Rows per cluster, largest first", note, path, filled=True, dots=[], x_ticks=x_ticks, y_ticks=y_ticks
+    )
 
 
 def histogram(similarity: np.ndarray, odd_below: float) -> Chart:
@@ -104,11 +106,11 @@ def histogram(similarity: np.ndarray, odd_below: float) -> Chart:
         "Similarity of the rows with their centroids",
         note,
         " ".join(bars),
-        True,
-        [],
-        x_ticks,
-        y_ticks,
-        rule,
+        filled=True,
+        dots=[],
+        x_ticks=x_ticks,
+        y_ticks=y_ticks,
+        rule=rule,
     )
 
 
@@ -135,7 +137,7 @@ def _epochs(
     epochs = sorted({1, *(int(tick) for tick in _ticks(1, len(shown)) if 1 <= tick == int(tick) <= len(shown))})
     x_ticks = [(points[epoch - 1][0], str(epoch)) for epoch in epochs]
     dots = marks if len(marks) <= _DOTS_UP_TO else []
-    return Chart(key, title, note, path, False, dots, x_ticks, y_ticks)
+    return Chart(key, title, note, path, filled=False, dots=dots, x_ticks=x_ticks, y_ticks=y_ticks)
 
 
 def percent(value: float) -> str:

@@ -35,7 +35,7 @@ class Placed:
 
     @property
     def kept(self) -> np.ndarray:
-        return self.labels != NO_LABEL
+        return np.asarray(self.labels != NO_LABEL)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ def choose_batch_size(n_rows: int, n_features: int, device: torch.device | str =
     """Rows per batch such that a float32 copy of one stays small beside the free memory."""
     if torch.device(device).type != "cpu":
         return min(n_rows, _DEVICE_ROWS)
-    budget = min(_BATCH_BYTES, psutil.virtual_memory().available // _MEMORY_SHARE)
+    budget: int = min(_BATCH_BYTES, psutil.virtual_memory().available // _MEMORY_SHARE)
     return max(1, min(n_rows, max(1024, budget // (4 * n_features))))
 
 
