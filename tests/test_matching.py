@@ -11,7 +11,7 @@ import truth
 from cosmeans import KMeans
 from cosmeans.errors import InputError, OptionError
 from cosmeans.matching import Change, Moves, match, moved, reorder
-from cosmeans.pictures import _condensed
+from cosmeans.plot import condensed
 
 
 def model_of(centroids):
@@ -118,11 +118,11 @@ def test_the_picture_counts_the_rows_of_the_clusters_that_changed_most():
     counts = [(50, 50, 50), (30, 20, 15), (9, 19, 8), (5, 5, 4)]
     changes = [Change(i, *three, 0.9) for i, three in enumerate(counts)]
     flows = np.array([[1, 2, 10], [1, 3, 1], [3, 1, 1], [2, 1, 1]])
-    counted, names = _condensed(Moves(94, 77, changes, flows), 2)
+    counted, names = condensed(Moves(94, 77, changes, flows), 2)
 
     assert names == ["cluster 1", "cluster 2", "other clusters"]
     assert counted.tolist() == [[15, 10, 1], [1, 8, 0], [1, 0, 0]], "what stayed among the others is left out"
-    everything, names = _condensed(Moves(94, 77, changes, flows), 9)
+    everything, names = condensed(Moves(94, 77, changes, flows), 9)
     assert everything.sum() == 50 + 15 + 8 + 4 + 13
     assert names == ["cluster 0", "cluster 1", "cluster 2", "cluster 3"]
 

@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from itertools import combinations
 from typing import Any
 
@@ -26,6 +25,7 @@ from cosmeans.evaluation import simplified_silhouette
 from cosmeans.inputs import read_rows
 from cosmeans.options import FitOptions, check_integer, check_start
 from cosmeans.paths import as_path
+from cosmeans.plot import plot_choice
 from cosmeans.printable import brief
 from cosmeans.progress import watch
 from cosmeans.runs import Run, RunStore
@@ -76,7 +76,8 @@ class Choice:
     @public
     def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
         """Draw the curve (needs matplotlib); with a path, write a PNG there. Returns the figure."""
-        return import_module("cosmeans.pictures").plot_choice(self, path=path)
+        runs = [(run.n_clusters, run.silhouette) for run in self.runs]
+        return plot_choice(self.n_clusters, self.points, runs, path)
 
 
 @public

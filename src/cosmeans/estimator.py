@@ -36,6 +36,7 @@ from cosmeans.inputs import (
 from cosmeans.machine import choose_backend, send
 from cosmeans.model_file import load_model, save_model
 from cosmeans.options import FitOptions
+from cosmeans.plot import plot_fit
 from cosmeans.progress import Silent, watch
 from cosmeans.rows.memory import MemoryRows
 from cosmeans.rows.weights import read_weights
@@ -246,7 +247,7 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
     def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
         """Draw the convergence (needs matplotlib); with a path, write it there. Returns the figure."""
         model = copy.copy(self)
-        return import_module("cosmeans.plot").plot_fit(model.history_, counts=on_host(model.counts_).numpy(), path=path)
+        return plot_fit(model.history_, counts=on_host(model.counts_).numpy(), path=path)
 
     @public
     def report(self, X: Any, path: str | os.PathLike[str], **options: Any) -> Any:

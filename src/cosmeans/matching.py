@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import os
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from cosmeans.containers.converted import on_host
 from cosmeans.errors import InputError, InputTypeError, OptionError
 from cosmeans.estimator import KMeans
 from cosmeans.inputs import check_names
+from cosmeans.plot import plot_moves
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ class Moves:
     @public
     def plot(self, path: str | os.PathLike[str] | None = None, n_clusters: int = 12) -> Any:
         """Draw the flows between the largest clusters (needs matplotlib); with a path, write a PNG there."""
-        return import_module("cosmeans.pictures").plot_moves(self, path=path, n_clusters=n_clusters)
+        return plot_moves(self, path, n_clusters)
 
 
 @public

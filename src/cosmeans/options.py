@@ -116,7 +116,7 @@ class FitOptions:
     verbose: int = option(
         1, switch=True, help="0: silent; 1: progress bars for work that takes a while; 2: with rates and time left"
     )
-    warm_start: bool = option(True, help="a second fit goes on from the present centers")
+    warm_start: bool = option(default=True, help="a second fit goes on from the present centers")
     zero_rows: str = option(
         "warn", choices=("warn", "skip", "error"), help="rows of zeros: label -1 with or without a warning, or an error"
     )

@@ -1,4 +1,7 @@
-"""Pictures of a fit: how it converged and how large its clusters are. Needs matplotlib."""
+"""Plots of a fit, of a choice of K, and of what moved between two models. They need matplotlib.
+
+What is drawn is described by Protocols, so that those who own it can import this module.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -20,9 +23,49 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+FilePath = str | os.PathLike[str]
 # Okabe & Ito 2008: told apart by colour-blind readers too
 _BLUE, _VERMILION, _GREEN, _GREY = "#0072B2", "#D55E00", "#009E73", "#6e6e6e"
+_SIX = (_BLUE, "#E69F00", _GREEN, "#CC79A7", "#56B4E9", _VERMILION)
 _LOG_FROM = 20.0  # sizes that differ by this factor are drawn on a logarithmic axis
+_OTHERS, _REST = "#333333", "other clusters"
+_GAP = 0.012  # between two bars, of the whole height
+_BEND = np.linspace(0.0, 1.0, 50)
+
+
+class PointOfK(Protocol):
+    """What is drawn of `choose.Point`."""
+
+    @property
+    def n_clusters(self) -> int: ...
+    @property
+    def stability(self) -> float | None: ...
+
+
+class ChangedCluster(Protocol):
+    """What is drawn of `matching.Change`."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def before(self) -> int: ...
+    @property
+    def after(self) -> int: ...
+    @property
+    def stayed(self) -> int: ...
+
+
+class MovedRows(Protocol):
+    """What is drawn of `matching.Moves`."""
+
+    @property
+    def n_rows(self) -> int: ...
+    @property
+    def stayed(self) -> int: ...
+    @property
+    def clusters(self) -> Sequence[ChangedCluster]: ...
+    @property
+    def flows(self) -> np.ndarray: ...
 
 
 def plot_history(history: History | Sequence[float], ax: Axes | None = None) -> Axes:
@@ -36,7 +79,7 @@ def plot_history(history: History | Sequence[float], ax: Axes | None = None) -> 
     return axes
 
 
-def plot_fit(history: History, counts: Any = None, path: str | os.PathLike[str] | None = None) -> Figure:
+def plot_fit(history: History, counts: Any = None, path: FilePath | None = None) -> Figure:
     """A figure with similarity, rows that changed, imbalance and, with `counts` (K,), the cluster sizes.
 
     With `path` it is also written there as PNG, whole or not at all; an older picture is replaced.
@@ -51,9 +94,7 @@ def plot_fit(history: History, counts: Any = None, path: str | os.PathLike[str] 
     _imbalance(small[1], history)
     if counts is not None:
         _sizes(small[2], np.asarray(counts))
-    if path is not None:
-        with new_file(path, force=True) as temporary:
-            figure.savefig(temporary, format="png", dpi=150)
+    _write(figure, path)
     return figure
 
 
@@ -91,9 +132,7 @@ def _line(axes: Axes, values: Sequence[float], color: str) -> None:
     marker = "o" if len(values) <= 40 else None
     axes.plot(range(1, len(values) + 1), values, color=color, marker=marker, markersize=3.5, linewidth=1.6)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", linewidth=0.5, alpha=0.4)
-    axes.set_axisbelow(True)
+    _tidy(axes)
 
 
 def _changed(axes: Axes, history: History, counts: Any) -> None:
@@ -125,3 +164,144 @@ def _sizes(axes: Axes, counts: np.ndarray) -> None:
         axes.set_ylim(bottom=0)
     axes.set_title("Rows per cluster, largest first (dashed: mean)", loc="left", fontsize=10)
     axes.set_xlabel("cluster")
+
+
+def plot_choice(
+    n_clusters: int, points: Sequence[PointOfK], runs: Sequence[tuple[int, float]], path: FilePath | None = None
+) -> Figure:
+    """Silhouette with its spread over the seeds, stability (of several seeds) and similarity over K.
+
+    The suggestion is marked. runs: K and silhouette of each.
+    """
+    curves = [
+        ("silhouette", _BLUE, "Silhouette of the best run (points: every seed)"),
+        ("stability", _VERMILION, "Stability: adjusted Rand between seeds"),
+        ("similarity", _GREEN, "Mean cosine of rows with their centroids"),
+    ]
+    if points[0].stability is None:
+        del curves[1]
+    figure = new_figure((8.0, 6.4), shown=path is None)
+    panels = figure.subplots(len(curves), 1, sharex=True, height_ratios=(3, 2, 2)[: len(curves)])
+    ks = np.array([point.n_clusters for point in points])
+    for axes, (name, color, title) in zip(panels, curves, strict=True):
+        values = [getattr(point, name) for point in points]
+        axes.plot(ks, values, color=color, marker="o", markersize=3.5, linewidth=1.6)
+        axes.axvline(n_clusters, color="black", linewidth=0.9, linestyle="--")
+        axes.set_title(title, loc="left", fontsize=10)
+        _tidy(axes)
+    panels[0].scatter(*zip(*runs, strict=True), s=7, color=_BLUE, alpha=0.35, linewidths=0)
+    panels[0].annotate(
+        f"K = {n_clusters}",
+        (n_clusters, 0.03),
+        xycoords=panels[0].get_xaxis_transform(),
+        xytext=(5, 0),
+        textcoords="offset points",
+        fontsize=9,
+    )
+    panels[-1].set_xscale("log")
+    panels[-1].set_xticks(ks, labels=_thinned(ks))
+    panels[-1].minorticks_off()
+    panels[-1].set_xlabel("number of clusters K")
+    _write(figure, path)
+    return figure
+
+
+def plot_moves(moves: MovedRows, path: FilePath | None = None, n_clusters: int = 12) -> Figure:
+    """Rows of the clusters that changed most, before (left) and after (right), and the flows between them.
+
+    Rows that stayed are grey, rows that moved have the colour of the cluster they left. All other clusters are one
+    bar, of which only the rows are drawn that came from or went to the clusters shown.
+    """
+    figure = new_figure((8.0, 7.0), shown=path is None)
+    axes = figure.subplots()
+    flows, names = condensed(moves, n_clusters)
+    left, right = flows.sum(axis=1), flows.sum(axis=0)
+    total = max(1, int(flows.sum()))
+    bottoms = [_stacked(sizes / total) for sizes in (left, right)]
+    colors = [_OTHERS if name == _REST else _SIX[i % len(_SIX)] for i, name in enumerate(names)]
+    used_left, used_right = bottoms[0].copy(), bottoms[1].copy()
+    # bars fill from below, so the lowest go first: fewer bands cross
+    for i in reversed(range(len(names))):
+        for j in reversed(range(len(names))):
+            share = flows[i, j] / total
+            if share:
+                color = _GREY if i == j else colors[i]
+                _band(axes, used_left[i], used_right[j], share, color, 0.25 if i == j else 0.75)
+                used_left[i] += share
+                used_right[j] += share
+    for x, sizes, bottom, model in ((0.0, left, bottoms[0], "old model"), (1.0, right, bottoms[1], "new model")):
+        outwards, align = (-1, "right") if x == 0.0 else (1, "left")
+        axes.bar([x] * len(names), sizes / total, width=0.03, bottom=bottom, color=colors)
+        axes.text(x + 0.015 * outwards, 1.01, model, ha=align, va="bottom", fontsize=9, fontweight="bold")
+        for name, size, start in zip(names, sizes, bottom, strict=True):
+            if size:
+                place = (x + 0.03 * outwards, start + size / total / 2)
+                axes.text(*place, f"{name}: {size:,}", ha=align, va="center", fontsize=8)
+    axes.set_title(_told(moves, int(flows.sum())), loc="left", fontsize=10)
+    axes.set_xlim(-0.34, 1.34)
+    axes.axis("off")
+    _write(figure, path)
+    return figure
+
+
+def _told(moves: MovedRows, drawn: int) -> str:
+    stayed = moves.stayed / moves.n_rows if moves.n_rows else 0.0
+    told = f"{moves.stayed:,} of {moves.n_rows:,} rows stayed in their cluster ({stayed:.1%}, grey)."
+    return told if drawn == moves.n_rows else f"{told}\nDrawn are the {drawn:,} of the clusters that changed most."
+
+
+def condensed(moves: MovedRows, n_clusters: int) -> tuple[np.ndarray, list[str]]:
+    """Rows from (i) to (j), the n clusters with most moved rows, largest first, and all others as one; with names.
+
+    Of the others only rows that came from or went to the n are counted.
+    """
+    by_moves = sorted(moves.clusters, key=lambda change: (2 * change.stayed - change.before - change.after, change.id))
+    shown = sorted(by_moves[:n_clusters], key=lambda change: (-max(change.before, change.after), change.id))
+    place = {change.id: rank for rank, change in enumerate(shown)}
+    rest = len(place)
+    flows = np.zeros((rest + 1, rest + 1), np.int64)
+    for change in shown:
+        flows[place[change.id], place[change.id]] = change.stayed
+    for source, target, rows in moves.flows.tolist():
+        flows[place.get(source, rest), place.get(target, rest)] += rows
+    flows[rest, rest] = 0
+    names = [f"cluster {change.id}" for change in shown]
+    if len(moves.clusters) > rest:
+        return flows, [*names, _REST]
+    return flows[:-1, :-1], names
+
+
+def _stacked(shares: np.ndarray) -> np.ndarray:
+    """Where each bar begins: the first on top, with gaps."""
+    return 1.0 - np.cumsum(shares + _GAP)
+
+
+def _band(axes: Axes, left: float, right: float, share: float, color: Any, alpha: float) -> None:
+    way = 3 * _BEND**2 - 2 * _BEND**3
+    low = left + (right - left) * way
+    axes.fill_between(0.015 + 0.97 * _BEND, low, low + share, color=color, alpha=alpha, linewidth=0)
+
+
+def _thinned(ks: np.ndarray) -> list[str]:
+    """Names of the ticks that don't run into one another."""
+    names: list[str] = []
+    last = 0.0
+    span = np.log(ks[-1] / ks[0]) or 1.0
+    for k in ks:
+        far = not last or np.log(k / last) / span > 0.035
+        names.append(str(k) if far else "")
+        last = float(k) if far else last
+    return names
+
+
+def _tidy(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", linewidth=0.5, alpha=0.4)
+    axes.set_axisbelow(True)
+
+
+def _write(figure: Figure, path: FilePath | None) -> None:
+    """Write a PNG, whole or not at all; an older one is replaced."""
+    if path is not None:
+        with new_file(path, force=True) as temporary:
+            figure.savefig(temporary, format="png", dpi=150)
