@@ -19,8 +19,8 @@ def test_first_code_prints_what_stands_below_it(capsys):
     assert capsys.readouterr().out == OUTPUT[0]
 
 
-def test_first_code_is_eight_lines():
-    assert len([line for line in PYTHON[0].splitlines() if line]) == 8
+def test_first_code_is_short():
+    assert len([line for line in PYTHON[0].splitlines() if line]) <= 10
 
 
 def test_tutorial_code_runs_and_goes_on():

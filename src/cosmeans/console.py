@@ -100,7 +100,7 @@ def say_in_handler(text: str) -> None:
 def without(category: type[Warning]) -> Iterator[None]:
     """Within, in this thread, nothing warns of this, because the caller knows it.
 
-    Filters of `warnings` are no way to do so: they belong to all threads.
+    Filters of `warnings` would not do: they apply to all threads.
     """
     token = _unwanted.set((*_unwanted.get(), category))
     try:

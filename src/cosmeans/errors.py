@@ -29,8 +29,8 @@
     ├── FeatureNamesWarning                names of features on one side only, of fit or of these rows
     └── ClusterSplitWarning                a cluster too large to compare its rows at once
 
-Every message says what came, what is needed, and what to do. It may name files, keys and columns, which others chose:
-characters of theirs that would act on a terminal are shown as their escapes.
+Every message says what was given, what is needed, and what to do. It may name files, keys and columns, which others
+chose: characters of theirs that would act on a terminal are shown as their escapes.
 """
 
 from typing import Any
@@ -116,7 +116,7 @@ class PrecisionError(CosmeansError, RuntimeError):
 
 
 class InternalError(CosmeansError, RuntimeError):
-    """A result that failed its own check: a fault of cosmeans or of the machine, not of what came in."""
+    """A result that failed its own check: a fault of cosmeans or of the machine, not of the input."""
 
 
 class CosmeansWarning(UserWarning):
