@@ -1,6 +1,6 @@
-"""Tiles of the portable screen, as data: what was measured, where, and a default for every other device.
+"""Numbers that belong to a chip, as tables: what was measured, where, and a default for every other device.
 
-`record` names the line of benchmarks/results/ that justifies a row.
+`record` names what justifies a row: a line of benchmarks/results/, or a publication.
 """
 
 from __future__ import annotations
@@ -47,3 +47,35 @@ def describe(device: torch.device) -> tuple[str, int, int]:
     found = torch.cuda.get_device_properties(device)
     shared = getattr(found, "shared_memory_per_block_optin", 49152)
     return f"sm_{found.major}{found.minor}", shared, found.multi_processor_count
+
+
+@dataclass(frozen=True, slots=True)
+class Adder:
+    """How tensor cores add float16 products, which are exact, to a float32 accumulator.
+
+    block   products that are added at once: these and the accumulator are aligned to the largest exponent,
+    bits    and cut to so many fractional bits, then to float32
+    """
+
+    block: int
+    bits: int
+    record: str
+
+
+_FASI = "Fasi et al. 2021"
+# by compute capability, major and minor; minor None: every other one
+ADDERS: dict[tuple[int, int | None], Adder] = {
+    (7, 0): Adder(block=4, bits=23, record=_FASI),
+    (7, 5): Adder(block=8, bits=24, record=_FASI),
+    (8, None): Adder(block=8, bits=24, record=_FASI),
+    (9, 0): Adder(block=16, bits=25, record="Khattak & Mikaitis 2025; docs/design-gpu.md"),
+    (10, 0): Adder(block=16, bits=25, record="Khattak & Mikaitis 2025"),
+}
+
+
+def adder_of(device: torch.device) -> Adder | None:
+    """The adders of a CUDA device; None: not known."""
+    if torch.version.hip:
+        return None
+    major, minor = torch.cuda.get_device_capability(device)
+    return ADDERS.get((major, minor), ADDERS.get((major, None)))

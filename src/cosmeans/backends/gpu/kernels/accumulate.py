@@ -1,11 +1,11 @@
-"""Exact sums of the rows that changed cluster: integers, so any order of adding gives the same bits.
+"""Exact sums of the rows that changed cluster: integers, so that any order of adding gives the same bits.
 
 Every changed row makes an event for the cluster it leaves and one for the cluster it joins. Events are sorted by
 cluster with counts and cursors, so that most additions meet in registers: one atomic addition per entry and
-event would be bound by the memory system's rate of 64-bit atomics (docs/gpu.md, section 4).
+event would be bound by the memory system's rate of 64-bit atomics (docs/design-gpu.md).
 
-They are sorted group by group, each with counters of its own: additions to counters that lie in few lines of the cache
-wait for one another. Rows that leave a cluster are grouped as they follow in the list, rows that leave none in a few
+They are sorted group by group, each with counters of its own, because additions to counters of the same cache line
+wait for one another. Rows that leave a cluster are grouped in the order of the list, rows that leave none in a few
 large groups.
 Meaning: `backends/reference.py`, `ReferenceBackend.accumulate`.
 """
@@ -17,46 +17,69 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from cosmeans.backends.gpu.kernels.exact import clean, divided, fixed_point, term, whole
+from cosmeans.backends.gpu.kernels.exact import clean, divided, fixed_point, fixed_point_halves, weighted_term
 from cosmeans.backends.gpu.kernels.launch import launch
 from cosmeans.data import Batch, ClusterSums
 
 _BLOCK = tl.constexpr(1024)
-_RUN = tl.constexpr(8)  # sorted events added up together
-_RUNS = tl.constexpr(8)  # such blocks visited in turn by one program
+_RUN = tl.constexpr(8)  # sorted events that are added up together
+_RUNS = tl.constexpr(8)  # such runs that one program visits one after another
 _SLAB = tl.constexpr(128)  # features of one program
 _SPAN = 8192  # rows of a group
 _LEAST_RUN = 8  # events of a cluster in a group: fewer would go to memory one by one
-_FIRST_GROUPS, _LEAST_FIRST_RUN = 8, 64  # the same for rows that leave no cluster, which are most of them at once
+# The same for rows that leave no cluster: in a first pass these are all rows.
+_FIRST_GROUPS, _LEAST_FIRST_RUN = 8, 64
 
 
 class MoveSpace:
-    """Memory for the events of a batch of `n_rows` rows."""
+    """Memory for the events of a batch of at most `n_rows` rows.
 
-    def __init__(self, n_rows: int, n_clusters: int, device: torch.device) -> None:
+    first       groups of rows that leave no cluster; they come before the other groups
+    span        rows of each of the other groups
+    groups      the number of all groups
+    rows        (n_rows,) int32: the changed rows, in any order; n_changed (1,) int32 of them count
+    events      (2 n_rows,) int32: row * 2, plus 1 where the row leaves, sorted by group and cluster
+    clusters    (2 n_rows,) int32: the cluster of each event
+    cursors     (groups * n_clusters,) int32: where the next event of a group and cluster goes
+    n_events    (1,) int32
+    sizes       (groups * n_clusters,) int64: rows that join (low half) and leave (high half) a cluster
+    totals      (groups,) int32: events of each group
+    """
+
+    def __init__(
+        self,
+        n_rows: int,
+        n_clusters: int,
+        device: torch.device,
+        *,
+        span: int = _SPAN,
+        first_run: int = _LEAST_FIRST_RUN,
+    ) -> None:
+        """span: rows of a group, if clusters have enough of them; first_run: the least events of a cluster in a first
+        group on average.
+        """
+
         def empty(size: int) -> Tensor:
             return torch.empty(size, dtype=torch.int32, device=device)
 
-        # groups of rows that leave no cluster; rows of each of the other groups
-        self.first = _FIRST_GROUPS if n_rows >= _FIRST_GROUPS * _LEAST_FIRST_RUN * n_clusters else 1
-        self.span = _SPAN if _LEAST_RUN * n_clusters <= 2 * _SPAN else max(_BLOCK.value, n_rows)
+        self.first = _FIRST_GROUPS if n_rows >= _FIRST_GROUPS * first_run * n_clusters else 1
+        self.span = span if _LEAST_RUN * n_clusters <= 2 * span else max(_BLOCK.value, n_rows)
         self.groups = self.first + -(-n_rows // self.span)
         self.rows = empty(n_rows)
         self.events, self.clusters = empty(2 * n_rows), empty(2 * n_rows)
         self.cursors, self.n_events = empty(self.groups * n_clusters), empty(1)
-        # one piece, to be zeroed at once: of each group and cluster the rows that join (the low half of a number) and
-        # leave; then the changed rows, and the events of each group
+        # sizes, n_changed and totals are one tensor, so that one call zeroes them
         n_sizes = self.groups * n_clusters
-        n_sizes += n_sizes % 2  # what follows lies at an address of the same kind, for which kernels are compiled
+        n_sizes += n_sizes % 2  # keeps the alignment of what follows, for which kernels are compiled
         self.numbers = torch.empty(n_sizes + self.groups // 2 + 1, dtype=torch.int64, device=device)
         self.sizes, small = self.numbers[:n_sizes], self.numbers[n_sizes:].view(torch.int32)
         self.n_changed, self.totals = small[:1], small[1:]
 
 
 @triton.jit
-def _group(before, row, at, span, first):
-    """The group of a changed row, the `at`-th of the list."""
-    return tl.where(before < 0, row // _BLOCK % first, first + at // span)
+def _group(before, row, item, span, first):
+    """The group of a changed row; item: its index in the list."""
+    return tl.where(before < 0, row // _BLOCK % first, first + item // span)
 
 
 @triton.jit(do_not_specialize=["n_rows", "n_clusters", "span", "first"])
@@ -72,7 +95,7 @@ def _changes(
     span,
     first,
 ):
-    """List the rows whose label changed, and count who joins and leaves."""
+    """List the rows whose label changed, and count how many join and leave each cluster."""
     row = tl.program_id(0) * _BLOCK + tl.arange(0, _BLOCK)
     inside = row < n_rows
     before = tl.load(before_ptr + row, mask=inside, other=-1)
@@ -82,17 +105,17 @@ def _changes(
     total = tl.sum(number)
     if total > 0:
         start = tl.atomic_add(n_changed_ptr, total)
-        at = start + tl.cumsum(number, axis=0) - 1
-        tl.store(list_ptr + at, row, mask=changed)
+        item = start + tl.cumsum(number, axis=0) - 1
+        tl.store(list_ptr + item, row, mask=changed)
         joins, leaves = changed & (after >= 0), changed & (before >= 0)
-        own_ptr = sizes_ptr + _group(before, row, at, span, first).to(tl.int64) * n_clusters
+        own_ptr = sizes_ptr + _group(before, row, item, span, first).to(tl.int64) * n_clusters
         one = tl.full((_BLOCK,), 1, tl.int64)
         tl.atomic_add(own_ptr + after, one, mask=joins, sem="relaxed")
         tl.atomic_add(own_ptr + before, one << 32, mask=leaves, sem="relaxed")
         events = joins.to(tl.int32) + leaves.to(tl.int32)
-        # a block's rows follow each other in the list, so they are in one group or two: a group has more than a block
+        # the rows of a block are consecutive in the list, so they are in one group or two: a group is at least a block
         group = start // span
-        fresh, here = before < 0, at // span == group
+        fresh, here = before < 0, item // span == group
         tl.atomic_add(totals_ptr + tl.program_id(0) % first, tl.sum(tl.where(fresh, events, 0)), sem="relaxed")
         tl.atomic_add(totals_ptr + first + group, tl.sum(tl.where(here & (fresh == 0), events, 0)), sem="relaxed")
         beyond = tl.sum(tl.where((here | fresh) == 0, events, 0))
@@ -102,7 +125,7 @@ def _changes(
 
 @triton.jit(do_not_specialize=["n_clusters"])
 def _offsets(totals_ptr, sizes_ptr, count_ptr, cursors_ptr, n_events_ptr, n_clusters):
-    """One program a group: where the events of each cluster begin, and the new counts."""
+    """One program for each group: where the events of each cluster begin, and the new counts."""
     group = tl.program_id(0)
     total = 0
     for start in range(0, group, _BLOCK):
@@ -112,14 +135,14 @@ def _offsets(totals_ptr, sizes_ptr, count_ptr, cursors_ptr, n_events_ptr, n_clus
     if group == tl.num_programs(0) - 1:
         tl.store(n_events_ptr, total + own)
     if own > 0:
-        at = group.to(tl.int64) * n_clusters
+        first = group.to(tl.int64) * n_clusters
         for start in range(0, n_clusters, _BLOCK):
             k = start + tl.arange(0, _BLOCK)
-            size = tl.load(sizes_ptr + at + k, mask=k < n_clusters, other=0)
+            size = tl.load(sizes_ptr + first + k, mask=k < n_clusters, other=0)
             joined, left = size & 0xFFFFFFFF, size >> 32
             tl.atomic_add(count_ptr + k, joined - left, mask=joined != left, sem="relaxed")
             events = (joined + left).to(tl.int32)
-            tl.store(cursors_ptr + at + k, total + tl.cumsum(events, axis=0) - events, mask=k < n_clusters)
+            tl.store(cursors_ptr + first + k, total + tl.cumsum(events, axis=0) - events, mask=k < n_clusters)
             total += tl.sum(events)
 
 
@@ -136,9 +159,9 @@ def _sort_events(
     span,
     first,
 ):
-    """Put both events of each changed row where its clusters' events go: row * 2, plus 1 for leaving.
+    """Store both events of each changed row among those of its clusters: row * 2, plus 1 for leaving.
 
-    Nobody reads the row's label from before after that, so the new one takes its place.
+    The label from before is not read after that, so the new one is stored in its place.
     """
     n_changed = tl.load(n_changed_ptr)
     for block in range(tl.program_id(0), tl.cdiv(n_changed, _BLOCK), tl.num_programs(0)):
@@ -160,21 +183,10 @@ def _sort_events(
 
 
 @triton.jit
-def _pieces(values, power):
-    """q = rint(x 2^s) of |x| < 2 as high 2^(s - 21) + low, two int32 below 2^22, for s from 22 to 44.
-
-    All in float32 and exact up to the last rounding: units for float64 are few.
-    """
-    nearest, high = whole(values * 2.0**21)
-    _, low = whole((values - nearest * 2.0**-21) * power)
-    return high, low
-
-
-@triton.jit
-def _sums_of(q, low, shift, PIECES: tl.constexpr):
-    """Sums (_SLAB,) int64 over the rows of q, which comes as its high and low piece if there are PIECES."""
+def _sums_of(q, low, shift, HALVES: tl.constexpr):
+    """Sums (_SLAB,) int64 over the rows of q. HALVES: q and low are those of `exact.fixed_point_halves`."""
     sums = tl.sum(q, axis=0).to(tl.int64)
-    if PIECES:
+    if HALVES:
         sums = (sums << shift) + tl.sum(low, axis=0)
     return sums
 
@@ -194,9 +206,9 @@ def _add_events(
     shift,
     HAS_NORMS: tl.constexpr,
     WEIGHTED: tl.constexpr,
-    PIECES: tl.constexpr,
+    HALVES: tl.constexpr,
 ):
-    """Add the rows of sorted events: a run of one cluster meets in registers, then goes to memory once."""
+    """Add the rows of sorted events: consecutive rows of a cluster are added up in registers, then once to memory."""
     n_events = tl.load(n_events_ptr)
     n_slabs = tl.cdiv(n_features, _SLAB)
     for task in range(tl.program_id(0), tl.cdiv(n_events, _RUN * _RUNS) * n_slabs, tl.num_programs(0)):
@@ -213,21 +225,21 @@ def _add_events(
             address = rows_ptr + row[:, None] * stride + feature[None, :]
             values = tl.load(address, mask=inside[:, None] & mask[None, :], other=0.0)
             if HAS_NORMS:
-                if values.dtype != tl.float16:  # below 2^-126 there is none, and in unit rows such an entry adds 0
+                if values.dtype != tl.float16:  # has no entries below 2^-126; in unit rows such an entry adds 0 anyway
                     values = clean(values)
                 values = divided(values.to(tl.float32), tl.load(norms_ptr + row)[:, None])
-            # rounding to even is the same on both sides of zero: what leaves is counted with the opposite sign
+            # rounding to even is symmetric about zero: a row that leaves is added with the opposite sign
             values = values.to(tl.float32) * tl.where(event % 2 == 1, -1.0, 1.0)[:, None]
-            if PIECES:
-                q, low = _pieces(values, power)
+            if HALVES:
+                q, low = fixed_point_halves(values, power)
             else:
                 q = fixed_point(values, power)
                 if WEIGHTED:
-                    q = term(q, tl.load(weights_ptr + row)[:, None])
+                    q = weighted_term(q, tl.load(weights_ptr + row)[:, None])
                 low = q
             current = tl.min(owner)
-            if (current == cluster) & (tl.max(owner) == cluster):  # mostly
-                run += _sums_of(q, low, shift, PIECES)
+            if (current == cluster) & (tl.max(owner) == cluster):  # the usual case
+                run += _sums_of(q, low, shift, HALVES)
                 current = 0x7FFFFFFF
             while current < 0x7FFFFFFF:
                 if current != cluster:
@@ -235,13 +247,19 @@ def _add_events(
                     run = tl.zeros((_SLAB,), tl.int64)
                     cluster = current
                 own = (owner == current)[:, None]
-                run += _sums_of(tl.where(own, q, 0), tl.where(own, low, 0), shift, PIECES)
+                run += _sums_of(tl.where(own, q, 0), tl.where(own, low, 0), shift, HALVES)
                 current = tl.min(tl.where(owner > current, owner, 0x7FFFFFFF))
         tl.atomic_add(direction_ptr + cluster.to(tl.int64) * n_features + feature, run, mask, sem="relaxed")
 
 
 def accumulate(batch: Batch, before: Tensor, after: Tensor, into: ClusterSums, space: MoveSpace, programs: int) -> None:
-    """Move the changed rows from sum to sum, and `before` becomes `after`; `space.n_changed` says how many changed."""
+    """Move the changed rows from sum to sum.
+
+    before  (B,) int32: labels under which the rows were added; becomes `after`
+    after   (B,) int32: the new ones; -1 in either: the row is in no sum
+    into    int64 sums (K, D) and counts (K,) of the clusters
+    space   memory; afterwards `space.n_changed` holds how many rows changed
+    """
     rows, d, k = batch.rows, batch.rows.shape[1], len(into.count)
     space.numbers.zero_()
     launch(
@@ -267,13 +285,13 @@ def accumulate(batch: Batch, before: Tensor, after: Tensor, into: ClusterSums, s
     most = triton.cdiv(2 * len(batch), _RUN.value * _RUNS.value) * triton.cdiv(d, _SLAB.value)
     launch(
         _add_events,
-        min(32 * programs, most),  # it waits for memory: as many as a multiprocessor holds
+        min(32 * programs, most),  # bound by memory latency: as many as a multiprocessor holds
         *(rows, rows if batch.norms is None else batch.norms, rows if batch.weights is None else batch.weights),
         *(space.events, space.clusters, space.n_events, into.direction, rows.stride(0), d, 2.0**into.scale),
         into.scale - 21,
         HAS_NORMS=batch.norms is not None,
         WEIGHTED=batch.weights is not None,
-        PIECES=batch.weights is None and 22 <= into.scale <= 44,
+        HALVES=batch.weights is None and 22 <= into.scale <= 44,
         num_warps=1,
         # contracting the product of a fractional weight into the addition would round once instead of twice
         enable_fp_fusion=batch.weights is None,

@@ -1,7 +1,7 @@
-"""The screen in two rungs: 8 bits for all rows, float16 for the rows that these can't prove (docs/gpu.md, section 1).
+"""The cascade: 8 bits screen all rows, float16 those that 8 bits can't certify (docs/design-gpu.md).
 
-8-bit products run at twice the rate of float16 and lose thirty times as much. On real embeddings most labels are
-proved all the same, on random directions few (`choice.py`). Labels don't depend on it.
+8-bit products run at twice the rate of float16 and lose thirty times as much. On real embeddings they prove most
+labels all the same, on random directions few. Labels don't depend on it.
 """
 
 from __future__ import annotations
@@ -12,35 +12,45 @@ import triton.language as tl
 from torch import Tensor
 
 from cosmeans.backends.gpu.kernels.columns import MOST_FEATURES
-from cosmeans.backends.gpu.kernels.exact import padded, place, warps
+from cosmeans.backends.gpu.kernels.exact import padded, tile_offset, warps_for
 from cosmeans.backends.gpu.kernels.launch import launch
 from cosmeans.backends.gpu.kernels.quantize import Copy, width_of
-from cosmeans.backends.gpu.kernels.screen import Doubtful, Listed, certified_gap
+from cosmeans.backends.gpu.kernels.screen import GatherList, Uncertified, certified_gap
 
-_PARTS = 4  # gathered rows have room for a quarter of all: with more of them 8 bits don't pay (choice.py)
+_GATHERED = 4  # one of so many rows can be gathered: where there are more of them, 8 bits don't pay
 _LEAST_GATHERED = 1 << 14
-SLACK = tl.constexpr(1.0)  # tests make it smaller, to see that the bound is needed
 
 
 class LadderSpace:
-    """Memory for the second rung of at most `capacity` rows: the rows without proof, and float16 copies of some."""
+    """Memory for the second stage of at most `capacity` rows.
 
-    def __init__(self, capacity: int, n_features: int, tile: int, device: torch.device) -> None:
-        self.doubtful = Doubtful.empty(capacity, device)
-        self.gathered = Copy.empty(gathered_rows(capacity), n_features, tile, False, device)
-        self.listed = Listed(self.doubtful.rows, self.doubtful.counts[:1])
+    doubtful  the rows that the first stage can't certify
+    gathered  float16 copies of as many of them as there is memory for
+    listed    which rows these are
+    """
+
+    def __init__(
+        self, capacity: int, n_features: int, tile: int, device: torch.device, *, n_gathered: int | None = None
+    ) -> None:
+        """n_gathered: rows that can be gathered; None: `gathered_rows`."""
+        rows = gathered_rows(capacity) if n_gathered is None else n_gathered
+        self.doubtful = Uncertified.empty(capacity, device)
+        self.gathered = Copy.empty(rows, n_features, tile, False, device)
+        self.listed = GatherList(self.doubtful.rows, self.doubtful.counts[:1])
 
 
 def can_climb(n_features: int) -> bool:
+    """Whether 8 bits can screen rows of so many features."""
     return n_features <= MOST_FEATURES
 
 
 def gathered_rows(n_rows: int) -> int:
-    return min(n_rows, max(_LEAST_GATHERED, -(-n_rows // _PARTS)))
+    """How many of n rows can be gathered."""
+    return min(n_rows, max(_LEAST_GATHERED, -(-n_rows // _GATHERED)))
 
 
 def ladder_bytes(n_rows: int, n_features: int, n_clusters: int) -> int:
-    """What the first rung and the way to the second one take: codes, lists, gathered rows; codes of centroids."""
+    """What the first stage and gathering take: codes, lists and gathered rows, and codes of centroids."""
     codes = width_of(n_features, integers=True)
     gathered = gathered_rows(n_rows) * (2 * width_of(n_features) + 8)
     return n_rows * (codes + 8 + 20) + gathered + 2 * n_clusters * codes
@@ -73,25 +83,25 @@ def _gather(
     P: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    """Copies of the listed rows, 64 bits at a time. Rows without room go on to settling, with what their best score
-    is at least.
+    """Copies of the listed rows, 64 bits at a time. Rows that don't fit are listed in `left` for refining, each with a
+    lower bound on its best score.
     """
     word = tl.arange(0, P)
     for item in range(tl.program_id(0), tl.load(counts_ptr), tl.num_programs(0)):
         listed = tl.load(list_ptr + item)
         row = start + listed.to(tl.int64)
         if item < most:
-            target = tl.zeros((), tl.int64) + item
-            values = tl.load(values_ptr + place(row, word, words, TILE, 2), mask=word < words, other=0)
-            tl.store(into_values_ptr + place(target, word, words, TILE, 2), values, mask=word < words)
+            target = tl.zeros((), tl.int64) + item  # as int64
+            values = tl.load(values_ptr + tile_offset(row, word, words, TILE, 2), mask=word < words, other=0)
+            tl.store(into_values_ptr + tile_offset(target, word, words, TILE, 2), values, mask=word < words)
             tl.store(into_residuals_ptr + item, tl.load(residuals_ptr + row))
             tl.store(into_units_ptr + item, tl.load(units_ptr + row))
         else:
-            at = tl.atomic_add(left_counts_ptr, 1, sem="relaxed")
+            end = tl.atomic_add(left_counts_ptr, 1, sem="relaxed")
             residual = tl.load(code_residuals_ptr + code_start + listed)
             lost = certified_gap(residual, bounds_ptr, 0.0, rounding)
-            tl.store(left_ptr + at, listed)
-            tl.store(left_scores_ptr + at, tl.load(list_scores_ptr + item) - lost)
+            tl.store(left_ptr + end, listed)
+            tl.store(left_scores_ptr + end, tl.load(list_scores_ptr + item) - lost)
 
 
 def gather(
@@ -102,13 +112,14 @@ def gather(
     bounds: Tensor,
     rounding: float,
     space: LadderSpace,
-    left: Doubtful,
+    left: Uncertified,
     programs: int,
 ) -> None:
-    """Copy the rows that the first rung lists, in the order of the list; those without room are listed in `left`.
+    """Gather the rows that the first stage lists, in the order of the list; those that don't fit are listed in `left`.
 
-    copy, start, codes, code_start  both copies, and where in them the screened rows begin
-    bounds, rounding                of the first rung
+    copy, start        float16 rows, and where in them the screened ones begin
+    codes, code_start  the same of 8-bit rows
+    bounds, rounding   of the first stage
     """
     found, into = space.doubtful, space.gathered
     words = copy.width // 4
@@ -121,7 +132,7 @@ def gather(
         *(left.rows, left.scores, left.counts, rounding, start, code_start, len(into.units), words),
         P=size,
         TILE=copy.tile,
-        num_warps=warps(size),
+        num_warps=warps_for(size),
     )
 
 
@@ -144,7 +155,9 @@ def _compare(
     P: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    """x (a - b) from the float16 copy of x, with what that and float32 sums lose; without proof the pair stays."""
+    """Decide between the two candidates a and b of a row x. From its float16 copy, x (a - b) proves the label if it is
+    larger than what that copy and float32 sums lose. Otherwise the pair is listed in `left`.
+    """
     feature = tl.arange(0, P)
     mask = feature < n_features
     for item in range(tl.program_id(0), tl.load(counts_ptr + 1), tl.num_programs(0)):
@@ -152,29 +165,29 @@ def _compare(
         row = start + target.to(tl.int64)
         a = tl.load(pair_clusters_ptr + 2 * item)
         b = tl.load(pair_clusters_ptr + 2 * item + 1)
-        half = tl.load(values_ptr + place(row, feature, width, TILE, 8), mask=mask, other=0.0).to(tl.float32)
+        half = tl.load(values_ptr + tile_offset(row, feature, width, TILE, 8), mask=mask, other=0.0).to(tl.float32)
         ours = tl.load(centroids_ptr + a.to(tl.int64) * n_features + feature, mask=mask, other=0.0)
         theirs = tl.load(centroids_ptr + b.to(tl.int64) * n_features + feature, mask=mask, other=0.0)
         apart = ours - theirs
         residual = tl.load(residuals_ptr + row)
         gap = tl.sum(half * apart) * tl.load(units_ptr + row)
-        # differences, products and their sums in float32 lose less than (D + 8) 2^-24 of the lengths; rounded up
+        # float32 differences, products and sums lose less than (D + 8) 2^-24 of the lengths; rounded up
         distance = tl.sqrt(tl.sum(apart * apart)) * (1.0 + (n_features + 8) * 2.0**-22)
         lost = residual + (1.0 + 2.0**-19 + residual) * (n_features + 8) * 1.02 * 2.0**-24
-        certain = tl.abs(gap) > (lost * distance * (1.0 + 2.0**-18) + 2.0**-43) * SLACK
+        certain = tl.abs(gap) > lost * distance * (1.0 + 2.0**-18) + 2.0**-43
         if certain:
             tl.store(labels_ptr + target, tl.where(gap > 0, a, b))
         else:
-            at = tl.atomic_add(left_counts_ptr + 1, 1, sem="relaxed")
-            tl.store(left_ptr + at, target)
-            tl.store(left_clusters_ptr + 2 * at, a)
-            tl.store(left_clusters_ptr + 2 * at + 1, b)
+            end = tl.atomic_add(left_counts_ptr + 1, 1, sem="relaxed")
+            tl.store(left_ptr + end, target)
+            tl.store(left_clusters_ptr + 2 * end, a)
+            tl.store(left_clusters_ptr + 2 * end + 1, b)
 
 
 def compare(
-    copy: Copy, start: int, centroids: Tensor, found: Doubtful, labels: Tensor, left: Doubtful, programs: int
+    copy: Copy, start: int, centroids: Tensor, found: Uncertified, labels: Tensor, left: Uncertified, programs: int
 ) -> None:
-    """Label the rows of which two candidates are known by the float16 copy; pairs without proof are listed in `left`.
+    """Label rows with two known candidates by their float16 copies; pairs without proof are listed in `left`.
 
     copy, start  float16 rows, and where in them the labelled ones begin
     centroids    (K, D) float32
@@ -188,5 +201,5 @@ def compare(
         *(labels, left.pairs, left.pair_clusters, left.counts, start, d, copy.width),
         P=size,
         TILE=copy.tile,
-        num_warps=warps(size),
+        num_warps=warps_for(size),
     )

@@ -1,7 +1,7 @@
-"""Centroids as the screen reads them, its columns: equal ones are screened once (docs/gpu.md, section 2).
+"""Quantised centroids, the columns of the screen, in float16 and in 8 bits (docs/design-gpu.md).
 
-In 8 bits for the screen of rows in 8 bits: twice the rate of fp16, and bounds that are wider. That is the first rung of
-`cascade.py`; `choice.py` decides when it pays (docs/gpu.md, section 1).
+Equal centroids would leave all their rows without proof, so only the first of them becomes a column. 8-bit columns are
+those of the first stage of `cascade.py`: twice the rate of float16, and wider bounds.
 """
 
 from __future__ import annotations
@@ -13,24 +13,26 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from cosmeans.backends.gpu.kernels.exact import padded, place, warps
+from cosmeans.backends.gpu.kernels.exact import padded, rint32, tile_offset, warps_for
 from cosmeans.backends.gpu.kernels.launch import launch
-from cosmeans.backends.gpu.kernels.quantize import LARGEST, ROUNDER, width_of
+from cosmeans.backends.gpu.kernels.quantize import LARGEST_CODE, width_of
 from cosmeans.errors import BackendUnavailableError
 
-_SCAN = tl.constexpr(1024)
-MOST_FEATURES = 2080  # 127^2 D < 2^25: sums of products times 64 are 32-bit integers
+_SCAN = 1024  # centroids that a program reads at once
+MOST_FEATURES = 2080  # 127^2 D < 2^25: sums of products of codes, times 64, are 32-bit integers
 
 
 @dataclass(frozen=True, slots=True)
 class Quantised:
-    """Centroids as the screen reads them. Equal centroids are one column, that of the first of them.
+    """Centroids as the screen reads them: columns cq. Equal centroids are one column, that of the first of them.
 
     centroids  (K, D) float32
-    values     flat float16, `exact.place` says what lies where
+    values     flat float16 or int8, indexed by `exact.tile_offset`
     original   (K,) int32: the centroid of each column; n_columns (1,) int32 of them count
-    bounds     (3,) float32: max ||c - cq||, max ||c||, max ||cq||, rounded up
-    width      D rounded up to a multiple of 64; tile: centroids of one swizzled tile, 0: row-major
+    bounds     (3,) float32: max ||c - cq||, max ||c||, max ||cq|| over all centroids, rounded up; with codes (4,): the
+               last is the unit of all codes
+    width      D rounded up to a multiple of 64, or of 128 codes
+    tile       centroids of one swizzled tile, 0: row-major
     codes      the same columns in 8 bits, where these are screened first (`cascade.py`)
     """
 
@@ -45,30 +47,32 @@ class Quantised:
 
 
 class CentroidSpace:
-    """Memory for the centroids of a pass; made once per fit."""
+    """Memory for the float16 columns of a pass; made once per fit."""
 
-    def __init__(self, n_clusters: int, n_features: int, tile: int, device: torch.device) -> None:
-        rows = -(-n_clusters // max(1, tile)) * max(1, tile)
-        self.tile, self.width = tile, width_of(n_features)
-        # zeros once: places that no centroid fills are read as centroids of score 0 and masked
-        self.halves = torch.zeros(rows * self.width, dtype=torch.float16, device=device)
+    def __init__(self, n_clusters: int, n_features: int, tile: int, device: torch.device, *, scan: int = _SCAN) -> None:
+        """scan: centroids that a program reads at once, a power of two."""
+        self.tile, self.width, self.scan = tile, width_of(n_features), scan
+        # zeroed once: columns without a centroid are read, too, with scores that are masked
+        n_values = _allocated(n_clusters, tile) * self.width
+        self.halves = torch.zeros(n_values, dtype=torch.float16, device=device)
         self.hashes = torch.empty(n_clusters, dtype=torch.int64, device=device)
-        # the first centroid of every bucket of hashes; so many buckets that few are shared by chance
+        # the first centroid of every bucket of hashes; there are so many buckets that few are shared by chance
         heads = 16 * padded(n_clusters)
         self.heads = torch.full((heads,), n_clusters, dtype=torch.int32, device=device)
         self.norms = torch.empty((3, n_clusters), dtype=torch.float32, device=device)
         self.is_first = torch.empty(n_clusters, dtype=torch.int32, device=device)
-        # how many of each _SCAN centroids in a row are first: tells where a column lies without a launch of its own
-        self.firsts = torch.empty(-(-n_clusters // _SCAN.value), dtype=torch.int32, device=device)
+        # how many of each `scan` consecutive centroids are the first of their equals: gives the index of a column
+        # without a launch of its own
+        self.firsts = torch.empty(-(-n_clusters // scan), dtype=torch.int32, device=device)
         self.original = torch.empty(n_clusters, dtype=torch.int32, device=device)
         self.n_columns = torch.empty(1, dtype=torch.int32, device=device)
         self.bounds = torch.empty(3, dtype=torch.float32, device=device)
 
     def quantise(self, centroids: Tensor) -> Quantised:
-        """Write the fp16 copy of the distinct centroids, its bounds, and which centroid each column is."""
+        """Write the float16 copies of the distinct centroids, their bounds, and which centroid each column is."""
         k, d = centroids.shape
         size = padded(max(d, self.width))
-        shape = {"P": size, "num_warps": warps(size)}
+        shape = {"SCAN": self.scan, "P": size, "num_warps": warps_for(size)}
         last = len(self.heads) - 1
         launch(_fingerprint, k, centroids, self.hashes, self.heads, self.norms, self.firsts, k, d, last, **shape)
         launch(_first_of_equals, k, centroids, self.hashes, self.heads, self.is_first, self.firsts, d, last, **shape)
@@ -88,33 +92,49 @@ class CentroidSpace:
         return Quantised(centroids, self.halves, self.original, self.n_columns, self.bounds, self.width, self.tile)
 
 
+def _allocated(n_clusters: int, tile: int) -> int:
+    """Centroids that columns have memory for: whole tiles are read."""
+    step = max(1, tile)
+    return -(-n_clusters // step) * step
+
+
 @triton.jit
 def _length(values, n_features):
-    """Rounded up: see `quantize._copy_rows`."""
+    """The length, rounded up: the sum of D squares in float32 and the root lose less than (D + 8) 2^-22 of it."""
     return tl.sqrt(tl.sum(values * values)) * (1.0 + (n_features + 8) * 2.0**-22)
 
 
 @triton.jit
 def _bucket(fingerprint, last):
+    """The bucket of a hash; the number of buckets is a power of two, `last` the largest index."""
     return (fingerprint >> 20) & last
 
 
 @triton.jit(do_not_specialize=["n_clusters", "last"])
 def _fingerprint(
-    centroids_ptr, hashes_ptr, heads_ptr, norms_ptr, firsts_ptr, n_clusters, n_features, last, P: tl.constexpr
+    centroids_ptr,
+    hashes_ptr,
+    heads_ptr,
+    norms_ptr,
+    firsts_ptr,
+    n_clusters,
+    n_features,
+    last,
+    SCAN: tl.constexpr,
+    P: tl.constexpr,
 ):
-    """A hash of the bits of each centroid with its bucket, and the lengths that the bounds are made of."""
+    """A hash of the bits of each centroid, the first centroid of its bucket, and the lengths for the bounds."""
     k = tl.program_id(0).to(tl.int64)
-    if k < tl.cdiv(n_clusters, _SCAN):
+    if k < tl.cdiv(n_clusters, SCAN):
         tl.store(firsts_ptr + k, 0)
     feature = tl.arange(0, P)
     values = tl.load(centroids_ptr + k * n_features + feature, mask=feature < n_features, other=0.0)
     bits = values.to(tl.int32, bitcast=True).to(tl.int64)
     mixed = (bits + 0x632BE5AB) * (2 * feature.to(tl.int64) + 0x9E3779B1)
     mixed = (mixed ^ (mixed >> 29)) * 0x5851F42D4C957F2D
-    own = tl.sum(mixed)
-    tl.store(hashes_ptr + k, own)
-    tl.atomic_min(heads_ptr + _bucket(own, last), k.to(tl.int32), sem="relaxed")
+    fingerprint = tl.sum(mixed)
+    tl.store(hashes_ptr + k, fingerprint)
+    tl.atomic_min(heads_ptr + _bucket(fingerprint, last), k.to(tl.int32), sem="relaxed")
     half = values.to(tl.float16).to(tl.float32)
     tl.store(norms_ptr + k, _length(values - half, n_features))
     tl.store(norms_ptr + n_clusters + k, _length(values, n_features))
@@ -122,21 +142,32 @@ def _fingerprint(
 
 
 @triton.jit(do_not_specialize=["last"])
-def _first_of_equals(centroids_ptr, hashes_ptr, heads_ptr, is_first_ptr, firsts_ptr, n_features, last, P: tl.constexpr):
-    """1 where no earlier centroid has the same bits. An earlier one with the same hash is compared in full.
+def _first_of_equals(
+    centroids_ptr,
+    hashes_ptr,
+    heads_ptr,
+    is_first_ptr,
+    firsts_ptr,
+    n_features,
+    last,
+    SCAN: tl.constexpr,
+    P: tl.constexpr,
+):
+    """1 where no earlier centroid has the same bits. An earlier one with the same hash is compared bit by bit.
 
-    Equal centroids share a bucket, so the first of a bucket is it at once; one behind the first by chance looks
-    through all earlier hashes. So does one behind what an interrupted pass left in the bucket.
+    Equal centroids share a bucket, so that the first of a bucket is the first of its equals. Any other looks at that
+    one; if its hash is another one, the bucket is shared by chance, or holds what an interrupted pass left there, and
+    all earlier hashes are searched.
     """
     k = tl.program_id(0)
-    own = tl.load(hashes_ptr + k)
-    head = tl.load(heads_ptr + _bucket(own, last))
-    twin = tl.where(tl.load(hashes_ptr + head) == own, head, k)
+    fingerprint = tl.load(hashes_ptr + k)
+    head = tl.load(heads_ptr + _bucket(fingerprint, last))
+    twin = tl.where(tl.load(hashes_ptr + head) == fingerprint, head, k)
     by_chance = (head < k) & (twin == k)
-    for start in range(0, tl.where(by_chance, k, 0), _SCAN):
-        other = start + tl.arange(0, _SCAN)
+    for start in range(0, tl.where(by_chance, k, 0), SCAN):
+        other = start + tl.arange(0, SCAN)
         hashes = tl.load(hashes_ptr + other, mask=other < k, other=0)
-        twin = tl.minimum(twin, tl.min(tl.where((hashes == own) & (other < k), other, k)))
+        twin = tl.minimum(twin, tl.min(tl.where((hashes == fingerprint) & (other < k), other, k)))
     feature = tl.arange(0, P)
     mask = feature < n_features
     ours = tl.load(centroids_ptr + k.to(tl.int64) * n_features + feature, mask=mask, other=0.0)
@@ -144,33 +175,33 @@ def _first_of_equals(centroids_ptr, hashes_ptr, heads_ptr, is_first_ptr, firsts_
     differing = tl.sum((ours != theirs).to(tl.int32))
     is_first = ((twin == k) | (differing > 0)).to(tl.int32)
     tl.store(is_first_ptr + k, is_first)
-    tl.atomic_add(firsts_ptr + k // _SCAN, is_first, sem="relaxed")
+    tl.atomic_add(firsts_ptr + k // SCAN, is_first, sem="relaxed")
 
 
 @triton.jit
-def _write_bounds(norms_ptr, bounds_ptr, n_clusters):
+def _write_bounds(norms_ptr, bounds_ptr, n_clusters, SCAN: tl.constexpr):
     """The maxima of the lengths over all centroids."""
-    rho, longest, longest_half = 0.0, 0.0, 0.0
-    for start in range(0, n_clusters, _SCAN):
-        k = start + tl.arange(0, _SCAN)
+    most_lost, longest, longest_half = 0.0, 0.0, 0.0
+    for start in range(0, n_clusters, SCAN):
+        k = start + tl.arange(0, SCAN)
         inside = k < n_clusters
-        rho = tl.maximum(rho, tl.max(tl.load(norms_ptr + k, mask=inside, other=0.0)))
+        most_lost = tl.maximum(most_lost, tl.max(tl.load(norms_ptr + k, mask=inside, other=0.0)))
         longest = tl.maximum(longest, tl.max(tl.load(norms_ptr + n_clusters + k, mask=inside, other=0.0)))
         halves = tl.load(norms_ptr + 2 * n_clusters + k, mask=inside, other=0.0)
         longest_half = tl.maximum(longest_half, tl.max(halves))
-    tl.store(bounds_ptr, rho)
+    tl.store(bounds_ptr, most_lost)
     tl.store(bounds_ptr + 1, longest)
     tl.store(bounds_ptr + 2, longest_half)
 
 
 @triton.jit
-def _firsts_before(is_first_ptr, firsts_ptr, k):
+def _firsts_before(is_first_ptr, firsts_ptr, k, SCAN: tl.constexpr):
     """How many centroids before this one are the first of their equals."""
     found = 0
-    for start in range(0, k // _SCAN, 64):
+    for start in range(0, k // SCAN, 64):
         block = start + tl.arange(0, 64)
-        found += tl.sum(tl.load(firsts_ptr + block, mask=block < k // _SCAN, other=0))
-    other = k // _SCAN * _SCAN + tl.arange(0, _SCAN)
+        found += tl.sum(tl.load(firsts_ptr + block, mask=block < k // SCAN, other=0))
+    other = k // SCAN * SCAN + tl.arange(0, SCAN)
     return found + tl.sum(tl.load(is_first_ptr + other, mask=other < k, other=0))
 
 
@@ -189,35 +220,39 @@ def _write_columns(
     last,
     n_features,
     width,
+    SCAN: tl.constexpr,
     P: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    """The distinct centroids in order, each with its fp16 copy; their number and the bounds.
+    """The distinct centroids in order, each with its float16 copy; their number and the bounds.
 
-    Buckets are emptied for the next pass: K programs reach the 16 x padded(K) of them.
+    Also empties the buckets for the next pass: K programs of 32 each reach all 16 x padded(K) of them.
     """
     k = tl.program_id(0)
     bucket = k * 32 + tl.arange(0, 32)
     tl.store(heads_ptr + bucket, tl.zeros((32,), tl.int32) + n_clusters, mask=bucket <= last)
     is_first = tl.load(is_first_ptr + k)
-    column = _firsts_before(is_first_ptr, firsts_ptr, k)
+    column = _firsts_before(is_first_ptr, firsts_ptr, k, SCAN)
     if k == n_clusters - 1:
         tl.store(n_columns_ptr, column + is_first)
-        _write_bounds(norms_ptr, bounds_ptr, n_clusters)
+        _write_bounds(norms_ptr, bounds_ptr, n_clusters, SCAN)
     if is_first > 0:
         tl.store(original_ptr + column, k)
         feature = tl.arange(0, P)
         source = centroids_ptr + k.to(tl.int64) * n_features + feature
         values = tl.load(source, mask=feature < n_features, other=0.0)
-        target = halves_ptr + place(column.to(tl.int64), feature, width, TILE, 8)
+        target = halves_ptr + tile_offset(column.to(tl.int64), feature, width, TILE, 8)
         tl.store(target, values.to(tl.float16), mask=feature < width)
 
 
-# ------------------------------------------------------------------------ in 8 bits
+# --------------------------------------------------------------------- in 8 bits
 
 
 class IntegerSpace:
-    """Memory for the 8-bit centroids of a pass; made once per fit."""
+    """Memory for the 8-bit columns of a pass; made once per fit.
+
+    Raises BackendUnavailableError for more than MOST_FEATURES features.
+    """
 
     def __init__(self, n_clusters: int, n_features: int, tile: int, device: torch.device) -> None:
         if n_features > MOST_FEATURES:
@@ -225,17 +260,16 @@ class IntegerSpace:
                 f"The 8-bit screen adds up at most {MOST_FEATURES} features without overflow, and these rows have "
                 f"{n_features}. Use the float16 screen (integers=False)."
             )
-        places = -(-n_clusters // max(1, tile)) * max(1, tile)
         self.tile, self.width = tile, width_of(n_features, integers=True)
-        # zeros once: places that no centroid fills are read as centroids of score 0 and masked
-        self.codes = torch.zeros(places * self.width, dtype=torch.int8, device=device)
+        n_codes = _allocated(n_clusters, tile) * self.width
+        self.codes = torch.zeros(n_codes, dtype=torch.int8, device=device)  # zeroed once, as CentroidSpace.halves
         self.bounds = torch.empty(4, dtype=torch.float32, device=device)
 
     def quantise(self, centroids: Quantised) -> Quantised:
-        """The same columns as 8-bit codes of one unit, which is bounds[3]; the other bounds are those of the codes."""
+        """The same columns as 8-bit codes of one unit, bounds[3]; the other bounds are those of the codes."""
         k, d = centroids.centroids.shape
         size = padded(max(d, self.width))
-        shape = {"P": size, "num_warps": warps(size)}
+        shape = {"P": size, "num_warps": warps_for(size)}
         self.bounds.zero_()
         launch(_largest, k, centroids.centroids, self.bounds, d, **shape)
         launch(
@@ -250,18 +284,18 @@ class IntegerSpace:
 
 
 @triton.jit
-def _raise(place_ptr, value):
-    """Nonnegative floats are ordered as their bits are."""
-    tl.atomic_max(place_ptr.to(tl.pointer_type(tl.int32)), value.to(tl.int32, bitcast=True), sem="relaxed")
+def _raise_to(maximum_ptr, value):
+    """Atomic maximum of nonnegative float32, which are ordered as their bits are."""
+    tl.atomic_max(maximum_ptr.to(tl.pointer_type(tl.int32)), value.to(tl.int32, bitcast=True), sem="relaxed")
 
 
 @triton.jit
 def _largest(centroids_ptr, bounds_ptr, n_features, P: tl.constexpr):
-    """The largest entry of all, for the moment in bounds[3]."""
+    """The largest entry of all centroids, until `_finish_bounds` in bounds[3]."""
     feature = tl.arange(0, P)
-    at = tl.program_id(0).to(tl.int64) * n_features + feature
-    values = tl.load(centroids_ptr + at, mask=feature < n_features, other=0.0)
-    _raise(bounds_ptr + 3, tl.max(tl.abs(values)))
+    index = tl.program_id(0).to(tl.int64) * n_features + feature
+    values = tl.load(centroids_ptr + index, mask=feature < n_features, other=0.0)
+    _raise_to(bounds_ptr + 3, tl.max(tl.abs(values)))
 
 
 @triton.jit
@@ -282,18 +316,21 @@ def _write_codes(
         feature = tl.arange(0, P)
         k = tl.load(original_ptr + column).to(tl.int64)
         values = tl.load(centroids_ptr + k * n_features + feature, mask=feature < n_features, other=0.0)
-        unit = tl.load(bounds_ptr + 3) / LARGEST
-        code = tl.minimum(tl.maximum((values / unit + ROUNDER) - ROUNDER, -LARGEST), LARGEST)
-        tl.store(codes_ptr + place(column.to(tl.int64), feature, width, TILE, 16), code.to(tl.int8), feature < width)
+        unit = tl.load(bounds_ptr + 3) / LARGEST_CODE
+        nearest, _ = rint32(values / unit)
+        code = tl.minimum(tl.maximum(nearest, -LARGEST_CODE), LARGEST_CODE)
+        target = codes_ptr + tile_offset(column.to(tl.int64), feature, width, TILE, 16)
+        tl.store(target, code.to(tl.int8), mask=feature < width)
         rounded = code * unit
         lost = values - rounded
-        # rounded up: sums of D squares in float32, the products of code and unit
+        # rounded up as in `_length`, and for the rounding of the products of code and unit
         factor = 1.0 + (n_features + 8) * 2.0**-22
-        _raise(bounds_ptr, tl.sqrt(tl.sum(lost * lost)) * factor + 2.0**-22)
-        _raise(bounds_ptr + 2, tl.sqrt(tl.sum(rounded * rounded)) * factor + 2.0**-22)
+        _raise_to(bounds_ptr, tl.sqrt(tl.sum(lost * lost)) * factor + 2.0**-22)
+        _raise_to(bounds_ptr + 2, tl.sqrt(tl.sum(rounded * rounded)) * factor + 2.0**-22)
 
 
 @triton.jit
 def _finish_bounds(halves_bounds_ptr, bounds_ptr):
+    """max ||c||, and the unit in place of the largest entry."""
     tl.store(bounds_ptr + 1, tl.load(halves_bounds_ptr + 1))
-    tl.store(bounds_ptr + 3, tl.load(bounds_ptr + 3) / LARGEST)
+    tl.store(bounds_ptr + 3, tl.load(bounds_ptr + 3) / LARGEST_CODE)

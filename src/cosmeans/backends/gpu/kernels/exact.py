@@ -1,6 +1,6 @@
-"""What every kernel shares: unit rows, the tree of eq. 1 and the fixed point of rule 4, bit by bit as in `sphere`.
+"""Arithmetic of all kernels: unit rows, the tree of eq. 1 and the fixed point of rule 4, bit by bit as in `sphere`.
 
-A program of one warp holds one row: then the upper levels of the tree never leave its registers.
+A program of one warp holds one row, so that the upper levels of the tree never leave its registers.
 """
 
 from __future__ import annotations
@@ -8,13 +8,15 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-SMALLEST_NORMAL = tl.constexpr(2.0**-126)
-UNIT_TOLERANCE = tl.constexpr(2.0**-20)
-# 1.5 * 2^52: adding it rounds |x| < 2^51 to an integer, ties to even, and leaves that integer in the low bits
-ROUNDER = tl.constexpr(1.5 * 2.0**52)
-ROUNDER_BITS = tl.constexpr(0x4338000000000000)
-WHOLE = tl.constexpr(1.5 * 2.0**23)  # the same for float32 up to 2^22
-WHOLE_BITS = tl.constexpr(0x4B400000)
+from cosmeans import sphere
+
+SMALLEST_NORMAL = tl.constexpr(sphere.SMALLEST_NORMAL)
+UNIT_TOLERANCE = tl.constexpr(sphere.UNIT_TOLERANCE)
+# Adding it rounds a float64 of |x| < 2^51 to an integer, ties to even, and leaves that integer in the low bits.
+ROUNDER64 = tl.constexpr(1.5 * 2.0**52)
+ROUNDER64_BITS = tl.constexpr(0x4338000000000000)
+ROUNDER32 = tl.constexpr(1.5 * 2.0**23)  # the same for a float32 of |x| < 2^22
+ROUNDER32_BITS = tl.constexpr(0x4B400000)
 
 
 def padded(n: int) -> int:
@@ -22,20 +24,20 @@ def padded(n: int) -> int:
     return triton.next_power_of_2(n)
 
 
-def rows_at_once(size: int) -> int:
+def rows_per_program(size: int) -> int:
     """Rows of this padded size that one program holds: a kilobyte of entries, since starting programs takes time."""
     return max(1, min(64, 1024 // size))
 
 
-# entries of a row that a thread holds where it multiplies the row, and where it copies it (H100, D = 3072: half as
-# many copy in 1.6 times the time, twice as many multiply in 2.1 times); elsewhere registers hold more than the row
-MULTIPLIED, COPIED = 64, 128
+# Entries of a row that one thread holds where the row is multiplied, and where it is copied (H100, D = 3072: half as
+# many copy in 1.6 times the time, twice as many multiply in 2.1 times). Elsewhere registers hold more than the row.
+ENTRIES_TO_MULTIPLY, ENTRIES_TO_COPY = 64, 128
 
 
-def warps(size: int, entries: int = 32) -> int:
-    """Warps for a program that holds one row of this padded size, with so many of its entries a thread at most.
+def warps_for(size: int, entries: int = 32) -> int:
+    """Warps of a program that holds one row of this padded size, with at most `entries` of them in each thread.
 
-    The fewer the better while registers hold them: warps that share a row wait for one another at every level.
+    As few as registers allow: warps that share a row wait for one another at every level of the tree.
     """
     return max(1, min(16, size // (32 * entries)))
 
@@ -67,11 +69,11 @@ def clean(values):
 
 @triton.jit
 def divided(values, norm):
-    """float32(values / norm), as two roundings give it, if that is 0 or at least 2^-100. norm (of the rows) is float64.
+    """float32(values / norm) as two roundings give it, where that is 0 or at least 2^-100; norm is float64.
 
     1 / norm is taken as the sum of two float32, off by less than 2^-47. Where the products with a little more and with
-    a little less of it round to the same float32, so does the quotient; else all are divided in float64, whose units
-    are few.
+    a little less of it round to the same float32, so does the quotient. Otherwise all entries are divided in float64,
+    for which a GPU has few units.
     """
     inverse = 1.0 / norm
     high = inverse.to(tl.float32)
@@ -85,10 +87,10 @@ def divided(values, norm):
 
 
 @triton.jit
-def unit(values, norm):
+def unit_row(values, norm):
     """The second half of rule 1 for one row; norm is float64."""
     quotient = divided(values, norm)
-    # below 2^-126 other bits are rounded off
+    # a quotient below 2^-126 is rounded at another bit
     if tl.max(((tl.abs(quotient) < 2.0**-100) & (quotient != 0.0)).to(tl.int32)) > 0:
         quotient = (values.to(tl.float64) / norm).to(tl.float32)
     return clean(quotient)
@@ -96,7 +98,7 @@ def unit(values, norm):
 
 @triton.jit
 def load_clean(rows_ptr, row, inside, feature, stride, n_features):
-    """(R, P) entries as rule 1 reads them, 0 beyond the rows and D; row is int64."""
+    """Entries (R, P) as rule 1 reads them, 0 beyond the rows and beyond D; row is int64."""
     mask = inside[:, None] & (feature < n_features)[None, :]
     return clean(tl.load(rows_ptr + row[:, None] * stride + feature[None, :], mask=mask, other=0.0))
 
@@ -108,8 +110,8 @@ def load_unit(rows_ptr, norms_ptr, row, stride, n_features, P: tl.constexpr, HAS
     values = clean(tl.load(rows_ptr + row * stride + feature, mask=feature < n_features, other=0.0))
     if HAS_NORMS:
         norm = tl.load(norms_ptr + row)
-        if norm != 1.0:  # nothing to divide by, and dividing takes time
-            values = unit(values, norm)
+        if norm != 1.0:  # dividing takes time
+            values = unit_row(values, norm)
     return values
 
 
@@ -122,49 +124,65 @@ def divisor(squared):
 
 
 @triton.jit
+def rint64(values):
+    """The nearest integers of float64 below 2^51, ties to even, as int64."""
+    return (values + ROUNDER64).to(tl.int64, bitcast=True) - ROUNDER64_BITS
+
+
+@triton.jit
+def rint32(values):
+    """The nearest integers of float32 below 2^22, ties to even: as float32 and as int32."""
+    shifted = values + ROUNDER32
+    return shifted - ROUNDER32, shifted.to(tl.int32, bitcast=True) - ROUNDER32_BITS
+
+
+@triton.jit
 def fixed_point(values, power):
-    """q = rint(x 2^s), int64. x 2^s is exact, so one fused addition rounds once; power is 2^s in float64."""
-    shifted = values.to(tl.float64) * power + ROUNDER
-    return shifted.to(tl.int64, bitcast=True) - ROUNDER_BITS
+    """q = rint(x 2^s), int64; power is 2^s in float64. The product is exact: one rounding."""
+    return rint64(values.to(tl.float64) * power)
+
+
+@triton.jit
+def fixed_point_halves(values, power):
+    """q = rint(x 2^s) of |x| < 2 as high 2^(s - 21) + low, two int32 below 2^22, for s from 22 to 44.
+
+    All steps are in float32 and exact except the last rounding: a GPU has few units for float64.
+    """
+    nearest, high = rint32(values * 2.0**21)
+    _, low = rint32((values - nearest * 2.0**-21) * power)
+    return high, low
 
 
 @triton.jit
 def rounded_sums(direction):
     """u of eq. 6: int64 rounded to float64, then to float32.
 
-    Both halves are exact in float64 and their sum rounds once. Written as two conversions, a compiler makes one of them
-    on a device: where the float64 is a tie between two float32 numbers, the answer is another.
+    Both halves are exact in float64 and their sum rounds once. If this were written as two conversions, a compiler
+    would make one of them, which gives another answer where the float64 is a tie between two float32 numbers.
     """
     high, low = (direction >> 32).to(tl.float64), (direction & 0xFFFFFFFF).to(tl.float64)
     return (high * 4294967296.0 + low).to(tl.float32)
 
 
 @triton.jit
-def whole(values):
-    """The nearest integers, ties to even, of float32 up to 2^22: as float32 and as int32."""
-    shifted = values + WHOLE
-    return shifted - WHOLE, shifted.to(tl.int32, bitcast=True) - WHOLE_BITS
-
-
-@triton.jit
-def term(q, weight):
+def weighted_term(q, weight):
     """What a row of this weight adds (eq. 5). Launch with enable_fp_fusion=False."""
     whole = tl.floor(weight)
-    fraction = (weight - whole) * q.to(tl.float64) + ROUNDER
-    return whole.to(tl.int64) * q + (fraction.to(tl.int64, bitcast=True) - ROUNDER_BITS)
+    fraction = rint64((weight - whole) * q.to(tl.float64))
+    return whole.to(tl.int64) * q + fraction
 
 
 @triton.jit
-def place(row, feature, width, TILE: tl.constexpr, CHUNK: tl.constexpr):
-    """Where entry (row, feature) of a copy lies; row is int64.
+def tile_offset(row, feature, width, TILE: tl.constexpr, CHUNK: tl.constexpr):
+    """The index of entry (row, feature) in the values of a quantised matrix; row is int64.
 
-    TILE 0: row-major. Else tiles of TILE rows by 128 bytes, each in the 128-byte swizzle: the chunk c of 16 bytes, or
-    CHUNK entries, of row r lies at place c xor (r mod 8), which is how Hopper's products read it.
+    TILE 0: row-major. Otherwise tiles of TILE rows by 128 bytes, each in the 128-byte swizzle: chunk c of 16 bytes, or
+    CHUNK entries, of row r is stored as chunk c xor (r mod 8), which is how Hopper's products read it.
     """
     if TILE > 0:
         line: tl.constexpr = 8 * CHUNK
-        at = ((feature % line) // CHUNK) ^ (row % 8)
+        chunk = ((feature % line) // CHUNK) ^ (row % 8)
         start = ((row // TILE) * (width // line) + feature // line) * (TILE * line)
-        return start + (row % TILE) * line + at * CHUNK + feature % CHUNK
+        return start + (row % TILE) * line + chunk * CHUNK + feature % CHUNK
     else:
         return row * width + feature

@@ -1,10 +1,11 @@
-"""Starting work on the device with little of the host's time: kernels, side streams, reading numbers back.
+"""Starting work on the device with little of the host's time: kernels, side streams, asynchronous reads.
 
-Triton looks at every argument of every start to find the compiled kernel that fits them, which takes 30 to 50 us where
-many of our kernels take 3. What it looks at are few facts (the type of a number, whether it is 1 or divisible by 16,
-whether an address is divisible by 16), so kernels once found are kept by these.
+Triton looks at every argument of every launch to find the compiled kernel for them, which takes 30 to 50 us, where many
+of our kernels take 3. What it looks at are few facts (the type of a number, whether it is 1 or divisible by 16, whether
+an address is divisible by 16), so compiled kernels are cached by these facts.
 
-`warmup.py` compiles many kernels at once; which ones, it learns from launches that are noted and not made.
+Kernels can be compiled in other threads before they are needed. Which ones, those threads learn from launches that are
+noted instead of made.
 """
 
 from __future__ import annotations
@@ -24,16 +25,42 @@ from triton import knobs
 from triton.runtime import driver
 
 from cosmeans.caches import temporary_folder, writable
+from cosmeans.calls import Lock
 from cosmeans.errors import BackendUnavailableError
 
-_ready: dict[tuple[object, ...], tuple[Any, tuple[object, ...]]] = {}  # compiled kernels, and their constants
+# Compiled kernels and their constants, by the facts of a launch, its device among them. Threads read and set single
+# items, and two that find the same kernel set the same one, so there is no lock.
+_ready: dict[tuple[object, ...], tuple[Any, tuple[object, ...]]] = {}
 
-compiling: dict[Any, Future[None]] = {}  # what the first launches of a kernel wait for
+
+class Compiling(dict[Any, Future[None]]):
+    """Kernels that other threads are compiling; the next launch of each waits for it. Triton's records of a kernel are
+    the process' and made for one thread, so these are by kernel, not by device.
+    """
+
+    def add(self, kernel: Any, submit: Callable[[Future[None] | None], Future[None]]) -> None:
+        """Have a thread compile the kernel. submit: starts that, after what is under way for the kernel already."""
+        with _lock:
+            self[kernel] = submit(self.get(kernel))
+
+    def wait(self, kernel: Any) -> None:
+        """Until nothing is under way. What failed is compiled by the launch once more, and fails where it is seen."""
+        future = self.get(kernel)
+        if future is None:
+            return
+        future.exception()
+        with _lock:
+            if self.get(kernel) is future:
+                del self[kernel]
+
+
+compiling = Compiling()
+_lock = Lock()
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """A launch that was noted."""
+    """A launch that was noted instead of made."""
 
     kernel: Any
     programs: int
@@ -41,33 +68,33 @@ class Launch:
     constants: dict[str, Any]
 
 
-class _Here(threading.local):
+class _Thread(threading.local):
     noted: list[Launch] | None = None
 
 
-_here = _Here()
+_thread = _Thread()
 
 
 @contextmanager
 def noting() -> Iterator[list[Launch]]:
-    """While this is open, the launches of this thread go into the list, and not to the device."""
+    """While this is open, launches of this thread are appended to the list instead of made."""
     noted: list[Launch] = []
-    _here.noted = noted
+    _thread.noted = noted
     try:
         yield noted
     finally:
-        _here.noted = None
+        _thread.noted = None
 
 
 def launch(kernel: Any, programs: int, *args: Tensor | float, **constants: Any) -> None:
-    """kernel[(programs,)](*args, **constants); arguments of the kernel that are constants come last and by name."""
+    """kernel[(programs,)](*args, **constants). The constants of the kernel are its last parameters, given by name."""
     first = args[0]
     assert isinstance(first, Tensor)
-    if _here.noted is not None:
-        _here.noted.append(Launch(kernel, programs, args, constants))
+    if _thread.noted is not None:
+        _thread.noted.append(Launch(kernel, programs, args, constants))
         return
-    if torch.version.hip or not first.is_cuda:  # more facts count there; or the interpreter runs
-        _await(kernel)
+    if torch.version.hip or not first.is_cuda:  # on AMD more facts count; without a GPU the interpreter runs
+        compiling.wait(kernel)
         kernel[(programs,)](*args, **constants)
         return
     device = first.device.index
@@ -83,7 +110,7 @@ def launch(kernel: Any, programs: int, *args: Tensor | float, **constants: Any) 
         values.append(value)
     key = tuple(facts)
     if key not in _ready:
-        _await(kernel)
+        compiling.wait(kernel)
         compiled = kernel[(programs,)](*args, **constants)
         _ready[key] = compiled, tuple(constants[name] for name in kernel.arg_names[len(args) :])
         return
@@ -91,19 +118,11 @@ def launch(kernel: Any, programs: int, *args: Tensor | float, **constants: Any) 
     compiled[(programs, 1, 1)](*values, *tail, stream=stream_on(device))
 
 
-def _await(kernel: Any) -> None:
-    """Wait for a kernel that is being compiled. What failed is compiled once more, and fails where it is needed."""
-    future = compiling.get(kernel)
-    if future is not None:
-        future.exception()
-        compiling.pop(kernel, None)
-
-
 @functools.cache
 def keep_compiled_kernels() -> None:
-    """See that Triton has a folder to compile in: where it can't write to its own, kernels go to one of ours.
+    """Make sure that Triton has a folder for compiled kernels: it is given one where it can't write to its own.
 
-    Triton reads what it compiled from files, so it needs one. Raises BackendUnavailableError if there is none.
+    Triton reads what it compiled from files. Raises BackendUnavailableError if no folder can be written to.
     """
     if knobs.runtime.interpret or writable(Path(knobs.cache.dir)):
         return
@@ -117,69 +136,72 @@ def keep_compiled_kernels() -> None:
 
 
 def fact_of(number: float) -> object:
-    """What compiling may ask of a number, or more."""
+    """What compiling may look at of a number, or more."""
     if not isinstance(number, int):
         return float
     return 1 if number == 1 else (number % 16, number.bit_length() > 31, number < 0)
 
 
 def stream_on(device: int) -> int:
-    """torch's current stream there, as the driver knows it; torch's own way of asking makes an object first."""
+    """The driver's handle of torch's current stream there. torch.cuda.current_stream would make an object first."""
     stream: int = driver.active.get_current_stream(device)
     return stream
 
 
 def read_behind(numbers: Tensor) -> Callable[[], list[float]]:
-    """Copy numbers (B,) out behind the work already queued; the function waits for that copy alone."""
+    """Queue a copy of numbers (B,) to the host; the function returned waits for that copy alone."""
     if numbers.device.type != "cuda":
-        there: list[float] = numbers.tolist()
-        return lambda: there
+        values: list[float] = numbers.tolist()
+        return lambda: values
     host = torch.empty(numbers.shape, dtype=numbers.dtype, device="cpu", pin_memory=True)
     host.copy_(numbers, non_blocking=True)
-    arrived = torch.cuda.Event()
-    arrived.record()
+    copied = torch.cuda.Event()
+    copied.record()
 
     def read() -> list[float]:
-        arrived.synchronize()
-        found: list[float] = host.tolist()
-        return found
+        copied.synchronize()
+        values: list[float] = host.tolist()
+        return values
 
     return read
 
 
 @functools.cache
 def side(device: torch.device, purpose: str) -> torch.cuda.Stream:
-    """A stream beside the others, one for all work of a purpose (torch takes memory anew for each stream).
+    """A side stream, one for all work of a purpose: torch allocates memory for each stream separately.
 
-    What is recorded in one thread must not meet what another thread reads.
+    Purposes are kept apart so that a capture in one thread does not meet what another thread reads.
     """
     return torch.cuda.Stream(device)
 
 
 def read_beside(numbers: Tensor) -> Callable[[], list[float]]:
-    """Numbers (B,) as the work queued so far leaves them; the function reads them beside whatever is queued since."""
+    """Numbers (B,) as the work queued so far leaves them; the function returned reads them on a side stream.
+
+    It does not wait for what is queued after this call.
+    """
     if numbers.device.type != "cuda":
         return read_behind(numbers)
     done = torch.cuda.Event()
     done.record()
 
     def read() -> list[float]:
-        aside = side(numbers.device, "read")
-        aside.wait_event(done)
-        with torch.cuda.stream(aside):
-            found: list[float] = numbers.tolist()
-        return found
+        stream = side(numbers.device, "read")
+        stream.wait_event(done)
+        with torch.cuda.stream(stream):
+            values: list[float] = numbers.tolist()
+        return values
 
     return read
 
 
 def beside(device: torch.device, work: Callable[[], None]) -> Callable[[], None]:
-    """Queue work beside what is queued next; what is queued after the function was called waits for both."""
+    """Fork: queue work on a side stream. The function returned joins: later work waits for both streams."""
     if device.type != "cuda":
         work()
         return lambda: None
-    here, there = torch.cuda.current_stream(device), side(device, "work")
-    there.wait_stream(here)
-    with torch.cuda.stream(there):
+    current, aside = torch.cuda.current_stream(device), side(device, "work")
+    aside.wait_stream(current)
+    with torch.cuda.stream(aside):
         work()
-    return lambda: here.wait_stream(there)
+    return lambda: current.wait_stream(aside)

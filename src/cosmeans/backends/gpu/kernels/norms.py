@@ -1,4 +1,7 @@
-"""Squared lengths of rows, and what they mean, in one kernel and one question to the device. Meaning: `sphere`."""
+"""Squared norms of rows, and what they mean: divisors, and whether every row is usable.
+
+Meaning: `sphere.squared_norms`, `sphere.lengths`.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,20 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from cosmeans.backends.gpu.kernels.exact import COPIED, divisor, load_clean, padded, rows_at_once, tree_sums, warps
+from cosmeans.backends.gpu.kernels.exact import (
+    ENTRIES_TO_COPY,
+    divisor,
+    load_clean,
+    padded,
+    rows_per_program,
+    tree_sums,
+    warps_for,
+)
 from cosmeans.backends.gpu.kernels.launch import launch, read_beside
 from cosmeans.backends.gpu.kernels.quantize import Copy, dense, write_copy
 from cosmeans.sphere import Lengths
 
-_BLOCK = tl.constexpr(1024)
+_BLOCK = tl.constexpr(1024)  # rows of a program
 
 
 @triton.jit(do_not_specialize=["n_rows"])
@@ -27,30 +38,31 @@ def squared_norms(rows: Tensor) -> Tensor:
     """`sphere.squared_norms`: (B,) float64."""
     out = torch.empty(rows.shape[0], dtype=torch.float64, device=rows.device)
     size = padded(rows.shape[1])
-    at_once = rows_at_once(size)
+    n_rows = rows_per_program(size)
     if len(out):
         launch(
             _squared_norms,
-            triton.cdiv(len(out), at_once),
+            triton.cdiv(len(out), n_rows),
             *(rows, out, len(out), rows.stride(0), rows.shape[1]),
-            R=at_once,
+            R=n_rows,
             P=size,
-            num_warps=warps(size, COPIED),
+            num_warps=warps_for(size, ENTRIES_TO_COPY),
         )
     return out
 
 
 def inspect_rows(rows: Tensor, squared: Tensor, into: Copy, start: int) -> None:
-    """`squared_norms` written to `squared` (B,) float64, and the copy of the rows that it makes of them, in one pass.
+    """Write squared norms to `squared` (B,) float64 and quantise the rows, reading them once.
 
-    The copy is what `copy_rows` makes with `sphere.lengths(squared)`; rows that aren't usable are not kept.
+    into is filled from row `start` on, as `quantize.copy_rows` would with `sphere.lengths(squared)`; rows that are not
+    usable are not kept.
     """
     write_copy(dense(rows), into, start, squared=squared)
 
 
 @triton.jit(do_not_specialize=["n_rows"])
-def _lengths(squared_ptr, divisors_ptr, found_ptr, n_rows):
-    """found: whether a divisor is not 1, and whether a row is unusable."""
+def _divisors(squared_ptr, divisors_ptr, found_ptr, n_rows):
+    """Divisors, and two flags in `found`: whether a divisor is not 1, and whether a row is not usable."""
     row = tl.program_id(0).to(tl.int64) * _BLOCK + tl.arange(0, _BLOCK)
     inside = row < n_rows
     squared = tl.load(squared_ptr + row, mask=inside, other=1.0)
@@ -64,22 +76,24 @@ def _lengths(squared_ptr, divisors_ptr, found_ptr, n_rows):
 
 
 def lengths(squared: Tensor) -> Lengths:
+    """What the squared norms (B,) float64 mean; waits for the device."""
     return Queued(squared).read()
 
 
 def start_lengths(squared: Tensor) -> tuple[Tensor, Tensor]:
-    """Divisors (B,) float64, and (2,) int32: whether one is not 1, and whether a row is unusable."""
+    """Divisors (B,) float64, and flags (2,) int32: whether a divisor is not 1, and whether a row is not usable."""
     divisors = torch.empty(squared.shape, dtype=squared.dtype, device=squared.device)
     found = torch.zeros(2, dtype=torch.int32, device=squared.device)
     if len(squared):
-        launch(_lengths, triton.cdiv(len(squared), _BLOCK.value), squared, divisors, found, len(squared), num_warps=4)
+        launch(_divisors, triton.cdiv(len(squared), _BLOCK.value), squared, divisors, found, len(squared), num_warps=4)
     return divisors, found
 
 
 class Queued:
-    """What squared lengths mean, for the host to read: work queued behind it need not be done then.
+    """What squared norms mean, on its way to the host: reading it does not wait for work that is queued later.
 
-    divisors (B,) float64 and scaled int32, not 0 if one of them is not 1: there before that
+    divisors  (B,) float64
+    scaled    (2,) int32 on the device, the first not 0 if a divisor is not 1
     """
 
     def __init__(self, squared: Tensor) -> None:
@@ -88,10 +102,11 @@ class Queued:
         self._found = read_beside(self.scaled)
 
     def is_of(self, squared: Tensor) -> bool:
-        """Whether this is about these squared lengths."""
-        own = self._squared
-        return squared.data_ptr() == own.data_ptr() and squared.shape == own.shape
+        """Whether this was made of these squared norms."""
+        mine = self._squared
+        return squared.data_ptr() == mine.data_ptr() and squared.shape == mine.shape
 
     def read(self) -> Lengths:
+        """Wait for the flags."""
         scaled, unusable = self._found()
         return Lengths(self.divisors if scaled else None, not unusable)

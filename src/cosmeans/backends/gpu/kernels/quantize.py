@@ -1,4 +1,7 @@
-"""Rows as kernels read them: the narrow copy that the screen reads, and batches in parts."""
+"""Quantised rows: the float16 or 8-bit copy that the screen reads, with what each row loses by it.
+
+Also batches as kernels read them: with consecutive entries, and in chunks.
+"""
 
 from __future__ import annotations
 
@@ -11,39 +14,39 @@ import triton.language as tl
 from torch import Tensor
 
 from cosmeans.backends.gpu.kernels.exact import (
-    COPIED,
+    ENTRIES_TO_COPY,
     UNIT_TOLERANCE,
     divisor,
     load_clean,
     padded,
-    place,
-    rows_at_once,
+    rint32,
+    rows_per_program,
+    tile_offset,
     tree_sums,
-    warps,
+    warps_for,
 )
 from cosmeans.backends.gpu.kernels.launch import launch
 from cosmeans.data import Batch
 
 NOT_KEPT = tl.constexpr(-1.0)
-LARGEST = tl.constexpr(127)  # 8-bit code
-_READ = 384  # rows: a multiple of what kernels read of tiles at once, 128 or 192
-ROUNDER = tl.constexpr(1.5 * 2.0**23)  # adding and taking it away rounds a float32 below 2^22 to an integer
+LARGEST_CODE = tl.constexpr(127)
+_ROWS_READ = 384  # a multiple of the rows that a kernel reads in tiles at once, 128 or 192
 
 
-def _places(n_rows: int, tile: int) -> int:
-    """Rows that a copy has room for: tiles are read several at once."""
-    whole = _READ if tile else 1
-    return -(-n_rows // whole) * whole
+def _allocated(n_rows: int, tile: int) -> int:
+    """Rows that a copy has memory for: tiles are read several at once."""
+    step = _ROWS_READ if tile else 1
+    return -(-n_rows // step) * step
 
 
 @dataclass(frozen=True, slots=True)
 class Copy:
     """The copy xq of consecutive rows that the screen reads: a row is close to its values times its unit.
 
-    values     flat float16 or int8, `exact.place` says what lies where; columns beyond D are zero
+    values     flat float16 or int8, indexed by `exact.tile_offset`; columns beyond D are zero
     residuals  (N,) float32: ||x - unit * xq||, rounded up; -1: not kept
     units      (N,) float32
-    tile       rows of a swizzled tile, 0: row-major; `Copy.empty` adds what a kernel reads behind the last one
+    tile       rows of a swizzled tile, 0: row-major; `empty` allocates whole groups of tiles, as kernels read them
     """
 
     values: Tensor
@@ -53,9 +56,9 @@ class Copy:
 
     @classmethod
     def empty(cls, n_rows: int, n_features: int, tile: int, integers: bool, device: torch.device) -> Copy:
-        places = _places(n_rows, tile) * width_of(n_features, integers)
+        n_values = _allocated(n_rows, tile) * width_of(n_features, integers)
         return cls(
-            torch.empty(places, dtype=torch.int8 if integers else torch.float16, device=device),
+            torch.empty(n_values, dtype=torch.int8 if integers else torch.float16, device=device),
             torch.empty(n_rows, dtype=torch.float32, device=device),
             torch.empty(n_rows, dtype=torch.float32, device=device),
             tile,
@@ -63,8 +66,8 @@ class Copy:
 
     @property
     def width(self) -> int:
-        """Columns of it."""
-        return len(self.values) // _places(len(self.units), self.tile)
+        """Columns."""
+        return len(self.values) // _allocated(len(self.units), self.tile)
 
     @property
     def n_bytes(self) -> int:
@@ -83,9 +86,9 @@ def _power(exponent):
 
 @triton.jit
 def _near_unit(norm):
-    """What brings rows of these norms to a length in [0.75, 1.5): two powers of two; and 1 / that length. All (R,).
+    """Two powers of two that bring rows of these norms to a length in [0.75, 1.5), and 1 / that length. All (R,).
 
-    No entry is divided: a unit on the row does that for all of them. Powers of two in two steps, both in range.
+    No entry is divided: the unit of the row stands for the division. One power of two might be out of range.
     """
     bits = norm.to(tl.int64, bitcast=True)
     length = ((bits & 0xFFFFFFFFFFFFF) | 0x3FF0000000000000).to(tl.float64, bitcast=True)
@@ -97,22 +100,23 @@ def _near_unit(norm):
 
 
 @triton.jit
-def _narrow(values, inverse, slack, n_features, INTEGERS: tl.constexpr):
-    """The copies (R, P) of rows near length 1, what they lose, rounded up, and their units."""
+def _quantized(values, inverse, slack, n_features, INTEGERS: tl.constexpr):
+    """Values (R, P) of rows near length 1, what they lose, rounded up, and their units."""
     if INTEGERS:
-        step = tl.maximum(tl.max(tl.abs(values), axis=1), 2.0**-100) / LARGEST
-        code = tl.minimum(tl.maximum((values / step[:, None] + ROUNDER) - ROUNDER, -LARGEST), LARGEST)
-        copied = code.to(tl.int8)
+        step = tl.maximum(tl.max(tl.abs(values), axis=1), 2.0**-100) / LARGEST_CODE
+        nearest, _ = rint32(values / step[:, None])
+        code = tl.minimum(tl.maximum(nearest, -LARGEST_CODE), LARGEST_CODE)
+        quantized = code.to(tl.int8)
         lost = values - code * step[:, None]
         slack += 2.0**-21  # the products of code, step and inverse are rounded
         unit = inverse * step
     else:
-        copied = values.to(tl.float16)
-        lost = values - copied.to(tl.float32)  # exact
+        quantized = values.to(tl.float16)
+        lost = values - quantized.to(tl.float32)  # exact
         unit = inverse
     # rounded up: summing D squares in float32 and the root lose less than (D + 8) 2^-22 of the length
     residual = tl.sqrt(tl.sum(lost * lost, axis=1)) * inverse * (1.0 + (n_features + 8) * 2.0**-22) + slack
-    return copied, residual, unit
+    return quantized, residual, unit
 
 
 @triton.jit(do_not_specialize=["start", "n_rows"])
@@ -137,7 +141,7 @@ def _copy_rows(
     HAS_KEEP: tl.constexpr,
     INSPECT: tl.constexpr,
 ):
-    """Copy R rows. INSPECT: find their squared lengths, and from these what to divide by and which rows are kept."""
+    """Quantise R rows. INSPECT: find their squared norms, and from these the divisors and which rows are kept."""
     row = tl.program_id(0).to(tl.int64) * R + tl.arange(0, R)
     inside = row < n_rows
     feature = tl.arange(0, P)
@@ -156,26 +160,26 @@ def _copy_rows(
     if HAS_KEEP:
         kept = tl.load(keep_ptr + row, mask=inside, other=0) != 0
     inverse, slack = tl.full((R,), 1.0, tl.float32), tl.zeros((R,), tl.float32)
-    scaled = 0
+    n_scaled = 0
     if INSPECT or HAS_NORMS:
-        scaled = tl.max((norm != 1.0).to(tl.int32))
-    if scaled > 0:
+        n_scaled = tl.max((norm != 1.0).to(tl.int32))
+    if n_scaled > 0:
         once, again, inverse = _near_unit(norm)
         values = values * once[:, None] * again[:, None]
         # x / n and 1 / n are rounded to float32, which moves the row by less than 2^-22
         slack = tl.where(norm != 1.0, 2.0**-22, 0.0)
-    copied, residual, unit = _narrow(values, inverse, slack, n_features, INTEGERS)
-    target = values_ptr + place((start + row)[:, None], feature[None, :], width, TILE, 16 if INTEGERS else 8)
-    if TILE > 0:  # 16 bytes stay together, which the compiler can't see
-        together: tl.constexpr = 16 if INTEGERS else 8
-        target = tl.max_contiguous(tl.multiple_of(target, (1, 16)), (1, together))
-    tl.store(target, copied, mask=inside[:, None] & (feature < width)[None, :])
+    quantized, residual, unit = _quantized(values, inverse, slack, n_features, INTEGERS)
+    target = values_ptr + tile_offset((start + row)[:, None], feature[None, :], width, TILE, 16 if INTEGERS else 8)
+    if TILE > 0:  # chunks of 16 bytes are contiguous, which the compiler can't see
+        chunk: tl.constexpr = 16 if INTEGERS else 8
+        target = tl.max_contiguous(tl.multiple_of(target, (1, 16)), (1, chunk))
+    tl.store(target, quantized, mask=inside[:, None] & (feature < width)[None, :])
     tl.store(residuals_ptr + start + row, tl.where(kept, residual, NOT_KEPT), mask=inside)
     tl.store(units_ptr + start + row, unit, mask=inside)
 
 
 def copy_rows(batch: Batch, into: Copy, start: int) -> None:
-    """Write what the screen reads of the batch's rows, from place `start` of the copy on."""
+    """Quantise the rows of the batch, from row `start` of the copy on."""
     write_copy(dense(batch.rows), into, start, norms=batch.norms, keep=batch.keep)
 
 
@@ -188,34 +192,35 @@ def write_copy(
     keep: Tensor | None = None,
     squared: Tensor | None = None,
 ) -> None:
+    """Start the kernel: with `norms` and `keep` of the rows where they are known, or with `squared` to find them."""
     n, d = rows.shape
     width = width_of(d, into.integers)
     size = padded(max(d, width))
-    at_once = rows_at_once(size)
+    n_rows = rows_per_program(size)
     facts = (rows if fact is None else fact for fact in (norms, keep, squared))
     launch(
         _copy_rows,
-        triton.cdiv(n, at_once),
+        triton.cdiv(n, n_rows),
         *(rows, *facts, into.values, into.residuals, into.units, start, n, rows.stride(0), d, width),
-        R=at_once,
+        R=n_rows,
         P=size,
         TILE=into.tile,
         INTEGERS=into.integers,
         HAS_NORMS=norms is not None,
         HAS_KEEP=keep is not None,
         INSPECT=squared is not None,
-        num_warps=warps(size, COPIED),
+        num_warps=warps_for(size, ENTRIES_TO_COPY),
     )
 
 
 def width_of(n_features: int, integers: bool = False) -> int:
-    """Columns of a copy: D up to the next multiple of 64, or of 128 codes: what one step of products takes."""
+    """Columns of a copy: D rounded up to a multiple of 64, or of 128 codes, which one step of products takes."""
     step = 128 if integers else 64
     return -(-n_features // step) * step
 
 
 def parts(batch: Batch, size: int) -> Iterator[Batch]:
-    """The batch in pieces of `size` rows."""
+    """The batch in chunks of `size` rows."""
     if size >= len(batch):
         yield batch
         return
@@ -226,11 +231,12 @@ def parts(batch: Batch, size: int) -> Iterator[Batch]:
 
 
 def dense(rows: Tensor) -> Tensor:
-    """Rows whose entries lie side by side, as kernels read them."""
+    """The rows with consecutive entries, as kernels read them; copied if they have others."""
     return rows if rows.stride(1) == 1 else rows.contiguous()
 
 
 def dense_batch(batch: Batch) -> Batch:
+    """The batch with `dense` rows."""
     if batch.rows.stride(1) == 1:
         return batch
     return Batch(batch.start, batch.rows.contiguous(), batch.norms, batch.keep, batch.weights)

@@ -1,4 +1,4 @@
-"""The portable screen: fp16 products, a running top two per row, and the certificate (docs/gpu.md).
+"""The portable screen: low-precision products, a running top two per row, and the certificate (docs/design-gpu.md).
 
 Meaning: `backends/reference.py`, `ReferenceBackend.assign`. `screen_hopper.cu` is the same screen for one chip.
 """
@@ -12,21 +12,25 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from cosmeans.backends.gpu.chips import Tile
+from cosmeans.backends.gpu.chips import Tile, adder_of
 from cosmeans.backends.gpu.kernels.columns import Quantised
 from cosmeans.backends.gpu.kernels.launch import launch
 from cosmeans.backends.gpu.kernels.quantize import Copy
 
-SLACK = tl.constexpr(1.0)  # tests make it smaller, to see that the bound is needed
+# Parts of the certificate, shared with screen_hopper.cu. A unit row is at most this much longer than 1; scores may lose
+# this much where entries are below the smallest normal number; this covers the rounding of the bound and of the gap.
+UNIT_EXCESS, UNDERFLOW, BOUND_ROUNDING = tl.constexpr(2.0**-19), tl.constexpr(2.0**-45), tl.constexpr(2.0**-18)
 
 
 @dataclass(frozen=True, slots=True)
-class Doubtful:
+class Uncertified:
     """Rows whose label the screen can't prove, in two lists of `capacity` rows each.
 
-    rows, scores          (capacity,) int32 and float32: rows to be screened again, and the best score of each
-    pairs, pair_clusters  (capacity,) and (2 * capacity,) int32: rows with two candidates, and these in ascending order
-    counts                (4,) int32: the lengths of both; `choice.Choice` explains the others
+    rows, scores   (capacity,) int32 and float32: rows with many candidates, and the best score of each
+    pairs          (capacity,) int32: rows with two candidates
+    pair_clusters  (2 * capacity,) int32: these candidates, in ascending order
+    counts         (4,) int32: the lengths of both lists; of sampled rows, those with a close second and a close third
+                   score (`screen_hopper.screen`)
     """
 
     rows: Tensor
@@ -36,15 +40,15 @@ class Doubtful:
     counts: Tensor
 
     @classmethod
-    def empty(cls, capacity: int, device: torch.device) -> Doubtful:
+    def empty(cls, capacity: int, device: torch.device) -> Uncertified:
         sizes = {"rows": capacity, "scores": capacity, "pairs": capacity, "pair_clusters": 2 * capacity, "counts": 4}
         lists = {name: torch.empty(size, dtype=torch.int32, device=device) for name, size in sizes.items()}
         return cls(**{**lists, "scores": lists["scores"].view(torch.float32)})
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
-    """What a gathered copy holds: the first rows of a list, as far as list and copy go.
+class GatherList:
+    """Which rows a gathered copy holds: the first rows of a list, until the list or the copy ends.
 
     rows (capacity,) int32, count (1,) int32
     """
@@ -55,21 +59,19 @@ class Listed:
 
 @triton.jit
 def certified_gap(residual, bounds_ptr, accumulation, rounding):
-    """2 E of the certificate, rounded up: a larger gap proves the label. -1 residuals (rows not kept) give any.
-
-    The last factor covers the gap's own rounding, too: that of a score times its row's unit.
+    """2 E of the certificate, rounded up: a larger gap proves the label. Of rows that are not kept it has no meaning.
 
     bounds  max ||c - cq||, max ||c||, max ||cq|| over all centroids, rounded up
     """
-    rho, longest, longest_half = tl.load(bounds_ptr), tl.load(bounds_ptr + 1), tl.load(bounds_ptr + 2)
-    row_half = 1.0 + 2.0**-19 + residual
-    error = residual * longest + row_half * (rho + accumulation * longest_half) + rounding + 2.0**-45
-    return 2.0 * error * ((1.0 + 2.0**-18) * SLACK)
+    most_lost, longest, longest_quantised = tl.load(bounds_ptr), tl.load(bounds_ptr + 1), tl.load(bounds_ptr + 2)
+    row_quantised = 1.0 + UNIT_EXCESS + residual
+    error = residual * longest + row_quantised * (most_lost + accumulation * longest_quantised) + rounding + UNDERFLOW
+    return 2.0 * error * (1.0 + BOUND_ROUNDING)
 
 
 @triton.jit
 def _top_two(scores, column, best, second, winner):
-    """The running top two with one more tile of scores (TILE_N, TILE_K)."""
+    """The running top two, and the column of the best, with one more tile of scores (TILE_N, TILE_K)."""
     top = tl.max(scores, axis=1)
     first = tl.min(tl.where(scores == top[:, None], column[None, :], 0x7FFFFFFF), axis=1)
     rest = tl.max(tl.where(column[None, :] == first[:, None], float("-inf"), scores), axis=1)
@@ -103,6 +105,7 @@ def _screen(
     INTEGERS: tl.constexpr,
     LISTED: tl.constexpr,
 ):
+    """TILE_N rows: scores with all columns, their top two, and the certificate. LISTED: of a gathered copy."""
     row = tl.program_id(0).to(tl.int64) * TILE_N + tl.arange(0, TILE_N)
     if LISTED:
         n_rows = tl.minimum(n_rows, tl.load(n_listed_ptr))
@@ -135,21 +138,21 @@ def _screen(
     if INTEGERS:
         unit *= tl.load(bounds_ptr + 3)
     certain = (best - second) * unit > certified_gap(residual, bounds_ptr, accumulation, rounding)
-    doubtful = inside & kept & (certain == 0)
-    number = doubtful.to(tl.int32)
+    uncertified = inside & kept & (certain == 0)
+    number = uncertified.to(tl.int32)
     total = tl.sum(number)
     if total > 0:
-        at = tl.atomic_add(counts_ptr, total) + tl.cumsum(number, axis=0) - 1
-        tl.store(list_ptr + at, row.to(tl.int32), mask=doubtful)
-        tl.store(list_scores_ptr + at, best * unit, mask=doubtful)
+        item = tl.atomic_add(counts_ptr, total) + tl.cumsum(number, axis=0) - 1
+        tl.store(list_ptr + item, row.to(tl.int32), mask=uncertified)
+        tl.store(list_scores_ptr + item, best * unit, mask=uncertified)
 
 
 @dataclass(frozen=True, slots=True)
 class Errors:
-    """What the certificate allows for beside the residuals (docs/gpu.md, section 1).
+    """What the certificate allows for besides the residuals (docs/design-gpu.md).
 
-    accumulation  of the device's adders, relative to ||xq|| ||cq||; 0 for integers
-    rounding      of a score by the screen
+    accumulation  what the device's adders lose, relative to ||xq|| ||cq||; 0 for integers
+    rounding      what the screen takes away from a score
     """
 
     accumulation: float
@@ -161,22 +164,22 @@ def screen(
     start: int,
     centroids: Quantised,
     labels: Tensor,
-    doubtful: Doubtful,
+    uncertified: Uncertified,
     errors: Errors,
     tile: Tile,
-    listed: Listed | None = None,
+    listed: GatherList | None = None,
 ) -> None:
-    """Label rows start .. start + len(labels) of a row-major copy; rows without proof are listed, all as `rows`.
+    """Label rows start .. start + len(labels) of a row-major copy; uncertified rows are listed, all as `rows`.
 
-    Labels of listed rows are preliminary. `doubtful.counts` must be zero before. listed: which of the labelled rows
-    the copy holds, from its beginning on; None: all in order.
+    Labels of listed rows are preliminary. `uncertified.counts` must be zero before. listed: which of the labelled rows
+    the copy holds, from its first row on; None: all of them, in order.
     """
     n_rows = len(labels) if listed is None else len(copy.units)
     launch(
         _screen,
         triton.cdiv(n_rows, tile.rows),
         *(copy.values, copy.residuals, copy.units, centroids.values, centroids.original, centroids.n_columns),
-        *(centroids.bounds, labels, doubtful.rows, doubtful.scores, doubtful.counts),
+        *(centroids.bounds, labels, uncertified.rows, uncertified.scores, uncertified.counts),
         *((labels, labels) if listed is None else (listed.rows, listed.count)),
         *(start, n_rows, centroids.width, errors.accumulation, errors.rounding),
         TILE_N=tile.rows,
@@ -189,19 +192,10 @@ def screen(
 
 
 def accumulation_error(n_features: int, device: torch.device) -> float:
-    """acc of the certificate, relative to ||xq|| ||cq||: how far fp16 products drift in this device's adders.
-
-    Products are exact; a block of L of them and the accumulator is aligned to the largest exponent, cut to F
-    fractional bits, then to float32. Source: Fasi et al. 2021; Khattak & Mikaitis 2025; docs/gpu.md.
-    """
+    """acc of the certificate: what this device's adders lose of sums of float16 products, relative to ||xq|| ||cq||."""
     if device.type != "cuda":  # the interpreter adds in IEEE float32
         return n_features * 2.0**-24 * 1.005
-    major, minor = (0, 0) if torch.version.hip else torch.cuda.get_device_capability(device)
-    block, bits = _ADDERS.get((major, minor), _ADDERS.get((major, -1), (0, 0)))
-    if not block:  # an unknown adder: four times the IEEE bound
+    adder = adder_of(device)
+    if adder is None:  # four times the IEEE bound
         return 4.0 * n_features * 2.0**-24
-    return 1.005 * -(-n_features // block) * ((block + 1) * 2.0**-bits + 2.0**-23)
-
-
-# L and F by compute capability; -1 stands for every minor number
-_ADDERS = {(7, 0): (4, 23), (7, 5): (8, 24), (8, -1): (8, 24), (9, 0): (16, 25), (10, 0): (16, 25)}
+    return 1.005 * -(-n_features // adder.block) * ((adder.block + 1) * 2.0**-adder.bits + 2.0**-23)

@@ -1,7 +1,7 @@
 """The screen for Hopper: screen_hopper.cu, compiled at run time by NVRTC, kept on disk, launched with plain pointers.
 
-Why not Triton here: a hand-scheduled kernel reaches the chip's limit of power, Triton three quarters of it
-(docs/gpu.md). Why NVRTC: CUDA builds of torch bring it with `cuda.bindings`, and no compiler is needed.
+Why not Triton: a hand-scheduled kernel reaches the chip's limit of power, Triton three quarters of it
+(docs/design-gpu.md). Why NVRTC: CUDA builds of torch bring it with `cuda.bindings`, and no compiler is needed.
 """
 
 from __future__ import annotations
@@ -20,22 +20,23 @@ from triton.runtime.cache import get_cache_manager
 from cosmeans.backends.gpu.kernels.columns import Quantised
 from cosmeans.backends.gpu.kernels.launch import stream_on
 from cosmeans.backends.gpu.kernels.quantize import Copy
-from cosmeans.backends.gpu.kernels.screen import Doubtful, Errors, Listed
+from cosmeans.backends.gpu.kernels.screen import BOUND_ROUNDING, UNDERFLOW, UNIT_EXCESS, Errors, GatherList, Uncertified
 from cosmeans.calls import Lock
 from cosmeans.errors import BackendUnavailableError
 
-ROW_TILE = 64  # rows of a tile, whatever the shape: the copy of the rows is made before K decides
-_SHARED = 217 * 1024  # of what a block has; the rest are lists
+ROW_TILE = 64  # rows of a tile, whatever the shape: rows are quantised before K is known
+SAMPLED = 16  # close scores are counted in one of so many row tiles
+_SHARED_BYTES = 217 * 1024  # of what a block has; the rest is for lists
 _SHORT, _LONG = 192, 1024  # features
 _MANY = 2048  # centroids
-_PLACES = 64  # of columns in a thread; keys of 8-bit scores are these times the score, plus a place
+_POSITIONS = 64  # of columns in a thread; the key of an 8-bit score is so many times the score, plus the position
 
-_compiling = Lock()
+_nvrtc_lock = Lock()  # one thread compiles a shape, others read the file
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How the kernel is cut: groups * 64 rows by `columns` centroids, and how many of a thread's two rows it holds."""
+    """How the kernel is cut: 64 * groups rows by `columns` centroids; a thread puts `hold` of its two rows aside."""
 
     groups: int
     columns: int
@@ -53,7 +54,7 @@ class Shape:
     @property
     def stages(self) -> int:
         """How many steps of rows and centroids fit in shared memory at once."""
-        return min(8, (_SHARED - 1024) // self._stage_bytes)
+        return min(8, (_SHARED_BYTES - 1024) // self._stage_bytes)
 
     @property
     def shared_bytes(self) -> int:
@@ -65,12 +66,12 @@ class Shape:
 
 
 def shape_for(n_clusters: int, n_features: int, integers: bool = False) -> Shape:
-    """Fastest of those tried on an H100 (`gpu.py screens`): what is held takes registers from the columns."""
+    """The fastest of those tried on an H100 (`gpu.py screens`): rows that are held take registers from columns."""
     if integers:  # wider in steps of 16 alone
         return Shape(2, _even(n_clusters, 256, 16), 1, integers)
     if n_clusters >= _MANY or (n_features >= _LONG and n_clusters > 256):
-        return Shape(2, _even(n_clusters, 256), 1)  # rows are read anew for each tile of centroids: wide ones
-    if n_features <= _SHORT:  # ranking takes longer than products: three groups keep more of it going
+        return Shape(2, _even(n_clusters, 256), 1)  # rows are read again for each tile of centroids: few wide ones
+    if n_features <= _SHORT:  # ranking takes longer than products: three groups rank at the same time
         return Shape(3, _even(n_clusters, 200), 0)
     if n_clusters <= 256:
         return Shape(2, _even(n_clusters, 256), 1)
@@ -84,12 +85,12 @@ def _even(n_clusters: int, most: int, step: int = 8) -> int:
 
 
 def rounding(integers: bool) -> float:
-    """What the screen may take away from a score: six bits of a float32, or what a sum of integers loses in one."""
+    """What the screen takes away from a score at most: six bits of a float32, or the rounding of an integer to one."""
     return 2.0**-21 if integers else 2.0**-17
 
 
 def source(shape: Shape) -> str:
-    """screen_hopper.cu for this shape, with the wgmma that it needs in front."""
+    """screen_hopper.cu for this shape, after what it expects to be defined."""
     n = shape.columns // 2
     registers = ", ".join(f"%{i}" for i in range(n))
     kind, letter = ("int", "r") if shape.integers else ("float", "f")
@@ -104,14 +105,20 @@ __device__ __forceinline__ void product(Sum (&d)[{n}], unsigned long long a, uns
                  : {outputs} : "l"(a), "l"(b), "r"(add));
 }}
 """
-    sizes = {"GROUPS": shape.groups, "COLUMNS": shape.columns, "STAGES": shape.stages, "HOLD": shape.hold}
-    head = "".join(f"#define {name} {value}\n" for name, value in {**sizes, "INTEGERS": int(shape.integers)}.items())
+    defined = {
+        **{"GROUPS": shape.groups, "COLUMNS": shape.columns, "STAGES": shape.stages, "HOLD": shape.hold},
+        **{"INTEGERS": int(shape.integers), "POSITIONS": _POSITIONS, "SAMPLED": SAMPLED},
+        "UNIT_EXCESS": f"{UNIT_EXCESS.value.hex()}f",
+        "UNDERFLOW": f"{UNDERFLOW.value.hex()}f",
+        "BOUND_ROUNDING": f"{BOUND_ROUNDING.value.hex()}f",
+    }
+    head = "".join(f"#define {name} {value}\n" for name, value in defined.items())
     kernel = resources.files("cosmeans.backends.gpu.kernels").joinpath("screen_hopper.cu").read_text("utf-8")
     return head + product + kernel
 
 
-class _Output(ctypes.Structure):
-    """`Output` of screen_hopper.cu."""
+class Output(ctypes.Structure):
+    """`Output` of screen_hopper.cu: what a screen reads of rows and columns, and where it writes."""
 
     _fields_ = [
         *((name, ctypes.c_void_p) for name in ("residuals", "units", "original", "bounds", "labels")),
@@ -129,32 +136,33 @@ def screen(
     start: int,
     centroids: Quantised,
     labels: Tensor,
-    doubtful: Doubtful,
+    uncertified: Uncertified,
     errors: Errors,
     programs: int,
-    listed: Listed | None = None,
+    listed: GatherList | None = None,
     close: float = 0.0,
 ) -> None:
     """`screen.screen` on this chip: rows in tiles of `ROW_TILE`, centroids in tiles of `shape.columns`.
 
-    close: rows of a sample with a second or third score that near are counted in counts[2] and [3] (`choice.Choice`).
+    close: in one of `SAMPLED` row tiles, rows whose second or third score is that near to the best are counted, in
+    counts[2] and counts[3] of `uncertified`.
     """
-    assert (copy.tile, centroids.tile) == (ROW_TILE, shape.columns)  # else it would read other rows
+    assert (copy.tile, centroids.tile) == (ROW_TILE, shape.columns)  # otherwise it would read other rows
     end, entries, device = start + len(labels), (0, 0), labels.device.index or 0
     if listed is not None:
         end, entries = len(copy.units), (listed.rows.data_ptr(), listed.count.data_ptr())
-    out = _Output(
+    out = Output(
         *(t.data_ptr() for t in (copy.residuals, copy.units, centroids.original, centroids.bounds, labels)),
-        *(t.data_ptr() for t in (doubtful.rows, doubtful.scores, doubtful.pairs, doubtful.pair_clusters)),
-        doubtful.counts.data_ptr(),
+        *(t.data_ptr() for t in (uncertified.rows, uncertified.scores, uncertified.pairs, uncertified.pair_clusters)),
+        uncertified.counts.data_ptr(),
         *entries,
         *(start, end, errors.accumulation, errors.rounding, close, len(centroids.centroids)),
     )
     read = (copy.values.data_ptr(), centroids.values.data_ptr(), centroids.n_columns.data_ptr())
     steps = centroids.width // (128 if shape.integers else 64)
-    held = [*map(ctypes.c_void_p, read), out, ctypes.c_int(steps), ctypes.c_int(_PLACES)]
+    held = [*map(ctypes.c_void_p, read), out, ctypes.c_int(steps), ctypes.c_int(_POSITIONS)]
     arguments = (ctypes.c_void_p * len(held))(*(ctypes.addressof(value) for value in held))
-    _check(
+    checked(
         _bindings("driver").cuLaunchKernel(
             *(_kernel(shape, device), programs, 1, 1, shape.threads, 1, 1, shape.shared_bytes),
             *(stream_on(device), ctypes.addressof(arguments), 0),
@@ -164,22 +172,22 @@ def screen(
 
 @functools.cache
 def _kernel(shape: Shape, device: int) -> Any:
-    """The kernel on this device."""
+    """The kernel, loaded on this device."""
     driver = _bindings("driver")
     with open(compiled(shape), "rb") as file:
-        module = _check(driver.cuModuleLoadData(file.read()))
-    kernel = _check(driver.cuModuleGetFunction(module, b"screen"))
+        module = checked(driver.cuModuleLoadData(file.read()))
+    kernel = checked(driver.cuModuleGetFunction(module, b"screen"))
     shared = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-    _check(driver.cuFuncSetAttribute(kernel, shared, shape.shared_bytes))
+    checked(driver.cuFuncSetAttribute(kernel, shared, shape.shared_bytes))
     return kernel
 
 
 def compiled(shape: Shape) -> str:
-    """The file of the compiled kernel, from the disk if it was compiled before. A thread waits for another's."""
-    with _compiling:
+    """The file of the compiled kernel; compiles it unless that was done before, by this process or another."""
+    with _nvrtc_lock:
         code = source(shape)
         nvrtc = _bindings("nvrtc")
-        version = _check(nvrtc.nvrtcVersion())
+        version = checked(nvrtc.nvrtcVersion())
         key = hashlib.sha256(f"{version} {code}".encode()).hexdigest()
         cache = get_cache_manager(key)
         path: str | None = cache.get_file("screen.cubin")
@@ -187,19 +195,19 @@ def compiled(shape: Shape) -> str:
 
 
 def _compile(nvrtc: Any, code: str) -> bytes:
-    program = _check(nvrtc.nvrtcCreateProgram(code.encode(), b"screen_hopper.cu", 0, [], []))
+    program = checked(nvrtc.nvrtcCreateProgram(code.encode(), b"screen_hopper.cu", 0, [], []))
     options = [b"--gpu-architecture=sm_90a", b"--std=c++17"]
     (status,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
     if int(status) != 0:
-        log = b" " * _check(nvrtc.nvrtcGetProgramLogSize(program))
-        _check(nvrtc.nvrtcGetProgramLog(program, log))
+        log = b" " * checked(nvrtc.nvrtcGetProgramLogSize(program))
+        checked(nvrtc.nvrtcGetProgramLog(program, log))
         raise BackendUnavailableError(
             f"screen_hopper.cu did not compile: {log.decode(errors='replace')} Update cuda-bindings and the NVRTC of "
             "your torch."
         )
-    binary = b" " * _check(nvrtc.nvrtcGetCUBINSize(program))
-    _check(nvrtc.nvrtcGetCUBIN(program, binary))
-    _check(nvrtc.nvrtcDestroyProgram(program))
+    binary = b" " * checked(nvrtc.nvrtcGetCUBINSize(program))
+    checked(nvrtc.nvrtcGetCUBIN(program, binary))
+    checked(nvrtc.nvrtcDestroyProgram(program))
     return binary
 
 
@@ -209,7 +217,7 @@ def _bindings(name: str) -> Any:
 
 
 def build(shape: Shape, device: torch.device) -> None:
-    """Have the kernel of this shape ready. Raises BackendUnavailableError with the reason."""
+    """Compile and load the kernel of this shape. Raises BackendUnavailableError with the reason."""
     _kernel(shape, device.index or 0)
 
 
@@ -217,9 +225,9 @@ def build(shape: Shape, device: torch.device) -> None:
 def why_not(device: torch.device) -> str | None:
     """None if this screen can run on the device, else the reason."""
     if device.type != "cuda" or torch.version.hip:
-        return "it is no NVIDIA GPU"
+        return "it is not an NVIDIA GPU"
     if torch.cuda.get_device_capability(device) != (9, 0):
-        return "it is no Hopper GPU"
+        return "it is not a Hopper GPU"
     try:
         _bindings("driver"), _bindings("nvrtc")
     except ImportError as error:
@@ -227,11 +235,23 @@ def why_not(device: torch.device) -> str | None:
     return None
 
 
-def _check(answer: tuple[Any, ...]) -> Any:
-    """The values of a CUDA call, or its error as ours."""
-    if int(answer[0]) != 0:
-        raise BackendUnavailableError(
-            f"CUDA answered {answer[0]!s} when the Hopper screen was built or launched. Update "
-            "cuda-bindings and the driver."
-        )
-    return answer[1] if len(answer) == 2 else answer[1:]
+# parts of the names of errors that another version of a library does not have
+_OF_VERSIONS = (
+    *("INVALID_IMAGE", "INVALID_SOURCE", "INVALID_PTX", "NO_BINARY_FOR_GPU", "UNSUPPORTED_PTX_VERSION"),
+    *("SYMBOL_NOT_FOUND", "NOT_SUPPORTED", "DRIVER_MISMATCH", "STUB_LIBRARY", "INVALID_OPTION", "BUILTIN_OPERATION"),
+)
+
+
+def checked(answer: tuple[Any, ...]) -> Any:
+    """The values of a call of cuda.bindings. Raises BackendUnavailableError where its status is not 0."""
+    status = answer[0]
+    if int(status) == 0:
+        return answer[1] if len(answer) == 2 else answer[1:]
+    name = getattr(status, "name", str(status))
+    if "OUT_OF_MEMORY" in name:
+        advice = 'Free memory on the GPU, or pass device="cpu".'
+    elif any(part in name for part in _OF_VERSIONS):
+        advice = "Update cuda-bindings and the driver."
+    else:
+        advice = "An earlier kernel may have failed: set CUDA_LAUNCH_BLOCKING=1 to see which, in a new process."
+    raise BackendUnavailableError(f"CUDA answered {name} when the Hopper screen was built or launched. {advice}")

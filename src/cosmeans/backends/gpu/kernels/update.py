@@ -1,4 +1,9 @@
-"""The centroids that follow the sums, and the figures of an epoch. Meaning: `sphere.outcome`."""
+"""The centroids that follow from the sums, and the metrics of an epoch. Meaning: `sphere.outcome`.
+
+An update writes to an output ring: to its only slot, or, where epochs are replayed as a CUDA graph, to the slots one
+after another. The number of updates so far is then a number on the device, since a graph starts the same kernels with
+the same arguments every time.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +15,9 @@ import triton.language as tl
 from torch import Tensor
 
 from cosmeans import sphere
-from cosmeans.backends.gpu.kernels.exact import divisor, padded, rounded_sums, tree_sum, unit, warps
+from cosmeans.backends.gpu.kernels.exact import divisor, padded, rounded_sums, tree_sum, unit_row, warps_for
 from cosmeans.backends.gpu.kernels.launch import launch
 from cosmeans.data import ClusterSums
-
-
-@triton.jit
-def _turn(turn_ptr, PLACES: tl.constexpr):
-    """The place whose turn it is, int64."""
-    return tl.load(turn_ptr) % PLACES
 
 
 @triton.jit(do_not_specialize=["n_clusters"])
@@ -28,18 +27,18 @@ def _update(
     updated_ptr,
     lost_ptr,
     start_ptr,
-    turn_ptr,
-    own_ptr,
+    n_updates_ptr,
+    terms_ptr,
     chords_ptr,
     moved_ptr,
     n_clusters,
     n_features,
     P: tl.constexpr,
-    PLACES: tl.constexpr,
+    SLOTS: tl.constexpr,
 ):
-    """Rule 5 for one cluster; `own` is its term of the similarity, `chords` its squared movement.
+    """Rule 5 for one cluster. terms: its term of the mean similarity; chords: the square of how far it moved.
 
-    `start` may be `previous`: a program writes there last, and no other one reads its row.
+    `start` may be `previous`: a program writes its row last, and no other one reads it.
     """
     k = tl.program_id(0).to(tl.int64)
     feature = tl.arange(0, P)
@@ -50,27 +49,27 @@ def _update(
     wide = sums.to(tl.float64)
     norm = divisor(tree_sum(wide * wide, P))
     lost = tl.sum((direction != 0).to(tl.int32)) == 0
-    updated = tl.where(lost, previous, unit(sums, norm))
+    updated = tl.where(lost, previous, unit_row(sums, norm))
     target = k
-    if PLACES > 1:
-        target += _turn(turn_ptr, PLACES) * n_clusters
+    if SLOTS > 1:
+        target += tl.load(n_updates_ptr) % SLOTS * n_clusters
     tl.store(updated_ptr + target * n_features + feature, updated, mask=mask)
     tl.store(lost_ptr + target, lost)
-    tl.store(own_ptr + k, tree_sum(wide * previous.to(tl.float64), P))
+    tl.store(terms_ptr + k, tree_sum(wide * previous.to(tl.float64), P))
     difference = (updated - previous).to(tl.float64)
     tl.store(chords_ptr + k, tree_sum(difference * difference, P))
     tl.store(moved_ptr + k, tl.sum((updated != previous).to(tl.int32)))
-    if PLACES > 1:
+    if SLOTS > 1:
         tl.store(start_ptr + k * n_features + feature, updated, mask=mask)
 
 
-_FOLD = tl.constexpr(512)
+_BLOCK = tl.constexpr(512)  # clusters that the program reads at once
 _FIGURES = tl.constexpr(len(sphere.Figures.names()))
 
 
 @triton.jit(do_not_specialize=["n_clusters", "half"])
 def _figures(
-    own_ptr,
+    terms_ptr,
     chords_ptr,
     moved_ptr,
     lost_ptr,
@@ -79,32 +78,32 @@ def _figures(
     changed_ptr,
     settled_ptr,
     out_ptr,
-    turn_ptr,
+    n_updates_ptr,
     n_clusters,
     half,
-    PLACES: tl.constexpr,
+    SLOTS: tl.constexpr,
 ):
-    """One program: the figures of an epoch, in the order of `sphere.Figures`. Folds `own` in place (eq. 1).
+    """One program: the metrics of an epoch, in the order of `sphere.Figures`. Folds `terms` in place (eq. 1).
 
-    The next epoch then has the next turn.
+    Counts the update, so that the next one writes to the next slot.
     """
-    if PLACES > 1:
-        turn = tl.load(turn_ptr)
-        lost_ptr += turn % PLACES * n_clusters
-        out_ptr += turn % PLACES * _FIGURES
-        tl.store(turn_ptr, turn + 1)
-    lane = tl.arange(0, _FOLD)
-    while half >= _FOLD:
-        for start in range(0, half, _FOLD):
+    if SLOTS > 1:
+        n_updates = tl.load(n_updates_ptr)
+        lost_ptr += n_updates % SLOTS * n_clusters
+        out_ptr += n_updates % SLOTS * _FIGURES
+        tl.store(n_updates_ptr, n_updates + 1)
+    lane = tl.arange(0, _BLOCK)
+    while half >= _BLOCK:
+        for start in range(0, half, _BLOCK):
             k = start + lane
-            partner = tl.load(own_ptr + half + k, mask=half + k < n_clusters, other=0.0)
-            tl.store(own_ptr + k, tl.load(own_ptr + k) + partner)
+            partner = tl.load(terms_ptr + half + k, mask=half + k < n_clusters, other=0.0)
+            tl.store(terms_ptr + k, tl.load(terms_ptr + k) + partner)
         tl.debug_barrier()
         half = half // 2
-    own = tree_sum(tl.load(own_ptr + lane, mask=lane < n_clusters, other=0.0), _FOLD)
+    similarity = tree_sum(tl.load(terms_ptr + lane, mask=lane < n_clusters, other=0.0), _BLOCK)
     zero = tl.full((), 0.0, tl.float64)
     chord, squares, rows, largest, empty, lost, moved = zero, zero, zero, zero, 0, 0, 0
-    for start in range(0, n_clusters, _FOLD):
+    for start in range(0, n_clusters, _BLOCK):
         k = start + lane
         inside = k < n_clusters
         chord = tl.maximum(chord, tl.max(tl.load(chords_ptr + k, mask=inside, other=0.0)))
@@ -115,7 +114,7 @@ def _figures(
         empty += tl.sum((inside & (count == 0)).to(tl.int32))
         lost += tl.sum(tl.load(lost_ptr + k, mask=inside, other=0).to(tl.int32))
         moved += tl.sum(tl.load(moved_ptr + k, mask=inside, other=0))
-    tl.store(out_ptr, own / tl.load(total_ptr))
+    tl.store(out_ptr, similarity / tl.load(total_ptr))
     tl.store(out_ptr + 1, chord)
     tl.store(out_ptr + 2, squares)
     tl.store(out_ptr + 3, rows)
@@ -129,13 +128,13 @@ def _figures(
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where updates leave their outcomes: in the first place, or in each in turn.
+    """The output ring of updates, of one slot or of R.
 
     centroids  (R, K, D) float32
-    lost       (R, K) bool
-    figures    (R, 10) float64; in turn: on the host, where the device writes them itself
-    start      (K, D) float32, written too: what the next epoch starts from; one place: not used
-    turn       (1,) int64: updates so far; one place: not used
+    lost       (R, K) bool: degenerate clusters, whose centroids stay
+    figures    (R, 10) float64, the metrics; of several slots: in pinned host memory, where the device writes them
+    start      (K, D) float32: what the next epoch starts from, also written; one slot: not used
+    turn       (1,) int64: updates so far; one slot: not used
     """
 
     centroids: Tensor
@@ -146,6 +145,7 @@ class Places:
 
     @classmethod
     def one(cls, like: Tensor) -> Places:
+        """One slot for centroids of this shape, dtype and device."""
         centroids = torch.empty((1, *like.shape), dtype=like.dtype, device=like.device)
         lost = torch.empty((1, len(like)), dtype=torch.bool, device=like.device)
         figures = torch.empty((1, _FIGURES.value), dtype=torch.float64, device=like.device)
@@ -153,6 +153,7 @@ class Places:
 
     @classmethod
     def in_turn(cls, n_places: int, k: int, d: int, turn: Tensor) -> Places:
+        """Several slots for centroids (k, d) on the device of `turn`."""
         device, pinned = turn.device, turn.device.type == "cuda"
         centroids = torch.empty((n_places, k, d), dtype=torch.float32, device=device)
         lost = torch.empty((n_places, k), dtype=torch.bool, device=device)
@@ -162,38 +163,41 @@ class Places:
 
 
 class UpdateSpace:
-    """Memory for the update; made once per fit."""
+    """Memory for the update: what a cluster adds to the metrics. Made once per fit."""
 
     def __init__(self, n_clusters: int, device: torch.device) -> None:
-        self.own = torch.empty(n_clusters, dtype=torch.float64, device=device)
+        self.terms = torch.empty(n_clusters, dtype=torch.float64, device=device)
         self.chords = torch.empty(n_clusters, dtype=torch.float64, device=device)
         self.moved = torch.empty(n_clusters, dtype=torch.int32, device=device)
 
     def update(self, sums: ClusterSums, previous: Tensor, places: Places) -> None:
-        """Rule 5, into the place whose turn it is."""
+        """Rule 5, into the slot whose turn it is."""
         k, d = previous.shape
-        size, n_places = padded(d), len(places.centroids)
+        size = padded(d)
         launch(
             _update,
             k,
             *(sums.direction, previous, places.centroids, places.lost, places.start, places.turn),
-            *(self.own, self.chords, self.moved, k, d),
+            *(self.terms, self.chords, self.moved, k, d),
             P=size,
-            PLACES=n_places,
-            num_warps=warps(size),
+            SLOTS=len(places.centroids),
+            num_warps=warps_for(size),
         )
 
     def figures(self, count: Tensor, total: Tensor, changed: Tensor, settled: Tensor, places: Places) -> None:
-        """The figures of the epoch that was updated, into its place; the next one then has its turn.
+        """The metrics of the epoch that was updated, into its slot; then it is the turn of the next slot.
 
-        count (K,) int64, of the sums; total (1,) float64; changed and settled (1,) int32 or int64
+        count    (K,) int64, of the sums
+        total    (1,) float64: the weight of all rows, in the fixed point of the sums
+        changed  (1,) int32 or int64: rows that changed cluster
+        settled  (1,) int32 or int64: rows that were refined
         """
         k = len(count)
         launch(
             _figures,
             1,
-            *(self.own, self.chords, self.moved, places.lost, count, total, changed, settled),
+            *(self.terms, self.chords, self.moved, places.lost, count, total, changed, settled),
             *(places.figures, places.turn, k, padded(k) // 2),
-            PLACES=len(places.centroids),
-            num_warps=2 if k <= _FOLD.value else 8,  # reductions within few warps take less time
+            SLOTS=len(places.centroids),
+            num_warps=2 if k <= _BLOCK.value else 8,  # reductions take less time in few warps
         )
