@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cosmeans.backends.gpu.kernels import columns as module
-from cosmeans.backends.gpu.kernels.columns import CentroidSpace
+from cosmeans import sphere
+from cosmeans.backends.gpu.kernels.columns import MOST_FEATURES, CentroidSpace, IntegerSpace
+from cosmeans.errors import BackendUnavailableError
 
 
 @pytest.mark.parametrize("buckets", [None, 1, 4], ids=["as made", "one bucket", "four buckets"])
@@ -43,11 +44,35 @@ def test_what_an_interrupted_pass_left_in_the_buckets_does_no_harm(left: int) ->
 
 
 @pytest.mark.parametrize("scan", [1, 16])
-def test_columns_of_many_centroids_are_counted_in_blocks(scan: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_SCAN", module.tl.constexpr(scan))
+def test_columns_of_many_centroids_are_counted_in_blocks(scan: int) -> None:
     centroids = torch.randint(-5, 6, (150, 2), generator=torch.Generator().manual_seed(2)).float()
     rows = [tuple(row) for row in centroids.tolist()]
 
-    found = CentroidSpace(150, 2, 0, torch.device("cpu")).quantise(centroids)
+    found = CentroidSpace(150, 2, 0, torch.device("cpu"), scan=scan).quantise(centroids)
 
     assert found.original[: int(found.n_columns)].tolist() == [i for i, row in enumerate(rows) if rows.index(row) == i]
+
+
+def test_8_bit_columns_lose_no_more_than_their_bounds_say() -> None:
+    k, d = 40, 70
+    centroids = sphere.normalise(torch.randn(k, d, generator=torch.Generator().manual_seed(3)))
+    centroids[7] = centroids[3]
+    columns = CentroidSpace(k, d, 0, torch.device("cpu")).quantise(centroids)
+
+    coded = IntegerSpace(k, d, 0, torch.device("cpu")).quantise(columns)
+
+    n_columns, unit = int(coded.n_columns), coded.bounds[3].double()
+    distinct = centroids[coded.original[:n_columns].long()].double()
+    screened = coded.values.view(-1, coded.width)[:n_columns, :d].double() * unit
+    lost, length, screened_length = ((x).norm(dim=1).max() for x in (distinct - screened, distinct, screened))
+    assert n_columns == k - 1
+    for bound, truth in zip(coded.bounds[:3].double(), (lost, length, screened_length), strict=True):
+        assert truth <= bound <= truth * (1 + 1e-3)
+    assert (coded.values.view(-1, coded.width)[:, d:] == 0).all()
+
+
+def test_more_features_than_8_bit_products_can_be_added_up_are_refused() -> None:
+    IntegerSpace(2, MOST_FEATURES, 0, torch.device("cpu"))
+
+    with pytest.raises(BackendUnavailableError, match=r"at most 2080 features .* these rows have 2081"):
+        IntegerSpace(2, MOST_FEATURES + 1, 0, torch.device("cpu"))

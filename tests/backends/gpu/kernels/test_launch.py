@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from triton import knobs
+from triton.runtime import driver
 
-from cosmeans.backends.gpu.host import HostRowsBackend
-from cosmeans.backends.gpu.kernels import launch as module
-from cosmeans.backends.gpu.kernels.launch import fact_of, launch
+from cosmeans.backends.gpu.kernels.launch import (
+    beside,
+    compiling,
+    fact_of,
+    keep_compiled_kernels,
+    launch,
+    noting,
+    side,
+)
+from cosmeans.caches import temporary_folder
 from cosmeans.errors import BackendUnavailableError
 
 
 class OnGpu(torch.Tensor):
-    """A tensor that says it lies on a GPU."""
+    """A tensor that says it is on a GPU."""
 
     is_cuda = True
     device = torch.device("cuda", 0)
@@ -46,11 +58,18 @@ class Kernel:
             return lambda *args, stream: self.kernel.at_once.append((grid, stream, *args))
 
 
+class Driver:
+    """In place of Triton's driver, of which there is none without a GPU."""
+
+    def get_current_stream(self, device: int) -> int:
+        return 7 + device
+
+
 @pytest.fixture(autouse=True)
-def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_ready", {})
-    monkeypatch.setattr(module, "stream_on", lambda device: 7 + device)
-    return
+def no_gpu() -> Iterator[None]:
+    driver.set_active(Driver())
+    yield
+    driver.set_active(None)
 
 
 def rows(dtype: torch.dtype = torch.float32, offset: int = 0) -> torch.Tensor:
@@ -104,42 +123,112 @@ def test_numbers_of_one_kind_share_a_kernel() -> None:
     assert len({fact_of(n) for n in (1, 2, 16, 24, -24, 2**31 + 24)}) == 6
 
 
+# ------------------------------------------------------- launches that are noted; kernels compiled in other threads
+
+
+def test_launches_are_noted_instead_of_made() -> None:
+    kernel, values = Kernel(), torch.zeros(3)
+
+    with noting() as noted:
+        launch(kernel, 5, values, 24, 0.5, SIZE=16, FLAG=True)
+
+    assert kernel.searched == 0
+    assert [(one.kernel, one.programs, one.constants) for one in noted] == [(kernel, 5, {"SIZE": 16, "FLAG": True})]
+    assert noted[0].arguments[0] is values
+    launch(kernel, 5, values, 24, 0.5, SIZE=16, FLAG=True)
+    assert kernel.searched == 1
+
+
+def test_other_threads_launch_while_one_notes() -> None:
+    kernel, values = Kernel(), torch.zeros(3)
+
+    with noting() as noted, ThreadPoolExecutor(1) as thread:
+        thread.submit(launch, kernel, 5, values, 24, 0.5, SIZE=16, FLAG=True).result()
+
+    assert (noted, kernel.searched) == ([], 1)
+
+
+@pytest.mark.parametrize("outcome", ["compiled", "failed"])
+def test_a_launch_waits_for_its_own_kernel_alone(outcome: str) -> None:
+    kernel, other, values = Kernel(), Kernel(), torch.zeros(3)
+    compiled: Future[None] = Future()
+    compiling.add(kernel, lambda before: compiled)
+    with ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(launch, kernel, 5, values, 24, 0.5, SIZE=16, FLAG=True)
+        launch(other, 5, values, 24, 0.5, SIZE=16, FLAG=True)
+
+        assert (kernel.searched, other.searched) == (0, 1)
+        if outcome == "failed":
+            compiled.set_exception(RuntimeError("no compiler"))
+        else:
+            compiled.set_result(None)
+        waiting.result()
+
+    assert kernel.searched == 1
+    assert kernel not in compiling
+
+
+def test_what_is_added_while_a_launch_waits_is_waited_for_by_the_next_one() -> None:
+    kernel = object()
+    first: Future[None] = Future()
+    second: Future[None] = Future()
+    given: list[Future[None] | None] = []
+    compiling.add(kernel, lambda before: given.append(before) or first)
+    with ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(compiling.wait, kernel)
+        compiling.add(kernel, lambda before: given.append(before) or second)
+        first.set_result(None)
+        second.set_result(None)
+        waiting.result()
+    compiling.wait(kernel)
+
+    assert given == [None, first]
+    assert kernel not in compiling
+
+
 # ------------------------------------------------------- where compiled kernels are kept
 
 
 @pytest.fixture
-def compiled(tmp_path, monkeypatch):
-    """As on a GPU: kernels are compiled, into a folder that Triton is told of. Nobody can write below the file."""
-    monkeypatch.setattr(module.knobs.runtime, "interpret", False)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """As on a GPU: kernels are compiled into a folder that Triton is told of. Nobody can write below a file."""
+    monkeypatch.setattr(knobs.runtime, "interpret", False)
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(module.knobs.cache, "dir", str(tmp_path / "file" / "cache"))
-    module.keep_compiled_kernels.cache_clear()
+    monkeypatch.setattr(knobs.cache, "dir", str(tmp_path / "file" / "cache"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    keep_compiled_kernels.cache_clear()
     yield tmp_path
-    module.keep_compiled_kernels.cache_clear()
+    keep_compiled_kernels.cache_clear()
 
 
-def test_triton_keeps_its_folder_where_it_can_write(compiled, monkeypatch):
-    monkeypatch.setattr(module.knobs.cache, "dir", str(compiled / "own"))
+def test_triton_keeps_its_folder_where_it_can_write(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(knobs.cache, "dir", str(folder / "own"))
 
-    module.keep_compiled_kernels()
+    keep_compiled_kernels()
 
-    assert module.knobs.cache.dir == str(compiled / "own")
-
-
-def test_triton_is_given_a_folder_of_ours_where_it_cannot_write(compiled, monkeypatch):
-    monkeypatch.setattr(module, "temporary_folder", lambda: compiled / "ours")
-
-    HostRowsBackend("cpu")
-
-    assert module.knobs.cache.dir == str(compiled / "ours" / "triton")
+    assert knobs.cache.dir == str(folder / "own")
 
 
-@pytest.mark.parametrize("ours", [None, "file"])
-def test_without_any_folder_it_says_which_variable_to_set(compiled, monkeypatch, ours):
-    monkeypatch.setattr(module, "temporary_folder", lambda: ours and compiled / ours)
+def test_triton_is_given_a_folder_of_ours_where_it_cannot_write(folder: Path) -> None:
+    keep_compiled_kernels()
+
+    assert Path(knobs.cache.dir).relative_to(folder).parts[1:] == ("triton",)
+    assert Path(knobs.cache.dir).is_dir()
+
+
+@pytest.mark.parametrize("refused", ["the temporary folder", "ours"])
+def test_without_any_folder_it_says_which_variable_to_set(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    if refused == "the temporary folder":
+        monkeypatch.setattr(tempfile, "tempdir", str(folder / "file"))
+    else:
+        ours = temporary_folder()
+        assert ours is not None
+        (ours / "triton").write_text("")
 
     with pytest.raises(BackendUnavailableError, match="TRITON_CACHE_DIR"):
-        HostRowsBackend("cpu")
+        keep_compiled_kernels()
 
 
 # ------------------------------------------------------- side streams: stand-ins that note what they are asked
@@ -174,16 +263,16 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     monkeypatch.setattr(torch.cuda, "Stream", Stream)
     monkeypatch.setattr(torch.cuda, "stream", made.on)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda _: made.current)
-    module.side.cache_clear()
+    side.cache_clear()
     yield made
-    module.side.cache_clear()
+    side.cache_clear()
 
 
 def test_work_beside_waits_for_what_is_queued_and_is_waited_for(machine: Machine) -> None:
     here, there = machine.current, []
 
     for _ in range(2):
-        join = module.beside(_DEVICE, lambda: there.append(machine.current))
+        join = beside(_DEVICE, lambda: there.append(machine.current))
         assert machine.current is here
         assert there[-1].awaited[-1] is here
         assert len(here.awaited) == len(there) - 1

@@ -1,13 +1,15 @@
-"""Rows that the screen lists with two candidates: the truth is brute force in float64."""
+"""Rows that the screen lists get the label of the largest canonical score; brute force is the truth."""
 
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
+import truth
 from cosmeans import sphere
-from cosmeans.backends.gpu.backend import GpuBackend
-from cosmeans.backends.gpu.kernels.quantize import Copy
+from cosmeans.backends.gpu.kernels.columns import CentroidSpace
+from cosmeans.backends.gpu.kernels.quantize import Copy, copy_rows
 from cosmeans.backends.gpu.kernels.refine import SettleSpace, settle
 from cosmeans.backends.gpu.kernels.screen import Errors
 from cosmeans.data import Batch
@@ -17,17 +19,17 @@ def directions(n: int, d: int, seed: int) -> torch.Tensor:
     return sphere.normalise(torch.randn(n, d, generator=torch.Generator().manual_seed(seed)))
 
 
-def settled(rows: torch.Tensor, centroids: torch.Tensor, columns: np.ndarray) -> tuple[list[int], int]:
+def settled(rows: torch.Tensor, centroids: torch.Tensor, candidates: np.ndarray) -> tuple[list[int], int]:
     """Labels of rows, of which every second one is listed with two candidates, and how many were settled."""
     listed = np.arange(0, len(rows), 2)
     space = SettleSpace(len(rows), rows.device)
     space.doubtful.pairs[: len(listed)] = torch.from_numpy(listed.astype(np.int32))
-    space.doubtful.pair_clusters[: 2 * len(listed)] = torch.from_numpy(columns[listed].astype(np.int32).ravel())
+    space.doubtful.pair_clusters[: 2 * len(listed)] = torch.from_numpy(candidates[listed].astype(np.int32).ravel())
     space.doubtful.counts[:] = torch.tensor([0, len(listed), 0, 0], dtype=torch.int32)
     labels = torch.full((len(rows),), -7, dtype=torch.int32)
-    batch, prepared = Batch(0, rows), GpuBackend("cpu").prepare(centroids)
+    batch, columns = Batch(0, rows), CentroidSpace(*centroids.shape, 0, rows.device).quantise(centroids)
     copy = Copy.empty(len(rows), rows.shape[1], 0, integers=False, device=rows.device)
-    settle(space, copy, 0, batch, prepared, labels, Errors(0.0, 0.0), programs=3)
+    settle(space, copy, 0, batch, columns, labels, Errors(0.0, 0.0), programs=3)
     return labels.tolist(), int(space.n_settled)
 
 
@@ -50,3 +52,24 @@ def test_of_two_equal_scores_the_lower_index_wins() -> None:
     labels, _ = settled(rows, centroids, np.array([[1, 2]] * 4))
 
     assert labels[0] == 1
+
+
+@pytest.mark.parametrize("n_equal", [3, 16, 17])
+def test_of_many_candidates_the_best_wins(n_equal: int) -> None:
+    """Almost equal centroids, in more columns than a program reads at once; more of them than a list of candidates."""
+    n, d, k = 3, 20, 150
+    rows, near = directions(n, d, 0), directions(1, d, 1)
+    centroids = directions(k, d, 2)
+    centroids[120 : 120 + n_equal] = sphere.normalise(near + 1e-5 * directions(n_equal, d, 3))
+    rows[:] = sphere.normalise(near + 1e-3 * rows)
+    space, labels = SettleSpace(n, rows.device), torch.full((n,), -7, dtype=torch.int32)
+    space.doubtful.rows[:], space.doubtful.scores[:] = torch.arange(n, dtype=torch.int32).flip(0), 0.999
+    space.doubtful.counts[:] = torch.tensor([n, 0, 0, 0])
+    copy, columns = Copy.empty(n, d, 0, False, rows.device), CentroidSpace(k, d, 0, rows.device).quantise(centroids)
+    copy_rows(Batch(0, rows), copy, 0)
+
+    settle(space, copy, 0, Batch(0, rows), columns, labels, Errors(0.0, 0.0), programs=1)
+
+    assert labels.tolist() == truth.labels(rows.numpy(), centroids.numpy()).tolist()
+    assert int(space.n_settled) == n
+    assert (space.n_candidates == 0).all()  # as the next pass expects it

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from enum import IntEnum
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 
 from cosmeans.backends.gpu.kernels import screen_hopper
 from cosmeans.backends.gpu.kernels.screen_hopper import Shape
+from cosmeans.errors import BackendUnavailableError
 
 HERE = Path(__file__).parent
 FLOATS = [Shape(2, 200, 2), Shape(2, 136, 2), Shape(2, 256, 1), Shape(3, 200, 0), Shape(3, 8, 0)]
@@ -76,7 +78,7 @@ def test_the_kernel_compiles_without_spills(shape: Shape, tmp_path: Path) -> Non
 
 @pytest.fixture(scope="module", params=FLOATS, ids=str)
 def ranking(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Shape, ctypes.CDLL]:
-    """The kernel's ranking, compiled for this machine: all of screen_hopper.cu that stands before the kernel itself."""
+    """The kernel's ranking, compiled for this machine: all of screen_hopper.cu in front of the kernel itself."""
     compiler = shutil.which("g++")
     if compiler is None or sys.platform != "linux":
         pytest.skip("needs g++ on Linux")
@@ -129,7 +131,7 @@ def test_the_ranking_finds_the_two_best_and_bounds_the_others(
     scores = {
         "random": lambda: draw.uniform(-1.0, 1.0, (40, n_columns)),
         "positive": lambda: draw.uniform(0.0, 0.01, (40, n_columns)),
-        "ends": lambda: draw.choice([-1.5, 1.5, 0.0], (40, n_columns)),  # rows of that length are screened as they lie
+        "ends": lambda: draw.choice([-1.5, 1.5, 0.0], (40, n_columns)),  # rows of that length are screened as they are
         "ties": lambda: draw.choice([0.25, 0.5], (40, n_columns)),
         "close": lambda: 0.7 + 1e-6 * draw.standard_normal((40, n_columns)),
     }[kind]().astype(np.float32)
@@ -184,7 +186,7 @@ def concluded(library: ctypes.CDLL, scores: np.ndarray, residuals: np.ndarray, u
     }
     pointers = [array.ctypes.data for array in arrays.values()]
     # more clusters than columns, so that a column's centroid is looked up
-    out = screen_hopper._Output(*pointers, None, None, 0, n, ACCUMULATION, screen_hopper.rounding(False), 0.0, k + 1)
+    out = screen_hopper.Output(*pointers, None, None, 0, n, ACCUMULATION, screen_hopper.rounding(False), 0.0, k + 1)
     found = found_of(library, scores)
     library.conclude_rows(found.ctypes.data_as(ctypes.c_void_p), k, ctypes.byref(out))
     return arrays
@@ -198,7 +200,7 @@ def test_what_is_not_listed_is_proved(ranking: tuple[Shape, ctypes.CDLL], unit: 
     draw = np.random.default_rng(3)
     n, k, residual = 4000, 20, 2e-4
     scores = draw.uniform(-0.5, 0.2, (n, k)).astype(np.float32)
-    # the best two, and for half of the rows the third, lie about as far apart as the certificate asks for
+    # the best two, and for half of the rows the third, are about as far apart as the certificate asks for
     gap = 2 * (residual + (1 + residual) * ACCUMULATION)
     scores[:, 3] = 0.5
     scores[:, 11] = 0.5 - gap / unit * draw.uniform(0.5, 2.0, n)
@@ -247,3 +249,37 @@ def test_a_single_column_needs_no_proof(ranking: tuple[Shape, ctypes.CDLL]) -> N
 
     assert got["counts"][:2].tolist() == [0, 0]
     assert (got["labels"] == 100).all()
+
+
+class Status(IntEnum):
+    """Of those that calls of CUDA give."""
+
+    CUDA_SUCCESS = 0
+    CUDA_ERROR_OUT_OF_MEMORY = 2
+    CUDA_ERROR_NO_BINARY_FOR_GPU = 209
+    CUDA_ERROR_UNSUPPORTED_PTX_VERSION = 222
+    CUDA_ERROR_ILLEGAL_ADDRESS = 700
+    CUDA_ERROR_LAUNCH_FAILED = 719
+
+
+def test_the_values_of_a_call_are_what_follows_its_status() -> None:
+    assert screen_hopper.checked((Status.CUDA_SUCCESS, 7)) == 7
+    assert screen_hopper.checked((Status.CUDA_SUCCESS, 7, 8)) == (7, 8)
+    assert screen_hopper.checked((Status.CUDA_SUCCESS,)) == ()
+
+
+@pytest.mark.parametrize("status", [status for status in Status if status])
+def test_updating_is_advised_only_where_it_helps(status: Status) -> None:
+    with pytest.raises(BackendUnavailableError, match=status.name) as error:
+        screen_hopper.checked((status,))
+
+    of_a_version = status.name in ("CUDA_ERROR_NO_BINARY_FOR_GPU", "CUDA_ERROR_UNSUPPORTED_PTX_VERSION")
+    assert ("Update cuda-bindings" in str(error.value)) is of_a_version
+    assert ("Free memory" in str(error.value)) is ("MEMORY" in status.name)
+
+
+def test_the_source_has_no_rounded_numbers() -> None:
+    """Powers of two come from Python, or are written as such: a reader can't check the digits of others."""
+    text = screen_hopper.source(Shape(2, 200, 2))
+
+    assert not re.findall(r"\d\.\d{4,}|\de[-+]?\d", re.sub(r"0x[0-9a-f.]+p[-+]?\d+", "", text))
