@@ -61,7 +61,7 @@ def inspect_rows(rows: Tensor, squared: Tensor, into: Copy, start: int) -> None:
 
 
 @triton.jit(do_not_specialize=["n_rows"])
-def _divisors(squared_ptr, divisors_ptr, found_ptr, n_rows):
+def _lengths(squared_ptr, divisors_ptr, found_ptr, n_rows):
     """Divisors, and two flags in `found`: whether a divisor is not 1, and whether a row is not usable."""
     row = tl.program_id(0).to(tl.int64) * _BLOCK + tl.arange(0, _BLOCK)
     inside = row < n_rows
@@ -85,7 +85,7 @@ def start_lengths(squared: Tensor) -> tuple[Tensor, Tensor]:
     divisors = torch.empty(squared.shape, dtype=squared.dtype, device=squared.device)
     found = torch.zeros(2, dtype=torch.int32, device=squared.device)
     if len(squared):
-        launch(_divisors, triton.cdiv(len(squared), _BLOCK.value), squared, divisors, found, len(squared), num_warps=4)
+        launch(_lengths, triton.cdiv(len(squared), _BLOCK.value), squared, divisors, found, len(squared), num_warps=4)
     return divisors, found
 
 

@@ -109,7 +109,7 @@ def _candidates(
 
 
 @triton.jit
-def _refine(
+def _settle(
     rows_ptr,
     norms_ptr,
     centroids_ptr,
@@ -206,7 +206,7 @@ def settle(
     # A kernel that can't divide takes less time. Where it is not known here whether rows are divided, both are started.
     for has_norms in (batch.norms is not None,) if scaled is None else (False, True):
         launch(
-            _refine,
+            _settle,
             max(1, min(32 * programs, len(batch))),  # bound by memory latency: as many as a multiprocessor holds
             *(rows, rows if batch.norms is None else batch.norms, centroids.centroids, centroids.original),
             *(centroids.n_columns, listed.rows, listed.pairs, listed.pair_clusters, listed.counts),
