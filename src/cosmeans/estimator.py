@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from importlib import import_module
 from typing import Any, Self
 
 import torch
@@ -251,8 +250,11 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
 
     @public
     def report(self, X: Any, path: str | os.PathLike[str], **options: Any) -> Any:
-        """Write a page about the clusters of rows X and their texts: `cosmeans.report.write_report`, docs/report.md."""
-        return import_module("cosmeans.report").write_report(self, X, path, **options)
+        """Write a page about the clusters of rows X and their texts: `cosmeans.page.write_report`, docs/report.md."""
+        from cosmeans.page.write import write_page  # a dozen modules that few need
+
+        model = copy.copy(self)  # one fit, whatever is fitted meanwhile
+        return write_page(model, partial(model._open_fitted, X), path, **options)
 
     # ----------------------------------------------------------------- files
 

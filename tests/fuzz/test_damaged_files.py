@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from cosmeans.cli.texts import read_texts
 from cosmeans.errors import CosmeansError, FileError
 from cosmeans.model_file import load_model
-from cosmeans.report.thumbnails import thumbnails
+from cosmeans.page.thumbnails import thumbnails
 from cosmeans.rows.files import open_file
 
 ROWS = np.random.default_rng(0).standard_normal((9, 5)).astype(np.float32)

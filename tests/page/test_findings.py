@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from cosmeans import History, Iteration, KMeans, StopReason
+from cosmeans.page.findings import findings, flag, odd_rows
+from cosmeans.page.measure import Nearest, Placed, describe
 from cosmeans.report import write_report
-from cosmeans.report.findings import findings, flag, odd_rows
-from cosmeans.report.measure import Nearest, Placed, describe
 
 
 def case(sizes, means=None, twins=0.5, spoiled=()):

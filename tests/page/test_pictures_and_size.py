@@ -17,8 +17,8 @@ from PIL import Image
 from cosmeans import KMeans
 from cosmeans.cli import run
 from cosmeans.errors import FileError, OptionError
+from cosmeans.page.thumbnails import thumbnails
 from cosmeans.report import write_report
-from cosmeans.report.thumbnails import thumbnails
 
 
 def data_of(page):

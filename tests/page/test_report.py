@@ -10,9 +10,9 @@ import pytest
 
 from cosmeans import KMeans
 from cosmeans.errors import InputError, OptionError, OutputExistsError
+from cosmeans.page.plane import N_STYLES, styles
+from cosmeans.page.words import distinctive_words
 from cosmeans.report import write_report
-from cosmeans.report.plane import N_STYLES, styles
-from cosmeans.report.words import distinctive_words
 
 HOSTILE = '</script><script>document.title="hacked"</script><img src=x onerror="document.title=1"> \ud800 &amp;'
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from cosmeans.report.examples import Examples
-from cosmeans.report.findings import Flags
-from cosmeans.report.measure import Clusters, Nearest, Placed
-from cosmeans.report.plane import Plane, styles
-from cosmeans.report.study import Study
-from cosmeans.report.words import Words
+from cosmeans.page.examples import Examples
+from cosmeans.page.findings import Flags
+from cosmeans.page.measure import Clusters, Nearest, Placed
+from cosmeans.page.plane import Plane, styles
+from cosmeans.page.study import Study
+from cosmeans.page.words import Words
 from cosmeans.result import History, StopReason
 
 FLAG_NAMES = ("empty", "tiny", "giant", "twin", "loose")  # bit by bit, in `flags` of every cluster

@@ -10,8 +10,8 @@ from importlib.util import find_spec
 import numpy as np
 
 from cosmeans.errors import FileError, InputError, InputTypeError, OptionError
+from cosmeans.page.thumbnails import thumbnails
 from cosmeans.printable import brief, line
-from cosmeans.report.thumbnails import thumbnails
 
 TEXT_LENGTH = 240
 _FEW_CLUSTERS = 250  # so many have room for larger pictures

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cosmeans.report.sample import sample_rows
+from cosmeans.page.sample import sample_rows
 
 N_WORDS = 8
 RARE = 0.1  # of what the first word has: a word in fewer texts is a name in some of them, not what they share

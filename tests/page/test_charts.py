@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cosmeans import History, Iteration
-from cosmeans.report import charts
+from cosmeans.page import charts
 
 
 def history(similarity, changed):

@@ -9,8 +9,8 @@ from importlib import import_module
 import numpy as np
 
 from cosmeans.errors import OptionError
+from cosmeans.page.charts import percent
 from cosmeans.printable import brief
-from cosmeans.report.charts import percent
 
 PROJECTIONS = ("pca", "umap")
 SIDE = 2000  # coordinates are integers from 0 to SIDE: finer than any screen

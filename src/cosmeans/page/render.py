@@ -6,27 +6,37 @@ import base64
 import hashlib
 import json
 from importlib.resources import files
-from typing import Any
+from typing import Any, Protocol
 
-from cosmeans import __version__
 from cosmeans.containers.converted import on_host
-from cosmeans.estimator import KMeans
-from cosmeans.report import charts, content
-from cosmeans.report.examples import clean
-from cosmeans.report.findings import findings
-from cosmeans.report.study import Asked, Study
+from cosmeans.page import charts, content
+from cosmeans.page.examples import clean
+from cosmeans.page.findings import findings
+from cosmeans.page.study import Asked, Study
+from cosmeans.version import __version__
 
 _LONGEST_TITLE = 120
 
 
-def render(found: Study, asked: Asked, kmeans: KMeans, title: str) -> bytes:
+class Fitted(Protocol):
+    """What a page says of a fitted `KMeans`."""
+
+    init: Any
+    counts_: Any
+    history_: Any
+    stop_reason_: Any
+    n_features_in_: Any
+    random_state_: Any
+
+
+def render(found: Study, asked: Asked, model: Fitted, title: str) -> bytes:
     """The page in UTF-8."""
     from jinja2 import Environment, StrictUndefined
 
     script, style = _text("page.js"), _text("page.css")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     page = environment.from_string(_text("page.html.j2")).render(
-        **_facts(found, asked, kmeans),
+        **_facts(found, asked, model),
         title=clean(title, _LONGEST_TITLE),
         data=script_safe(content.page_data(found)),
         script=script,
@@ -50,13 +60,13 @@ def script_safe(data: Any) -> str:
     return json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _facts(found: Study, asked: Asked, kmeans: KMeans) -> dict[str, Any]:
+def _facts(found: Study, asked: Asked, model: Fitted) -> dict[str, Any]:
     """What the template says in words, tables and charts."""
-    history, stop = kmeans.history_, kmeans.stop_reason_
-    fitted = on_host(kmeans.counts_).numpy()
+    history, stop = model.history_, model.stop_reason_
+    fitted = on_host(model.counts_).numpy()
     similarity = found.placed.similarity[found.placed.kept]
     return {
-        "figures": content.figures(found.placed, found.clusters, history, stop, kmeans.n_features_in_),
+        "figures": content.figures(found.placed, found.clusters, history, stop, model.n_features_in_),
         "findings": findings(found.placed, found.clusters, found.flags, history, stop, fitted),
         "convergence": charts.convergence(history, int(fitted.sum())) if len(history) else [],
         "distributions": [charts.sizes(found.clusters.size), charts.histogram(similarity, found.flags.odd_below)],
@@ -64,13 +74,13 @@ def _facts(found: Study, asked: Asked, kmeans: KMeans) -> dict[str, Any]:
         "found": found,
         "asked": asked,
         "n_clusters": len(found.clusters.size),
-        "seed": kmeans.random_state_,
-        "init": kmeans.init if isinstance(kmeans.init, str) else "given",
+        "seed": model.random_state_,
+        "init": model.init if isinstance(model.init, str) else "given",
     }
 
 
 def _text(name: str) -> str:
-    return (files("cosmeans.report") / name).read_text(encoding="utf-8")
+    return (files("cosmeans.page") / name).read_text(encoding="utf-8")
 
 
 def _digest(script: str) -> str:

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from cosmeans.contracts import Backend, Observer, RowSource
 from cosmeans.errors import InputError
-from cosmeans.report.examples import Examples, gather
-from cosmeans.report.findings import Flags, flag, odd_rows
-from cosmeans.report.measure import Clusters, Nearest, Placed, describe, nearest, place
-from cosmeans.report.plane import Plane, project
-from cosmeans.report.sample import sample_rows
-from cosmeans.report.words import Words, distinctive_words
+from cosmeans.page.examples import Examples, gather
+from cosmeans.page.findings import Flags, flag, odd_rows
+from cosmeans.page.measure import Clusters, Nearest, Placed, describe, nearest, place
+from cosmeans.page.plane import Plane, project
+from cosmeans.page.sample import sample_rows
+from cosmeans.page.words import Words, distinctive_words
 
 EXAMPLE_BYTES = 6 << 20  # texts and pictures; with everything else the page stays below 10 MB
 MAX_CLUSTERS = 10_000  # more are not shown one by one

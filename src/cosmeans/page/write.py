@@ -1,0 +1,76 @@
+"""Rows and a fitted model in, one HTML file out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from cosmeans.atomic import new_file, refuse_existing
+from cosmeans.errors import OptionError
+from cosmeans.options import check_switch
+from cosmeans.page.examples import check_images, check_texts
+from cosmeans.page.plane import check_projection
+from cosmeans.page.render import Fitted, render
+from cosmeans.page.study import Asked, study
+from cosmeans.paths import as_path
+from cosmeans.printable import brief
+
+MAX_EXAMPLES, MAX_SAMPLE = 50, 10_000
+
+
+def write_page(
+    model: Fitted,
+    open_rows: Callable[..., Any],
+    path: str | os.PathLike[str],
+    *,
+    texts: Sequence[str] | None = None,
+    images: Sequence[str] | None = None,
+    title: str = "Clusters",
+    n_examples: int = 5,
+    sample: int = 2500,
+    projection: str = "pca",
+    force: bool = False,
+) -> Path:
+    """Write the page: `cosmeans.report.write_report` for a model that is loaded.
+
+    open_rows  opens the rows under the model; open_rows(check=...) calls check(N) before any work
+    """
+    target = check_target(path, force=force)
+    check_options(n_examples, sample, projection, title)
+    _ = model.counts_  # raises where there was no fit
+    seen: dict[str, list[str] | None] = {}
+
+    def check(n_rows: int) -> None:
+        seen["images"], seen["texts"] = check_texts(images, n_rows, "images"), check_texts(texts, n_rows, "texts")
+        check_images(seen["images"])
+
+    rows, _, backend, observer, centroids = open_rows(check=check)
+    asked = Asked(seen["texts"], seen["images"], n_examples, sample, projection)
+    with observer:
+        found = study(rows, centroids, backend, observer, asked, model.random_state_)
+    page = render(found, asked, model, title)
+    with new_file(target, force) as temporary:
+        temporary.write_bytes(page)
+    return target
+
+
+def check_target(path: str | os.PathLike[str], *, force: bool) -> Path:
+    """The path of a page that may be written. Raises OptionError or FileError."""
+    target = as_path(path)
+    refuse_existing(target, check_switch("force", force), folder=False)
+    return target
+
+
+def check_options(n_examples: int = 5, sample: int = 2500, projection: str = "pca", title: str = "Clusters") -> None:
+    """Raise OptionError for what no report can be made with."""
+    if find_spec("jinja2") is None:
+        raise OptionError('A report needs jinja2, which is missing. Install it with: pip install "cosmeans[report]".')
+    for name, value, low, high in (("n_examples", n_examples, 1, MAX_EXAMPLES), ("sample", sample, 0, MAX_SAMPLE)):
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise OptionError(f"{name} must be an integer from {low} to {high:,}; got {brief(value)}.")
+    check_projection(projection)
+    if not isinstance(title, str):
+        raise OptionError(f"title must be a string; got {brief(title)}.")
