@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -168,21 +169,33 @@ def test_a_launch_waits_for_its_own_kernel_alone(outcome: str) -> None:
     assert kernel not in compiling
 
 
+class Awaited(Future[None]):
+    """Says when somebody waits for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = Event()
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        self.asked.set()
+        return super().exception(timeout)
+
+
 def test_what_is_added_while_a_launch_waits_is_waited_for_by_the_next_one() -> None:
-    kernel = object()
-    first: Future[None] = Future()
-    second: Future[None] = Future()
+    kernel, first, second = object(), Awaited(), Awaited()
     given: list[Future[None] | None] = []
     compiling.add(kernel, lambda before: given.append(before) or first)
     with ThreadPoolExecutor(1) as thread:
         waiting = thread.submit(compiling.wait, kernel)
+        assert first.asked.wait(60)
         compiling.add(kernel, lambda before: given.append(before) or second)
         first.set_result(None)
-        second.set_result(None)
         waiting.result()
-    compiling.wait(kernel)
 
     assert given == [None, first]
+    assert compiling[kernel] is second
+    second.set_result(None)
+    compiling.wait(kernel)
     assert kernel not in compiling
 
 

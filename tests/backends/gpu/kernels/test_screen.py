@@ -40,6 +40,7 @@ def test_screened_and_refined_labels_are_the_truth(
 @pytest.mark.parametrize("gathered", [False, True], ids=["all rows", "gathered rows"])
 def test_what_is_not_listed_is_proved(gathered: bool, directions: Any, quantize: Any) -> None:
     rows, centroids = sphere.normalise(directions(200, 40)), sphere.normalise(directions(30, 40, 1))
+    centroids[24:] = sphere.normalise(centroids[:6] + 3e-5 * directions(6, 40, 2))  # float16 can't tell these apart
     rows[5] = 0.0
     batch = Batch(0, rows, None, torch.arange(200) != 5)
     copy, columns = quantize(batch), CentroidSpace(30, 40, 0, CPU).quantise(centroids)
@@ -58,7 +59,8 @@ def test_what_is_not_listed_is_proved(gathered: bool, directions: Any, quantize:
     proved = [row for row in chosen.tolist() if row not in open_rows]
     assert open_rows <= set(chosen.tolist())
     assert [labels[row].item() for row in proved] == [expected[row] for row in proved]
-    assert len(proved) > 0.9 * len(chosen)
+    assert len(proved) > 0.5 * len(chosen)
+    assert any(labels[row].item() != expected[row] for row in open_rows)  # which would be wrong without the list
     assert set(labels[[row for row in range(200) if row not in chosen.tolist()]].tolist()) <= {-7}
 
 
