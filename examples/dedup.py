@@ -15,10 +15,10 @@ def main() -> None:
 
     found = deduplicate(model, rows, threshold=0.8, keep="closest")
 
-    print(f"{len(found.kept)} of {len(rows)} rows stay; the closest pairs among what goes:")
+    print(f"{len(found.kept)} of {len(rows)} rows are kept; the closest pairs among the removed rows:")
     for i in (-found.cosines).argsort(kind="stable")[:5]:
-        print(f"\n  {found.cosines[i]:.3f}  goes   {texts[found.removed[i]][:90]}")
-        print(f"         stays  {texts[found.original[i]][:90]}")
+        print(f"\n  {found.cosines[i]:.3f}  removed  {texts[found.removed[i]][:90]}")
+        print(f"         kept     {texts[found.original[i]][:90]}")
     kept = rows[found.kept]
     print(f"\nthe collection is now {kept.shape}")
 
