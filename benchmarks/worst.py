@@ -22,9 +22,9 @@ import torch
 from cases import WORST, Rows, normal
 from common import keep, parser_of
 from cosmeans import KMeans
-from cosmeans.backends.cpu import canonical
-from cosmeans.backends.cpu.canonical import TOGETHER
-from cosmeans.backends.cpu.compiling import JIT, njit
+from cosmeans.backends.cpu.kernels import canonical
+from cosmeans.backends.cpu.kernels.canonical import TOGETHER
+from cosmeans.backends.cpu.kernels.compiling import JIT, njit
 from cosmeans.backends.cpu.threads import spread
 
 

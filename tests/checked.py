@@ -31,7 +31,7 @@ def fits():
 
 def without_registers():
     """The same loops with the products of libraries."""
-    from cosmeans.backends.cpu import fused
+    from cosmeans.backends.cpu.kernels import fused
 
     fused.multiplies_bytes = fused.multiplies_shorts = lambda n_features: False
     fused.multiplies_floats = lambda: False
@@ -39,11 +39,11 @@ def without_registers():
 
 def plant():
     """A label beyond the last centroid, handed to a loop itself."""
-    from cosmeans.backends.cpu import canonical, kernels
+    from cosmeans.backends.cpu.kernels import canonical, scores
     from generators import unit_rows
 
     centroids = canonical.ordered(unit_rows(3, 8))
-    kernels.own_scores(unit_rows(4, 8), centroids, np.array([0, 1, 2, 3], np.int32), np.empty(4), 0, 4)
+    scores.scores(unit_rows(4, 8), centroids, np.array([0, 1, 2, 3], np.int32), np.empty(4), 0, 4)
 
 
 def say(text):

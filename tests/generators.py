@@ -53,6 +53,24 @@ def near_ties(n, d, k, spread, seed=0):
     return truth.unit(3.0 * middle + unit_rows(n, d, seed + 2))[0], truth.unit(middle + spread * around)[0]
 
 
+def converging(n=2000, d=24, k=40):
+    """Rows around centres, and first centroids near them: most stand still after a few epochs."""
+    centres = unit_rows(k, d, 1)
+    rows = truth.unit(centres[np.arange(n) % k] + 0.25 * normal(n, d, 2))[0]
+    return rows, rows[:k].copy()
+
+
+def trajectory(rows, first, passes):
+    """Centroids (K, D) of each pass of Lloyd's algorithm from the first ones, computed in float64."""
+    out = [first]
+    while len(out) < passes:
+        labels = truth.labels(rows, out[-1])
+        sums = np.stack([rows[labels == k].sum(axis=0, dtype=np.float64) for k in range(len(first))])
+        kept = np.where(np.abs(sums).sum(axis=1, keepdims=True) > 0, sums, out[-1])
+        out.append(truth.unit(kept.astype(np.float32))[0])
+    return out
+
+
 def one_ulp_apart(n, d):
     """Centroids that differ in the last bit of one entry, with a copy of the first at the end."""
     rows = unit_rows(n, d, 5)

@@ -36,7 +36,7 @@ def multipliers():
     """What multiplies in registers here: its name, a compiled call of it, the type of rows, columns and sums."""
     from numba import njit
 
-    from cosmeans.backends.cpu import fused
+    from cosmeans.backends.cpu.kernels import fused
 
     @njit
     def of_bytes(rows, packed, which, width, values):
@@ -60,7 +60,7 @@ def multipliers():
 
 def products(name, multiply, entry, total, features):
     """Every shape of a tile, with rows, panels, indices and sums between unreadable pages."""
-    from cosmeans.backends.cpu import fused
+    from cosmeans.backends.cpu.kernels import fused
 
     rng = np.random.default_rng(0)
     for d in features:
@@ -82,7 +82,7 @@ def scores():
     from numba import njit
 
     import truth
-    from cosmeans.backends.cpu import canonical
+    from cosmeans.backends.cpu.kernels import canonical
     from generators import unit_rows
 
     some = canonical.TOGETHER
@@ -114,7 +114,7 @@ def scores():
 
 def beyond(multiply, entry, total, features):
     """The row after the last one: this must not come back."""
-    from cosmeans.backends.cpu import fused
+    from cosmeans.backends.cpu.kernels import fused
 
     rows, packed = guarded(np.ones((40, features[-1]), entry)), fused.panels(np.ones((16, features[-1]), entry))
     multiply(rows, packed, np.array([40], np.int32), 16, np.zeros((6, 16), total))

@@ -10,7 +10,7 @@ import pytest
 
 import checked
 import guarded
-from cosmeans.backends.cpu import fused
+from cosmeans.backends.cpu.kernels import fused
 
 
 def run(program, **variables):

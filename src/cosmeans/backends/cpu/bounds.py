@@ -7,27 +7,29 @@ still proves most labels ("split": docs/algorithm.md, eq. 11).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from cosmeans.backends.cpu.decide import STEP
+from cosmeans.backends.cpu.kernels.bounds import BOUND_STEP
 from cosmeans.backends.cpu.targets import lengths
 
 # of a chord: the length of a row is up to 1 + 2^-20
 _OUTWARD = 1.0 + 2.0**-18
 ROW_BYTES = 8  # what is kept of a row
-_PANEL = 16  # columns: products are as slow as if there were a multiple of it
-_EACH_ROW = 48  # columns' worth of time that a row takes however few there are: to copy, to multiply, to decide
-_WORTH = 0.95  # a split that leaves more of the work than this is no gain
+PANEL = 16  # columns: products are as slow as if there were a multiple of it
+EACH_ROW = 48  # columns' worth of time that a row takes however few there are: to copy, to multiply, to decide
+WORTH = 0.95  # a split that leaves more of the work than this is no gain
 
 
 class RowBounds:
     """bound (N,) float32 and the label (N,) int32 whose centroid it leaves out."""
 
-    def __init__(self, n_rows: int) -> None:
-        self.bound = np.full(n_rows, np.inf, np.float32)
-        self.label = np.full(n_rows, -1, np.int32)
+    def __init__(self, n_rows: int, allocate: Callable[..., np.ndarray] = np.empty) -> None:
+        self.bound, self.label = allocate(n_rows, np.float32), allocate(n_rows, np.int32)
+        self.bound.fill(np.inf)
+        self.label.fill(-1)
         self.seen = 0
         """Rows assigned since the present pass began; a pass that was broken off leaves nothing to go on from."""
         self._centroids: np.ndarray | None = None
@@ -52,7 +54,7 @@ class RowBounds:
     def shift(self, way: float) -> None:
         """g moved by this chord: every t may have grown by as much."""
         if way > 0.0:
-            self.bound += np.nextafter(np.float32(way * _OUTWARD + STEP), np.float32(np.inf))
+            self.bound += np.nextafter(np.float32(way * _OUTWARD + BOUND_STEP), np.float32(np.inf))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +80,10 @@ def choose_split(moved: np.ndarray, need: np.ndarray) -> Split:
     farthest = np.append(moved, 0.0)
     failing = np.searchsorted(np.sort(need), farthest, side="right") / len(need)  # need <= farthest: not proved
     heavy = np.arange(total + 1)
-    paid = np.where(heavy == 0, 0, np.minimum(total, -(-heavy // _PANEL) * _PANEL) + _EACH_ROW)
-    whole = total + _EACH_ROW
+    paid = np.where(heavy == 0, 0, np.minimum(total, -(-heavy // PANEL) * PANEL) + EACH_ROW)
+    whole = total + EACH_ROW
     work = np.where(np.isfinite(farthest), (paid + failing * (whole - paid)) / whole, 1.0)
     best = int(work.argmin())
-    if work[best] > _WORTH:
+    if work[best] > WORTH:
         return everything
     return Split(best, float(farthest[best]), float(work[best]))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cosmeans import sphere
-from cosmeans.backends.cpu import canonical, kernels
+from cosmeans.backends.cpu.kernels import canonical, norms, vectors
 from cosmeans.backends.cpu.threads import spread
 
 # canonical scores of two centroids, 2^-46 each
@@ -45,7 +45,7 @@ class Targets(NamedTuple):
         chosen = centroids[ids]
         shifted = chosen - origin
         squared = np.empty(len(ids), np.float64)
-        spread(kernels.squared_norms, chosen, squared, size=len(ids))
+        spread(norms.squared_norms, chosen, squared, size=len(ids))
         return cls(
             shifted, centroids, canonical.ordered(centroids), ids, squared / 2, origin,
             dot_error(n_features, float(lengths(shifted).max())),
@@ -56,7 +56,7 @@ class Targets(NamedTuple):
     def along(self, middle: np.ndarray) -> np.ndarray:
         """<m, c - g> of every column, (U,) float64; off by `along_error` at most."""
         out = np.empty(len(self.ids), np.float64)
-        spread(kernels.along, self.centroids, self.ids, self.origin, middle, out, size=len(self.ids))
+        spread(vectors.along, self.centroids, self.ids, self.origin, middle, out, size=len(self.ids))
         return out
 
 
@@ -91,5 +91,5 @@ def lengths(rows: np.ndarray, less: np.ndarray | None = None) -> np.ndarray:
     """Upper bound on the length of every row, or of every row less another, (N,) float64."""
     out = np.empty(len(rows))
     nothing = np.zeros((1, rows.shape[1]), np.float32)
-    spread(kernels.lengths, rows, nothing if less is None else less, out, size=len(rows))
+    spread(vectors.lengths, rows, nothing if less is None else less, out, size=len(rows))
     return out

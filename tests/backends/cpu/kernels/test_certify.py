@@ -1,47 +1,13 @@
-"""Canonical scores in registers have the bits of the definition; rows that nearly tie get its label."""
+"""Labels are proved by bounds, chords or canonical scores; no number that is too small, or none, proves one."""
 
 import numpy as np
 import pytest
-import torch
-from numba import njit
 
 import truth
-from cosmeans.backends.cpu import CpuBackend, canonical, decide
-from cosmeans.backends.cpu.targets import Targets
+from cosmeans.backends.cpu import CpuBackend
+from cosmeans.backends.cpu.kernels.types import Screened
 from generators import near_ties, normal, one_ulp_apart, unit_rows
-
-SOME = canonical.TOGETHER
-
-
-@njit
-def scores_with(rows, centroids, together, out):
-    """Scores of rows, `together` of them at once, with ordered centroids."""
-    q, size = canonical.stride_of(rows.shape[1]), centroids.shape[1]
-    wide, room = canonical.room_for(together, size), canonical.room_for(together, q)
-    score = np.empty(together)
-    for i in range(0, rows.shape[0], together):
-        for r in range(together):
-            canonical.widen(rows[i + r], q, wide, r, together)
-        for j in range(centroids.shape[0]):
-            if together == 1:
-                canonical.score_one(wide, centroids[j], q, size // q, room, score)
-            else:
-                canonical.score_some(wide, centroids[j], q, size // q, room, score)
-            out[i : i + together, j] = score
-
-
-@pytest.mark.parametrize("together", [1, SOME])
-@pytest.mark.parametrize("d", [1, 2, 7, 8, 9, 24, 96, 97, 100, 128, 129, 384, 385, 500, 768, 1000, 1536, 4097])
-def test_scores_have_the_bits_of_the_definition(d, together):
-    """Every number of leaves and levels; entries of any size, so that another order of adding shows."""
-    rng = np.random.default_rng(d)
-    x = truth.unit((normal(8, d, d) * 10.0 ** rng.uniform(-6, 6, (8, d))).astype(np.float32))[0]
-    x[1] = -x[0]
-    x[2, ::2], x[3, 0] = 1e-40, -0.0  # as rows lie in memory: entries below float32's range count as zero
-    centroids = truth.unit(normal(5, d, d + 1))[0]
-    out = np.empty((8, 5))
-    scores_with(x, canonical.ordered(centroids), together, out)
-    assert out.tobytes() == truth.scores(truth.clean(x), centroids).tobytes()
+from screening import assigned_by, certified, columns_of, plain
 
 
 def permuted():
@@ -111,41 +77,24 @@ BEYOND_FLOAT32 = ("200 within 1e-9", "mirrored", "permuted", "orthogonal", "nois
 def test_rows_that_nearly_tie_get_the_label_of_the_definition(strategy, case, open_rows):
     """In the first pass, and in a second one with the bounds that the first has left, and some centroids moved."""
     x, centroids = TIES[case]()
+    moved = centroids.copy()
+    moved[::7] = moved[::7][::-1]
     backend = CpuBackend(strategy, 1 << 30)
-    rows = open_rows(x, backend, batch_size=230)
-    backend.begin(rows)
-    labels = torch.full((len(x),), -1, dtype=torch.int32)
-    for turn in range(2):
-        prepared = backend.prepare(torch.from_numpy(centroids))
-        settled = 0
-        for batch in rows.batches():
-            found = backend.assign(batch, prepared, labels[batch.span])
-            labels[batch.span] = found.labels
-            settled += found.settled
-        scores = truth.scores(x, centroids)
-        np.testing.assert_array_equal(labels.numpy(), scores.argmax(axis=1))
-        assert settled > 0 or turn == 1 or case not in BEYOND_FLOAT32
-        centroids = centroids.copy()
-        centroids[::7] = centroids[::7][::-1]
+    passes = assigned_by(backend, open_rows(x, backend, batch_size=230), [centroids, moved])
+    for (labels, _, found), those in zip(passes, [centroids, moved], strict=True):
+        np.testing.assert_array_equal(labels, truth.scores(x, those).argmax(axis=1))
+        refined = sum(assignment.settled for assignment in found)
+        assert refined > 0 or those is moved or case not in BEYOND_FLOAT32
 
 
 def decided(x, centroids, slack=None, **errors):
-    """Labels by the decision alone, after a screen that is float64 rounded to float32; slack: of that.
+    """Labels and counts of `certify` after a screen that is float64 rounded to float32; slack: of that.
 
     errors: other values for the errors of `Targets`
     """
-    size, columns = len(x), len(centroids)
-    ids = np.arange(columns, dtype=np.int32)
-    targets = Targets.of(centroids, ids, np.zeros(centroids.shape[1], np.float32))._replace(**errors)
+    targets = columns_of(centroids)._replace(**errors)
     values = (x.astype(np.float64) @ centroids.T.astype(np.float64)).astype(np.float32)
-    ones, nothing = np.ones(size, np.float32), np.full(size, -np.inf, np.float32)
-    slacks = np.full(size, targets.error if slack is None else slack, np.float32)
-    screen = (None, None, None, ones, np.zeros(size, np.float32), slacks)
-    labels, bound = np.empty(size, np.int32), np.empty(size, np.float32)
-    counts = decide.decide(
-        values, columns, np.float32(-np.inf), np.arange(size, dtype=np.int32), x, np.full(size, -1, np.int32),
-        np.full(size, -np.inf), nothing, screen, targets, labels, bound, 0, size,
-    )  # fmt: skip
+    labels, _, counts = certified(values, x, plain(len(x), targets.error if slack is None else slack), targets)
     return labels, counts
 
 
@@ -182,3 +131,43 @@ def test_what_few_rows_meet_together_is_counted():
     settled, dots = decided(x, centroids, chord_error=1e6)[1]
     assert settled == len(x)
     assert len(x) * 30 <= dots <= len(x) * 90  # 30 centroids a group, in float32 or not, then canonical
+
+
+D = 64
+
+
+@pytest.mark.parametrize("columns", [2, 7, 64, 65, 300])
+@pytest.mark.parametrize("own", ["none", "right", "any"])
+@pytest.mark.parametrize("excess", [0.0, 0.05, 1.0])
+def test_labels_and_bounds_hold_however_loose_a_screen_is(excess, own, columns):
+    """Whatever lies above the truth will do as a screen: it costs time, no label, and no bound."""
+    x, centroids = unit_rows(200, D, 1), unit_rows(columns, D, 2)
+    rng = np.random.default_rng(3)
+    t = x.astype(np.float64) @ centroids.T.astype(np.float64)
+    best = t.argmax(axis=1)
+    column = {"none": np.full(200, -1), "right": best, "any": rng.integers(0, columns, 200)}[own].astype(np.int32)
+    values = (t + excess * rng.exponential(1.0, t.shape)).astype(np.float32)
+    targets = columns_of(centroids)
+    assigned = np.where(column >= 0, np.einsum("ij,ij->i", x, centroids[column]), -np.inf).astype(np.float64)
+    labels, bound, _ = certified(values, x, plain(200, 2 * targets.error), targets, column, assigned)
+    np.testing.assert_array_equal(labels, best)
+    t[np.arange(200), best] = -np.inf
+    assert (bound >= t.max(axis=1)).all()
+
+
+@pytest.mark.parametrize("spoiled", ["scale", "tail", "slack", "assigned"])
+@pytest.mark.parametrize("bad", [np.nan, -np.nan])
+def test_a_bound_that_is_not_a_number_means_the_full_row(spoiled, bad):
+    rng = np.random.default_rng(0)
+    rows, centroids = unit_rows(30, 16), unit_rows(12, 16, 1)
+    numbers = {name: np.full(30, value, np.float32) for name, value in (("scale", 1), ("tail", 0), ("slack", 1e-5))}
+    column = rng.integers(0, 12, 30).astype(np.int32)
+    assigned = (rows * centroids[column]).sum(axis=1).astype(np.float64)
+    spoil = assigned if spoiled == "assigned" else numbers[spoiled]
+    spoil[:] = bad
+    nothing = np.zeros(12, np.float32)
+    screened = Screened(np.ones(12, np.float32), nothing, nothing, **numbers)
+    values = np.ascontiguousarray(rows @ centroids.T)
+    labels, bound, _ = certified(values, rows, screened, columns_of(centroids), column, assigned)
+    np.testing.assert_array_equal(labels, truth.labels(rows, centroids))
+    assert (bound == np.inf).all()

@@ -12,7 +12,7 @@ import os
 import pickle
 import secrets
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from numba.core.dispatcher import Dispatcher
 from numba.core.serialize import dumps
 from numba.misc.appdirs import AppDirs
 
+from cosmeans import calls, sphere
 from cosmeans.caches import temporary_folder, writable
 from cosmeans.version import __version__
 
@@ -43,35 +44,66 @@ INNER_ORDERLESS: dict[str, Any] = INNER | {"fastmath": {"nsz", "reassoc", "contr
 config: Any = numba.config  # made of environment variables when numba is imported
 DISABLED = bool(config.DISABLE_JIT)  # NUMBA_DISABLE_JIT, which is read when loops are defined
 _HERE = Path(__file__).parent
+_ALONE = calls.Lock()
 _DIGEST = 32  # bytes of SHA-256 before what is kept
 
 
-def njit(*, cache: bool = False, **options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """`numba.njit`, whose cache never stops work. The one way to compile in this package."""
+def njit(
+    *, cache: bool = False, kept: Callable[[Callable[..., Any]], Any] | None = None, **options: Any
+) -> Callable[[Callable[..., Any]], Any]:
+    """`numba.njit`, whose cache never stops work. The one way to compile in this package.
+
+    kept: what to keep compiled code with; None: `Kept`
+    """
+    kept = kept or Kept
 
     def decorate(function: Callable[..., Any]) -> Any:
         kernel: Any = numba.njit(**options)(function)
         if cache and isinstance(kernel, Dispatcher):
-            kernel._cache = Kept(function)  # type: ignore[attr-defined]
+            kernel._cache = kept(function)  # type: ignore[attr-defined]
+            _compile_alone(kernel)
         return kernel
 
     return decorate
+
+
+def _compile_alone(kernel: Any) -> None:
+    """Compile for new types in one thread at a time: two at once have been seen to fail.
+
+    Calls for known types don't come here. A fork waits until nothing is being compiled (`calls.Lock`).
+    """
+    whole = kernel._compile_for_args
+
+    def compile_for(*args: Any, **named: Any) -> Any:
+        with _ALONE:
+            return whole(*args, **named)
+
+    kernel._compile_for_args = compile_for
 
 
 class Kept:
     """What was compiled of one function, a file for each signature and processor. In place of numba's `FunctionCache`.
 
     A file is the digest of what follows, and numba's pickle: no damaged code is loaded.
+
+    folders  () -> where to keep it, best first; None: `known_folders`
+    sources  () -> a hash of all that it is made from; None: `known_sources`
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        folders: Callable[[], Iterable[Path]] | None = None,
+        sources: Callable[[], str] | None = None,
+    ) -> None:
         self._function = function
+        self._folders, self._sources = folders or known_folders, sources or known_sources
         self._enabled = True
 
     @property
     def cache_path(self) -> str | None:
         """For numba's statistics: the first folder looked at."""
-        return next(map(str, folders()), None)
+        return next(map(str, self._folders()), None)
 
     def enable(self) -> None:
         self._enabled = True
@@ -81,7 +113,7 @@ class Kept:
 
     def flush(self) -> None:
         """Forget what was compiled."""
-        for folder in folders():
+        for folder in self._folders():
             _remove(folder, f"{self._name}.")
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
@@ -93,7 +125,7 @@ class Kept:
             name = self._file(sig, target_context.codegen())
         except Exception:  # noqa: BLE001 - of numba: what can't be named isn't kept
             return None
-        for folder in folders():
+        for folder in self._folders():
             try:
                 found = (folder / name).read_bytes()
                 if hashlib.sha256(found[_DIGEST:]).digest() == found[:_DIGEST]:
@@ -112,9 +144,9 @@ class Kept:
             name, content = self._file(sig, result.codegen), dumps(result._reduce())
         except Exception:  # noqa: BLE001 - of numba: what can't be pickled isn't kept
             return
-        for folder in folders():
+        for folder in self._folders():
             if _write(folder / name, hashlib.sha256(content).digest() + content):
-                _remove(folder, f"{self._name}.", but=_sources()[:12])
+                _remove(folder, f"{self._name}.", but=self._sources()[:12])
                 return
 
     @property
@@ -125,12 +157,12 @@ class Kept:
     def _file(self, sig: Any, codegen: Any) -> str:
         """A name that differs wherever the compiled code may."""
         settings = config.BOUNDSCHECK, config.OPT, config.LOOP_VECTORIZE, config.SLP_VECTORIZE, config.DEBUGINFO_DEFAULT
-        facts = (numba.__version__, sys.version, _sources(), self._name, str(sig), codegen.magic_tuple(), settings)
+        facts = (numba.__version__, sys.version, self._sources(), self._name, str(sig), codegen.magic_tuple(), settings)
         code = hashlib.sha256(repr(facts).encode() + self._function.__code__.co_code).hexdigest()
-        return f"{self._name}.{_sources()[:12]}.{code[:32]}.nbc"
+        return f"{self._name}.{self._sources()[:12]}.{code[:32]}.nbc"
 
 
-def folders() -> Iterator[Path]:
+def known_folders() -> Iterator[Path]:
     """Where compiled loops may be kept, best first: as numba is told, next to the sources, in the user's cache."""
     place = hashlib.sha256(str(_HERE).encode()).hexdigest()[:16]
     if config.CACHE_DIR:
@@ -148,8 +180,8 @@ def folders() -> Iterator[Path]:
 @cache
 def hint() -> str | None:
     """One line on what to set if loops can't be kept. None if they can, or are kept already."""
-    for folder in folders():
-        if writable(folder) or any(folder.glob(f"*.{_sources()[:12]}.*")):
+    for folder in known_folders():
+        if writable(folder) or any(folder.glob(f"*.{known_sources()[:12]}.*")):
             return None
     return (
         "there is no writable folder to keep compiled code in, so each process compiles it again, which takes some "
@@ -158,9 +190,10 @@ def hint() -> str | None:
 
 
 @cache
-def _sources() -> str:
+def known_sources() -> str:
     """A hash of all that is compiled here; of the program that holds it where there are no files (frozen, zipped)."""
     known = hashlib.sha256(__version__.encode())
+    known.update(repr((sphere.UNIT_TOLERANCE, sphere.SMALLEST_NORMAL, sphere.UNIT_ROUNDOFF)).encode())
     try:
         files = sorted(_HERE.glob("*.py"))
         for file in files:

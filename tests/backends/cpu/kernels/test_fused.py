@@ -1,17 +1,11 @@
-"""Products in registers: right for every shape, and the same answers as with the products of libraries."""
+"""Products in registers: right for every shape, exact where they are of integers."""
 
 import numpy as np
 import pytest
-import torch
 from numba import njit
 
-import truth
-from cosmeans import lloyd
-from cosmeans.backends.cpu import CpuBackend, encode, fused, registers
-from cosmeans.group import Alone
-from cosmeans.options import FitOptions
-from cosmeans.progress import Silent
-from generators import normal, text_rows
+from cosmeans.backends.cpu.kernels import encode, fused, registers
+from generators import normal
 
 bytes_needed = pytest.mark.skipif(not fused.multiplies_bytes(384), reason="needs AVX-512 VNNI")
 shorts_needed = pytest.mark.skipif(not fused.multiplies_shorts(384), reason="needs AVX2")
@@ -104,37 +98,8 @@ def test_bytes_are_taken_by_four():
     assert not fused.multiplies_shorts(383)
 
 
-@pytest.mark.parametrize("told", ["", "+avx2", "+avx512f,-avx512vnni,-fma,+avx512bw"])
-def test_what_numba_may_use_is_asked(told, monkeypatch):
-    monkeypatch.setattr(registers.numba.config, "CPU_FEATURES", told)
-    registers.has.cache_clear()
-    try:
-        assert not fused.multiplies_bytes(384)
-        assert not fused.multiplies_floats()
-    finally:
-        monkeypatch.undo()
-        registers.has.cache_clear()
-
-
-@pytest.mark.parametrize("strategy", ["float32", "pca", "int8"])
-@pytest.mark.parametrize("here", [True, False])
-def test_labels_are_the_same_with_the_products_of_libraries(strategy, here, monkeypatch, open_rows):
-    """Both ways, whatever this processor has."""
-    needed = {"int8": fused.multiplies_bytes(384), "pca": fused.multiplies_shorts(144)}
-    if here and not needed.get(strategy, fused.multiplies_floats()):
-        pytest.skip("this processor lacks the instructions")
-    if not here:
-        monkeypatch.setattr(fused, "multiplies_bytes", lambda n_features: False)
-        monkeypatch.setattr(fused, "multiplies_shorts", lambda n_features: False)
-        monkeypatch.setattr(fused, "multiplies_floats", lambda: False)
-    called = []
-    for name in ("decide_bytes", "decide_shorts", "decide_floats"):
-        whole = getattr(fused, name)
-        monkeypatch.setattr(fused, name, lambda *task, whole=whole: called.append(1) or whole(*task))
-    x = truth.unit(text_rows(3000))[0]
-    backend = CpuBackend(strategy, 1 << 30)
-    rows = open_rows(x, backend, batch_size=700)
-    options = FitOptions(n_clusters=70, epochs=6)
-    result = lloyd.fit(rows, torch.from_numpy(x[:70].copy()), options, backend, Alone(), Silent())
-    np.testing.assert_array_equal(result.labels.numpy(), truth.labels(x, result.centroids.numpy()))
-    assert bool(called) == here
+@pytest.mark.parametrize("features", ["", "+avx2", "+avx512f,-avx512vnni,-fma,+avx512bw"])
+def test_what_numba_may_use_is_asked(features):
+    assert not registers.has("avx512f", "avx512bw", "avx512vnni", features=features)
+    assert not registers.has("avx2", "fma", features=features)
+    assert registers.has("avx2", features=features) == (features == "+avx2")

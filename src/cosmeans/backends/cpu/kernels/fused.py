@@ -9,27 +9,27 @@ from __future__ import annotations
 
 import numpy as np
 
-from cosmeans.backends.cpu import registers
-from cosmeans.backends.cpu.compiling import INNER, INNER_ORDERLESS, JIT, njit
-from cosmeans.backends.cpu.decide import decide_rows
-from cosmeans.backends.cpu.registers import BYTES, FLOATS, ROWS, SHORTS, STEP, tile
+from cosmeans.backends.cpu.kernels import registers
+from cosmeans.backends.cpu.kernels.certify import certify_rows
+from cosmeans.backends.cpu.kernels.compiling import INNER, INNER_ORDERLESS, JIT, njit
+from cosmeans.backends.cpu.kernels.registers import BYTES, FLOATS, LINE, ROWS, SHORTS, tile
 
 LOWEST = np.int32(-(2**31))
 _WIDE = registers.has("avx512f", "avx512bw")
 # 24 sums, 4 registers of columns and one of a row, of 32; with AVX2 12, 2 and one, of 16
-PANEL, FLOAT_PANEL = 4 * STEP, 4 * STEP if _WIDE else STEP
+PANEL, FLOAT_PANEL = 4 * LINE, 4 * LINE if _WIDE else LINE
 _TILE = 96  # rows decided together, at most, and the bytes of their products: half of a second-level cache
 _TILE_BYTES = 256 << 10
 _MOST_FEATURES = 1 << 16  # 255 x 127 each: sums fit 32 bits
 _FLOAT, _SHORT = (kinds[16 if _WIDE else 8] for kinds in (FLOATS, SHORTS))
 
-_bytes_1, _bytes_2, _bytes_3, _bytes_4 = (tile(BYTES, n * STEP, PANEL) for n in (1, 2, 3, 4))
+_bytes_1, _bytes_2, _bytes_3, _bytes_4 = (tile(BYTES, n * LINE, PANEL) for n in (1, 2, 3, 4))
 _floats_1, _floats_2, _floats_3, _floats_4 = (
-    tile(_FLOAT, min(n * STEP, FLOAT_PANEL), FLOAT_PANEL) for n in (1, 2, 3, 4)
+    tile(_FLOAT, min(n * LINE, FLOAT_PANEL), FLOAT_PANEL) for n in (1, 2, 3, 4)
 )
 
 _shorts_1, _shorts_2, _shorts_3, _shorts_4 = (
-    tile(_SHORT, min(n * STEP, FLOAT_PANEL), FLOAT_PANEL) for n in (1, 2, 3, 4)
+    tile(_SHORT, min(n * LINE, FLOAT_PANEL), FLOAT_PANEL) for n in (1, 2, 3, 4)
 )
 
 
@@ -64,6 +64,13 @@ def panels(columns: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(lines if together > 1 else lines[..., 0])
 
 
+def packed(columns: np.ndarray) -> np.ndarray | None:
+    """`panels` of columns that can be multiplied here; None: they are left to the products of libraries."""
+    n_features = columns.shape[1]
+    fits = {1: multiplies_bytes, 2: multiplies_shorts, 4: lambda _: multiplies_floats()}[columns.itemsize]
+    return panels(columns) if fits(n_features) else None
+
+
 @njit(**INNER_ORDERLESS)
 def _sum(codes):
     total = np.int32(0)
@@ -88,7 +95,7 @@ def multiply_bytes(codes, packed, which, width, values):
         at[g] = i * steps
         first[g] = np.int32(-128) * _sum(codes[i])
     for p in range(-(-width // PANEL)):
-        some = -(-(width - p * PANEL) // STEP)
+        some = -(-(width - p * PANEL) // LINE)
         for g in range(0, size, ROWS):
             out = values[g, p * PANEL :]
             if some >= 4:
@@ -103,7 +110,7 @@ def multiply_bytes(codes, packed, which, width, values):
 
 def _multiplier(tiles, together, number):
     """As `multiply_bytes`, for columns as they are: float32 rounded after every feature; 16-bit integers exact where no
-    sum of products, nor a part of it, leaves 32 bits. tiles: for one to four STEPs of columns.
+    sum of products, nor a part of it, leaves 32 bits. tiles: for one to four LINEs of columns.
     """
     one, two, three, four = tiles
 
@@ -118,7 +125,7 @@ def _multiplier(tiles, together, number):
         for g in range(at.shape[0]):
             at[g] = which[min(g, size - 1)] * steps
         for p in range(-(-width // FLOAT_PANEL)):
-            some = -(-(width - p * FLOAT_PANEL) // STEP)
+            some = -(-(width - p * FLOAT_PANEL) // LINE)
             for g in range(0, size, ROWS):
                 out = values[g, p * FLOAT_PANEL :]
                 if some >= 4:
@@ -140,66 +147,35 @@ multiply_shorts = _multiplier((_shorts_1, _shorts_2, _shorts_3, _shorts_4), 2, n
 @njit(**INNER, inline="always")
 def _room(width):
     """Rows of a tile and columns of its products."""
-    padded = -(-width // STEP) * STEP
+    padded = -(-width // LINE) * LINE
     return max(ROWS, min(_TILE, _TILE_BYTES // (4 * padded)) // ROWS * ROWS), padded
 
 
-@njit(**JIT)
-def decide_bytes(
-    codes, packed, width, which, rows, column, own, rest, screen, targets, labels, bound, start, stop
-):  # fmt: skip
-    """`decide_rows` of rows which[start:stop] against the first `width` columns, tile by tile. Returns what it does."""
-    tile, padded = _room(width)
-    values = np.empty((tile, padded), np.int32)
-    settled = dots = 0
-    for first in range(start, stop, tile):
-        part = which[first : min(first + tile, stop)]
-        multiply_bytes(codes, packed, part, width, values)
-        counts = decide_rows(
-            values, width, LOWEST, part, rows, column, own, rest, screen, targets, labels, bound, 0, part.shape[0],
-        )  # fmt: skip
-        settled += counts[0]
-        dots += counts[1]
-    return settled, dots
+def _certifier(multiply, number, lowest):
+    """A loop that multiplies rows with columns, tile by tile, and certifies them while the products are in the cache.
+
+    number: the type of products; lowest: below every one of them
+    """
+
+    @njit(**JIT)
+    def certify(codes, packed, width, which, block, screened, targets, start, stop):
+        tile, padded = _room(width)
+        values = np.empty((tile, padded), number)
+        refined = dots = 0
+        for first in range(start, stop, tile):
+            part = which[first : min(first + tile, stop)]
+            multiply(codes, packed, part, width, values)
+            counts = certify_rows(values, width, lowest, part, block, screened, targets, 0, part.shape[0])
+            refined += counts[0]
+            dots += counts[1]
+        return refined, dots
+
+    return certify
 
 
-@njit(**JIT)
-def decide_floats(
-    codes, packed, width, which, rows, column, own, rest, screen, targets, labels, bound, start, stop
-):  # fmt: skip
-    """The same with float32 products."""
-    tile, padded = _room(width)
-    values = np.empty((tile, padded), np.float32)
-    settled = dots = 0
-    for first in range(start, stop, tile):
-        part = which[first : min(first + tile, stop)]
-        multiply_floats(codes, packed, part, width, values)
-        counts = decide_rows(
-            values, width, np.float32(-np.inf), part, rows, column, own, rest, screen, targets, labels,
-            bound, 0, part.shape[0],
-        )  # fmt: skip
-        settled += counts[0]
-        dots += counts[1]
-    return settled, dots
-
-
-@njit(**JIT)
-def decide_shorts(
-    codes, packed, width, which, rows, column, own, rest, screen, targets, labels, bound, start, stop
-):  # fmt: skip
-    """The same with 16-bit products."""
-    tile, padded = _room(width)
-    values = np.empty((tile, padded), np.int32)
-    settled = dots = 0
-    for first in range(start, stop, tile):
-        part = which[first : min(first + tile, stop)]
-        multiply_shorts(codes, packed, part, width, values)
-        counts = decide_rows(
-            values, width, LOWEST, part, rows, column, own, rest, screen, targets, labels, bound, 0, part.shape[0],
-        )  # fmt: skip
-        settled += counts[0]
-        dots += counts[1]
-    return settled, dots
+certify_bytes = _certifier(multiply_bytes, np.int32, LOWEST)
+certify_shorts = _certifier(multiply_shorts, np.int32, LOWEST)
+certify_floats = _certifier(multiply_floats, np.float32, np.float32(-np.inf))
 
 
 @njit(**JIT)

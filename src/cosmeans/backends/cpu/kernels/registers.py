@@ -19,16 +19,18 @@ from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic
 
 ROWS = 6
-STEP = 16  # columns: products come in multiples of so many
+LINE = 16  # products come in multiples of so many columns
 _WORD, _LONG = ir.IntType(32), ir.IntType(64)
 
 
 @lru_cache(maxsize=8)
-def has(*names: str) -> bool:
-    """Whether numba compiles for a processor with all these features."""
-    told: str | None = getattr(numba.config, "CPU_FEATURES", None)
-    features = (get_host_cpu_features() if told is None else told).split(",")
-    return all(f"+{name}" in features for name in names)
+def has(*names: str, features: str | None = None) -> bool:
+    """Whether a processor has all these features; features: of which one, None: of that which numba compiles for."""
+    if features is None:
+        features = getattr(numba.config, "CPU_FEATURES", None)
+    if features is None:
+        features = get_host_cpu_features()
+    return all(f"+{name}" in features.split(",") for name in names)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,13 @@ import math
 
 import numpy as np
 
-from cosmeans.backends.cpu.compiling import INNER, INNER_ORDERLESS, JIT, njit
+from cosmeans.backends.cpu.kernels.compiling import INNER, INNER_ORDERLESS, JIT, njit
+from cosmeans.backends.cpu.kernels.vectors import above
+from cosmeans.sphere import UNIT_ROUNDOFF
 
 LARGEST = 127
 LONGEST = 32000  # of 16-bit codes as vectors: no sum of products of two, nor a part of it, leaves 32 bits
-_UNIT = 2.0**-24
+_OUTWARD = 1.0 + 2.0**-20  # for what float64 loses of a length
 _NOTHING = 2.0**-60  # more than what squares below float32's range can hide
 
 
@@ -76,7 +78,7 @@ def to_int8(rows, keep, middle, codes, scale, length, residual, start, stop):
     Sums of D squares in float32, in any order, are off by at most D + 2 units (relative); the difference, the
     product and what they leave by one unit of their own size each.
     """
-    sums = 1.0 + (rows.shape[1] + 8) * _UNIT
+    sums = 1.0 + (rows.shape[1] + 8) * UNIT_ROUNDOFF
     for i in range(start, stop):
         if not keep[i]:
             _write_nothing(codes[i])
@@ -91,7 +93,7 @@ def to_int8(rows, keep, middle, codes, scale, length, residual, start, stop):
         left = math.sqrt(np.float64(lost)) * sums + _NOTHING
         scale[i] = step
         length[i] = np.nextafter(np.float32(near), np.float32(np.inf))
-        residual[i] = np.nextafter(np.float32(left + 4.0 * _UNIT * (near + left)), np.float32(np.inf))
+        residual[i] = np.nextafter(np.float32(left + 4.0 * UNIT_ROUNDOFF * (near + left)), np.float32(np.inf))
 
 
 @njit(**INNER_ORDERLESS)
@@ -142,11 +144,5 @@ def to_int16(rows, keep, within, error, skew, codes, scale, tail, lost, start, s
         off = error * math.sqrt(squared)
         outside = squared - 2.0 * both + kept * (1.0 + skew) + 2.0 * off * math.sqrt(kept)
         scale[i] = step
-        tail[i] = _above(math.sqrt(max(outside, 0.0) + nothing * (1.0 + squared)))
-        lost[i] = _above(math.sqrt(left) + off + skew * math.sqrt(kept) + nothing)
-
-
-@njit(**INNER)
-def _above(value):
-    """A float32 that is not below this float64, nor a little more."""
-    return np.nextafter(np.float32(value * (1.0 + 2.0**-20)), np.float32(np.inf))
+        tail[i] = above(math.sqrt(max(outside, 0.0) + nothing * (1.0 + squared)) * _OUTWARD)
+        lost[i] = above((math.sqrt(left) + off + skew * math.sqrt(kept) + nothing) * _OUTWARD)

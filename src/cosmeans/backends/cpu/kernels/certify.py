@@ -1,66 +1,31 @@
-"""Labels from screens: which centroids a row may still belong to, proved; the few left are settled.
+"""Labels from screens: which centroids a row may still belong to, proved; the few left are refined.
 
 Everything here speaks of t = <x, c - g> for one vector g shared by all centroids: the largest t has the largest
 score, and c - g is shorter than c, which makes every bound tighter (docs/algorithm.md, eq. 9 to 11).
 
-A screen gives, for row i and column j, a value s_ij from which t_ij <= v_ij + slack_i follows, with
-v_ij = s_ij factor_j scale_i + bias_j + tail_i width_j; factor, scale and bias fall away where factor is None, tail and
-width where width is. Columns are distinct centroids, those that moved most first.
+A screen gives a product s for each row and column, and what that says of t (`types.Screened`). Columns are distinct
+centroids, those that moved most first.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from cosmeans.backends.cpu.canonical import room_for, stride_of, widen
-from cosmeans.backends.cpu.compiling import INNER, INNER_ORDERLESS, JIT, njit
-from cosmeans.backends.cpu.kernels import above, base_of, dot, squared_chord
-from cosmeans.backends.cpu.settle import settle_all, settle_close, settle_tied
+from cosmeans.backends.cpu.kernels.canonical import room_for, stride_of, widen
+from cosmeans.backends.cpu.kernels.compiling import INNER, INNER_ORDERLESS, JIT, njit
+from cosmeans.backends.cpu.kernels.refine import refine_all, refine_close, refine_tied
+from cosmeans.backends.cpu.kernels.vectors import above, base_of, squared_chord
 
 _LOWEST = np.int32(-(2**31))  # below the key of every float32
-DONE, LIGHT, FULL = 0, 1, 2
-# one step of a stored float32 bound, rounded outward (numerics: bounds kept over iterations)
-STEP = 2.0**-22
 # a row whose first so many candidates mostly can't be told apart gets canonical scores with all its candidates, and so
 # does one of which more than so many are left after float32; such rows are taken a few at a time
 _MANY, _CLOSE = 16, 4
 _CANONICAL = 2.0**-45  # canonical scores of two centroids, 2^-46 each
 
 
-@njit(**JIT)
-def scan(rows, keep, column, shifted, index, error, farthest, heavy, own, rest, bound, verdict, labels, start, stop):
-    """Own t of every row, and whether the bound kept from the pass before still proves its label.
-
-    column    (B,) int32: column of the row's present centroid, -1 if it has none
-    farthest  upper bound on how far any centroid beyond the first `heavy` columns has moved since
-    Writes own (B,) float64, rest (B,) float32: upper bound of t over those columns; verdict: LIGHT rows need the
-    heavy columns, FULL rows all, DONE rows none (their label and bound are written).
-    """
-    for i in range(start, stop):
-        if not keep[i]:
-            labels[i] = -1
-            verdict[i] = DONE
-            continue
-        j = column[i]
-        rest[i] = -np.inf
-        own[i] = -np.inf
-        verdict[i] = FULL
-        if j < 0:
-            continue
-        own[i] = np.float64(dot(rows[i], shifted[j]))
-        kept = np.float64(bound[i]) + farthest
-        if own[i] - error > kept + STEP:
-            rest[i] = above(kept + STEP)
-            verdict[i] = LIGHT
-            if heavy == 0:
-                verdict[i] = DONE
-                labels[i] = index[j]
-                bound[i] = rest[i]
-
-
 @njit(**INNER_ORDERLESS)
 def _upper(value, j, factor, bias, width, scale, tail):
-    """v of one column; branches are taken when this is compiled."""
+    """v of one column. numba takes the branch when it compiles, which needs `factor` as an argument of its own."""
     if factor is None:
         return np.float32(value)
     return np.float32(value) * factor[j] * scale + (bias[j] + tail * width[j])
@@ -79,11 +44,11 @@ def _value(key):
 
 
 @njit(**INNER_ORDERLESS)
-def _fill_upper(values, factor, bias, width, scale, tail, upper):
+def _fill_upper(values, screened, scale, tail, upper):
     """v of every column. Returns the largest."""
     top = _LOWEST
     for j in range(values.shape[0]):
-        v = _upper(values[j], j, factor, bias, width, scale, tail)
+        v = _upper(values[j], j, screened.factor, screened.bias, screened.width, scale, tail)
         upper[j] = v
         key = _key(v)
         top = key if key > top else top
@@ -101,19 +66,16 @@ def _first_of(upper, value):
 
 
 @njit(**INNER, inline="always")
-def decide_rows(
-    values, width, lowest, which, rows, column, own, rest, screen, targets, labels, bound, start, stop
-):  # fmt: skip
-    """Labels and bounds of rows which[start:stop] from screened values (G, L or more), L = width.
+def certify_rows(values, width, lowest, which, block, screened, targets, start, stop):
+    """Labels and bounds of rows which[start:stop] of a block from products (G, L or more), L = width.
 
-    lowest   what makes a value lose: written over the row's own column, whose t is known better
-    own      (B,) float64: t of that column, off by targets.error
-    screen   factor, bias, width (U,) or three times None, and scale, tail, slack (B,): see the top of this file
-    targets  `targets.Targets`
-    Returns (rows settled canonically, float32 dot products computed).
+    lowest             what makes a value lose: written over the row's assigned column, whose t is known better
+    block, screened    `types.Block`, `types.Screened`
+    targets            `targets.Targets`
+    Returns (rows refined by canonical scores, products and chords computed).
     """
-    factor, bias, widths, scales, tails, slacks = screen
-    index, error = targets.ids, targets.error
+    rows, labels, bound = block.rows, block.labels, block.bound
+    index = targets.ids
     columns = np.empty(width + 3, np.int32)
     sharp, off = np.empty(width + 2, np.float64), np.empty(width + 2, np.float64)
     upper = np.empty(width, np.float32)
@@ -126,30 +88,30 @@ def decide_rows(
     wide, room, score = room_for(1, ordered.shape[1]), room_for(1, q), np.empty(1, np.float64)
     tied, waiting = np.empty(stop - start, np.int32), 0
     candidates = np.empty((stop - start, words.shape[0]), np.uint64)
-    settled = dots = 0
+    refined = dots = 0
     for g in range(start, stop):
         i = which[g]
-        own_column = column[i]
-        scale, tail, slack = scales[i], tails[i], np.float64(slacks[i])
-        if 0 <= own_column < width:
-            values[g, own_column] = lowest
-        highest = _fill_upper(values[g, :width], factor, bias, widths, scale, tail, upper)
+        assigned = block.column[i]
+        scale, tail, slack = screened.scale[i], screened.tail[i], np.float64(screened.slack[i])
+        if 0 <= assigned < width:
+            values[g, assigned] = lowest
+        highest = _fill_upper(values[g, :width], screened, scale, tail, upper)
         top = np.float64(highest)
-        floor = own[i] - error
+        floor = block.assigned[i] - targets.error
         if top + slack < floor:
-            labels[i] = index[own_column]
-            bound[i] = max(rest[i], above(top + slack))
+            labels[i] = index[assigned]
+            bound[i] = max(block.rest[i], above(top + slack))
             continue
         found, second = 0, -np.inf
-        if _finite(scale, tail, slack, top, own_column, own[i]):
+        if _finite(scale, tail, slack, top, assigned, block.assigned[i]):
             found, tried, second = _survivors(
-                upper, highest, slack, reaching, words, rows[i], own_column, floor, targets, columns, sharp, off
+                upper, highest, slack, reaching, words, rows[i], assigned, floor, targets, columns, sharp, off
             )  # fmt: skip
             dots += tried
         if found == 0:
-            settled += 1
+            refined += 1
             widen(rows[i], q, wide, 0, 1)
-            labels[i] = index[settle_all(wide, q, ordered, index, room, score)]
+            labels[i] = index[refine_all(wide, q, ordered, index, room, score)]
             bound[i] = np.inf
             continue
         if found < 0:
@@ -165,27 +127,23 @@ def decide_rows(
             waiting += 1
             continue
         if close > 1:
-            settled += 1
+            refined += 1
             widen(rows[i], q, wide, 0, 1)
-            winner = settle_close(columns, sharp, off, found, wide, q, ordered, index, room, score)
+            winner = refine_close(columns, sharp, off, found, wide, q, ordered, index, room, score)
         for n in range(found):
             if columns[n] != winner:
                 second = max(second, sharp[n] + off[n] + targets.base_error)
         labels[i] = index[winner]
-        bound[i] = max(rest[i], above(second))
+        bound[i] = max(block.rest[i], above(second))
     if waiting > 0:
-        dots += settle_tied(tied[:waiting], candidates, rows, column, width, rest, targets, labels, bound)
-    return settled + waiting, dots
+        dots += refine_tied(tied[:waiting], candidates, width, block, targets)
+    return refined + waiting, dots
 
 
 @njit(**JIT)
-def decide(
-    values, width, lowest, which, rows, column, own, rest, screen, targets, labels, bound, start, stop
-):  # fmt: skip
-    """`decide_rows`, to be called from Python."""
-    return decide_rows(
-        values, width, lowest, which, rows, column, own, rest, screen, targets, labels, bound, start, stop
-    )  # fmt: skip
+def certify(values, width, lowest, which, block, screened, targets, start, stop):
+    """`certify_rows`, to be called from Python."""
+    return certify_rows(values, width, lowest, which, block, screened, targets, start, stop)
 
 
 @njit(**INNER_ORDERLESS)
@@ -218,8 +176,8 @@ def _listed(reaching, words, columns, n):
 
 
 @njit(**INNER, inline="always")
-def _survivors(upper, highest, slack, reaching, words, row, own_column, floor, targets, columns, sharp, off):
-    """Columns that may hold the largest t, with a sharp value of theirs; the own one is first if there is one.
+def _survivors(upper, highest, slack, reaching, words, row, assigned, floor, targets, columns, sharp, off):
+    """Columns that may hold the largest t, with a sharp value of theirs; the assigned one is first if there is one.
 
     t = <x, x/2 - g> + |c|^2 / 2 - |x - c|^2 / 2: what float32 loses of a squared chord is a fraction of it, so it tells
     the centroids near a row apart where products can't. Writes sharp and off: t is no farther than off from sharp,
@@ -230,15 +188,15 @@ def _survivors(upper, highest, slack, reaching, words, row, own_column, floor, t
     told apart: all that may win are left in `reaching`.
     """
     base, found = base_of(row, targets.origin), 0
-    if own_column >= 0:
-        columns[0] = own_column
+    if assigned >= 0:
+        columns[0] = assigned
         _sharpen(row, base, targets, columns, sharp, off, 0)
         floor = max(floor, sharp[0] - off[0] - targets.base_error)
         found = 1
-        if own_column < upper.shape[0]:
-            upper[own_column] = -np.inf
+        if assigned < upper.shape[0]:
+            upper[assigned] = -np.inf
     first = _first_of(upper, highest)
-    if first != own_column and first < upper.shape[0]:
+    if first != assigned and first < upper.shape[0]:
         columns[found] = first
         _sharpen(row, base, targets, columns, sharp, off, found)
         floor = max(floor, sharp[found] - off[found] - targets.base_error)
@@ -276,15 +234,15 @@ def _sharpen(row, base, targets, columns, sharp, off, n):
 
 
 @njit(**INNER)
-def _finite(scale, tail, slack, top, own_column, own):
+def _finite(scale, tail, slack, top, assigned, value):
     """Whether bounds mean anything: a NaN or infinity among a row's numbers certifies nothing.
 
-    top is -inf where the own column is the only one. Columns are finite (`passes`), so what spoils one product of a row
-    spoils all.
+    value: t of the assigned column. top is -inf where that is the only column. Columns are finite (`strategy`), so what
+    spoils one product of a row spoils all.
     """
-    if own_column < 0:
+    if assigned < 0:
         return np.isfinite(scale + tail + slack + top)
-    return np.isfinite(scale + tail + slack + own) and top < np.inf
+    return np.isfinite(scale + tail + slack + value) and top < np.inf
 
 
 @njit(**INNER)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from cosmeans import sphere
-from cosmeans.backends.cpu import encode, fused
-from cosmeans.backends.cpu.gemm import Product
-from cosmeans.backends.cpu.screens import Codes, Columns
+from cosmeans.backends.cpu.kernels import encode, fused
+from cosmeans.backends.cpu.kernels.gemm import Product
+from cosmeans.backends.cpu.screens.screen import Codes, Columns
 from cosmeans.backends.cpu.targets import CANONICAL, Targets, lengths
 from cosmeans.backends.cpu.threads import spread
 
@@ -42,10 +43,10 @@ class Coordinates(NamedTuple):
     lost: np.ndarray
 
     @classmethod
-    def empty(cls, n_rows: int, size: int) -> Coordinates:
+    def empty(cls, n_rows: int, size: int, allocate: Callable[..., np.ndarray] = np.empty) -> Coordinates:
         """Room for those of some rows; a scale of 0 says that they are not made yet."""
-        tail, lost = np.empty((2, n_rows), np.float32)
-        return cls(np.empty((n_rows, size), np.int16), np.zeros(n_rows, np.float32), tail, lost)
+        tail, lost = allocate((2, n_rows), np.float32)
+        return cls(allocate((n_rows, size), np.int16), np.zeros(n_rows, np.float32), tail, lost)
 
     def of(self, span: slice) -> Coordinates:
         """Those of some rows, in the same memory."""
@@ -58,7 +59,7 @@ class Basis:
     P can be any matrix at all: one that fits the rows badly, or is not orthogonal, makes bounds larger, never false.
     """
 
-    def __init__(self, directions: np.ndarray) -> None:
+    def __init__(self, directions: np.ndarray, pack: Callable[[np.ndarray], np.ndarray | None] = fused.packed) -> None:
         gram = directions.T @ directions
         self.directions = directions
         self.skew = float(np.linalg.norm(gram - np.eye(len(gram)), 2)) * (1.0 + 2.0**-20) + _NOTHING
@@ -66,14 +67,14 @@ class Basis:
         self.stretch = 1.01 * math.sqrt(1.0 + self.skew)
         """Upper bound on the length of coordinates, and of what they leave, of a vector of length 1."""
         self._across = np.ascontiguousarray(directions.T, np.float32)
-        self.packed = fused.panels(self._across) if fused.multiplies_floats() else None
+        self.pack, self.packed = pack, pack(self._across)
 
     @classmethod
-    def of(cls, sample: np.ndarray) -> Basis:
+    def of(cls, sample: np.ndarray, pack: Callable[[np.ndarray], np.ndarray | None] = fused.packed) -> Basis:
         """The leading principal directions of some rows (S, D)."""
         wide = torch.from_numpy(sample).to(torch.float64)
         _, vectors = torch.linalg.eigh(wide.T @ wide)  # ascending
-        return cls(vectors[:, -directions(sample.shape[1]) :].contiguous().numpy())
+        return cls(vectors[:, -directions(sample.shape[1]) :].contiguous().numpy(), pack)
 
     def split(self, rows: np.ndarray, keep: np.ndarray | None, product: Product, into: Coordinates) -> None:
         """Coordinates of rows (B, D); product: of float32, in any order; keep (B,) bool, None: all of them.
@@ -111,9 +112,11 @@ class PcaScreen:
     dtype: Any = np.float32
     lowest = np.float32(-np.inf)
 
-    def __init__(self, product: Product, basis: Basis, n_rows: int) -> None:
+    def __init__(
+        self, product: Product, basis: Basis, n_rows: int, allocate: Callable[..., np.ndarray] = np.empty
+    ) -> None:
         self.product, self.basis = product, basis
-        self._kept = Coordinates.empty(n_rows, basis.directions.shape[1])
+        self._kept = Coordinates.empty(n_rows, basis.directions.shape[1], allocate)
 
     @property
     def kept_bytes(self) -> int:
@@ -124,7 +127,7 @@ class PcaScreen:
         made = Coordinates.empty(len(shifted), self.basis.directions.shape[1])
         self.basis.split(shifted, None, self.product, made)
         facts = _Facts(float(lengths(shifted).max()), float(made.lost.max()))
-        packed = fused.panels(made.codes) if fused.multiplies_shorts(made.codes.shape[1]) else None
+        packed = self.basis.pack(made.codes)
         bias = np.zeros(len(shifted), np.float32)
         return Columns(_numbers(made.codes, packed), made.scale, bias, made.tail, facts, packed)
 

@@ -17,13 +17,14 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, register_jitable
 
-from cosmeans.backends.cpu import registers
-from cosmeans.backends.cpu.compiling import INNER, njit
+from cosmeans import sphere
+from cosmeans.backends.cpu.kernels import registers
+from cosmeans.backends.cpu.kernels.compiling import INNER, njit
 
 LANES, LEAVES, FEW = 8, 16, 12
 TOGETHER = 4 if registers.has("avx512f") else 2
 """Rows that meet a centroid at once."""
-SMALLEST_NORMAL = np.float32(2.0**-126)
+_SMALLEST_NORMAL = np.float32(sphere.SMALLEST_NORMAL)
 _DOUBLE, _LONG = ir.DoubleType(), ir.IntType(64)
 _VECTOR, _SINGLES = ir.VectorType(_DOUBLE, LANES), ir.VectorType(ir.FloatType(), LANES)
 
@@ -37,6 +38,7 @@ def stride_of(n_features: int) -> int:
     return q
 
 
+@register_jitable
 def width_of(n_features: int) -> int:
     """Entries of a row as it is multiplied here: 12 or 16 strides (12 are enough for 384, 768 and 1536 features)."""
     q = stride_of(n_features)
@@ -56,7 +58,7 @@ def ordered(centroids: np.ndarray) -> np.ndarray:
 @njit(**INNER)
 def clean(value):
     """Rule 1: below 2^-126 counts as +0.0."""
-    return np.float32(0.0) if abs(value) < SMALLEST_NORMAL else value
+    return np.float32(0.0) if abs(value) < _SMALLEST_NORMAL else value
 
 
 @njit(**INNER)
@@ -77,6 +79,18 @@ def widen(row, q, wide, place, places):
                 for lane in range(LANES):
                     wide[at + lane] = np.float64(clean(row[d + lane])) if d + lane < row.shape[0] else 0.0
             at += places * LANES
+
+
+@njit(**INNER)
+def order(centroid, q, ordered):
+    """`ordered` of one centroid (D,) float32, in memory (W,) that held something else."""
+    at = 0
+    for i in range(0, q, LANES):
+        for leaf in range(ordered.shape[0] // q):
+            for lane in range(LANES):
+                d = leaf * q + i + lane
+                ordered[at + lane] = centroid[d] if d < centroid.shape[0] else np.float32(0.0)
+            at += LANES
 
 
 @njit(**INNER)

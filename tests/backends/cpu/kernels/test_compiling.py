@@ -7,7 +7,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -15,13 +18,24 @@ from numba import config
 from numba.core.dispatcher import Dispatcher
 
 import cosmeans
-from cosmeans.backends.cpu import compiling, decide, encode, fused, kernels
+from cosmeans.backends.cpu.kernels import (
+    accumulate,
+    bounds,
+    certify,
+    compiling,
+    encode,
+    fused,
+    norms,
+    scores,
+    update,
+    vectors,
+)
 
 PACKAGE = Path(cosmeans.__file__).parent
 
 
-def twice():
-    """The same loop as a new process would define it."""
+def twice(folder=None, sources=None):
+    """The same loop as a new process would define it, kept in this folder."""
 
     def double(values, start, stop):
         total = 0
@@ -29,7 +43,8 @@ def twice():
             total += 2 * values[i]
         return total
 
-    return compiling.njit(**compiling.JIT)(double)
+    folders = None if folder is None else lambda: [folder]
+    return compiling.njit(kept=partial(compiling.Kept, folders=folders, sources=sources), **compiling.JIT)(double)
 
 
 def answer(kernel):
@@ -40,30 +55,24 @@ def read_back(kernel):
     return sum(kernel.stats.cache_hits.values())
 
 
-@pytest.fixture
-def place(tmp_path, monkeypatch):
-    """The one folder where loops are kept; `kept()` its files."""
-    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(compiling, "temporary_folder", lambda: None)
-    return lambda: sorted(path for path in tmp_path.rglob("*") if path.is_file())
+def files(folder):
+    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def test_a_loop_is_compiled_once(place):
-    first, second = twice(), twice()
+def test_a_loop_is_compiled_once(tmp_path):
+    first, second = twice(tmp_path), twice(tmp_path)
 
-    assert (answer(first), read_back(first), len(place())) == (20, 0, 1)
-    assert (answer(second), read_back(second), len(place())) == (20, 1, 1)
+    assert (answer(first), read_back(first), len(files(tmp_path))) == (20, 0, 1)
+    assert (answer(second), read_back(second), len(files(tmp_path))) == (20, 1, 1)
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A file that is kept, and where: its path below the folder that numba is told."""
+    """A file that is kept: its name and what it holds."""
     folder = tmp_path_factory.mktemp("kept")
-    with pytest.MonkeyPatch.context() as patching:
-        patching.setattr(config, "CACHE_DIR", str(folder))
-        answer(twice())
-    (path,) = folder.rglob("*.nbc")
-    return path.relative_to(folder), path.read_bytes()
+    answer(twice(folder))
+    (path,) = files(folder)
+    return path.name, path.read_bytes()
 
 
 def cut(share):
@@ -95,53 +104,66 @@ DAMAGES = {
 
 @pytest.mark.linux
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_a_damaged_file_is_not_read(place, whole, damage):
-    path = Path(config.CACHE_DIR, whole[0])
-    path.parent.mkdir()
+def test_a_damaged_file_is_not_read(tmp_path, whole, damage):
+    path = tmp_path / whole[0]
     path.write_bytes(whole[1])
     damage(path)
-    kernel = twice()
+    kernel = twice(tmp_path)
 
     assert (answer(kernel), read_back(kernel)) == (20, 0)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
 @pytest.mark.parametrize("function", ["write_bytes", "read_bytes", "mkdir", "glob"])
-def test_what_a_disk_refuses_is_done_without(place, monkeypatch, function, number):
+def test_what_a_disk_refuses_is_done_without(tmp_path, monkeypatch, function, number):
     def refuse(*_, **__):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(compiling.Path, function, refuse)
+    monkeypatch.setattr(Path, function, refuse)
 
-    assert answer(twice()) == 20
+    assert answer(twice(tmp_path / "kept")) == 20
 
 
-def test_other_sources_are_compiled_again_and_replace_what_was_kept(place, monkeypatch):
-    answer(twice())
-    before = place()
-    monkeypatch.setattr(compiling, "_sources", lambda: "0" * 64)
-    kernel = twice()
+def test_other_sources_are_compiled_again_and_replace_what_was_kept(tmp_path):
+    answer(twice(tmp_path))
+    before = files(tmp_path)
+    kernel = twice(tmp_path, sources=lambda: "0" * 64)
 
     assert (answer(kernel), read_back(kernel)) == (20, 0)
-    assert len(place()) == 1
-    assert place() != before
+    assert len(files(tmp_path)) == 1
+    assert files(tmp_path) != before
 
 
-def test_bounds_checked_loops_are_others(place, monkeypatch):
-    answer(twice())
+def test_bounds_checked_loops_are_others(tmp_path, monkeypatch):
+    answer(twice(tmp_path))
     monkeypatch.setattr(config, "BOUNDSCHECK", 1)
-    kernel = twice()
+    kernel = twice(tmp_path)
 
     assert (answer(kernel), read_back(kernel)) == (20, 0)
 
 
-@pytest.mark.parametrize("module", [decide, encode, fused, kernels], ids=lambda module: module.__name__)
-def test_every_loop_called_from_python_is_kept_this_way(module):
+MODULES = [accumulate, bounds, certify, encode, fused, norms, scores, update, vectors]
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
+def test_every_loop_called_from_python_is_kept_this_way(module, tmp_path, monkeypatch):
     loops = [value for value in vars(module).values() if isinstance(value, Dispatcher)]
     called = [loop for loop in loops if "no_cpython_wrapper" not in loop.targetoptions]
+    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))  # only our cache asks for it as late as that
 
     assert called
-    assert {type(loop._cache) for loop in called} == {compiling.Kept}
+    assert {Path(loop.stats.cache_path).parent for loop in called} == {tmp_path}
+
+
+def test_loops_are_compiled_by_one_thread_at_a_time(tmp_path):
+    """And by none while another is at it for the same types: what was compiled is taken."""
+    kernel = twice(tmp_path)
+    with ThreadPoolExecutor(8) as pool:
+        together = Barrier(8)
+        answers = list(pool.map(lambda _: (together.wait(), answer(kernel))[1], range(8)))
+
+    assert answers == [20] * 8
+    assert len(kernel.signatures) == 1
 
 
 def asks_numba(node):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from cosmeans.backends.cpu.canonical import TOGETHER, room_for, score_one, score_some, stride_of, widen
-from cosmeans.backends.cpu.compiling import INNER, njit
-from cosmeans.backends.cpu.kernels import above, dot
+from cosmeans.backends.cpu.kernels.canonical import TOGETHER, room_for, score_one, score_some, stride_of, widen
+from cosmeans.backends.cpu.kernels.compiling import INNER, njit
+from cosmeans.backends.cpu.kernels.vectors import above, dot
 
 _GROUP, _COLUMNS = 32, 32  # rows and columns that stay in the nearest caches while they meet
 
@@ -18,7 +18,7 @@ def _better(score, j, best, winner, index):
 
 
 @njit(**INNER)
-def settle_all(wide, q, centroids, index, room, score):
+def refine_all(wide, q, centroids, index, room, score):
     """Column of the largest canonical score of all; the lowest centroid at a tie. A column even if no score is one."""
     best, winner = -np.inf, -1
     for j in range(index.shape[0]):
@@ -29,7 +29,7 @@ def settle_all(wide, q, centroids, index, room, score):
 
 
 @njit(**INNER, inline="always")
-def settle_close(columns, sharp, off, found, wide, q, centroids, index, room, score):
+def refine_close(columns, sharp, off, found, wide, q, centroids, index, room, score):
     """Column of the largest canonical score among those that may reach the best; the lowest centroid at a tie.
 
     sharp, off: values and their errors; wide: the row as `canonical.widen` leaves it
@@ -71,7 +71,7 @@ def _in_order(candidates, size, width):
 
 
 @njit(**INNER)
-def settle_tied(which, candidates, rows, column, width, rest, targets, labels, bound):
+def refine_tied(which, candidates, width, block, targets):
     """Labels and bounds of some rows from canonical scores with their candidates, and their own column.
 
     candidates  (., width / 8) uint64: a byte for each of the first `width` columns
@@ -79,6 +79,7 @@ def settle_tied(which, candidates, rows, column, width, rest, targets, labels, b
     those: what is none of a row can't win, so nothing is lost. Returns how many scores there were.
     """
     shifted, centroids, index, error = targets.shifted, targets.ordered, targets.ids, targets.error
+    rows = block.rows
     q, size = stride_of(rows.shape[1]), centroids.shape[1]
     wide, room = room_for(_GROUP, size), room_for(TOGETHER, q)
     score, best, winner = np.empty(TOGETHER), np.empty(_GROUP), np.empty(_GROUP, np.int32)
@@ -111,7 +112,7 @@ def settle_tied(which, candidates, rows, column, width, rest, targets, labels, b
                         j += 1
         for g in range(group.shape[0]):
             i = which[group[g]]
-            j = column[i]
+            j = block.column[i]
             if j >= width:  # its own column is none of the first ones
                 widen(rows[i], q, wide[:size], 0, 1)
                 score_one(wide, centroids[index[j]], q, size // q, room, score)
@@ -119,7 +120,7 @@ def settle_tied(which, candidates, rows, column, width, rest, targets, labels, b
                 if _better(score[0], j, best[g], winner[g], index):
                     winner[g] = j
             winner[g] = max(winner[g], 0)  # a column even if no score is one
-            labels[i] = index[winner[g]]
+            block.labels[i] = index[winner[g]]
             # no other t is above the winner's but by what canonical scores lose, which is a part of the error
-            bound[i] = max(rest[i], above(np.float64(dot(rows[i], shifted[winner[g]])) + error))
+            block.bound[i] = max(block.rest[i], above(np.float64(dot(rows[i], shifted[winner[g]])) + error))
     return scores

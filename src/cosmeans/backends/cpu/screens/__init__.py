@@ -1,0 +1,1 @@
+"""Cheap products that bound every score from above, one screen a file."""
