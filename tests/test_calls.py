@@ -54,8 +54,7 @@ def test_processes_of_every_kind_give_the_same_bits(method):
 
 @pytest.mark.linux
 @forks
-def test_a_fork_waits_for_what_a_lock_guards_and_leaves_it_free(monkeypatch):
-    monkeypatch.setattr(calls, "_locks", [])
+def test_a_fork_waits_for_what_a_lock_guards_and_leaves_it_free():
     lock, inside, whole = calls.Lock(), threading.Event(), []
 
     def work():
@@ -207,7 +206,7 @@ def test_a_compiled_function_calls_it_uncompiled():
         warnings.simplefilter("always")
         torch.compile(lambda rows: fitted(rows), backend=backend)(torch.cat([ROWS, 0 * ROWS[:1]]))
     assert [warning.filename for warning in told] == [__file__]
-    torch._dynamo.reset()
+    torch.compiler.reset()
 
 
 # ------------------------------------------------------------------------- a GPU

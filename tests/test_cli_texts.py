@@ -192,7 +192,7 @@ def test_a_packed_file_of_texts_without_end_is_not_unpacked(tmp_path, name, cont
 
 
 def test_a_line_without_end_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(cosmeans.cli.texts, "_BLOCK", 1 << 16)
+    monkeypatch.setattr(cosmeans.cli.texts, "LONGEST_TEXT", 1 << 16)
     for name in ("t.txt.gz", "t.csv.gz", "t.jsonl.gz"):
         with gzip.open(tmp_path / name, "wb") as file:
             file.write(b"a" * (1 << 24))

@@ -142,7 +142,7 @@ def work():
 def test_any_stream_gives_the_same_answer(kind, monkeypatch):
     monkeypatch.setattr(progress, "DELAY", -1.0)
     monkeypatch.setattr(progress, "LINE_INTERVAL", 0.0)
-    monkeypatch.setattr(console, "_PATIENCE", 0.0)
+    monkeypatch.setattr(console, "PATIENCE", 0.0)
     monkeypatch.setattr(warnings, "showwarning", shown_as_python_does)
     answers = []
     with warnings.catch_warnings():

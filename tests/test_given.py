@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.numpy import save_file
-from torch.utils import _device
+from torch.utils import _device  # what torch adds the default device to, which it tells nowhere else
 
 import cosmeans
 from cosmeans import KMeans, choose_k, deduplicate, evaluate, exemplars, match, moved, outliers, reorder, top
@@ -18,7 +18,7 @@ from cosmeans.cli import run
 
 PACKAGE = Path(cosmeans.__file__).parent
 # what the default device is added to, and others that make tensors of something else
-MAKERS = {function.__name__ for function in _device._device_constructors()}
+MAKERS = {function.__name__ for function in vars(_device)["_device_constructors"]()}
 MAKERS |= {"as_tensor", "asarray", "frombuffer", "Generator", "FloatTensor", "LongTensor"}
 NEEDED = {name: {"dtype", "device"} for name in MAKERS} | {
     "Generator": {"device"},  # of random numbers, not of a tensor

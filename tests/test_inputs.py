@@ -72,7 +72,7 @@ KINDS = {
     "array": lambda tmp_path: X,
     "tensor": lambda tmp_path: torch.from_numpy(X),
     "tensor with gradient": lambda tmp_path: torch.from_numpy(X.copy()).requires_grad_(),
-    "negated tensor": lambda tmp_path: torch._neg_view(torch.from_numpy(-X)),
+    "negated tensor": lambda tmp_path: torch.complex(torch.from_numpy(X), torch.from_numpy(-X)).conj().imag,
     "tensor of inference mode": inference,
     "read-only": read_only,
     "masked array without a masked entry": lambda tmp_path: np.ma.masked_array(X, mask=False),

@@ -199,10 +199,10 @@ def test_a_batch_between_two_signs_does_not_touch_the_display(clock):
 
 
 def test_the_place_decides_between_bars_and_lines(monkeypatch):
-    assert isinstance(watch(1, file=Terminal())._display, Bar)
-    assert isinstance(watch(1, file=io.StringIO())._display, Lines)
+    assert isinstance(watch(1, file=Terminal()).display, Bar)
+    assert isinstance(watch(1, file=io.StringIO()).display, Lines)
     monkeypatch.setattr(progress, "in_notebook", lambda: True)
-    assert isinstance(watch(1, file=io.StringIO())._display, Bar)
+    assert isinstance(watch(1, file=io.StringIO()).display, Bar)
 
 
 def test_the_time_left_of_a_step_is_that_of_work_which_was_watched(clock):

@@ -126,8 +126,7 @@ def test_free_memory_knows_the_limit_of_this_process():
         resource.setrlimit(resource.RLIMIT_AS, before)
 
 
-def test_a_container_has_less_memory_than_its_machine(tmp_path, monkeypatch):
-    monkeypatch.setattr(cosmeans.reading, "_CGROUP", tmp_path)
+def test_a_container_has_less_memory_than_its_machine(tmp_path):
     for name, text in (
         ("memory.max", "5000000"),
         ("memory.current", "4000000"),
@@ -135,11 +134,15 @@ def test_a_container_has_less_memory_than_its_machine(tmp_path, monkeypatch):
     ):
         (tmp_path / name).write_text(text)
 
-    assert free_memory() == 1_500_000
-    with pytest.raises(FileError, match=r"unpacks to 2.0 MB, and 1.5 MB of memory are free"):
-        require_memory("x.npz", 2_000_000, "unpacks to")
+    assert free_memory(tmp_path) == 1_500_000
     (tmp_path / "memory.max").write_text("max\n")
-    assert free_memory() > 1_500_000
+    assert free_memory(tmp_path) > 1_500_000
+
+
+def test_what_unpacks_to_more_than_is_free_is_told():
+    require_memory("x.npz", 2_000, "unpacks to")
+    with pytest.raises(FileError, match=r"unpacks to 1,000.0 TB, and .* of memory are free"):
+        require_memory("x.npz", 10**15, "unpacks to")
 
 
 def test_sizes_are_told_in_units_of_people():

@@ -10,7 +10,7 @@ from cosmeans import KMeans, StopReason, choose_k, printable
 from cosmeans.backends.reference import ReferenceBackend
 from cosmeans.errors import OptionError
 from cosmeans.options import FitOptions
-from cosmeans.progress import Silent
+from cosmeans.progress import Silent, set_observer
 from cosmeans.start import FirstCentroids
 from generators import normal
 
@@ -38,7 +38,7 @@ class StopAt(Silent):
 
 def watched(observer, n_init):
     kmeans = KMeans(12, init="k-means++", n_init=n_init, random_state=0, verbose=0)
-    kmeans._observer = observer
+    set_observer(kmeans, observer)
     return kmeans
 
 

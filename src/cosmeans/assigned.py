@@ -15,6 +15,7 @@ from cosmeans.contracts import Backend, RowSource
 from cosmeans.data import Batch
 from cosmeans.errors import InputTypeError
 from cosmeans.estimator import KMeans
+from cosmeans.fit_state import state_of
 from cosmeans.group import Alone
 from cosmeans.inputs import Kind
 
@@ -60,7 +61,7 @@ def checked_copy(model: Any, name: str = "model", attribute: str | None = None) 
             f"{name} must be a fitted KMeans, got a {type(model).__name__}. Load a saved one with KMeans.load(folder)."
         )
     copied = copy.copy(model)
-    copied._fitted()
+    state_of(copied)
     if attribute is not None:
         getattr(copied, attribute)
     return copied

@@ -33,7 +33,6 @@ from cosmeans.renaming import exchange, link, rename_to_free
 from cosmeans.system_errors import kind_words, writing_words
 
 _SHORT_WRITE = "requested and"  # how NumPy tells that a disk took less than it was given; it keeps no errno
-_MACHINE = hashlib.blake2b(platform.node().encode(), digest_size=2).hexdigest()
 _TRIES = 100  # names: the other half of the digits has 65,536
 _TEMPORARY = re.compile(r"\..*\.[0-9a-f]{8}\.tmp")
 _PATIENCE = 1.0  # seconds for another process to look through a folder
@@ -248,7 +247,7 @@ def _remove(path: Path) -> None:
 
 def _beside(target: Path, ending: str) -> Path:
     # same folder, so that the rename stays on one disk; random, so that two runs never share it
-    return target.with_name(f".{target.name}.{_MACHINE}{secrets.token_hex(2)}.{ending}")
+    return target.with_name(f".{target.name}.{_machine()}{secrets.token_hex(2)}.{ending}")
 
 
 def _siblings(target: Path, ending: str) -> list[Path]:
@@ -259,7 +258,7 @@ def _siblings(target: Path, ending: str) -> list[Path]:
 
 
 def _of_this_machine(temporary: Path, place: _Place) -> bool:
-    return temporary.name.startswith(f".{place.path.name}.{_MACHINE}")
+    return temporary.name.startswith(f".{place.path.name}.{_machine()}")
 
 
 def _others(folder: Path, owned: Collection[str] | None) -> list[str]:
@@ -331,3 +330,8 @@ def _at_the_limit(temporary: Path) -> bool:
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
     written = [temporary, *temporary.rglob("*")] if temporary.is_dir() else [temporary]
     return limit != resource.RLIM_INFINITY and any(path.stat().st_size >= limit for path in written)
+
+
+def _machine() -> str:
+    """Four digits of this machine: what another one may be writing is never removed."""
+    return hashlib.blake2b(platform.node().encode(), digest_size=2).hexdigest()

@@ -82,7 +82,7 @@ def _run(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
 
 def lost_in_fork() -> str | None:
     """Why no GPU can be used in this process, if it is the child of one that used a GPU; else None."""
-    if not torch.cuda._is_in_bad_fork():
+    if not torch.cuda._is_in_bad_fork():  # noqa: SLF001  torch tells it nowhere else
         return None
     return "this process was forked from one that had used a GPU, and CUDA does not work in such a child"
 
@@ -165,8 +165,8 @@ def _uncompiled() -> Any:
 
 def _not_traced(call: Callable[P, R]) -> Callable[P, R]:
     """Marked as `torch.compiler.disable` marks what it returns, which would load the compiler to do so."""
-    call._torchdynamo_disable = True  # type: ignore[attr-defined]
-    frames: Any = getattr(getattr(torch._C, "_dynamo", None), "eval_frame", None)
+    call._torchdynamo_disable = True  # type: ignore[attr-defined]  # noqa: SLF001
+    frames: Any = getattr(getattr(torch._C, "_dynamo", None), "eval_frame", None)  # noqa: SLF001
     if hasattr(frames, "skip_code"):
         frames.skip_code(call.__code__)
     return call

@@ -22,7 +22,7 @@ import torch
 
 from cosmeans import printable
 
-_PATIENCE = 1.0  # seconds that a line waits for a pipe which is full
+PATIENCE = 1.0  # seconds that a line waits for a pipe which is full
 _PIECE = 1024  # characters written at once: in UTF-8 no more than a pipe that is not full takes without waiting
 # a warning points at the code that called; scikit-learn wraps methods and calls them from pipelines, torch's compiler
 # what it does not compile
@@ -86,7 +86,7 @@ class Screen:
 
 def say(text: str, file: Any = None) -> None:
     """Write one line for people, by default on stderr; characters that act are shown as their escapes."""
-    Screen(file, _PATIENCE).write(printable.escaped(text) + "\n")
+    Screen(file, PATIENCE).write(printable.escaped(text) + "\n")
 
 
 def say_in_handler(text: str) -> None:
@@ -113,10 +113,10 @@ def warn(message: str, category: type[Warning]) -> None:
     """Warn of something, at the line of the caller's own code. Raises the warning where a filter makes it an error."""
     if issubclass(category, _unwanted.get()):
         return
-    level, frame = 1, sys._getframe()
+    level, frame = 1, sys._getframe()  # noqa: SLF001  documented for this
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_NOT_CALLERS):
         level, frame = level + 1, frame.f_back
-    blocked = warnings.showwarning.__module__ == "warnings" and not _takes_more(sys.stderr, _PATIENCE)
+    blocked = warnings.showwarning.__module__ == "warnings" and not _takes_more(sys.stderr, PATIENCE)
     try:
         with _unseen() if blocked else nullcontext():
             warnings.warn(message, category, stacklevel=level)

@@ -36,7 +36,7 @@ from cosmeans.machine import choose_backend, send
 from cosmeans.model_file import load_model, save_model
 from cosmeans.options import FitOptions
 from cosmeans.plot import plot_fit
-from cosmeans.progress import Silent, watch
+from cosmeans.progress import Silent, observer_of, watch
 from cosmeans.rows.memory import MemoryRows
 from cosmeans.rows.weights import read_weights
 from cosmeans.start import FirstCentroids, best_run, draw_seed, given_centroids, start_key, warn_of_one_start
@@ -339,7 +339,7 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
     def _watch(self, shape: torch.Size) -> Silent:
         """What shows progress: the observer that the command line set, or bars by `verbose`."""
         flops = 2 * int(self.n_clusters) * shape[1] if self.verbose > 1 else 0
-        return vars(self).get("_observer") or watch(shape[0], flops_per_row=flops, verbose=self.verbose)
+        return observer_of(self) or watch(shape[0], flops_per_row=flops, verbose=self.verbose)
 
     def _say(self, line: str) -> None:
         if self.verbose:

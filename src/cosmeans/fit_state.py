@@ -172,18 +172,7 @@ class HoldsFit:
             vars(self).pop(name, None)
 
     def _fitted(self) -> FitState:
-        state = self._state
-        if state is None:
-            raise NoFitError(f"This {type(self).__name__} is not fitted yet. Call fit first, or set centers.")
-        return state
-
-    def _change_state(self, **changes: Any) -> None:
-        self._state = replace(self._fitted(), **changes)
-
-    @property
-    def _mean_similarity(self) -> float | None:
-        """Mean cosine of the rows of the fit with their centroids; None before a fit."""
-        return self._fitted().mean_similarity
+        return state_of(self)
 
     @property
     def _n_features_out(self) -> int:
@@ -225,6 +214,19 @@ class HoldsFit:
         if isinstance(init, Tensor) and init.requires_grad:
             vars(twin)["init"] = init.detach()
         return twin
+
+
+def state_of(estimator: HoldsFit) -> FitState:
+    """What an estimator knows from its fit. Raises NoFitError if it has neither a fit nor centers."""
+    state = estimator._state
+    if state is None:
+        raise NoFitError(f"This {type(estimator).__name__} is not fitted yet. Call fit first, or set centers.")
+    return state
+
+
+def change_state(estimator: HoldsFit, **changes: Any) -> None:
+    """Replace fields of what an estimator knows, all at once."""
+    estimator._state = replace(state_of(estimator), **changes)
 
 
 def _present(device: str) -> torch.device:

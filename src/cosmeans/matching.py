@@ -17,6 +17,7 @@ from cosmeans.calls import public
 from cosmeans.containers.converted import on_host
 from cosmeans.errors import InputError, InputTypeError, OptionError
 from cosmeans.estimator import KMeans
+from cosmeans.fit_state import change_state, state_of
 from cosmeans.inputs import check_names
 from cosmeans.plot import plot_moves
 
@@ -105,7 +106,7 @@ def _check_match(matched: Any, old: KMeans, new: KMeans) -> None:
 def _cosines(old: KMeans, new: KMeans) -> np.ndarray:
     """Of each old centroid with each new one, (K_old, K_new) float32."""
     nameless = copy.copy(old)
-    nameless._change_state(feature_names_in_=None)  # centroids are not a frame
+    change_state(nameless, feature_names_in_=None)  # centroids are not a frame
     rows, _, backend, _, centroids = nameless._open_fitted(new.cluster_centers_)
     return np.concatenate([backend.cosines(batch, centroids).cpu().numpy() for batch in rows.batches()]).T
 
@@ -193,10 +194,11 @@ def reorder(model: KMeans, order: Any = "size", rows: Any = None) -> KMeans:
     Raises OptionError for an order that is not a permutation, or a Match whose ids have gaps.
     """
     model = checked_copy(model, attribute="counts_")
-    model._fitted().centroids()  # raises if they were changed in place
+    state_of(model).centroids()  # raises if they were changed in place
     permutation = torch.from_numpy(_permutation(model, order))
     ordered = copy.copy(model)
-    ordered._change_state(
+    change_state(
+        ordered,
         cluster_centers_=model.cluster_centers_[_index(model.cluster_centers_, permutation)],
         counts_=model.counts_[_index(model.counts_, permutation)],
         labels_=None,
@@ -205,7 +207,8 @@ def reorder(model: KMeans, order: Any = "size", rows: Any = None) -> KMeans:
     )
     if rows is not None:
         assigned = assign_rows(ordered, rows)
-        ordered._change_state(
+        change_state(
+            ordered,
             labels_=assigned.kind.out(assigned.labels.to(torch.int64)),
             similarity_=assigned.kind.cosines(assigned.scores),
             counts_=assigned.kind.out(torch.from_numpy(assigned.sizes())),

@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from cosmeans.console import Screen
 from cosmeans.result import EpochCost, Iteration
 
+_OBSERVER = "_observer"  # the name of the one that was set, on a model
 DELAY = 0.5  # seconds of silence before the first sign
 BAR_INTERVAL = 0.1
 LINE_INTERVAL = 5.0
@@ -71,7 +72,7 @@ class Watch(Silent):
 
     def __init__(self, display: Display, n_rows: int = 0, flops_per_row: int = 0) -> None:
         super().__init__()
-        self._display = display
+        self.display = display
         self._n_rows, self._flops_per_row = n_rows, flops_per_row
         self._title, self._unit, self._run = "", "rows", ""
         self._fit_notes: list[str] = []
@@ -131,12 +132,12 @@ class Watch(Silent):
         if self._shown:  # the last word is the last state, not the state of the last sign
             self._time_left = ""
             self._show()
-        self._display.close()
+        self.display.close()
 
     def _show(self) -> None:
         notes = [*self._fit_notes[:1], *([self._time_left] if self._time_left else []), *self._fit_notes[1:]]
-        self._display.show(self._title, self._done, self._total, self._unit, notes)
-        self._next_sign = time.perf_counter() + self._display.interval
+        self.display.show(self._title, self._done, self._total, self._unit, notes)
+        self._next_sign = time.perf_counter() + self.display.interval
         self._shown = True
 
 
@@ -196,6 +197,20 @@ class Lines:
         self._screen.write("; ".join([share, ", ".join(notes)] if notes else [share]) + "\n")
 
     def close(self) -> None: ...
+
+
+def observer_of(model: Any) -> Silent | None:
+    """Who was set to watch the fits of a model."""
+    found: Silent | None = vars(model).get(_OBSERVER)
+    return found
+
+
+def set_observer(model: Any, observer: Silent | None) -> None:
+    """Have fits of a model watched by this one in place of bars; None: by bars again."""
+    if observer is None:
+        vars(model).pop(_OBSERVER, None)
+    else:
+        vars(model)[_OBSERVER] = observer
 
 
 def watch(n_rows: int = 0, *, flops_per_row: int = 0, verbose: int = 1, file: TextIO | None = None) -> Silent:

@@ -19,7 +19,7 @@ from cosmeans.system_errors import kind_words, reading_words
 _FLAGS = os.O_RDONLY | sum(getattr(os, flag, 0) for flag in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"))
 _AGAIN = "Copy or write the file again."
 _DAMAGED = "is truncated or damaged"
-_CGROUP = Path("/sys/fs/cgroup")
+_CGROUP = Path("/sys/fs/cgroup")  # of Linux: limits of a container
 
 
 @contextmanager
@@ -118,7 +118,7 @@ def require_memory(path: str | os.PathLike[str], needed: int, says: str) -> None
         )
 
 
-def free_memory() -> int:
+def free_memory(cgroup: Path = _CGROUP) -> int:
     """Bytes that this process can still have: of the machine, of its container and of its limit (ulimit -v)."""
     free = psutil.virtual_memory().available
     if sys.platform != "win32":
@@ -127,7 +127,7 @@ def free_memory() -> int:
         limit = resource.getrlimit(resource.RLIMIT_AS)[0]
         if limit != resource.RLIM_INFINITY:
             free = min(free, limit - psutil.Process().memory_info().vms)
-    return int(max(0, min(free, _container_memory())))
+    return int(max(0, min(free, _container_memory(cgroup))))
 
 
 def size_words(size: int) -> str:
@@ -138,14 +138,14 @@ def size_words(size: int) -> str:
     return f"{size} bytes"
 
 
-def _container_memory() -> float:
+def _container_memory(cgroup: Path) -> float:
     """What the limit of a container (cgroup 2) leaves; what the system only caches in it can be taken back."""
     try:
-        limit = (_CGROUP / "memory.max").read_text().strip()
-        used = int((_CGROUP / "memory.current").read_text())
+        limit = (cgroup / "memory.max").read_text().strip()
+        used = int((cgroup / "memory.current").read_text())
         cached = next(
             int(line.split()[1])
-            for line in (_CGROUP / "memory.stat").read_text().splitlines()
+            for line in (cgroup / "memory.stat").read_text().splitlines()
             if line.startswith("inactive_file ")
         )
     except (OSError, ValueError, StopIteration):

@@ -55,7 +55,7 @@ def test_an_axis_of_shares_starts_at_nothing_and_ends_where_they_do():
 
 @pytest.mark.parametrize(("low", "high"), [(0.1, 1.0), (0.19, 1.02), (0, 1), (3, 700), (0.5999, 0.6001)])
 def test_every_axis_has_two_to_six_ticks(low, high):
-    ticks = charts._ticks(low, high)
+    ticks = charts.ticks_of(low, high)
     assert 2 <= len(ticks) <= 6
     assert all(low <= tick <= high for tick in ticks)
 

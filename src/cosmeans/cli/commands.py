@@ -25,7 +25,7 @@ from cosmeans.estimator import KMeans
 from cosmeans.matching import check_order, reorder
 from cosmeans.model_file import is_model
 from cosmeans.plot import plot_fit
-from cosmeans.progress import watch
+from cosmeans.progress import set_observer, watch
 from cosmeans.report import check_options, write_report
 from cosmeans.result import StopReason
 from cosmeans.rows.files import SUFFIXES, open_file
@@ -209,7 +209,7 @@ def run_fit(kmeans: KMeans, rows: Any, quiet: bool, sample_weight: Any = None) -
     """Fit with progress on stderr; the first Ctrl-C ends it cleanly."""
     observer = watch(len(rows), flops_per_row=2 * kmeans.n_clusters * rows.shape[1], verbose=int(not quiet))
     kmeans.verbose = int(not quiet)
-    kmeans._observer = observer
+    set_observer(kmeans, observer)
     try:
         with stop_on_interrupt(observer):
             kmeans.fit(rows, sample_weight=sample_weight)
@@ -217,7 +217,7 @@ def run_fit(kmeans: KMeans, rows: Any, quiet: bool, sample_weight: Any = None) -
         say("Interrupted before the first epoch: there is nothing to save.")
         raise typer.Exit(1) from None
     finally:
-        del kmeans._observer  # it was for this fit: it may have been told to stop
+        set_observer(kmeans, None)  # it was for this fit: it may have been told to stop
 
 
 def _new_kmeans(values: dict[str, Any]) -> KMeans:

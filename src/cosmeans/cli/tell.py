@@ -12,6 +12,7 @@ from cosmeans.cli import clusters, results
 from cosmeans.cli.outputs import write_text
 from cosmeans.console import say
 from cosmeans.estimator import KMeans
+from cosmeans.fit_state import state_of
 
 
 def tell_json(record: dict[str, Any]) -> None:
@@ -39,7 +40,7 @@ def tell_fit(kmeans: KMeans, rows: Any, files: dict[str, str], *, as_json: bool,
         "distinct_centroids": kmeans.n_distinct_,
         "left_out": int((labels < 0).sum()),
         "epochs": kmeans.n_iter_,
-        "similarity": kmeans._mean_similarity,
+        "similarity": state_of(kmeans).mean_similarity,
         "seconds": sum(cost.seconds for cost in kmeans.costs_),
         "stop_reason": kmeans.stop_reason_.value,
         "seed": kmeans.random_state_,

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 from cosmeans.errors import FileError, InputError, OptionError
 from cosmeans.reading import damaged, free_memory, open_regular, reading, require_memory, size_words
 
-_BLOCK = 1 << 26  # the longest text, and the longest line of a CSV file that Arrow takes
+LONGEST_TEXT = 1 << 26  # the longest text, and the longest line of a CSV file that Arrow takes
 _BATCH = 4096  # cells of a Parquet file at once
 _SHARE = 4  # of the free memory, one part for texts: Python needs up to four bytes a character
 TABLES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
@@ -99,9 +99,9 @@ def _unpacked(path: Path, packed: bool) -> Iterator[BinaryIO]:
 def _lines(path: Path, packed: bool) -> Generator[str, None, None]:
     with _unpacked(path, packed) as file, reading(path, says="can't be read as text", advice=_NEEDED):
         lines = io.TextIOWrapper(file, "utf-8-sig", newline="\n")
-        while line := lines.readline(_BLOCK):
-            if len(line) == _BLOCK:
-                raise damaged(path, f"a line is longer than {size_words(_BLOCK)}", says="can't be read as text",
+        while line := lines.readline(LONGEST_TEXT):
+            if len(line) == LONGEST_TEXT:
+                raise damaged(path, f"a line is longer than {size_words(LONGEST_TEXT)}", says="can't be read as text",
                               advice=_NEEDED)  # fmt: skip
             yield line.removesuffix("\n").removesuffix("\r") if line.endswith("\n") else line
 
@@ -140,7 +140,7 @@ def _csv_cells(path: Path, packed: bool, delimiter: str, column: str | None) -> 
     import pyarrow
     from pyarrow import csv
 
-    read = csv.ReadOptions(block_size=_BLOCK)
+    read = csv.ReadOptions(block_size=LONGEST_TEXT)
     form: dict[str, Any] = {"delimiter": delimiter, "newlines_in_values": True}
     says = "can't be read as " + ("text" if packed else ".csv")
     with reading(path, says=says, advice="The file needs a header, and as many cells in every row."):

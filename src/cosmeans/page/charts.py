@@ -134,7 +134,7 @@ def _epochs(
         (a, y(value), f"epoch {index}: {say(value)}") for index, (a, value) in enumerate(points, 1) if value == value
     ]
     path = "M" + " L".join(f"{a:.1f} {b:.1f}" for a, b, _ in marks) if len(marks) > 1 else ""
-    epochs = sorted({1, *(int(tick) for tick in _ticks(1, len(shown)) if 1 <= tick == int(tick) <= len(shown))})
+    epochs = sorted({1, *(int(tick) for tick in ticks_of(1, len(shown)) if 1 <= tick == int(tick) <= len(shown))})
     x_ticks = [(points[epoch - 1][0], str(epoch)) for epoch in epochs]
     dots = marks if len(marks) <= _DOTS_UP_TO else []
     return Chart(key, title, note, path, filled=False, dots=dots, x_ticks=x_ticks, y_ticks=y_ticks)
@@ -166,11 +166,11 @@ def _scale(
         position = math.log10(max(value, 1e-300)) if log else value
         return ends[0] + (ends[1] - ends[0]) * (position - low) / (high - low)
 
-    ticks = _log_ticks(low, high) if log else [tick for tick in _ticks(low, high) if low <= tick <= high]
+    ticks = _log_ticks(low, high) if log else [tick for tick in ticks_of(low, high) if low <= tick <= high]
     return place, [(place(tick), say(tick)) for tick in ticks]
 
 
-def _ticks(low: float, high: float) -> list[float]:
+def ticks_of(low: float, high: float) -> list[float]:
     """Two to six round numbers from low to high."""
     rough = max(high - low, 1e-12) / 5
     power = 10.0 ** math.floor(math.log10(rough))
