@@ -51,12 +51,12 @@ def test_chunks_are_the_batch_in_order(size: int, directions: Any) -> None:
     norms, keep, weights = torch.arange(10).double(), torch.arange(10) != 3, 2.0 + torch.arange(10).double()
     batch = Batch(100, directions(10, 3), norms, keep, weights)
 
-    chunks = list(parts(batch, size))
+    pieces = list(parts(batch, size))
 
-    assert [chunk.start for chunk in chunks] == list(range(100, 110, size))
-    assert max(len(chunk) for chunk in chunks) <= size
+    assert [piece.start for piece in pieces] == list(range(100, 110, size))
+    assert max(len(piece) for piece in pieces) <= size
     for name in ("rows", "norms", "keep", "weights"):
-        assert torch.equal(torch.cat([getattr(chunk, name) for chunk in chunks]), getattr(batch, name))
+        assert torch.equal(torch.cat([getattr(piece, name) for piece in pieces]), getattr(batch, name))
 
 
 def test_rows_that_are_not_dense_are_copied_and_others_are_not(directions: Any) -> None:

@@ -65,7 +65,8 @@ def test_of_many_candidates_the_best_wins(n_equal: int) -> None:
     space, labels = SettleSpace(n, rows.device), torch.full((n,), -7, dtype=torch.int32)
     space.doubtful.rows[:], space.doubtful.scores[:] = torch.arange(n, dtype=torch.int32).flip(0), 0.999
     space.doubtful.counts[:] = torch.tensor([n, 0, 0, 0])
-    copy, columns = Copy.empty(n, d, 0, False, rows.device), CentroidSpace(k, d, 0, rows.device).quantise(centroids)
+    copy = Copy.empty(n, d, 0, False, rows.device)
+    columns = CentroidSpace(k, d, 0, rows.device).quantise(centroids)
     copy_rows(Batch(0, rows), copy, 0)
 
     settle(space, copy, 0, Batch(0, rows), columns, labels, Errors(0.0, 0.0), programs=1)

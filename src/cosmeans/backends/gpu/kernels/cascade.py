@@ -185,7 +185,13 @@ def _compare(
 
 
 def compare(
-    copy: Copy, start: int, centroids: Tensor, found: Uncertified, labels: Tensor, left: Uncertified, programs: int
+    copy: Copy,
+    start: int,
+    centroids: Tensor,
+    found: Uncertified,
+    labels: Tensor,
+    left: Uncertified,
+    programs: int,
 ) -> None:
     """Label rows with two known candidates by their float16 copies; pairs without proof are listed in `left`.
 

@@ -89,7 +89,8 @@ class CentroidSpace:
 
     def columns(self, centroids: Tensor) -> Quantised:
         """What `quantise` has written of these centroids."""
-        return Quantised(centroids, self.halves, self.original, self.n_columns, self.bounds, self.width, self.tile)
+        columns = (self.halves, self.original, self.n_columns, self.bounds)
+        return Quantised(centroids, *columns, self.width, self.tile)
 
 
 def _allocated(n_clusters: int, tile: int) -> int:
