@@ -47,8 +47,9 @@ def test_one_pass_finds_the_norms_and_makes_the_copy(
     copy_rows(Batch(0, rows, sphere.divisors(expected), keep), two, start)
     assert (one.residuals[start:][~keep] == -1).all()
     assert (one.residuals[start:][keep] >= 0).all()
-    for name in ("values", "residuals", "units"):
-        assert torch.equal(getattr(one, name).nan_to_num(5.0), getattr(two, name).nan_to_num(5.0))
+    memory = ((copy.values, copy.residuals, copy.units) for copy in (one, two))
+    for found, expected in zip(*memory, strict=True):
+        assert torch.equal(found.nan_to_num(5.0), expected.nan_to_num(5.0))
 
 
 def test_rows_of_unit_length_lose_nothing_to_a_division() -> None:

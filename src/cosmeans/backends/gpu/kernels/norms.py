@@ -54,8 +54,8 @@ def squared_norms(rows: Tensor) -> Tensor:
 def inspect_rows(rows: Tensor, squared: Tensor, into: Copy, start: int) -> None:
     """Write squared norms to `squared` (B,) float64 and quantise the rows, reading them once.
 
-    `into` is filled from row `start` on, as `quantize.copy_rows` would with `sphere.lengths(squared)`; rows that are
-    not usable are not kept.
+    `into` is filled from row `start` on, as by `quantize.copy_rows` with `sphere.lengths(squared)`; rows that are not
+    usable are not kept.
     """
     write_copy(dense(rows), into, start, squared=squared)
 
