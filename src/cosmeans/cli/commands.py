@@ -116,7 +116,7 @@ def predict(
     quiet: flags.Quiet = False,
     as_json: flags.Json = False,
 ) -> None:
-    """Label embeddings by a saved model; with - as they arrive on stdin, answered on stdout."""
+    """Label embeddings with a saved model; with - as they arrive on stdin, with answers on stdout."""
     if embeddings == Path("-"):
         _without_effect(
             context, ("key", "out", "force", "as_json"), "with -: rows come from stdin, answers go to stdout"

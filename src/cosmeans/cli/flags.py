@@ -96,7 +96,7 @@ Texts = Annotated[
     Path | None,
     typer.Option(
         "--texts",
-        help=f"one text per row, to show the clusters by: .txt, {', '.join(TABLES)}",
+        help=f"one text per row, shown with the results: .txt, {', '.join(TABLES)}",
         metavar="FILE",
     ),
 ]
@@ -107,7 +107,7 @@ Order = Annotated[
     str | None,
     typer.Option("--order", help="number the clusters by size, largest first", metavar="size"),
 ]
-Report = Annotated[bool, typer.Option("--report", help="also write report.html, a page on the clusters")]
+Report = Annotated[bool, typer.Option("--report", help="also write report.html, a page about the clusters")]
 Force = Annotated[bool, typer.Option("--force", help="replace outputs that exist")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress and no summary")]
 Json = Annotated[

@@ -38,7 +38,7 @@ def report(
     quiet: flags.Quiet = False,
     as_json: flags.Json = False,
 ) -> None:
-    """Write a page on the clusters of a model: one HTML file that opens without a network."""
+    """Write a page about the clusters of a model: one HTML file that opens without a network."""
     refuse_existing(out, force, folder=False)
     check_options(n_examples, sample, projection)
     kmeans = load_model(model, quiet)

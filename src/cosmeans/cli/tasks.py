@@ -39,7 +39,7 @@ def choose(
     key: flags.Key = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="folder; finished fits in it are not done again", metavar="DIR"),
+        typer.Option("--out", help="folder of the results; finished fits in it are reused", metavar="DIR"),
     ] = None,
     quiet: flags.Quiet = False,
     as_json: flags.Json = False,
