@@ -1,4 +1,4 @@
-"""First centroids: counter-based random words, integer masses, integer prefix sums in row order (rule 6).
+"""First centroids: counter-based random words, integer masses, integer prefix sums in row order (eq. 13).
 
 Nothing here depends on the device, the batches or the order of a floating-point sum.
 """

@@ -1,4 +1,4 @@
-"""The backend of whole fits: many work at desks, and epochs are recorded and played back (docs/gpu.md, 5)."""
+"""The backend of whole fits: many work at desks, and epochs are recorded and played back (docs/design-gpu.md, 5)."""
 
 from __future__ import annotations
 

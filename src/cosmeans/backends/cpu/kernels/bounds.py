@@ -8,7 +8,7 @@ from cosmeans.backends.cpu.kernels.compiling import JIT, njit
 from cosmeans.backends.cpu.kernels.vectors import above, dot
 
 DONE, LIGHT, FULL = 0, 1, 2
-# one step of a stored float32 bound, rounded outward (numerics: bounds kept over iterations)
+# one step of a stored float32 bound, rounded outward, so that it still bounds after many passes
 BOUND_STEP = 2.0**-22
 
 
