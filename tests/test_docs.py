@@ -91,6 +91,17 @@ def test_the_navigation_holds_every_page_once():
     assert sorted(listed) == sorted(pages)
 
 
+@pytest.mark.parametrize("backend", ["cpu"])
+def test_the_files_that_a_page_on_the_design_names_exist(backend):
+    text = (ROOT / "docs" / f"design-{backend}.md").read_text(encoding="utf-8")
+    folder = ROOT / "src" / "cosmeans" / "backends" / backend
+    named = re.findall(r"`((?:kernels|screens|rows|replay)/\w*)`", text)
+
+    assert len(named) >= 5
+    for name in named:
+        assert (folder / name).is_dir() or (folder / f"{name}.py").exists(), name
+
+
 def test_every_page_and_example_is_found():
     assert [page.stem for page in PAGES] == ["choosing-k", "comparing", "dedup", "topics", "report"]
     assert {"quickstart", "topics", "dedup", "compare"} <= {script.stem for script in EXAMPLES}
