@@ -17,14 +17,13 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from common import keep, parser_of
-from peers import PEERS, mean_similarity
+from peers import PEERS, installed, mean_similarity, versions
 
 CASES = {  # rows, clusters, epochs
     "random 100,000 x 768, K = 1000": ("random", 1000, 10),
@@ -124,7 +123,7 @@ def main() -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--wordnet", type=Path, help="embeddings of WordNet's glosses, (117659, 384) .npy")
     parser.add_argument("--case", nargs="*", default=list(CASES), help="part of a case's name")
-    parser.add_argument("--peer", nargs="*", default=list(PEERS), choices=list(PEERS))
+    parser.add_argument("--peer", nargs="*", default=installed(), choices=list(PEERS))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--avx2", action="store_true", help="no newer instructions than AVX2")
@@ -144,7 +143,7 @@ def main() -> None:
         facts = {"case": title, "epochs": epochs}
         names = ("torch", "numpy", "numba", "faiss-cpu", "scikit-learn", "superkmeans", "fastkmeans")
         facts["instructions"] = "up to AVX2" if options.avx2 else "all"
-        facts["versions"] = {name: version(name) for name in names}
+        facts["versions"] = versions(*names)
         keep("cpu", facts | record, options)
 
 

@@ -14,14 +14,13 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from common import keep, parser_of
-from peers import mean_similarity
+from peers import mean_similarity, versions
 
 Way = Callable[[np.ndarray, int, int], tuple[np.ndarray, Callable[[], object] | None]]
 """rows, clusters, steps: the centroids, and what labels the rows if that is still to do."""
@@ -160,9 +159,7 @@ def main() -> None:
     record["points"] = measure(rows, options.clusters, options.rounds)
     for point in record["points"]:
         print(f"{point['way']:26} {point['steps']:3} {point['seconds']:7.2f} s  {point['mean_similarity']:.5f}")
-    record["versions"] = {
-        name: version(name) for name in ("torch", "numpy", "faiss-cpu", "scikit-learn", "superkmeans")
-    }
+    record["versions"] = versions("torch", "numpy", "faiss-cpu", "scikit-learn", "superkmeans")
     if options.plot:
         draw(record, options.plot)
     keep("frontier", record, options)

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -119,6 +122,23 @@ PEERS: dict[str, Peer] = {
     "scikit-learn": sklearn,
     "PyTorch loop": pytorch_loop,
 }
+
+
+NEEDED = {"FAISS": "faiss", "FAISS SuperKmeans": "faiss", "SuperKMeans": "superkmeans", "fastkmeans": "fastkmeans"}
+
+
+def installed() -> list[str]:
+    """The peers that can run here."""
+    return [name for name in PEERS if name not in NEEDED or find_spec(NEEDED[name])]
+
+
+def versions(*names: str) -> dict[str, str]:
+    """Versions of those packages that are installed."""
+    found = {}
+    for name in names:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def mean_similarity(rows: np.ndarray, centroids: np.ndarray) -> float:
