@@ -1,8 +1,8 @@
 """What a fit remembers of its rows from pass to pass: one bound each, and what of it is still worth.
 
-bound_i is at least t of row i with every centroid but its own. Between passes it grows by the way that a centroid
-moved. Where few centroids moved far, those are scored for all rows, and the rest moved so little that the bound
-still proves most labels ("split": docs/algorithm.md, eq. 11).
+bound_i is at least t of row i with every centroid but the one it is assigned to. Between passes it grows by the way
+that a centroid moved. Where few centroids moved far, those are scored for all rows, and the rest moved so little that
+the bound still proves most labels ("split": docs/algorithm.md, eq. 11).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class RowBounds:
     def movement(self, centroids: np.ndarray, leading: np.ndarray) -> np.ndarray:
         """How far each centroid has moved since the pass before, (K,) float64, rounded up; begins a new pass.
 
-        leading: the first of each group of equal centroids. The copies of before were never scored on their own:
+        leading: the first of each group of equal centroids. Copies in the pass before were never scored themselves:
         they count as moved without limit, and so does everything if the pass before was not complete.
         """
         moved = np.full(len(centroids), np.inf)

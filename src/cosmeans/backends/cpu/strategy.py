@@ -107,7 +107,7 @@ class _Fit:
     basis: Basis | None = None
 
     def room(self) -> int:
-        """Bytes that may be kept besides the bounds."""
+        """Bytes that may be kept in addition to the bounds."""
         return self.budget.left(self.bounds is not None)
 
 

@@ -52,11 +52,11 @@ def _fastest(n_clusters: int, n_features: int, threads: int) -> int:
     ways: list[Callable[[], object]] = []
     counted = []
     for product in FLOAT32:
-        size, beside = tile_rows(product.tile_bytes, n_clusters), 1 if product.all_cores else threads
+        size, at_once = tile_rows(product.tile_bytes, n_clusters), 1 if product.all_cores else threads
         rows = rng.random((size, n_features), dtype=np.float32)
-        outs = [np.empty((size, n_clusters), np.float32) for _ in range(beside)]
+        outs = [np.empty((size, n_clusters), np.float32) for _ in range(at_once)]
         turns = [partial(product.multiply, rows, centroids, out) for _ in range(_TRIAL_TILES) for out in outs]
-        ways.append(partial(each if beside > 1 else _in_turn, _call, turns))
+        ways.append(partial(each if at_once > 1 else _in_turn, _call, turns))
         counted.append(size * len(turns))
     torch_seconds, numpy_seconds = interleaved(ways, _TRIAL_ROUNDS)
     return int(numpy_seconds / counted[1] * _NUMPY_GAIN < torch_seconds / counted[0])

@@ -14,12 +14,12 @@ from cosmeans.data import ClusterSums
 def update(sums: ClusterSums, previous: Tensor, total: int, changed: int, settled: int) -> sphere.Outcome:
     """`sphere.outcome`."""
     centroids, lost = torch.empty_like(previous), torch.empty(len(previous), dtype=torch.bool, device="cpu")
-    own, shift = torch.empty((2, len(previous)), dtype=torch.float64, device="cpu")
+    scores, shift = torch.empty((2, len(previous)), dtype=torch.float64, device="cpu")
     spread(
         update_centroids,
-        *(sums.direction.numpy(), previous.numpy(), centroids.numpy(), lost.numpy(), own.numpy(), shift.numpy()),
+        *(sums.direction.numpy(), previous.numpy(), centroids.numpy(), lost.numpy(), scores.numpy(), shift.numpy()),
         size=len(previous),
     )
     made = sphere.Update(centroids, lost)
-    similarity = float(sphere.mean_of(own, total))
+    similarity = float(sphere.mean_of(scores, total))
     return sphere.finished(made, previous, similarity, float(shift.max()), sums.count, changed, settled)

@@ -35,7 +35,7 @@ def test_scores_have_the_bits_of_the_definition(d, together):
     rng = np.random.default_rng(d)
     x = truth.unit((normal(8, d, d) * 10.0 ** rng.uniform(-6, 6, (8, d))).astype(np.float32))[0]
     x[1] = -x[0]
-    x[2, ::2], x[3, 0] = 1e-40, -0.0  # as rows lie in memory: entries below float32's range count as zero
+    x[2, ::2], x[3, 0] = 1e-40, -0.0  # as rows are stored: entries below float32's range count as zero
     centroids = truth.unit(normal(5, d, d + 1))[0]
     out = np.empty((8, 5))
     scores_with(x, canonical.ordered(centroids), together, out)

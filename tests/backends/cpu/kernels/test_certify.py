@@ -27,7 +27,7 @@ def mirrored():
 
 
 def duplicated():
-    """Rows that are copies of a few, centroids that are copies of a few and lie closely together."""
+    """Rows that are copies of a few, centroids that are copies of a few and close together."""
     rows, centroids = near_ties(6, 60, 90, 1e-8)
     return np.tile(rows, (60, 1)), np.concatenate([centroids, centroids[::-1]])
 
@@ -140,7 +140,7 @@ D = 64
 @pytest.mark.parametrize("own", ["none", "right", "any"])
 @pytest.mark.parametrize("excess", [0.0, 0.05, 1.0])
 def test_labels_and_bounds_hold_however_loose_a_screen_is(excess, own, columns):
-    """Whatever lies above the truth will do as a screen: it costs time, no label, and no bound."""
+    """Whatever is above the truth will do as a screen: it costs time, no label, and no bound."""
     x, centroids = unit_rows(200, D, 1), unit_rows(columns, D, 2)
     rng = np.random.default_rng(3)
     t = x.astype(np.float64) @ centroids.T.astype(np.float64)

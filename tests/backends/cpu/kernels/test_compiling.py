@@ -247,7 +247,7 @@ def told(process):
 
 @pytest.mark.linux
 def test_without_a_home_it_works(expected, homeless):
-    """With loops kept beside the sources, and with none compiled at all."""
+    """With loops kept next to the sources, and with none compiled at all."""
     read, switched_off = homeless(FIT + VERSION, TMPDIR="/nonexistent"), homeless(FIT + REFUSED, NUMBA_DISABLE_JIT="1")
 
     out, errors = told(read)

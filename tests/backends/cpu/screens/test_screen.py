@@ -29,7 +29,7 @@ ROWS = {
 PRODUCT = Product(torch_gemm, 1 << 20, all_cores=False)
 
 
-SCREENS = {  # and how far its bounds may lie above the truth
+SCREENS = {  # and how far its bounds may be above the truth
     "float32": (lambda x: Float32Screen(PRODUCT), 1e-4),
     "centred": (lambda x: CentredScreen(PRODUCT, x[:50].mean(axis=0)), 2e-4),
     "int8": (lambda x: Int8Screen(x[:50].mean(axis=0), 0), 0.2),
@@ -67,7 +67,7 @@ D = 64
 
 
 def halfway(n, signs):
-    """Rows whose entries lie just beside the middle between two 8-bit codes, on the side that signs say."""
+    """Rows whose entries are just off the middle between two 8-bit codes, on the side that signs say."""
     codes = np.random.default_rng(0).integers(-126, 126, (n, D))
     rows = codes + 0.499 * signs
     rows[:, 0] = 127.0

@@ -179,13 +179,13 @@ def _listed(reaching, words, columns, n):
 def _survivors(upper, highest, slack, reaching, words, row, assigned, floor, targets, columns, sharp, off):
     """Columns that may hold the largest t, with a sharp value of theirs; the assigned one is first if there is one.
 
-    t = <x, x/2 - g> + |c|^2 / 2 - |x - c|^2 / 2: what float32 loses of a squared chord is a fraction of it, so it tells
-    the centroids near a row apart where products can't. Writes sharp and off: t is no farther than off from sharp,
-    but for an error that all columns share (targets.base_error).
+    t = <x, x/2 - g> + |c|^2 / 2 - |x - c|^2 / 2: what float32 loses of a squared chord is a fraction of it, so chords
+    separate the centroids near a row where products can't. Writes sharp and off: t is no farther than off from sharp,
+    except for an error that all columns share (targets.base_error).
     The column of the highest bound is tried first: it raises the floor that the others must reach.
     reaching: room for a byte a column, the rest 0; words: the same memory, 8 at a time. upper is overwritten.
     Returns (how many, sharp values made, a bound on t of the columns left out); how many: -1 where too many can't be
-    told apart: all that may win are left in `reaching`.
+    separated: all that may win are left in `reaching`.
     """
     base, found = base_of(row, targets.origin), 0
     if assigned >= 0:

@@ -1,8 +1,8 @@
 """How numba compiles the loops of this folder, and where they are kept.
 
-numba's own cache raises where it finds no place to write, where a file is damaged and where a disk is full, and knows
-an entry by the source of one function alone. Here an entry that can't be read is compiled, one that can't be written is
-not kept, and all sources of this folder are part of its name: loops call one another across files.
+numba's cache raises where it finds no folder that it can write to, where a file is damaged and where a disk is full,
+and knows an entry by the source of one function alone. Here an entry that can't be read is compiled, one that can't be
+written is not kept, and all sources of this folder are part of its name: loops call one another across files.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from cosmeans.version import __version__
 
 JIT: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy", "no_cfunc_wrapper": True}
 # called by other loops alone, never from Python: what would let it call them takes a good part of the compiling
-# inline="always" beside it: what is called once is compiled once
+# inline="always" with it: what is called once is compiled once
 INNER: dict[str, Any] = {
     "nogil": True,
     "error_model": "numpy",
@@ -163,7 +163,7 @@ class Kept:
 
 
 def known_folders() -> Iterator[Path]:
-    """Where compiled loops may be kept, best first: as numba is told, next to the sources, in the user's cache."""
+    """Where compiled loops may be kept, best first: as numba is told to, next to the sources, in the user's cache."""
     place = hashlib.sha256(str(_HERE).encode()).hexdigest()[:16]
     if config.CACHE_DIR:
         yield Path(config.CACHE_DIR, f"cosmeans-{place}")

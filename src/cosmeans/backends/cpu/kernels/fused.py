@@ -1,4 +1,4 @@
-"""Products and the decision in one loop: rows are taken where they lie, and what comes out is decided in the cache.
+"""Products and certificates in one loop: rows are read where they are stored, and labels are proved in the cache.
 
 A library's product pays for every row, however few columns there are, wants its rows copied together, and leaves the
 products in memory. Here six rows at a time meet up to 64 columns in registers. For x86: float32 with fused

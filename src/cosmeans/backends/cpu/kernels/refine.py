@@ -72,7 +72,7 @@ def _in_order(candidates, size, width):
 
 @njit(**INNER)
 def refine_tied(which, candidates, width, block, targets):
-    """Labels and bounds of some rows from canonical scores with their candidates, and their own column.
+    """Labels and bounds of some rows from canonical scores with their candidates, and their assigned column.
 
     candidates  (., width / 8) uint64: a byte for each of the first `width` columns
     A group of rows meets the columns of one panel after another, a few rows at a time, with every candidate of any of
@@ -113,7 +113,7 @@ def refine_tied(which, candidates, width, block, targets):
         for g in range(group.shape[0]):
             i = which[group[g]]
             j = block.column[i]
-            if j >= width:  # its own column is none of the first ones
+            if j >= width:  # its assigned column is none of the first ones
                 widen(rows[i], q, wide[:size], 0, 1)
                 score_one(wide, centroids[index[j]], q, size // q, room, score)
                 scores += 1

@@ -13,10 +13,10 @@ from cosmeans.sphere import UNIT_TOLERANCE
 
 
 @njit(**JIT)
-def update(direction, previous, centroids, lost, own, shift, start, stop):
+def update(direction, previous, centroids, lost, scores, shift, start, stop):
     """sphere.update_centroids of centroids start <= k < stop, with the terms of the figures.
 
-    Writes centroids (K, D); lost (K,) bool; own (K,): tree of the rounded sums with the previous centroid (eq. 7);
+    Writes centroids (K, D); lost (K,) bool; scores (K,): tree of the rounded sums with the previous centroid (eq. 7);
     shift (K,): squared chord from the previous centroid. A zero sum stays where it was.
     """
     size = direction.shape[1]
@@ -31,7 +31,7 @@ def update(direction, previous, centroids, lost, own, shift, start, stop):
             sums[d] = np.float32(np.float64(total[d]))
         for d in range(size):
             terms[d] = np.float64(sums[d]) * np.float64(before[d])
-        own[k] = tree(terms, size)
+        scores[k] = tree(terms, size)
         for d in range(size):
             terms[d] = np.float64(sums[d]) * np.float64(sums[d])
         squared = tree(terms, size)

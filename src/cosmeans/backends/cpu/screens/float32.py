@@ -14,7 +14,7 @@ from cosmeans.backends.cpu.targets import Targets
 
 
 class Float32Screen:
-    """The product itself: what can't be told apart afterwards is settled canonically."""
+    """The product itself: what can't be told apart afterwards gets canonical scores."""
 
     name = "float32"
     dtype: Any = np.float32

@@ -100,7 +100,7 @@ class _Facts(NamedTuple):
 
 
 class PcaScreen:
-    """A product of Q columns instead of D; Cauchy and Schwarz bound what lies outside them (eq. 12).
+    """A product of Q columns instead of D; Cauchy and Schwarz bound what is outside them (eq. 12).
 
         <x, s> <= <a, b> + |r_x| |r_s| + |P^T r_x| |b| + |a| |P^T r_s|,   x = P a + r_x,  s = P b + r_s
 
