@@ -18,26 +18,35 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cosmeans import KMeans, sphere
-from cosmeans.backends.gpu.backend import GpuBackend
-from cosmeans.backends.gpu.host import HostRowsBackend
-from cosmeans.backends.gpu.memory import OF_RECEIVED, plan_memory
+from cosmeans import KMeans, lloyd, scoring, sphere
+from cosmeans.backends.gpu.rows.plan import OF_INSPECTED, plan_resident
+from cosmeans.backends.gpu.tuning import ANY
+from cosmeans.options import FitOptions
+from cosmeans.progress import Silent
 from cosmeans.result import FitResult
-from cosmeans.rows.memory import MemoryRows
-from gpu_common import CELLS, burst, fit, record, run_actions, torch_loop, unit_rows, wall
+from gpu_common import (
+    CELLS,
+    DEVICE,
+    burst,
+    fit,
+    gpu,
+    opened,
+    record,
+    run_actions,
+    screening,
+    torch_loop,
+    unit_rows,
+    wall,
+)
 
 
 def proofs(n: int = 1_000_000, d: int = 768, k: int = 1000) -> None:
     """The rows that the screen lists, and how many of them with two candidates, epoch by epoch."""
     x = unit_rows(n, d)
-    backend = GpuBackend()
-    rows = MemoryRows(x, squared_norms=backend.squared_norms)
-    backend.begin(rows)
-    (batch,) = rows.batches()
-    labels = torch.empty(n, dtype=torch.int32, device="cuda")
-    for result in (fit(x, x[:k].clone(), GpuBackend(), epochs) for epochs in (1, 2, 5, 10)):
-        backend.screen(batch, backend.prepare(result.centroids), labels)
-        crowded, pairs = backend._desk.settling(n).doubtful.counts.tolist()
+    for result in (fit(x, x[:k].clone(), gpu(), epochs) for epochs in (1, 2, 5, 10)):
+        with screening(x, result.centroids) as screened:
+            screened.screen()
+            crowded, pairs = screened.listed()["refined"]
         record("proofs", n=n, d=d, k=k, epochs=len(result.history), again=crowded, pairs=pairs)
 
 
@@ -45,19 +54,16 @@ def screens(shapes: tuple[tuple[int, int, int], ...] = ((1_000_000, 768, 1000),)
     """The screens alone, against cuBLAS with N x K written out."""
     for n, d, k in shapes:
         x, c = unit_rows(n, d), unit_rows(k, d, 1)
-        runs: dict[str, Callable[[], Any]] = {}
-        for kind in ("hopper", "portable"):
-            backend = GpuBackend(screen=kind)
-            rows = MemoryRows(x, squared_norms=backend.squared_norms)
-            backend.begin(rows)
-            (batch,) = rows.batches()
-            prepared = backend.prepare(c)
-            labels = torch.empty(n, dtype=torch.int32, device="cuda")
-            runs[kind] = lambda b=backend, p=prepared, t=batch, out=labels: b.screen(t, p, out)
         half, half_c = x.half(), c.half()
-        out = torch.empty(n, k, dtype=torch.float16, device="cuda")
-        runs["cublas"] = lambda a=half, b=half_c.T, o=out: torch.mm(a, b, out=o)
-        times = burst(runs)
+        out = torch.empty(n, k, dtype=torch.float16, device=DEVICE)
+        with screening(x, c, "hopper") as hopper, screening(x, c, "portable") as portable:
+            times = burst(
+                {
+                    "hopper": hopper.screen,
+                    "portable": portable.screen,
+                    "cublas": lambda a=half, b=half_c.T, o=out: torch.mm(a, b, out=o),
+                }
+            )
         rates = {f"{name} TFLOP/s": 2 * n * d * k / ms / 1e9 for name, ms in times.items()}
         record("screen", n=n, d=d, k=k, **times, **rates)
 
@@ -69,7 +75,7 @@ def whole(n: int = 1_000_000, d: int = 768, k: int = 1000, epochs: int = 10) -> 
         c = sphere.normalise(x[:k].clone())
 
         def run(x: Tensor = x, c: Tensor = c) -> FitResult:
-            return fit(x, c, HostRowsBackend(), epochs)
+            return fit(x, c, gpu(), epochs)
 
         started = time.perf_counter()
         result = run()
@@ -81,7 +87,7 @@ def whole(n: int = 1_000_000, d: int = 768, k: int = 1000, epochs: int = 10) -> 
 def bare_product(rows: Tensor, c: Tensor, launches: int = 10, rounds: int = 5) -> float:
     """Milliseconds of cuBLAS for all scores in float16, written out in pieces that fit."""
     piece = rows[: (1 << 30) // len(c)]
-    out = torch.empty(len(piece), len(c), dtype=torch.float16, device="cuda")
+    out = torch.empty(len(piece), len(c), dtype=torch.float16, device=DEVICE)
     product = burst({"": lambda: torch.mm(piece, c.T, out=out)}, launches, rounds, 0.05)
     return product[""] * len(rows) / len(piece)
 
@@ -100,7 +106,7 @@ def cells() -> None:
             c = rows[:k].float()
 
             def run(rows: Tensor = rows, c: Tensor = c, epochs: int = epochs) -> FitResult:
-                return fit(rows, c, HostRowsBackend(), epochs, empty_clusters="keep")
+                return fit(rows, c, gpu(), epochs, empty_clusters="keep")
 
             passes = len(run().history) + 1
             run()
@@ -115,9 +121,9 @@ def cells() -> None:
         record("cell", n=n, d=d, k=k, epochs=epochs, passes=passes, **times)
 
 
-def inspected(x: Tensor) -> MemoryRows:
-    backend = GpuBackend()
-    return MemoryRows(x, squared_norms=backend.squared_norms, lengths=backend.lengths)
+def inspect(x: Tensor, k: int) -> None:
+    with opened(x, k, gpu()):
+        pass
 
 
 def small(n: int = 32_000, d: int = 128, k: int = 256) -> None:
@@ -125,18 +131,18 @@ def small(n: int = 32_000, d: int = 128, k: int = 256) -> None:
     sets = [unit_rows(n, d, seed) for seed in range(5)]
     x, c = sets[0], sets[0][:k].clone()
     turn = itertools.cycle(sets)
-    one = torch.zeros(1, device="cuda")
+    one = torch.zeros(1, device=DEVICE)
     times = {
-        "ms": lambda: fit(x, c, HostRowsBackend(), 10),
-        "twenty_epochs": lambda: fit(x, c, HostRowsBackend(), 20),
-        "inspecting": lambda: inspected(x),
+        "ms": lambda: fit(x, c, gpu(), 10),
+        "twenty_epochs": lambda: fit(x, c, gpu(), 20),
+        "inspecting": lambda: inspect(x, k),
         "loop": lambda: torch_loop(x.half(), c.half(), 10),
         "waking": one.item,  # what the machine takes to answer at all after idling
     }
     for run in times.values():
         run(), run()
     found = {name: wall(run, 15) for name, run in times.items()}
-    many = wall(lambda: fit(next(turn), c, HostRowsBackend(), 10), 40, 0.0)
+    many = wall(lambda: fit(next(turn), c, gpu(), 10), 40, 0.0)
     many_loops = wall(lambda: torch_loop(next(turn).half(), c.half(), 10), 40, 0.0)
     record("small fit", n=n, d=d, k=k, epochs=10, **found, in_a_row=many, loops_in_a_row=many_loops)
 
@@ -149,21 +155,22 @@ def memory() -> None:
         first = x[:k].float()
         gc.collect()
         torch.cuda.empty_cache()
-        backend = HostRowsBackend()
-        room = plan_memory(n, d, k, 1 << 60, "").n_bytes + n * OF_RECEIVED
+        room = plan_resident(n, d, k, ANY, "").n_bytes + n * OF_INSPECTED
         if turn == 0:
-            room = int(room * 0.6)  # the second way: rows are labelled in parts
-        backend._room = lambda *_, room=room: room  # type: ignore[method-assign]
+            room = int(room * 0.6)  # the second way: rows are labelled in chunks
+        backend = gpu(room=lambda device, enough, room=room: room)
         before, total = torch.cuda.memory_allocated(), torch.cuda.mem_get_info()[0]
         torch.cuda.reset_peak_memory_stats()
-        result = fit(x, first, backend, 3, empty_clusters="keep")
-        scores = torch.cat([backend.scores(b, result.centroids, result.labels) for b in backend._rows.batches()])
-        torch.cuda.synchronize()
-        plan, peak = backend._memory, torch.cuda.max_memory_allocated() - before
-        taken = total - torch.cuda.mem_get_info()[0]
-        facts = {"planned": plan.n_bytes, "resident": plan.resident, "part": plan.part, "peak": peak, "taken": taken}
-        record("memory", n=n, d=d, k=k, enough=peak <= plan.n_bytes + n * OF_RECEIVED, **facts)
-        del backend, result, scores, x, first
+        with opened(x, k, backend, first) as session:
+            options = FitOptions(n_clusters=k, epochs=3, empty_clusters="keep")
+            result = lloyd.fit(session, first, options, Silent())
+            scores = scoring.own_scores(session, result.centroids, result.labels)
+            torch.cuda.synchronize()
+            peak, taken = torch.cuda.max_memory_allocated() - before, total - torch.cuda.mem_get_info()[0]
+        plan = plan_resident(n, d, k, room - n * OF_INSPECTED, "")
+        facts = {"planned": plan.n_bytes, "resident": plan.copied, "part": plan.chunk, "peak": peak, "taken": taken}
+        record("memory", n=n, d=d, k=k, enough=peak <= plan.n_bytes + n * OF_INSPECTED, **facts)
+        del backend, session, result, scores, x, first
 
 
 def whole_kmeans() -> None:
@@ -180,9 +187,9 @@ def host() -> None:
     small, large, medium = unit_rows(32_000, 128), unit_rows(1_000_000, 768), unit_rows(1 << 20, 128).half()
     kmeans = KMeans(1000, None, 10, random_state=0, verbose=0, warm_start=False)
     runs: dict[str, Callable[[], Any]] = {
-        "small": lambda: fit(small, small[:256], HostRowsBackend(), 10),
-        "medium": lambda: fit(medium, medium[:1000].float(), HostRowsBackend(), 10),
-        "large": lambda: fit(large, large[:1000], HostRowsBackend(), 10),
+        "small": lambda: fit(small, small[:256], gpu(), 10),
+        "medium": lambda: fit(medium, medium[:1000].float(), gpu(), 10),
+        "large": lambda: fit(large, large[:1000], gpu(), 10),
         "KMeans.fit": lambda: kmeans.fit(large),
     }
     for name, run in runs.items():
@@ -205,10 +212,10 @@ def profile(
     """Where the time of a fit goes, kernel by kernel."""
     x = unit_rows(n, d, dtype=dtype)
     c = x[:k].float()
-    fit(x, c, HostRowsBackend(), epochs, empty_clusters="keep")
+    fit(x, c, gpu(), epochs, empty_clusters="keep")
     activities = [torch.profiler.ProfilerActivity.CUDA, torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=activities) as found:
-        fit(x, c, HostRowsBackend(), epochs, empty_clusters="keep")
+        fit(x, c, gpu(), epochs, empty_clusters="keep")
         torch.cuda.synchronize()
     kernels = [event for event in found.key_averages() if event.device_time_total > 0 and event.device_type.value == 1]
     for event in sorted(kernels, key=lambda e: -e.device_time_total)[:40]:

@@ -14,9 +14,9 @@ import torch
 from triton import knobs
 
 from cosmeans import KMeans
-from cosmeans.backends.gpu import warmup
 from cosmeans.backends.gpu.kernels import screen_hopper
-from gpu_common import record, run_actions, unit_rows
+from cosmeans.backends.gpu.replay import precompile
+from gpu_common import estimator_with, gpu, record, run_actions, unit_rows
 
 
 def first(n: int = 1_000_000, d: int = 768, k: int = 1000) -> None:
@@ -42,8 +42,8 @@ def first(n: int = 1_000_000, d: int = 768, k: int = 1000) -> None:
 
 def first_serial() -> None:
     """The same without warm-up: each kernel is compiled when it is started."""
-    warmup._start = lambda *_: None
-    first()
+    with estimator_with(gpu(compile=lambda launches, shape: None)):
+        first()
 
 
 def _watch(mark: Callable[[str], None]) -> None:
@@ -54,13 +54,19 @@ def _watch(mark: Callable[[str], None]) -> None:
 
     knobs.runtime.jit_post_compile_hook = compiled
     knobs.runtime.kernel_load_end_hook.add(lambda module, function, name, *_: mark(f"{name} loaded"))
-    for module, name in ((screen_hopper, "compiled"), (screen_hopper, "build"), (warmup, "_learn"), (warmup, "_start")):
+    places = (
+        (screen_hopper, "compiled"),
+        (screen_hopper, "build"),
+        (precompile, "of_fit"),
+        (precompile, "compile_ahead"),
+    )
+    for module, name in places:
         setattr(module, name, _marked(mark, getattr(module, name), f"{module.__name__.split('.')[-1]}.{name} done"))
 
 
 def _marked(mark: Callable[[str], None], function: Callable[..., Any], what: str) -> Callable[..., Any]:
-    def run(*arguments: Any) -> Any:
-        found = function(*arguments)
+    def run(*arguments: Any, **options: Any) -> Any:
+        found = function(*arguments, **options)
         mark(what)
         return found
 

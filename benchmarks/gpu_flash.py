@@ -29,8 +29,7 @@ from triton.runtime.jit import MockTensor
 
 import gpu_common
 from common import parser_of
-from cosmeans.backends.gpu.host import HostRowsBackend
-from gpu_common import fit, flash_fit, record, unit_rows, wall
+from gpu_common import fit, flash_fit, gpu, record, unit_rows, wall
 
 EPOCHS = 10
 CELLS = [f"{n},{d},{k},{dtype}" for n, d, k in gpu_common.CELLS for dtype in ("float16", "float32")]
@@ -88,7 +87,7 @@ def measure(cell: str, ahead: bool) -> None:
     first = rows[:k].clone()
     centroids = first.float()
     theirs = lambda: flash_fit(rows, first, EPOCHS)  # noqa: E731
-    ours = lambda: fit(rows, centroids, HostRowsBackend(), EPOCHS, empty_clusters="keep")  # noqa: E731
+    ours = lambda: fit(rows, centroids, gpu(), EPOCHS, empty_clusters="keep")  # noqa: E731
     started = time.perf_counter()
     try:
         theirs()

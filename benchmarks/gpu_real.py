@@ -14,12 +14,10 @@ from torch import Tensor
 
 import gpu_common
 from common import DEMO
-from cosmeans.backends.gpu.backend import GpuBackend
-from cosmeans.result import FitResult
-from cosmeans.rows.memory import MemoryRows
-from gpu_common import burst, fit, flash_fit, record, run_actions, torch_loop, wall
+from gpu_common import DEVICE, burst, fit, flash_fit, gpu, record, run_actions, screening, torch_loop, wall
 
 NEIGHBOURS = 8
+NAMES = {"refined": "settled", "cascade": "first rung"}  # as records have called them from the first
 N = 1 << 20
 
 
@@ -33,55 +31,41 @@ def grown_rows(n: int, copies: int = 1, seed: int = 0) -> Tensor:
     Each half, third, ... of a row starts from the same row of the sample and goes up to half of the way to a
     neighbour of its own: rows keep the directions, the density and the neighbourhoods of the sample.
     """
-    sample = torch.from_numpy(np.load(sample_file())).cuda().float()
+    sample = torch.from_numpy(np.load(sample_file())).to(DEVICE).float()
     sample = torch.nn.functional.normalize(sample)
     near = torch.cat([(part @ sample.T).topk(NEIGHBOURS + 1).indices[:, 1:] for part in sample.split(8192)])
-    generator = torch.Generator("cuda").manual_seed(seed)
-    own = torch.randint(len(sample), (n,), device="cuda", generator=generator)
+    generator = torch.Generator(DEVICE).manual_seed(seed)
+    own = torch.randint(len(sample), (n,), device=DEVICE, generator=generator)
     blocks = []
     for _ in range(copies):
-        which = torch.randint(NEIGHBOURS, (n,), device="cuda", generator=generator)
-        step = 0.5 * torch.rand(n, 1, device="cuda", generator=generator)
+        which = torch.randint(NEIGHBOURS, (n,), device=DEVICE, generator=generator)
+        step = 0.5 * torch.rand(n, 1, device=DEVICE, generator=generator)
         blocks.append(torch.nn.functional.normalize(torch.lerp(sample[own], sample[near[own, which]], step)))
     return torch.nn.functional.normalize(torch.cat(blocks, dim=1))
-
-
-def _listed(x: Tensor, result: FitResult, backend: GpuBackend) -> tuple[dict[str, float], object]:
-    """Rows that the screen lists with these centroids, as parts of all; and a function that screens once more."""
-    rows = MemoryRows(x, squared_norms=backend.squared_norms)
-    backend.begin(rows)
-    (batch,) = rows.batches()
-    prepared, labels = backend.prepare(result.centroids), torch.empty(len(x), dtype=torch.int32, device="cuda")
-    backend.screen(batch, prepared, labels)
-    lists = {"settled": backend._desk.settling(len(x)).doubtful}
-    if prepared.codes is not None:
-        lists["first rung"] = backend._desk.ladder(len(x), x.shape[1], backend._resident.tile).doubtful
-    facts = {}
-    for name, listed in lists.items():
-        again, pairs = listed.counts.tolist()[:2]
-        facts |= {f"{name}, again": again / len(x), f"{name}, pairs": pairs / len(x)}
-    return facts, (
-        lambda: backend.screen(batch, prepared, labels),
-        lambda: backend.assign(batch, prepared, labels),
-    )
 
 
 def screens() -> None:
     """float16 against the ladder: rows without proof, the screen alone, and with settling; after 1, 3 and 10 epochs."""
     for n, copies, k in ((0, 1, 1000), (N, 1, 1000), (N, 2, 1000), (N, 2, 256), (N // 4, 2, 16384), (N, 4, 1000)):
-        x = grown_rows(n, copies) if n else torch.from_numpy(np.load(sample_file())).cuda().float()
-        first = x[torch.randperm(len(x), generator=torch.Generator().manual_seed(1))[:k].cuda()]
+        x = grown_rows(n, copies) if n else torch.from_numpy(np.load(sample_file())).to(DEVICE).float()
+        first = x[torch.randperm(len(x), generator=torch.Generator().manual_seed(1))[:k].to(DEVICE)]
         for epochs in (1, 3, 10):
-            result = fit(x, first, GpuBackend(), epochs, empty_clusters="keep")
-            runs, facts = {}, {}
-            for name, integers in (("half", False), ("ladder", True)):
-                facts[name], (screen, assign) = _listed(x, result, GpuBackend(integers=integers))
-                runs |= {f"{name} screen": screen, f"{name} assign": assign}
-            times = burst(runs, 5, 3, 0.1)
+            result = fit(x, first, gpu(), epochs, empty_clusters="keep")
+            with screening(x, result.centroids) as half, screening(x, result.centroids, integers=True) as ladder:
+                runs, facts = {}, {}
+                for name, screened in (("half", half), ("ladder", ladder)):
+                    screened.screen()
+                    facts[name] = {
+                        f"{NAMES[listed]}, {what}": count / len(x)
+                        for listed, counts in screened.listed().items()
+                        for what, count in zip(("again", "pairs"), counts, strict=True)
+                    }
+                    runs |= {f"{name} screen": screened.screen, f"{name} assign": screened.assign}
+                times = burst(runs, 5, 3, 0.1)
             changed = [i.changed / len(x) for i in result.history][-1]
             facts |= {"changed": changed, "similarity": result.history.similarities[-1]}
             record("real screens", n=len(x), d=x.shape[1], k=k, epochs=epochs, **facts, **times)
-            del runs, screen, assign
+            del runs, half, ladder, screened
 
 
 def fits(epochs: int = 10) -> None:
@@ -89,10 +73,10 @@ def fits(epochs: int = 10) -> None:
     shapes = ((N, 1, 1000), (N, 2, 1000), (N, 4, 1000), (N, 2, 4096), (N // 4, 2, 16384), (N // 4, 2, 65536))
     for n, copies, k in shapes:
         x = grown_rows(n, copies)
-        first = x[torch.randperm(n, generator=torch.Generator().manual_seed(1))[:k].cuda()]
+        first = x[torch.randperm(n, generator=torch.Generator().manual_seed(1))[:k].to(DEVICE)]
         times, labels = {}, []
         for name, integers in (("half", False), ("ladder", True), ("auto", None)):
-            run = lambda i=integers, x=x, f=first: fit(x, f, GpuBackend(integers=i), epochs, empty_clusters="keep")  # noqa: E731
+            run = lambda i=integers, x=x, f=first: fit(x, f, gpu(integers=i), epochs, empty_clusters="keep")  # noqa: E731
             result = run()
             labels.append(result.labels)
             times[name] = wall(run, 3)
@@ -101,7 +85,7 @@ def fits(epochs: int = 10) -> None:
             theirs = lambda r=rows, s=start: flash_fit(r, s, epochs)  # noqa: E731
             theirs()
             times["flash, float16"] = wall(theirs, 3)
-            ours = lambda r=rows, f=first: fit(r, f, GpuBackend(), epochs, empty_clusters="keep")  # noqa: E731
+            ours = lambda r=rows, f=first: fit(r, f, gpu(), epochs, empty_clusters="keep")  # noqa: E731
             ours()
             times["auto, float16"] = wall(ours, 3)
         loop = lambda x=x, f=first: torch_loop(x.half(), f.half(), epochs)  # noqa: E731

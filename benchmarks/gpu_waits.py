@@ -6,16 +6,15 @@ from typing import Any
 
 import torch
 
-from cosmeans.backends.gpu import record as recording
-from cosmeans.backends.gpu.host import HostRowsBackend
-from gpu_common import fit, record, run_actions, unit_rows, wall
+from cosmeans.backends.gpu.tuning import DEFAULT
+from gpu_common import fit, gpu, record, run_actions, unit_rows, wall
 
 
 def gaps(n: int = 1_000_000, d: int = 768, k: int = 1000, epochs: int = 10) -> None:
     """Where the GPU waits in a fit: gaps of more than 5 us between what it does, and those before and after it all."""
     x = unit_rows(n, d)
     c = x[:k].float()
-    run = lambda: fit(x, c, HostRowsBackend(), epochs, empty_clusters="keep")  # noqa: E731
+    run = lambda: fit(x, c, gpu(), epochs, empty_clusters="keep")  # noqa: E731
     run(), run()
     torch.cuda.synchronize()
     activities = [torch.profiler.ProfilerActivity.CUDA, torch.profiler.ProfilerActivity.CPU]
@@ -47,21 +46,18 @@ LIMITS = [(1 << 20, 128, 256), (1 << 20, 128, 1000), (300_000, 384, 256), (1 << 
 
 
 def limits(epochs: int = 10) -> None:
-    """Fits of medium size, each recorded and started kernel by kernel: `record._SHORT` and `_LONG` decide."""
-    before = recording.most_waiting, recording._LONG
-    recording.most_waiting = lambda _: 0  # rows stay where they lie
+    """Fits of medium size, each replayed and started kernel by kernel: `Tuning.short` and `long` decide."""
     for n, d, k in LIMITS:
         x = unit_rows(n, d, dtype=torch.float16)
         c, times = x[:k].float(), {}
         for name, limit in {"recorded": 1.0, "started": 0.0}.items():
+            backend = gpu(long=limit, most_pooled=0)  # rows stay where they are
             for passes in (epochs, 3 * epochs):
-                recording._LONG = limit
-                run = lambda x=x, c=c, p=passes: fit(x, c, HostRowsBackend(), p, empty_clusters="keep")  # noqa: E731
+                run = lambda x=x, c=c, b=backend, p=passes: fit(x, c, b, p, empty_clusters="keep")  # noqa: E731
                 run(), run()
                 times[f"{name}, {passes} epochs"] = wall(run, 7, 0.05)
-        modelled = n * (d * k * recording._PRODUCT + recording._ROW) * 1e3
+        modelled = n * (d * k * DEFAULT.per_product + DEFAULT.per_row) * 1e3
         record("limit", n=n, d=d, k=k, pass_ms=modelled, **times)
-    recording.most_waiting, recording._LONG = before
 
 
 if __name__ == "__main__":

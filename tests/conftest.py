@@ -19,8 +19,11 @@ from numba.core.dispatcher import Dispatcher
 
 from cosmeans.backends.cpu import CpuBackend
 from cosmeans.backends.reference import ReferenceBackend
-from cosmeans.rows import memory
-from cosmeans.rows.memory import MemoryRows
+from cosmeans.data import Task
+from cosmeans.group import Alone
+from cosmeans.inspection import rows as inspected
+from cosmeans.memory_rows import MemoryRows
+from cosmeans.progress import Silent
 
 BACKENDS = {
     "reference": ReferenceBackend,
@@ -44,13 +47,22 @@ def backend(request):
 
 
 @pytest.fixture
-def open_rows():
-    """open_rows(x, backend, weights=None, ...): rows in memory, as the estimator opens them."""
+def operations(backend):
+    """What a session of the backend does with a batch, with memory of its own."""
+    return backend.operations()
 
-    def opened(x, backend, weights=None, **options):
+
+@pytest.fixture
+def open_session():
+    """open_session(x, backend, weights=None, ...): a session whose rows were read, as the estimator opens it."""
+
+    def opened(x, backend, weights=None, n_clusters=1, observer=None, **options):
         options = {"zero_rows": "skip", **options}
-        tensor = torch.from_numpy(np.ascontiguousarray(x))
-        return MemoryRows(tensor, squared_norms=backend.squared_norms, sample_weight=weights, **options)
+        task = Task(n_clusters, weights=weights, **options)
+        rows = MemoryRows(torch.from_numpy(np.ascontiguousarray(x)))
+        session = backend.session(rows, task, Alone(), observer or Silent(), lambda line: None)
+        session.__enter__().read()
+        return session
 
     return opened
 
@@ -58,7 +70,7 @@ def open_rows():
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch):
     """Batches as small as asked for: users' are merged up to a few megabytes."""
-    monkeypatch.setattr(memory, "LEAST_BATCH_BYTES", {})
+    monkeypatch.setattr(inspected, "LEAST_BATCH_BYTES", {})
 
 
 @pytest.fixture

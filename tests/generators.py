@@ -30,6 +30,16 @@ def heavy_tailed(n, d, seed=0):
     return (rng.standard_cauchy((n, d)).clip(-1e4, 1e4) * lengths).astype(np.float32)
 
 
+def rows_left_out():
+    """60 rows of which some have no direction and some no weight; which take part; their weights."""
+    x, weights = normal(60, 5), np.ones(60)
+    x[0], x[7, 2], x[59], x[20:29] = np.nan, np.inf, 0.0, -np.inf
+    weights[[1, 33, 58]] = 0.0
+    part = np.ones(60, bool)
+    part[[0, 7, 59, *range(20, 29), 1, 33, 58]] = False
+    return x, part, weights
+
+
 def hard_divisions(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Entries (n,) float32 and norms (n,) float64 whose quotients, rounded to float32, show a last bit that is wrong.
 

@@ -142,9 +142,9 @@ def say(text):
 
 
 def main():
-    from cosmeans.rows import memory
+    from cosmeans.inspection import rows
 
-    memory.LEAST_BATCH_BYTES.clear()  # batches as small as asked for
+    rows.LEAST_BATCH_BYTES.clear()  # batches as small as asked for
     warnings.simplefilter("ignore")
     for line in sys.stdin:
         say(line.strip())

@@ -42,12 +42,13 @@ def assigned_by(backend, rows, passes, spoil=lambda prepared: None):
 
     spoil(prepared) may change what a pass works with before it begins.
     """
-    backend.begin(rows)
+    operations = backend.operations()
+    operations.begin(rows)
     labels = torch.full((rows.n_rows,), -1, dtype=torch.int32)
     for centroids in passes:
-        prepared = backend.prepare(torch.from_numpy(centroids))
+        prepared = operations.prepare(torch.from_numpy(centroids))
         spoil(prepared)
-        found = [(batch, backend.assign(batch, prepared, labels[batch.span])) for batch in rows.batches()]
+        found = [(batch, operations.assign(batch, prepared, labels[batch.span])) for batch in rows.batches()]
         for batch, assignment in found:
             labels[batch.span] = assignment.labels
         yield labels.numpy().copy(), prepared, [assignment for _, assignment in found]

@@ -10,6 +10,7 @@ from scipy.sparse import csr_matrix
 from sklearn.exceptions import NotFittedError
 
 from cosmeans import KMeans, lloyd, seeding
+from cosmeans.backends.session import PlainSession
 from cosmeans.errors import (
     ArgumentOrderWarning,
     BackendUnavailableError,
@@ -45,9 +46,13 @@ def work(*args, **kwargs):
 def kmeans(monkeypatch):
     """A fitted model in a place where work is not possible any more."""
     fitted = KMeans(3, random_state=0, verbose=0).fit(X)
-    for module, names in ((lloyd, ("fit", "predict", "score")), (seeding, ("random_rows", "plus_plus"))):
+    for where, names in (
+        (lloyd, ("fit",)),
+        (PlainSession, ("epochs", "assign", "measure")),
+        (seeding, ("random_rows", "plus_plus")),
+    ):
         for name in names:
-            monkeypatch.setattr(module, name, work)
+            monkeypatch.setattr(where, name, work)
     return fitted
 
 

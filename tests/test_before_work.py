@@ -37,8 +37,7 @@ def models(monkeypatch):
         raise Began
 
     for backend in (CpuBackend, ReferenceBackend):
-        for name in ("assign", "accumulate", "prepare", "cosines", "scores", "improve"):
-            monkeypatch.setattr(backend, name, began)
+        monkeypatch.setattr(backend, "session", began)
 
         def only_centroids(self, rows, norms=backend.squared_norms):
             # a model checks its few centroids whenever it is used; rows are what there are more of

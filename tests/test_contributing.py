@@ -10,9 +10,11 @@ import pytest
 import torch
 
 import truth
+from cosmeans import lloyd
 from cosmeans.data import Batch
 from cosmeans.errors import OptionError
 from cosmeans.options import FitOptions, declared, option
+from cosmeans.progress import Silent
 from cosmeans.rows import files
 from generators import CASES
 from test_options import written
@@ -26,7 +28,7 @@ def code(page, kind="python"):
     return re.findall(rf"^```{kind}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("page", ["format.md", "option.md"])
+@pytest.mark.parametrize("page", ["backend.md", "format.md", "option.md"])
 def test_every_file_of_a_page_exists(page):
     text = (FOLDER / page).read_text(encoding="utf-8")
     named = [name for name in re.findall(r"`([\w./]+\.(?:py|md|toml))`", text) if "/" in name and "NAME" not in name]
@@ -74,6 +76,23 @@ def test_the_backend_of_the_page_finds_every_label(case):
 
     np.testing.assert_array_equal(found.labels.numpy(), truth.labels(units, centroids, keep))
     assert found.labels.dtype == torch.int32
+
+
+def test_the_backend_of_the_page_fits_what_the_definition_fits(open_session):
+    names = {}
+    for block in code("backend.md"):
+        exec(block, names)
+    x, first = CASES["text"]()
+    session = open_session(x, names["Float64Backend"](), n_clusters=len(first))
+    options = FitOptions(n_clusters=len(first), epochs=6)
+
+    result, expected = (
+        lloyd.fit(session, torch.from_numpy(truth.unit(first)[0]), options, Silent()),
+        truth.fit(x, first, 6),
+    )
+
+    assert result.centroids.numpy().tobytes() == expected.centroids.tobytes()
+    np.testing.assert_array_equal(result.labels.numpy(), expected.labels)
 
 
 def test_contributing_is_short_and_names_what_make_can_do():

@@ -47,9 +47,9 @@ ROWS = {
 
 
 @pytest.mark.parametrize("name", sorted(ROWS))
-def test_few_contents_are_the_start_of_the_definition_in_few_readings(name, open_rows, monkeypatch):
+def test_few_contents_are_the_start_of_the_definition_in_few_readings(name, open_session, monkeypatch):
     x, k, weights = ROWS[name]
-    rows, readings = open_rows(x, ReferenceBackend(), weights), []
+    rows, readings = open_session(x, ReferenceBackend(), weights).rows, []
     take = rows.take
     monkeypatch.setattr(rows, "take", lambda indices: readings.append(len(indices)) or take(indices))
 

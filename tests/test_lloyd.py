@@ -6,18 +6,21 @@ import torch
 
 import truth
 from cosmeans import lloyd, sphere
+from cosmeans.backends.cpu import CpuBackend
 from cosmeans.backends.reference import ReferenceBackend
+from cosmeans.data import Task
 from cosmeans.group import Alone
+from cosmeans.memory_rows import MemoryRows
 from cosmeans.options import FitOptions
 from cosmeans.progress import Silent
 from cosmeans.result import StopReason
 from generators import CASES, normal, text_rows, unit_rows
 
 
-def fitted(x, first, epochs, backend, open_rows, weights=None, batch_size=None, **options):
-    rows = open_rows(x, backend, weights, batch_size=batch_size)
+def fitted(x, first, epochs, backend, open_session, weights=None, batch_size=None, **options):
+    session = open_session(x, backend, weights, len(first), batch_size=batch_size)
     options = FitOptions(n_clusters=len(first), epochs=epochs, **options)
-    return lloyd.fit(rows, torch.from_numpy(truth.unit(first)[0]), options, backend, Alone(), Silent())
+    return lloyd.fit(session, torch.from_numpy(truth.unit(first)[0]), options, Silent())
 
 
 def assert_same_answer(result, expected):
@@ -31,14 +34,14 @@ def assert_same_answer(result, expected):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_fit_is_the_fit_of_the_definition(case, backend, open_rows):
+def test_a_fit_is_the_fit_of_the_definition(case, backend, open_session):
     x, first = CASES[case]()
-    assert_same_answer(fitted(x, first, 6, backend, open_rows, batch_size=90), truth.fit(x, first, 6))
+    assert_same_answer(fitted(x, first, 6, backend, open_session, batch_size=90), truth.fit(x, first, 6))
 
 
 @pytest.mark.filterwarnings("ignore::cosmeans.errors.WeightRangeWarning")
 @pytest.mark.parametrize("kind", ["integers", "reals", "all below one", "far apart"])
-def test_a_weighted_fit_is_the_fit_of_the_definition(kind, backend, open_rows):
+def test_a_weighted_fit_is_the_fit_of_the_definition(kind, backend, open_session):
     rng = np.random.default_rng(1)
     x, first = normal(250, 14), unit_rows(9, 14, 1)
     weights = {
@@ -47,10 +50,10 @@ def test_a_weighted_fit_is_the_fit_of_the_definition(kind, backend, open_rows):
         "all below one": rng.random(250) / 777,
         "far apart": 10.0 ** rng.uniform(-9, 9, 250),
     }[kind]
-    assert_same_answer(fitted(x, first, 7, backend, open_rows, weights), truth.fit(x, first, 7, weights))
+    assert_same_answer(fitted(x, first, 7, backend, open_session, weights), truth.fit(x, first, 7, weights))
 
 
-def test_several_clusters_move_at_once_and_rows_may_come_in_any_order(backend, open_rows):
+def test_several_clusters_move_at_once_and_rows_may_come_in_any_order(backend, open_session):
     x, first = CASES["many lost"]()
     x = np.concatenate(
         [x, x[:, [1, 0, 2, 3, 4, 5]], x[:, [1, 0, 2, 3, 4, 5]]]
@@ -59,43 +62,43 @@ def test_several_clusters_move_at_once_and_rows_may_come_in_any_order(backend, o
     assert expected.moved == 5
     order = np.random.default_rng(0).permutation(len(x))
     for rows in (x, x[order]):
-        assert fitted(rows, first, 1, backend, open_rows).centroids.numpy().tobytes() == expected.centroids.tobytes()
+        assert fitted(rows, first, 1, backend, open_session).centroids.numpy().tobytes() == expected.centroids.tobytes()
 
 
-def test_rows_that_cancel_move_their_cluster(backend, open_rows):
+def test_rows_that_cancel_move_their_cluster(backend, open_session):
     half = unit_rows(6, 5)
     x = np.concatenate([half, -half])
     expected = truth.fit(x, unit_rows(1, 5, 1), 1)
     assert expected.moved == 1
-    assert_same_answer(fitted(x, unit_rows(1, 5, 1), 1, backend, open_rows), expected)
+    assert_same_answer(fitted(x, unit_rows(1, 5, 1), 1, backend, open_session), expected)
 
 
-def test_a_cluster_without_rows_stays_when_told_so(backend, open_rows):
+def test_a_cluster_without_rows_stays_when_told_so(backend, open_session):
     x, first = CASES["many lost"]()
-    result = fitted(x, first, 3, backend, open_rows, empty_clusters="keep")
+    result = fitted(x, first, 3, backend, open_session, empty_clusters="keep")
     kept = truth.unit(first)[0][1:]
     assert result.centroids[1:].numpy().tobytes() == kept.tobytes()
     assert [iteration.empty for iteration in result.history] == [5, 5][: len(result.history)]
 
 
 @pytest.mark.parametrize("case", ["random", "text", "duplicates", "zero rows", "many lost"])
-def test_labels_belong_to_the_centroids_returned(case, backend, open_rows):
+def test_labels_belong_to_the_centroids_returned(case, backend, open_session):
     x, first = CASES[case]()
     units, keep = truth.unit(x)
     for epochs in (1, 2, 50):
-        result = fitted(x, first, epochs, backend, open_rows)
+        result = fitted(x, first, epochs, backend, open_session)
         np.testing.assert_array_equal(result.labels.numpy(), truth.labels(units, result.centroids.numpy(), keep))
 
 
-def test_old_labels_would_be_noticed(backend, open_rows):
+def test_old_labels_would_be_noticed(backend, open_session):
     x, first = CASES["random"]()
-    result = fitted(x, first, 1, backend, open_rows)
+    result = fitted(x, first, 1, backend, open_session)
     assert (truth.labels(x, truth.unit(first)[0]) != result.labels.numpy()).any()
 
 
-def test_similarity_never_falls_and_its_last_value_is_that_of_the_answer(backend, open_rows):
+def test_similarity_never_falls_and_its_last_value_is_that_of_the_answer(backend, open_session):
     x = text_rows(500)
-    result = fitted(x, x[:12], 60, backend, open_rows)
+    result = fitted(x, x[:12], 60, backend, open_session)
     assert result.stop_reason is StopReason.FIXED_POINT
     steps = np.diff(result.history.similarities)
     assert (steps[:-1] > -1e-12).all()
@@ -105,11 +108,11 @@ def test_similarity_never_falls_and_its_last_value_is_that_of_the_answer(backend
     assert result.history.similarities[-1] == result.similarity
 
 
-def test_a_fixed_point_is_kept_by_one_more_epoch(backend, open_rows):
+def test_a_fixed_point_is_kept_by_one_more_epoch(backend, open_session):
     x, first = CASES["duplicates"]()
-    result = fitted(x, first, 100, backend, open_rows)
+    result = fitted(x, first, 100, backend, open_session)
     assert result.stop_reason is StopReason.FIXED_POINT
-    again = fitted(x, result.centroids.numpy(), 100, backend, open_rows)
+    again = fitted(x, result.centroids.numpy(), 100, backend, open_session)
     assert len(again.history) == 1
     assert torch.equal(again.centroids, result.centroids)
     assert torch.equal(again.labels, result.labels)
@@ -117,12 +120,12 @@ def test_a_fixed_point_is_kept_by_one_more_epoch(backend, open_rows):
 
 @pytest.mark.parametrize("cuts", [(1, 6), (3, 4), (6, 1), (2, 3, 2)])
 @pytest.mark.parametrize("case", ["random", "text", "one ulp apart", "any lengths"])
-def test_a_fit_continued_is_a_fit_uninterrupted(case, cuts, backend, open_rows):
+def test_a_fit_continued_is_a_fit_uninterrupted(case, cuts, backend, open_session):
     x, first = CASES[case]()
-    whole = fitted(x, first, sum(cuts), backend, open_rows)
+    whole = fitted(x, first, sum(cuts), backend, open_session)
     similarities, centroids = [], first
     for epochs in cuts:
-        part = fitted(x, centroids, epochs, backend, open_rows)
+        part = fitted(x, centroids, epochs, backend, open_session)
         similarities += part.history.similarities
         centroids = part.centroids.numpy()
     assert torch.equal(part.centroids, whole.centroids)
@@ -130,18 +133,18 @@ def test_a_fit_continued_is_a_fit_uninterrupted(case, cuts, backend, open_rows):
     assert similarities[: len(whole.history)] == whole.history.similarities
 
 
-def test_tol_ends_a_fit_at_the_first_small_step(backend, open_rows):
+def test_tol_ends_a_fit_at_the_first_small_step(backend, open_session):
     x, first = CASES["random"]()
-    shifts = [iteration.shift for iteration in fitted(x, first, 12, backend, open_rows).history]
-    result = fitted(x, first, 12, backend, open_rows, tol=shifts[4])
+    shifts = [iteration.shift for iteration in fitted(x, first, 12, backend, open_session).history]
+    result = fitted(x, first, 12, backend, open_session, tol=shifts[4])
     ended = next(i for i, shift in enumerate(shifts) if shift <= shifts[4])
     assert result.stop_reason is StopReason.TOLERANCE
     assert len(result.history) == ended + 1
 
 
-def test_history_counts_what_happened(backend, open_rows):
+def test_history_counts_what_happened(backend, open_session):
     x, first = CASES["random"]()
-    result = fitted(x, first, 4, backend, open_rows)
+    result = fitted(x, first, 4, backend, open_session)
     before, centroids = np.full(len(x), -1), truth.unit(first)[0]
     for epoch, iteration in enumerate(result.history, 1):
         labels = truth.labels(x, centroids)
@@ -167,12 +170,12 @@ class StopAfter(Silent):
 
 
 @pytest.mark.parametrize("epochs", [0, 1, 3])
-def test_an_interrupted_fit_ends_with_its_last_whole_epoch(epochs, backend, open_rows):
+def test_an_interrupted_fit_ends_with_its_last_whole_epoch(epochs, backend, open_session):
     x, first = CASES["random"]()
-    rows = open_rows(x, backend, batch_size=100)
+    observer = StopAfter(7 * epochs + 3)
+    session = open_session(x, backend, None, len(first), observer, batch_size=100)
     options = FitOptions(n_clusters=len(first), epochs=9)
-    start = torch.from_numpy(truth.unit(first)[0])
-    result = lloyd.fit(rows, start, options, backend, Alone(), StopAfter(7 * epochs + 3))
+    result = lloyd.fit(session, torch.from_numpy(truth.unit(first)[0]), options, observer)
     assert result.stop_reason is StopReason.INTERRUPTED
     expected = truth.fit(x, first, epochs)
     assert result.centroids.numpy().tobytes() == expected.centroids.tobytes()
@@ -181,7 +184,7 @@ def test_an_interrupted_fit_ends_with_its_last_whole_epoch(epochs, backend, open
 
 
 @pytest.mark.parametrize("trap", ["tree_sum", "rounded_sums", "normalise"])
-def test_a_step_into_a_trap_would_be_noticed(trap, monkeypatch, open_rows):
+def test_a_step_into_a_trap_would_be_noticed(trap, monkeypatch, open_session):
     x, first = CASES["random"]()
     traps = {
         "tree_sum": lambda terms: terms.sum(-1),
@@ -190,7 +193,7 @@ def test_a_step_into_a_trap_would_be_noticed(trap, monkeypatch, open_rows):
     }
     monkeypatch.setattr(sphere, trap, traps[trap])
     with pytest.raises(AssertionError):
-        assert_same_answer(fitted(x, first, 6, ReferenceBackend(), open_rows), truth.fit(x, first, 6))
+        assert_same_answer(fitted(x, first, 6, ReferenceBackend(), open_session), truth.fit(x, first, 6))
 
 
 def test_float32_counts_stop_at_two_to_the_24_and_ours_do_not():
@@ -198,12 +201,10 @@ def test_float32_counts_stop_at_two_to_the_24_and_ours_do_not():
     assert float(torch.tensor(2.0**24, dtype=torch.float32) + 1) == 2.0**24
     x = torch.ones((n, 1), dtype=torch.float16)
     x[:: n // 3] = -1.0
-    from cosmeans.backends.cpu import CpuBackend
-    from cosmeans.rows.memory import MemoryRows
-
-    backend = CpuBackend()
-    rows = MemoryRows(x, squared_norms=backend.squared_norms, batch_size=1 << 20)
-    options = FitOptions(n_clusters=2, epochs=2)
-    result = lloyd.fit(rows, torch.tensor([[1.0], [-1.0]]), options, backend, Alone(), Silent())
+    task = Task(2, batch_size=1 << 20)
+    with CpuBackend().session(MemoryRows(x), task, Alone(), Silent(), lambda line: None) as session:
+        session.read()
+        options = FitOptions(n_clusters=2, epochs=2)
+        result = lloyd.fit(session, torch.tensor([[1.0], [-1.0]]), options, Silent())
     assert result.counts.tolist() == [n - 4, 4]
     assert result.similarity == 1.0

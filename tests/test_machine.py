@@ -9,11 +9,13 @@ import pytest
 import torch
 
 from cosmeans import KMeans, machine
-from cosmeans.data import Coming, Received
+from cosmeans.backends import gpu
+from cosmeans.backends.gpu import DeviceState
+from cosmeans.backends.gpu.tuning import Tuning
 from cosmeans.errors import BackendUnavailableError
 from cosmeans.options import FitOptions
 
-memory = pytest.importorskip("cosmeans.backends.gpu.memory", reason="the GPU kernels are written in Triton")
+pytest.importorskip("triton", reason="the GPU kernels are written in Triton")
 GPU = torch.device("cuda", 1)
 ROWS = torch.zeros(4000, 500)
 
@@ -25,7 +27,8 @@ def free(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "a GPU")
-    monkeypatch.setattr(memory, "free_bytes", lambda device: room[0])
+    state = DeviceState(GPU, Tuning(room=lambda device, enough: room[0]))
+    monkeypatch.setattr(gpu, "state_of", lambda device: state)
     return room
 
 
@@ -87,34 +90,8 @@ def test_a_machine_without_a_gpu_says_so(options, words, monkeypatch):
     assert str(caught.value) == words
 
 
-class AReceiver:
-    """Notes which of its two functions was called."""
-
-    def __init__(self, device):
-        self.device, self.called = torch.device(device), []
-
-    def expect(self, rows, coming):
-        self.called.append(("expect", rows, coming))
-
-    def receive(self, rows, coming, *, say, progress):
-        self.called.append(("receive", rows, coming))
-        return Received(rows)
-
-
-@pytest.mark.parametrize(("device", "name"), [("cpu", "expect"), ("cuda:1", "receive")])
-@pytest.mark.parametrize("fit", [True, False])
-def test_a_receiver_is_told_what_comes_wherever_the_rows_lie(device, name, fit):
-    backend = AReceiver(device)
-
-    coming = Coming(7, fit, weighted=not fit, first=lambda: None)
-    sent = machine.send(ROWS, backend, coming, say=None, progress=None)
-
-    assert sent.rows is ROWS
-    assert backend.called == [(name, ROWS, coming)]
-
-
 def test_without_a_gpu_there_is_no_memory_to_give_back():
-    code = "import sys, cosmeans; cosmeans.empty_cache(); print('cosmeans.backends.gpu' in sys.modules)"
+    code = "import sys, cosmeans; cosmeans.empty_cache(); print('triton' in sys.modules)"
 
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 

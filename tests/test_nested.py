@@ -2,11 +2,9 @@
 
 import numpy as np
 import pytest
-import torch
 
 import truth
-from cosmeans import KMeans, seeding
-from cosmeans.rows.memory import MemoryRows
+from cosmeans import KMeans
 from generators import heavy_tailed, text_rows, unit_rows
 
 SEED = 2**40 + 1
@@ -46,28 +44,3 @@ def test_nested_is_ahead_after_one_epoch():
     x = text_rows(5000)
     nested, random = (KMeans(20, epochs=1, init=i, random_state=5, verbose=0).fit(x) for i in ("nested", "random"))
     assert nested.score(x) > random.score(x)
-
-
-def test_a_sample_is_a_source_of_its_rows():
-    x = heavy_tailed(400, 6)
-    x[17] = 0.0
-    weights = np.random.default_rng(0).exponential(1.0, 400)
-    rows = MemoryRows(
-        torch.from_numpy(x), squared_norms=lambda part: torch.from_numpy(truth.lengths(part.numpy())[0]),
-        batch_size=64, sample_weight=weights, zero_rows="skip",
-    )  # fmt: skip
-    index = torch.from_numpy(seeding.subset(400, 150, SEED))
-    sample = rows.sample(index)
-    units, keep = truth.unit(x)
-    assert sample.n_rows == 150
-    assert torch.equal(sample.take(torch.arange(150)), torch.from_numpy(units[index]))
-    assert sample.kept(torch.arange(150)).tolist() == keep[index].tolist()
-    assert torch.equal(sample.masses(), rows.masses()[index])
-    assert sample.total == int(rows.masses()[index][torch.from_numpy(keep[index])].sum())
-    assert sample.exponent == rows.exponent
-    starts = [batch.start for batch in sample.batches()]
-    assert starts == [0, 64, 128]
-    joined = torch.cat([batch.rows for batch in sample.batches()])
-    assert torch.equal(joined, torch.from_numpy(x[index]))
-    again = sample.sample(torch.tensor([3, 5]))
-    assert torch.equal(again.take(torch.arange(2)), torch.from_numpy(units[index[[3, 5]]]))

@@ -197,7 +197,7 @@ def test_centroids_and_similarity_from_integer_sums(bits):
     sums, previous = directions(bits), unit_rows(60, 23, 1)
     update = sphere.update_centroids(tensor(sums), tensor(previous))
     assert same_bits(update.centroids, truth.update(sums.tolist(), previous))
-    assert update.lost.nonzero()[:, 0].tolist() == [3, 59]
+    assert update.degenerate.nonzero()[:, 0].tolist() == [3, 59]
     found = float(sphere.similarity(tensor(sums), tensor(previous), 12345 << 40))
     assert found == truth.similarity(sums.tolist(), previous, 12345 << 40)
 
@@ -224,7 +224,7 @@ def test_one_unit_is_a_direction_and_zero_is_none():
     update = sphere.update_centroids(tensor([[0, 0, -1, 0], [0, 0, 0, 0]]), tensor(previous))
     assert update.centroids[0].tolist() == [0.0, 0.0, -1.0, 0.0]
     assert same_bits(update.centroids[1], previous[1])
-    assert update.lost.tolist() == [False, True]
+    assert update.degenerate.tolist() == [False, True]
 
 
 def test_the_shift_is_the_largest_squared_chord():

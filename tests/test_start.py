@@ -1,5 +1,6 @@
 """Several starts: which is kept, and what is kept when a stop is requested in between."""
 
+import warnings
 from fractions import Fraction
 
 import numpy as np
@@ -8,11 +9,12 @@ import torch
 
 from cosmeans import KMeans, StopReason, choose_k, printable
 from cosmeans.backends.reference import ReferenceBackend
-from cosmeans.errors import OptionError
+from cosmeans.errors import IgnoredOptionWarning, OptionError
+from cosmeans.memory_rows import MemoryRows
 from cosmeans.options import FitOptions
 from cosmeans.progress import Silent, set_observer
 from cosmeans.start import FirstCentroids
-from generators import normal
+from generators import normal, unit_rows
 
 X = normal(300, 9)
 
@@ -95,6 +97,17 @@ def test_ctrl_c_without_a_stop_requested_is_not_swallowed():
         KMeans(12, init=init, n_init=3, random_state=0, verbose=0).fit(X)
 
 
+def test_more_starts_than_one_of_given_centroids_are_told():
+    with pytest.warns(IgnoredOptionWarning, match="instead of n_init=10") as told:
+        kmeans = KMeans(3, init=unit_rows(3, 9), n_init=10, verbose=0).fit(X)
+    assert issubclass(told[0].category, RuntimeWarning)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", IgnoredOptionWarning)
+        kmeans.fit(X)  # goes on, and says so by itself
+        KMeans(3, n_init=3, random_state=0, verbose=0).fit(X)
+        KMeans(3, init=unit_rows(3, 9), verbose=0).fit(X)
+
+
 # ------------------------------------------------ before all rows are read
 
 
@@ -102,38 +115,38 @@ def first_of(init, given=None, n_init=2):
     return FirstCentroids(init, given, X, 1 << 33, FitOptions(n_clusters=12, n_init=n_init))
 
 
-def early_of(first, x=X):
-    return first.early(torch.from_numpy(x), ReferenceBackend())
+def early_of(first, x=X, weighted=False):
+    return first.before_reading(MemoryRows(torch.from_numpy(x)), ReferenceBackend(), weighted)
 
 
-def of_run(first, run, open_rows):
-    backend = ReferenceBackend()
-    return first.of_run(run, open_rows(X, backend), backend, Silent())
+def of_run(first, run, open_session):
+    return first.of_run(run, open_session(X, ReferenceBackend()), Silent())
 
 
 def test_given_centroids_are_known_early():
     given = torch.from_numpy(normal(12, 9))
 
-    assert first_of(given, given).early(None, ReferenceBackend()) is given
+    assert early_of(first_of(given, given)) is given
+    assert early_of(first_of(given, given), weighted=True) is given
 
 
-def test_random_rows_are_found_early_and_not_again(open_rows):
+def test_random_rows_are_found_early_and_not_again(open_session):
     first = first_of("random")
 
     early = early_of(first)
 
-    assert torch.equal(early, of_run(first_of("random"), 0, open_rows))
-    assert of_run(first, 0, open_rows) is early
-    assert torch.equal(of_run(first, 1, open_rows), of_run(first_of("random"), 1, open_rows))
+    assert torch.equal(early, of_run(first_of("random"), 0, open_session))
+    assert of_run(first, 0, open_session) is early
+    assert torch.equal(of_run(first, 1, open_session), of_run(first_of("random"), 1, open_session))
 
 
-def test_a_row_without_direction_among_those_drawn_leaves_the_start_for_later(open_rows):
+def test_a_row_without_direction_among_those_drawn_leaves_the_start_for_later(open_session):
     gaps = X.copy()
     gaps[::2] = 0.0
     first = first_of("random")
 
     assert early_of(first, gaps) is None
-    assert torch.equal(of_run(first, 0, open_rows), of_run(first_of("random"), 0, open_rows))
+    assert torch.equal(of_run(first, 0, open_session), of_run(first_of("random"), 0, open_session))
 
 
 @pytest.mark.parametrize(
@@ -141,7 +154,7 @@ def test_a_row_without_direction_among_those_drawn_leaves_the_start_for_later(op
 )
 def test_other_starts_are_not_known_early(init):
     assert early_of(first_of(init)) is None
-    assert first_of("random").early(None, ReferenceBackend()) is None
+    assert early_of(first_of("random"), weighted=True) is None
 
 
 WRONG_SEEDS = [10**20, -1, -(10**30), 2**63, 10**5000, 1.5, 0.0, float("nan"), Fraction(1, 2), 1j]

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from cosmeans import lloyd
-from cosmeans.contracts import Backend, RowSource
+from cosmeans.contracts import InspectedRows, Session
 from cosmeans.data import Batch
 from cosmeans.errors import InputTypeError
 from cosmeans.estimator import KMeans
 from cosmeans.fit_state import state_of
-from cosmeans.group import Alone
 from cosmeans.inputs import Kind
+from cosmeans.scoring import own_scores
 
 # cosines held at once, 4 to 24 bytes each with what is made of them; a device wants more work at a time
 _CPU_TILE_VALUES, _DEVICE_TILE_VALUES = 1 << 21, 1 << 24
@@ -25,15 +25,14 @@ _CPU_TILE_VALUES, _DEVICE_TILE_VALUES = 1 << 21, 1 << 24
 
 @dataclass(frozen=True, slots=True)
 class Assigned:
-    """Rows, and what a model says of them.
+    """Rows in an open session, and what a model says of them.
 
     labels      (N,) int32, -1 for rows left out
     scores      (N,) float64: canonical score of each row with its centroid, 0 for rows left out
     similarity  mean cosine (rule 6), as `KMeans.score` gives it
     """
 
-    rows: RowSource
-    backend: Backend
+    session: Session
     kind: Kind
     centroids: Tensor
     labels: Tensor
@@ -67,22 +66,27 @@ def checked_copy(model: Any, name: str = "model", attribute: str | None = None) 
     return copied
 
 
-def assign_rows(model: KMeans, X: Any, check: Callable[[int], None] | None = None) -> Assigned:
-    """Label rows X, anything that `KMeans.fit` takes, by a fitted model.
+@contextmanager
+def assign_rows(model: KMeans, X: Any, check: Callable[[int], None] | None = None) -> Iterator[Assigned]:
+    """Label rows X, anything that `KMeans.fit` takes, by a fitted model; their session is open inside the block.
 
     check  called with N before any work: raises for what else was given and doesn't fit the rows
 
     Raises what `KMeans.predict` raises.
     """
-    model = checked_copy(model)
-    rows, kind, backend, observer, centroids = model._open_fitted(X, check=check)
-    with observer:
-        labels, similarity = lloyd.score(rows, centroids, backend, Alone(), observer)
-    scores = lloyd.own_scores(rows, centroids, labels, backend)
-    return Assigned(rows, backend, kind, centroids, labels, scores, similarity)
+    with checked_copy(model)._open_fitted(X, check=check) as (session, kind, centroids):
+        found = session.measure(centroids)
+        scores = own_scores(session, centroids, found.labels)
+        yield Assigned(session, kind, centroids, found.labels, scores, found.similarity)
 
 
-def tiles(rows: RowSource, n_columns: int) -> Iterator[Batch]:
+def labels_and_scores(model: KMeans, X: Any) -> tuple[np.ndarray, np.ndarray]:
+    """`Assigned.host` of rows X, where nothing else is asked of them."""
+    with assign_rows(model, X) as assigned:
+        return assigned.host()
+
+
+def tiles(rows: InspectedRows, n_columns: int) -> Iterator[Batch]:
     """Every row once, in batches small enough to hold n_columns cosines a row, and on the CPU a copy of the row."""
     if rows.device.type == "cpu":
         # rows of a tile are converted and gathered: neither they nor their cosines may be many

@@ -226,10 +226,11 @@ def _run(sample: Tensor, k: int, seed: int, options: dict[str, Any]) -> tuple[Ru
     started = time.perf_counter()
     kmeans = KMeans(k, **options, random_state=seed, verbose=0).fit(sample)
     seconds = time.perf_counter() - started
-    assigned = assign_rows(kmeans, sample)
-    silhouette = simplified_silhouette(assigned)
+    with assign_rows(kmeans, sample) as assigned:
+        silhouette = simplified_silhouette(assigned)
+        labels = assigned.host()[0].astype(np.int32)
     run = Run(k, seed, assigned.similarity, 0.0 if silhouette is None else silhouette, kmeans.n_iter_, seconds)
-    return run, assigned.host()[0].astype(np.int32)
+    return run, labels
 
 
 def _point(runs: list[Run], labels: dict[tuple[int, int], np.ndarray]) -> Point:

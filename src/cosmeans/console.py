@@ -6,6 +6,7 @@ a pipe that nobody reads: then less is shown, and the answer is the same. Result
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import stat
@@ -25,8 +26,9 @@ from cosmeans import printable
 PATIENCE = 1.0  # seconds that a line waits for a pipe which is full
 _PIECE = 1024  # characters written at once: in UTF-8 no more than a pipe that is not full takes without waiting
 # a warning points at the code that called; scikit-learn wraps methods and calls them from pipelines, torch's compiler
-# what it does not compile
+# what it does not compile; sessions are opened inside context managers
 _NOT_CALLERS = tuple(str(Path(file).parent) + os.sep for file in (__file__, sklearn.__file__, torch.__file__))
+_NOT_CALLERS += (contextlib.__file__,)
 _unwanted: ContextVar[tuple[type[Warning], ...]] = ContextVar("unwanted warnings", default=())
 
 

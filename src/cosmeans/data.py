@@ -5,19 +5,12 @@ Shape letters everywhere: N rows, D dimensions, K clusters, B rows of one batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from cosmeans.containers.converted import Rows
-
 NO_LABEL = -1
-
-
-def _unknown() -> None:
-    """First centroids that are not known yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,34 +39,46 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Coming:
-    """What follows on rows that are about to be opened: they are labelled by `n_clusters` centroids.
+class Task:
+    """What a session is opened for, besides its rows.
 
-    fit       many passes follow, and not one
-    weighted  rows have weights
-    first     asked at most once, if rows can be labelled while they are sent or inspected: the centroids (K, D) that
-              the first pass will have, if they are known by then. Should it get others, only time is lost
+    fit         whether many passes follow, or one
+    weights     (N,), checked; None: every weight is 1
+    batch_size  rows of a batch; None: chosen by memory
+    zero_rows   "warn" | "skip" | "error"
+    nonfinite   "error" | "skip"
     """
 
     n_clusters: int
-    fit: bool
-    weighted: bool = False
-    first: Callable[[], Tensor | None] = _unknown
+    fit: bool = True
+    weights: Tensor | None = None
+    batch_size: int | None = None
+    zero_rows: str = "warn"
+    nonfinite: str = "error"
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
-    """Rows (N, D) where a backend wants them, on its device or still on the host. Integers only on the CPU.
+class Labelled:
+    """Rows under some centroids. All tensors are the caller's to keep.
 
-    batch_limit  rows of a batch at most; None: any number
+    centroids   (K, D) float32
+    labels      (N,) int32; -1 for rows left out
+    counts      (K,) int64
+    similarity  mean cosine (rule 6)
     """
 
-    rows: Rows
-    batch_limit: int | None = None
+    centroids: Tensor
+    labels: Tensor
+    counts: Tensor
+    similarity: float
+
+    def clone(self) -> Labelled:
+        """The same in memory of its own."""
+        return Labelled(self.centroids.clone(), self.labels.clone(), self.counts.clone(), self.similarity)
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class CostCounters:
     """What labels cost a backend that counts it; batches add up.
 
     dots      dot products of a row with a centroid that were computed, in any precision
@@ -87,8 +92,8 @@ class Work:
     kept: int
     strategy: str
 
-    def __add__(self, other: Work) -> Work:
-        return Work(self.dots + other.dots, self.skipped + other.skipped, other.kept, other.strategy)
+    def __add__(self, other: CostCounters) -> CostCounters:
+        return CostCounters(self.dots + other.dots, self.skipped + other.skipped, other.kept, other.strategy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +102,12 @@ class Assignment:
 
     labels   (B,) int32; -1 for rows not kept
     settled  rows that the screen could not certify and canonical scores decided
-    work     None: not counted
+    counters what they cost; None: not counted
     """
 
     labels: Tensor
     settled: int | Tensor
-    work: Work | None = None
+    counters: CostCounters | None = None
 
     def write(self, into: Tensor) -> None:
         """Copy the labels to where they stay.

@@ -20,7 +20,7 @@ from cosmeans import seeding, sphere
 from cosmeans.assigned import Assigned, assign_rows
 from cosmeans.calls import public
 from cosmeans.console import warn, without
-from cosmeans.contracts import Backend, RowSource
+from cosmeans.contracts import RowsByIndex, Session
 from cosmeans.data import Batch
 from cosmeans.errors import ClusterSplitWarning, DistinctRowsWarning, OptionError
 from cosmeans.estimator import KMeans
@@ -79,7 +79,13 @@ def deduplicate(
     _check_options(threshold, keep)
     max_cluster_size = check_integer("max_cluster_size", max_cluster_size, 2)
     random_state = check_integer("random_state", random_state, 0)
-    assigned = assign_rows(model, rows)
+    with assign_rows(model, rows) as assigned:
+        return _found(assigned, threshold, keep, max_cluster_size, random_state, model.verbose)
+
+
+def _found(
+    assigned: Assigned, threshold: float, keep: str, max_cluster_size: int, random_state: int, verbose: int
+) -> Duplicates:
     groups, splits = _plan(assigned, max_cluster_size, random_state)
     if splits:
         warn(_told(splits, assigned.sizes(), max_cluster_size), ClusterSplitWarning)
@@ -88,12 +94,12 @@ def deduplicate(
     cosines = np.zeros(len(labels))
     preference = -scores if keep == "closest" else scores
     done, total = 0, sum(len(group) ** 2 for group in groups)
-    with watch(verbose=model.verbose) as observer:
+    with watch(verbose=verbose) as observer:
         for group in groups:
             observer.step("comparing rows within clusters", done, total, "pairs")
             ordered = group[np.lexsort((group, preference[group]))]
             with _one_thread() if len(group) <= _ALONE else nullcontext():
-                found, cosine = _compare(assigned.rows, assigned.backend, ordered, threshold)
+                found, cosine = _compare(assigned.session, ordered, threshold)
             hit = found >= 0
             original[ordered[hit]] = ordered[found[hit]]
             cosines[ordered[hit]] = cosine[hit]
@@ -113,14 +119,14 @@ def _plan(assigned: Assigned, limit: int, seed: int) -> tuple[list[np.ndarray], 
     groups: list[np.ndarray] = []
     splits: dict[int, int] = {}
     for cluster, members in enumerate(np.split(order, starts)[1:-1]):
-        parts = list(_split(assigned.rows, members, limit, seed))
+        parts = list(_split(assigned.session.rows, members, limit, seed))
         if len(parts) > 1:
             splits[cluster] = len(parts)
         groups += [part for part in parts if len(part) > 1]
     return groups, splits
 
 
-def _split(rows: RowSource, members: np.ndarray, limit: int, seed: int) -> Iterator[np.ndarray]:
+def _split(rows: RowsByIndex, members: np.ndarray, limit: int, seed: int) -> Iterator[np.ndarray]:
     """Parts of at most `limit` rows that are close together; in row order where rows can't be told apart."""
     if len(members) <= limit:
         yield members
@@ -151,19 +157,19 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _compare(rows: RowSource, backend: Backend, ordered: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+def _compare(session: Session, ordered: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
     """For each row of one group, most preferred first: the first row before it within the threshold, or -1.
 
     Also their canonical score. A row found is not looked at again, and only tiles of cosines are ever held.
     """
-    unit = rows.take(torch.from_numpy(ordered))
+    unit = session.rows.take(torch.from_numpy(ordered))
     found = np.full(len(ordered), -1, np.int64)
     for start in range(0, len(ordered), _BLOCK):
         stop = min(start + _BLOCK, len(ordered))
         left = np.arange(start, stop)
         for first in range(0, stop, _TILE):
             before = np.arange(first, min(first + _TILE, stop))
-            near = _near(unit, left, before, backend, threshold) & (before[None, :] < left[:, None])
+            near = _near(unit, left, before, session, threshold) & (before[None, :] < left[:, None])
             hit = near.any(axis=1)
             found[left[hit]] = before[near[hit].argmax(axis=1)]
             left = left[~hit]
@@ -175,13 +181,13 @@ def _compare(rows: RowSource, backend: Backend, ordered: np.ndarray, threshold: 
     return found, cosines
 
 
-def _near(unit: Tensor, left: np.ndarray, before: np.ndarray, backend: Backend, threshold: float) -> np.ndarray:
+def _near(unit: Tensor, left: np.ndarray, before: np.ndarray, session: Session, threshold: float) -> np.ndarray:
     """Whether the canonical score of each pair reaches the threshold, (left, before) bool.
 
     Rounding keeps order, so float32 cosines decide unless they equal the rounded threshold; those are settled.
     """
     block = Batch(0, unit[torch.from_numpy(left).to(unit.device)])
-    cosines = backend.cosines(block, unit[int(before[0]) : int(before[-1]) + 1]).cpu().numpy()
+    cosines = session.cosines(block, unit[int(before[0]) : int(before[-1]) + 1]).cpu().numpy()
     rounded = np.float32(threshold)
     near: np.ndarray = cosines > rounded
     i, j = np.nonzero(cosines == rounded)

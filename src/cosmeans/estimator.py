@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any, Self
@@ -15,12 +16,12 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Cluster
 from sklearn.utils import Tags
 from torch import Tensor
 
-from cosmeans import console, fitted, lloyd, sphere
+from cosmeans import console, fitted, scoring, sphere
 from cosmeans.calls import public
 from cosmeans.containers.converted import Rows, floating, on_host
 from cosmeans.containers.tensors import through_dlpack
-from cosmeans.contracts import Backend, Observer
-from cosmeans.data import Coming
+from cosmeans.contracts import Backend, RowSource, Session
+from cosmeans.data import Task
 from cosmeans.fit_state import HoldsFit
 from cosmeans.group import Alone
 from cosmeans.inputs import (
@@ -32,13 +33,14 @@ from cosmeans.inputs import (
     read_centroids,
     read_rows,
 )
-from cosmeans.machine import choose_backend, send
+from cosmeans.inspection.weights import read_weights
+from cosmeans.machine import choose_backend
+from cosmeans.memory_rows import MemoryRows
 from cosmeans.model_file import load_model, save_model
+from cosmeans.observer import Observer
 from cosmeans.options import FitOptions
 from cosmeans.plot import plot_fit
 from cosmeans.progress import Silent, observer_of, watch
-from cosmeans.rows.memory import MemoryRows
-from cosmeans.rows.weights import read_weights
 from cosmeans.start import FirstCentroids, best_run, draw_seed, given_centroids, start_key, warn_of_one_start
 from cosmeans.version import __version__
 
@@ -165,13 +167,15 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
             warn_of_one_start(options)
         seed = draw_seed(random_state) if before is None else before.random_state_
         first = FirstCentroids(init, given if present is None else present, taken, seed, options)
-        early = partial(first.early, None if sample_weight is not None or from_file(X) else tensor, backend)
-        with self._watch(tensor.shape) as observer:
-            coming = Coming(options.n_clusters, True, sample_weight is not None, early)
-            rows = self._open(tensor, backend, coming, observer, sample_weight, options)
-            rows.need_weight()
-            result = best_run(first, rows, backend, observer)
-            own, inertia = lloyd.own_chords(rows, result.centroids, result.labels, backend)
+        source, task = MemoryRows(tensor), _task(options, weights=sample_weight)
+        with self._watch(tensor.shape) as observer, self._session(backend, source, task, observer) as session:
+            known = None
+            if session.labels_while_reading:
+                known = first.before_reading(source, backend, sample_weight is not None or from_file(X))
+            session.read(known)
+            session.rows.need_weight()
+            result = best_run(first, session, observer)
+            own, inertia = scoring.own_chords(session, result.centroids, result.labels)
         found = fitted.from_fit(result, before, own, inertia, seed, kind)
         self._state = replace(found, feature_names_in_=kind.names, started_from=key)
         fitted.warn_of_copies(found)
@@ -192,10 +196,8 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
     @public
     def predict(self, X: Any) -> Any:
         """Label of every row, (N,) int64; -1 for rows left out. Does not depend on the other rows or the batch."""
-        rows, kind, backend, observer, centroids = self._open_fitted(X)
-        with observer:
-            labels = lloyd.predict(rows, centroids, backend, observer)
-        return kind.out(labels.to(torch.int64))
+        with self._open_fitted(X) as (session, kind, centroids):
+            return kind.out(session.assign(centroids).to(torch.int64))
 
     @public
     def transform(self, X: Any) -> Any:
@@ -205,23 +207,21 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
 
     def _cosines(self, X: Any) -> tuple[Tensor, Kind]:
         """Canonical scores with every centroid, rounded to float32; they may exceed 1 by rounding."""
-        rows, kind, backend, _, centroids = self._open_fitted(X)
-        if _framed(self):
-            kind = replace(kind, tensor=False, device=torch.device("cpu"))  # frames hold NumPy arrays
-        # where they are wanted: a device that can't hold the rows may not hold N x K cosines either
-        cosines = torch.empty((rows.n_rows, len(centroids)), dtype=torch.float32, device=kind.device)
-        for batch in rows.batches():
-            cosines[batch.span] = backend.cosines(batch, centroids)
+        with self._open_fitted(X) as (session, kind, centroids):
+            if _framed(self):
+                kind = replace(kind, tensor=False, device=torch.device("cpu"))  # frames hold NumPy arrays
+            # where they are wanted: a device that can't hold the rows may not hold N x K cosines either
+            cosines = torch.empty((session.rows.n_rows, len(centroids)), dtype=torch.float32, device=kind.device)
+            for batch in session.rows.batches():
+                cosines[batch.span] = session.cosines(batch, centroids)
         return cosines, kind
 
     @public
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Weighted mean cosine of the rows with their nearest centroids: higher is better."""
-        rows, _, backend, observer, centroids = self._open_fitted(X, sample_weight)
-        rows.need_weight()
-        with observer:
-            mean = lloyd.score(rows, centroids, backend, Alone(), observer)[1]
-        return sphere.clipped_mean(mean)
+        with self._open_fitted(X, sample_weight) as (session, _, centroids):
+            session.rows.need_weight()
+            return sphere.clipped_mean(session.measure(centroids).similarity)
 
     # ---------------------------------------------------- the tutorial's names
 
@@ -285,33 +285,14 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
     def _options(self) -> FitOptions:
         return FitOptions(**{name: getattr(self, name) for name in FitOptions.defaults()})
 
-    def _open(
-        self,
-        tensor: Rows,
-        backend: Backend,
-        coming: Coming,
-        observer: Observer,
-        sample_weight: Any,
-        options: FitOptions,
-    ) -> MemoryRows:
-        sent = send(tensor, backend, coming, say=self._say, progress=observer.reading)
-        return MemoryRows(
-            sent.rows,
-            squared_norms=backend.squared_norms,
-            lengths=backend.lengths,
-            device=backend.device,
-            batch_size=options.batch_size,
-            batch_limit=sent.batch_limit,
-            sample_weight=sample_weight,
-            zero_rows=options.zero_rows,
-            nonfinite=options.nonfinite,
-            progress=observer.reading,
-        )
+    def _session(self, backend: Backend, source: RowSource, task: Task, observer: Observer) -> Session:
+        return backend.session(source, task, Alone(), observer, self._say)
 
+    @contextmanager
     def _open_fitted(
         self, X: Any, sample_weight: Any = None, check: Callable[[int], None] | None = None
-    ) -> tuple[MemoryRows, Kind, Backend, Silent, Tensor]:
-        """Rows opened for one pass, and the centroids (K, D), checked, on the device of the rows.
+    ) -> Iterator[tuple[Session, Kind, Tensor]]:
+        """A session over rows that were read, for one pass; and the centroids (K, D), checked, on its device.
 
         check  called with N before any work: raises for what else was given and doesn't fit the rows
         """
@@ -321,13 +302,13 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         check_features(model, kind, tensor)
         if check is not None:
             check(len(tensor))
-        observer = self._watch(tensor.shape)
         backend = choose_backend(options, tensor, self._say)
         sample_weight = _weights(sample_weight, tensor)
         centroids = state.centroids(backend.device, backend.squared_norms)
-        coming = Coming(len(centroids), False, sample_weight is not None)
-        rows = self._open(tensor, backend, coming, observer, sample_weight, options)
-        return rows, kind, backend, observer, centroids
+        source, task = MemoryRows(tensor), _task(options, len(centroids), fit=False, weights=sample_weight)
+        with self._watch(tensor.shape) as observer, self._session(backend, source, task, observer) as session:
+            session.read()
+            yield session, kind, centroids
 
     def _set_centers(self, values: Any, name: str) -> None:
         options = self._options()
@@ -349,6 +330,18 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
+
+
+def _task(options: FitOptions, n_clusters: int | None = None, *, fit: bool = True, weights: Tensor | None) -> Task:
+    """What a session is opened for, by the options of a model."""
+    return Task(
+        options.n_clusters if n_clusters is None else n_clusters,
+        fit=fit,
+        weights=weights,
+        batch_size=options.batch_size,
+        zero_rows=options.zero_rows,
+        nonfinite=options.nonfinite,
+    )
 
 
 def _weights(sample_weight: Any, rows: Rows) -> Tensor | None:

@@ -82,7 +82,11 @@ def evaluate(
     random_state = check_integer("random_state", random_state, 0)
     known: list[np.ndarray] = []
     check = None if classes is None else lambda n_rows: known.append(read_classes(classes, n_rows))
-    assigned = assign_rows(model, rows, check)
+    with assign_rows(model, rows, check) as assigned:
+        return _measured(assigned, sample_size, random_state, known[0] if known else None)
+
+
+def _measured(assigned: Assigned, sample_size: int, random_state: int, classes: np.ndarray | None) -> Evaluation:
     labels, sizes = assigned.host()[0], assigned.sizes()
     kept = labels >= 0
     if not kept.any():
@@ -98,7 +102,7 @@ def evaluate(
         imbalance=len(sizes) * float((sizes**2).sum()) / float(sizes.sum()) ** 2,
         gini=gini(sizes),
         empty=int((sizes == 0).sum()),
-        **(against_classes(labels[kept], known[0][kept]) if known else {}),
+        **(against_classes(labels[kept], classes[kept]) if classes is not None else {}),
     )
 
 
@@ -111,10 +115,10 @@ def simplified_silhouette(assigned: Assigned) -> float | None:
     if int((sizes > 0).sum()) < 2:
         return None
     values = []
-    for batch in tiles(assigned.rows, len(assigned.centroids)):
+    for batch in tiles(assigned.session.rows, len(assigned.centroids)):
         labels = assigned.labels[batch.span].to(torch.int64)
         kept = labels >= 0
-        cosines_BK = assigned.backend.cosines(batch, assigned.centroids)[kept].to(torch.float64)
+        cosines_BK = assigned.session.cosines(batch, assigned.centroids)[kept].to(torch.float64)
         own = labels[kept][:, None]
         a = (1.0 - cosines_BK.gather(1, own)[:, 0]).clamp_min(0.0)
         cosines_BK[:, sizes == 0] = -torch.inf
@@ -141,7 +145,7 @@ def davies_bouldin(assigned: Assigned) -> float | None:
     worst: list[float] = []
     for start in range(0, len(present), _BLOCK):
         block = Batch(start, centroids[start : start + _BLOCK])
-        cosines = assigned.backend.cosines(block, centroids).cpu().numpy().astype(np.float64)
+        cosines = assigned.session.cosines(block, centroids).cpu().numpy().astype(np.float64)
         between = np.sqrt(np.maximum(0.0, 2.0 - 2.0 * cosines))
         own = np.arange(len(block))
         between[own, start + own] = np.inf
@@ -173,11 +177,11 @@ def against_classes(labels: np.ndarray, classes: np.ndarray) -> dict[str, float]
 
 
 def _sampled_silhouette(assigned: Assigned, size: int, seed: int) -> float | None:
-    chosen = seeding.subset(assigned.rows.n_rows, size, seed)
+    chosen = seeding.subset(assigned.session.rows.n_rows, size, seed)
     labels = assigned.host()[0][chosen]
     chosen, labels = chosen[labels >= 0], labels[labels >= 0]
     if not 2 <= len(np.unique(labels)) < len(labels):
         return None
-    rows = assigned.rows.take(torch.from_numpy(chosen)).cpu().to(torch.float64).numpy()
+    rows = assigned.session.rows.take(torch.from_numpy(chosen)).cpu().to(torch.float64).numpy()
     with config_context(working_memory=_WORKING_MEMORY):
         return float(silhouette_score(rows, labels, metric="cosine"))

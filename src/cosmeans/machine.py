@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from importlib import import_module
 
 import torch
 
-from cosmeans.backends import cpu
+from cosmeans.backends import cpu, gpu
 from cosmeans.backends.reference import ReferenceBackend
 from cosmeans.calls import AFTER_FORK, lost_in_fork, public, ran_out
-from cosmeans.containers.converted import Rows, floating, floating_type
-from cosmeans.contracts import Backend, Receiver
-from cosmeans.data import Coming, Received
+from cosmeans.containers.converted import Rows, floating_type
+from cosmeans.contracts import Backend
 from cosmeans.errors import BackendUnavailableError, DeviceMemoryError, OptionError
 from cosmeans.options import FitOptions
 
@@ -21,7 +19,7 @@ _said: set[str] = set()  # lines that are shown once
 
 
 def choose_backend(options: FitOptions, rows: Rows, say: Callable[[str], None]) -> Backend:
-    """The backend and device asked for, or the fastest that can run on these rows; `send` takes them there.
+    """The backend and device asked for, or the fastest that can run on these rows.
 
     Raises OptionError for anything but the name of a device, BackendUnavailableError with the reason if what was
     asked for by name can't run here.
@@ -33,33 +31,7 @@ def choose_backend(options: FitOptions, rows: Rows, say: Callable[[str], None]) 
         return _cpu(options, say)
     if options.backend == "cpu":
         raise BackendUnavailableError(f'backend="cpu" can\'t run on {device}. Pass device="cpu" or backend="auto".')
-    return _gpu(device)
-
-
-def send(
-    rows: Rows,
-    backend: Backend,
-    coming: Coming,
-    *,
-    say: Callable[[str], None],
-    progress: Callable[[int, int], None],
-) -> Received:
-    """The rows on the backend's device, as they are if they lie there; on the host where a backend wants them so.
-
-    Arguments are those of `contracts.Receiver`. Raises DeviceMemoryError if there is no room.
-    """
-    device = backend.device
-    if device.type == "cpu" and rows.device == device and not isinstance(backend, Receiver):
-        return Received(rows)  # batches are converted one by one
-    rows = floating(rows)
-    if rows.device != device and rows.device.type == "cpu" and isinstance(backend, Receiver):
-        return backend.receive(rows, coming, say=say, progress=progress)
-    rows = rows.to(device)
-    if device.type == "cuda" and rows.stride(1) != 1:
-        rows = rows.contiguous()  # a GPU reads entries that lie side by side: copied here once, not in every pass
-    if isinstance(backend, Receiver):
-        backend.expect(rows, coming)
-    return Received(rows)
+    return _gpu(device, say)
 
 
 @public
@@ -69,9 +41,7 @@ def empty_cache() -> None:
     It returns to torch's allocator, for other work in this process; `torch.cuda.empty_cache()` after this returns it to
     the device. The next small fit takes some milliseconds longer. Does nothing without a GPU.
     """
-    record = sys.modules.get("cosmeans.backends.gpu.record")  # not loaded where nothing waits
-    if record is not None:
-        record.clear()
+    gpu.empty_cache()
 
 
 def _device(options: FitOptions, rows: Rows, say: Callable[[str], None]) -> torch.device:
@@ -138,10 +108,10 @@ def _has_a_way(rows: Rows, n_clusters: int, say: Callable[[str], None]) -> bool:
     """Whether the current GPU can fit rows of the host; one line says why not."""
     try:
         device = torch.device("cuda", torch.cuda.current_device())
-        memory = import_module("cosmeans.backends.gpu.memory")
+        plan, gpus = import_module("cosmeans.backends.gpu.rows.plan"), gpu.state_of(device)
         import_module("cosmeans.backends.gpu.kernels.launch").keep_compiled_kernels()
         row_bytes = rows.shape[1] * floating_type(rows.dtype).itemsize
-        memory.plan_received(rows.shape, row_bytes, n_clusters, memory.free_bytes(device), device)
+        plan.plan_incoming(rows.shape, row_bytes, n_clusters, gpus.free_bytes(), device)
     except ImportError as error:
         say(f"computing on the CPU: the GPU backend needs Triton ({error}). pip install triton")
         return False
@@ -180,17 +150,17 @@ def _say_once(say: Callable[[str], None], line: str) -> None:
         say(line)
 
 
-def _gpu(device: torch.device) -> Backend:
+def _gpu(device: torch.device, say: Callable[[str], None]) -> Backend:
     if device.type != "cuda":
         raise BackendUnavailableError(
             f'backend="gpu" can\'t run on {device}. Pass device="cuda", or backend="cpu" or "auto".'
         )
     try:
-        module = import_module("cosmeans.backends.gpu.host")
+        module = import_module("cosmeans.backends.gpu.backend")
     except ImportError as error:
         raise BackendUnavailableError(
             f"The fit is to run on {device}, and the GPU backend needs Triton ({error}). pip install triton, or pass "
             'device="cpu".'
         ) from error
-    backend: Backend = module.HostRowsBackend(device)
+    backend: Backend = module.GpuBackend(device, log=say)
     return backend

@@ -12,7 +12,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from cosmeans.assigned import assign_rows, checked_copy
+from cosmeans.assigned import assign_rows, checked_copy, labels_and_scores
 from cosmeans.calls import public
 from cosmeans.containers.converted import on_host
 from cosmeans.errors import InputError, InputTypeError, OptionError
@@ -107,8 +107,8 @@ def _cosines(old: KMeans, new: KMeans) -> np.ndarray:
     """Of each old centroid with each new one, (K_old, K_new) float32."""
     nameless = copy.copy(old)
     change_state(nameless, feature_names_in_=None)  # centroids are not a frame
-    rows, _, backend, _, centroids = nameless._open_fitted(new.cluster_centers_)
-    return np.concatenate([backend.cosines(batch, centroids).cpu().numpy() for batch in rows.batches()]).T
+    with nameless._open_fitted(new.cluster_centers_) as (session, _, centroids):
+        return np.concatenate([session.cosines(batch, centroids).cpu().numpy() for batch in session.rows.batches()]).T
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +159,9 @@ def moved(old: KMeans, new: KMeans, rows: Any, matched: Match | None = None) -> 
     names = [getattr(model, "feature_names_in_", None) for model in (old, new)]
     if names[0] is not None and names[1] is not None:
         check_names(names[0].tolist(), names[1].tolist())
-    before = assign_rows(old, rows).host()[0]
+    before = labels_and_scores(old, rows)[0]
     matched = match(old, new) if matched is None else matched
-    after = matched.relabel(assign_rows(new, rows).host()[0])
+    after = matched.relabel(labels_and_scores(new, rows)[0])
     both = (before >= 0) & (after >= 0)
     before, after = before[both], after[both]
     n_ids = max(len(matched.new_of_old), int(matched.ids.max()) + 1)
@@ -206,13 +206,13 @@ def reorder(model: KMeans, order: Any = "size", rows: Any = None) -> KMeans:
         inertia_=None,
     )
     if rows is not None:
-        assigned = assign_rows(ordered, rows)
-        change_state(
-            ordered,
-            labels_=assigned.kind.out(assigned.labels.to(torch.int64)),
-            similarity_=assigned.kind.cosines(assigned.scores),
-            counts_=assigned.kind.out(torch.from_numpy(assigned.sizes())),
-        )
+        with assign_rows(ordered, rows) as assigned:
+            change_state(
+                ordered,
+                labels_=assigned.kind.out(assigned.labels.to(torch.int64)),
+                similarity_=assigned.kind.cosines(assigned.scores),
+                counts_=assigned.kind.out(torch.from_numpy(assigned.sizes())),
+            )
     return ordered
 
 

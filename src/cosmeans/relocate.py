@@ -6,23 +6,41 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cosmeans.contracts import Backend, RowSource
+from cosmeans.contracts import RowsByIndex, Session
 from cosmeans.distinct import block_rows
+from cosmeans.epoch import Epoch
 from cosmeans.errors import EmptyClusterError
 
 _FITS = 1.0 - 2.0**-20  # a row this close to its centroid is no better place
 _FIRST_READ = 64  # rows
 
 
-def worst_rows(rows: RowSource, backend: Backend, centroids: Tensor, labels: Tensor, wanted: int) -> Tensor:
+def relocate(session: Session, epoch: Epoch, policy: str) -> tuple[Tensor, int]:
+    """The centroids of an epoch with clusters without direction moved, and how many were.
+
+    The j-th such cluster takes the j-th of the rows that fit worst. Raises EmptyClusterError if the policy is "error".
+    """
+    places = epoch.update.degenerate.nonzero()[:, 0]
+    if policy == "error":
+        raise EmptyClusterError(
+            f"{len(places)} clusters have no direction (the first is cluster {int(places[0])}): they are empty or "
+            'their rows cancel. Lower n_clusters, or pass empty_clusters="move" or "keep".'
+        )
+    found = worst_rows(session, epoch.centroids, session.labels(epoch), len(places))
+    centroids = epoch.update.centroids.clone()
+    centroids[places[: len(found)]] = found
+    return centroids, len(found)
+
+
+def worst_rows(session: Session, centroids: Tensor, labels: Tensor, wanted: int) -> Tensor:
     """At most `wanted` rows of different content, worst score with their own centroid first: (M, D).
 
     Ties go by content, entries compared as a tuple, so permuted rows give the same answer. Memory is that of one batch
     and of the rows found.
     """
-    worst = _Worst(rows, wanted)
-    for batch in rows.batches():
-        scores = backend.scores(batch, centroids, labels[batch.span])
+    worst = _Worst(session.rows, wanted)
+    for batch in session.rows.batches():
+        scores = session.scores(batch, centroids, labels[batch.span])
         eligible = (labels[batch.span] >= 0) & (scores < _FITS)
         if batch.weights is not None:
             eligible &= batch.weights > 0
@@ -31,37 +49,13 @@ def worst_rows(rows: RowSource, backend: Backend, centroids: Tensor, labels: Ten
     return worst.found().to(centroids)
 
 
-def relocate(
-    updated: Tensor,
-    lost: Tensor,
-    rows: RowSource,
-    backend: Backend,
-    previous: Tensor,
-    labels: Tensor,
-    policy: str,
-) -> tuple[Tensor, int]:
-    """Centroids with the lost clusters moved, and how many were. The j-th lost cluster takes the j-th row."""
-    places = lost.nonzero()[:, 0]
-    if len(places) == 0 or policy == "keep":
-        return updated, 0
-    if policy == "error":
-        raise EmptyClusterError(
-            f"{len(places)} clusters have no direction (the first is cluster {int(places[0])}): they are empty or "
-            'their rows cancel. Lower n_clusters, or pass empty_clusters="move" or "keep".'
-        )
-    found = worst_rows(rows, backend, previous, labels, len(places))
-    moved = updated.clone()
-    moved[places[: len(found)]] = found
-    return moved, len(found)
-
-
 class _Worst:
     """The worst of the rows offered so far, each content once, by (score, entries).
 
     They are kept as bytes that sort as these do.
     """
 
-    def __init__(self, rows: RowSource, wanted: int) -> None:
+    def __init__(self, rows: RowsByIndex, wanted: int) -> None:
         self._rows, self._wanted = rows, wanted
         self._keys: list[bytes] = []
         self._limit = np.inf  # no row beyond this score is wanted

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from cosmeans import sphere
-from cosmeans.contracts import Backend, Observer, RowsByIndex, RowSource
+from cosmeans.contracts import InspectedRows, RowsByIndex, Session
 from cosmeans.data import Batch
 from cosmeans.distinct import DistinctRows, block_rows
+from cosmeans.observer import Observer
 
 _WORD = 1 << 64
 _SAMPLE_PER_CLUSTER = 256  # k-means++ reads all rows K times; beyond 256 rows a cluster it reads a sample
@@ -150,14 +151,7 @@ def _draw(found: DistinctRows, n_draws: int, seed: int, run: int) -> None:
         counter, step = stop, min(max(_SECOND_BLOCK, 2 * step), most)
 
 
-def plus_plus(
-    rows: RowSource,
-    n_clusters: int,
-    seed: int,
-    backend: Backend,
-    run: int = 0,
-    observer: Observer | None = None,
-) -> Tensor:
+def plus_plus(session: Session, n_clusters: int, seed: int, run: int = 0, observer: Observer | None = None) -> Tensor:
     """k-means++ on the sphere: each next centroid is a row drawn in proportion to 1 - cos to the nearest so far.
 
     1 - cos is half the squared chord, so this is the D^2 rule of Arthur & Vassilvitskii 2007. The masses are
@@ -165,13 +159,14 @@ def plus_plus(
     256 K, drawn in proportion to their weights. Where no row it reads is apart from the centroids so far, the start
     is that of `random_rows`.
     """
+    rows = session.rows
     centroids = [random_rows(rows, 1, seed, run)]
     batches, indices = _sampled(rows, n_clusters, seed, run)
     best = [torch.full((len(batch),), -2.0, dtype=torch.float64, device=rows.device) for batch in batches]
     for j in range(1, n_clusters):
         parts = [torch.zeros(1, dtype=torch.int64, device=rows.device)]
         for batch, nearest in zip(batches, best, strict=True):
-            backend.improve(batch, centroids[-1][0], nearest)
+            session.improve(batch, centroids[-1][0], nearest)
             parts.append(_distance_masses(batch, nearest, rows.scale))
         prefix = torch.cumsum(torch.cat(parts), 0).cpu().numpy()
         if prefix[-1] == 0:
@@ -186,7 +181,7 @@ def plus_plus(
     return torch.cat(centroids)
 
 
-def _sampled(rows: RowSource, n_clusters: int, seed: int, run: int) -> tuple[list[Batch], Tensor]:
+def _sampled(rows: InspectedRows, n_clusters: int, seed: int, run: int) -> tuple[list[Batch], Tensor]:
     """The batches that k-means++ reads, and the row index of each of their rows."""
     size = _SAMPLE_PER_CLUSTER * n_clusters
     if rows.n_rows <= size:  # their weights, and so a multiple of these, have no say

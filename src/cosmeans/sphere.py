@@ -9,14 +9,11 @@ and only +, -, x, /, sqrt and comparisons decide.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
-
-from cosmeans.data import Work
 
 # |n^2 - 1| up to this counts as unit length: makes rule 1 idempotent (normalised rows are within 2^-23)
 UNIT_TOLERANCE = 2.0**-20
@@ -182,10 +179,10 @@ def rounded_sums(direction: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """centroids (K, D); `lost` (K,) bool: clusters without direction, which kept their centroid."""
+    """centroids (K, D); `degenerate` (K,) bool: clusters without direction, which kept their centroid."""
 
     centroids: Tensor
-    lost: Tensor
+    degenerate: Tensor
 
 
 def update_centroids(direction: Tensor, previous: Tensor) -> Update:
@@ -193,21 +190,14 @@ def update_centroids(direction: Tensor, previous: Tensor) -> Update:
 
     Source: Dhillon & Modha 2001, concept vectors. One integer test covers empty and cancelling clusters.
     """
-    lost = (direction == 0).all(dim=1)
-    centroids = torch.where(lost[:, None], previous, normalise(rounded_sums(direction)))
-    return Update(centroids, lost)
+    degenerate = (direction == 0).all(dim=1)
+    centroids = torch.where(degenerate[:, None], previous, normalise(rounded_sums(direction)))
+    return Update(centroids, degenerate)
 
 
 def similarity(direction: Tensor, centroids: Tensor, total: int) -> Tensor:
     """Mean cosine of the summed rows with these centroids, a float64 scalar (eq. 7)."""
     return mean_of(tree_sum(rounded_sums(direction).to(torch.float64) * centroids.to(torch.float64)), total)
-
-
-def same(new: Tensor, old: Tensor) -> bool:
-    """Whether all entries are equal. NumPy on the CPU: torch's threads would stay awake for what follows."""
-    if new.device.type == "cpu":
-        return np.array_equal(new.numpy(), old.numpy())
-    return torch.equal(new, old)
 
 
 def mean_of(own: Tensor, total: int) -> Tensor:
@@ -218,80 +208,6 @@ def mean_of(own: Tensor, total: int) -> Tensor:
 def squared_shift(new: Tensor, old: Tensor) -> Tensor:
     """Largest squared chord any centroid moved, a float64 scalar (rule 7)."""
     return squared_chords(new, old).amax()
-
-
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """The numbers of one epoch: integers exactly, similarity as eq. 7, before any cluster is moved.
-
-    assigned       rows with a label; squared_sizes: sum of size^2 over the clusters
-    lost           clusters without direction
-    moved          whether the bits of any centroid changed
-    """
-
-    similarity: float
-    squared_shift: float
-    squared_sizes: float
-    assigned: int
-    largest: int
-    empty: int
-    lost: int
-    moved: bool
-    changed: int
-    settled: int
-
-    @classmethod
-    def names(cls) -> tuple[str, ...]:
-        return tuple(field.name for field in fields(cls))
-
-    @classmethod
-    def of(cls, numbers: list[float]) -> Figures:
-        """From float64 numbers in the order of the fields."""
-        similarity, shift, sizes = numbers[:3]
-        assigned, largest, empty, lost, moved, changed, settled = map(int, numbers[3:])
-        return cls(similarity, shift, sizes, assigned, largest, empty, lost, bool(moved), changed, settled)
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """An update, a function that waits for its figures and returns them, and the work before it where counted."""
-
-    update: Update
-    read: Callable[[], Figures]
-    work: Work | None = None
-
-
-def outcome(direction: Tensor, count: Tensor, previous: Tensor, total: int, changed: int, settled: int) -> Outcome:
-    """The update that follows these sums, with the figures of the epoch."""
-    update = update_centroids(direction, previous)
-    mean, shift = similarity(direction, previous, total), squared_shift(update.centroids, previous)
-    return finished(update, previous, float(mean), float(shift), count, changed, settled)
-
-
-def finished(
-    update: Update,
-    previous: Tensor,
-    similarity: float,
-    squared_shift: float,
-    count: Tensor,
-    changed: int,
-    settled: int,
-) -> Outcome:
-    """An update whose figures are known, from wherever they were computed."""
-    sizes = count.to(torch.float64)
-    figures = Figures(
-        similarity=similarity,
-        squared_shift=squared_shift,
-        squared_sizes=float((sizes * sizes).sum()),
-        assigned=int(count.sum()),
-        largest=int(count.max()),
-        empty=int((count == 0).sum()),
-        lost=int(update.lost.sum()),
-        moved=not same(update.centroids, previous),
-        changed=changed,
-        settled=settled,
-    )
-    return Outcome(update, lambda: figures)
 
 
 def screen_error(n_features: int) -> float:

@@ -13,16 +13,15 @@ from torch import Tensor
 
 from cosmeans import lloyd, seeding
 from cosmeans.console import warn
-from cosmeans.containers.converted import Rows
-from cosmeans.contracts import Backend, Observer, RowSource
+from cosmeans.contracts import Backend, RowSource, Session
 from cosmeans.distinct import fingerprints
 from cosmeans.errors import IgnoredOptionWarning
-from cosmeans.group import Alone
 from cosmeans.inputs import read_centroids
+from cosmeans.observer import Observer
 from cosmeans.options import FitOptions, check_start, plain_seed
 from cosmeans.progress import Silent
 from cosmeans.result import FitResult, StopReason
-from cosmeans.rows.unread import UnreadRows
+from cosmeans.unread import UnreadRows
 
 _NESTED_FIRST = 8  # rows a cluster in the first sample of "nested"; each next one is twice as large
 _NESTED_PART = 4  # and none is larger than this part of all rows
@@ -86,20 +85,17 @@ class FirstCentroids:
     def n_runs(self) -> int:
         return self.options.n_init if self.given is None else 1
 
-    def early(self, rows: Rows | None, backend: Backend) -> Tensor | None:
-        """Those of the first run, as far as they can be known before all rows are read; None if they can't.
-
-        rows  without weights, where they lie; None: no row can be read yet
-        """
-        if self.given is None and rows is not None and isinstance(self.init, str) and self.init == "random":
-            unread = UnreadRows(rows, backend)
+    def before_reading(self, source: RowSource, backend: Backend, weighted: bool) -> Tensor | None:
+        """Those of the first run, if they can be known before all rows are read; else None."""
+        if self.given is None and not weighted and isinstance(self.init, str) and self.init == "random":
+            unread = UnreadRows(source, backend)
             found = seeding.random_rows_soon(unread, self.options.n_clusters, self.seed)
             self.found = found if unread.usable else None
         return self.found if self.given is None else self.given
 
-    def of_run(self, run: int, rows: RowSource, backend: Backend, observer: Observer) -> Tensor:
+    def of_run(self, run: int, session: Session, observer: Observer) -> Tensor:
         """(K, D). A callable is called with X, K and a RandomState of its own."""
-        k = self.options.n_clusters
+        k, rows = self.options.n_clusters, session.rows
         if self.given is not None:
             return self.given
         if run == 0 and self.found is not None:
@@ -110,24 +106,25 @@ class FirstCentroids:
         if self.init == "random":
             return seeding.random_rows(rows, k, self.seed, run)
         if self.init == "nested":
-            return self._nested(run, rows, backend, observer)
-        return seeding.plus_plus(rows, k, self.seed, backend, run, observer)
+            return self._nested(run, session, observer)
+        return seeding.plus_plus(session, k, self.seed, run, observer)
 
-    def _nested(self, run: int, rows: RowSource, backend: Backend, observer: Observer) -> Tensor:
+    def _nested(self, run: int, session: Session, observer: Observer) -> Tensor:
         """Random rows, improved by two epochs on each of some samples, every one twice as large and holding the last.
 
         Where 8 K rows are more than a quarter of all, it is the random start.
         Source: nested batches of Newling & Fleuret 2016, here as a start only.
         """
-        k = self.options.n_clusters
-        centroids = seeding.random_rows(rows, k, self.seed, run)
+        k, n_rows = self.options.n_clusters, session.rows.n_rows
+        centroids = seeding.random_rows(session.rows, k, self.seed, run)
         options = replace(self.options, epochs=_NESTED_EPOCHS, max_iter=None, tol=0.0, empty_clusters="move")
-        largest = rows.n_rows // _NESTED_PART
+        largest = n_rows // _NESTED_PART
         size, done, total = _NESTED_FIRST * k, 0, max(1, 2 * largest)
         while size <= largest:
-            sample = rows.sample(torch.from_numpy(seeding.subset(rows.n_rows, size, self.seed, run)))
-            if sample.total > 0:
-                centroids = lloyd.improve(sample, centroids, options, backend, Alone(), Silent())
+            indices = torch.from_numpy(seeding.subset(n_rows, size, self.seed, run))
+            with session.subset(indices, Silent()) as sample:
+                if sample.rows.total > 0:
+                    centroids = lloyd.improve(sample, centroids, options, Silent())
             done, size = done + size, 2 * size
             observer.seeding(min(k, k * done // total), k)
             if observer.stop_requested:
@@ -136,7 +133,7 @@ class FirstCentroids:
         return centroids
 
 
-def best_run(first: FirstCentroids, rows: RowSource, backend: Backend, observer: Observer) -> FitResult:
+def best_run(first: FirstCentroids, session: Session, observer: Observer) -> FitResult:
     """The run of highest similarity, the first at a tie. An interrupted run is the last, and the result says so.
 
     Raises KeyboardInterrupt if a stop was requested before the first run had centroids.
@@ -145,12 +142,12 @@ def best_run(first: FirstCentroids, rows: RowSource, backend: Backend, observer:
     for run in range(first.n_runs):
         observer.run(run + 1, first.n_runs)
         try:
-            centroids = first.of_run(run, rows, backend, observer)
+            centroids = first.of_run(run, session, observer)
         except KeyboardInterrupt:
             if best is None or not observer.stop_requested:
                 raise
             return replace(best, stop_reason=StopReason.INTERRUPTED)
-        result = lloyd.fit(rows, centroids, first.options, backend, Alone(), observer)
+        result = lloyd.fit(session, centroids, first.options, observer)
         if best is None or result.similarity > best.similarity:
             best = result
         if result.stop_reason is StopReason.INTERRUPTED:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from cosmeans import sphere
-from cosmeans.assigned import assign_rows
+from cosmeans.assigned import labels_and_scores
 from cosmeans.console import without
 from cosmeans.errors import CosmeansWarning, InputError, InputTypeError, OptionError
 from cosmeans.estimator import KMeans
@@ -95,7 +95,7 @@ def _quiet(model: KMeans) -> KMeans:
 
 def _labels(model: KMeans, rows: np.ndarray) -> tuple[list[int], list[float]]:
     with without(CosmeansWarning):
-        labels, scores = assign_rows(model, rows).host()
+        labels, scores = labels_and_scores(model, rows)
     return labels.tolist(), sphere.clipped(torch.from_numpy(scores)).tolist()
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from cosmeans import sphere
 from cosmeans.assigned import assign_rows, checked_copy, tiles
 from cosmeans.calls import public
-from cosmeans.contracts import Backend
+from cosmeans.contracts import Session
 from cosmeans.data import NO_LABEL, Batch
 from cosmeans.errors import OptionError
 from cosmeans.estimator import KMeans
@@ -69,20 +69,20 @@ def top(model: KMeans, rows: Any, m: int = 3) -> Top:
     model = checked_copy(model)
     if m > len(model.cluster_centers_):
         raise OptionError(f"m={m}, but the model has {len(model.cluster_centers_)} clusters. Lower m.")
-    source, kind, backend, _, centroids = model._open_fitted(rows)
-    labels = torch.empty((source.n_rows, m), dtype=torch.int64, device=source.device)
-    cosines = torch.empty((source.n_rows, m), dtype=torch.float64, device=source.device)
-    for batch in tiles(source, len(centroids)):
-        labels[batch.span], cosines[batch.span] = _best(batch, centroids, m, backend)
-    return Top(kind.out(labels), kind.cosines(cosines))
+    with model._open_fitted(rows) as (session, kind, centroids):
+        labels = torch.empty((session.rows.n_rows, m), dtype=torch.int64, device=session.device)
+        cosines = torch.empty((session.rows.n_rows, m), dtype=torch.float64, device=session.device)
+        for batch in tiles(session.rows, len(centroids)):
+            labels[batch.span], cosines[batch.span] = _best(batch, centroids, m, session)
+        return Top(kind.out(labels), kind.cosines(cosines))
 
 
-def _best(batch: Batch, centroids: Tensor, m: int, backend: Backend) -> tuple[Tensor, Tensor]:
+def _best(batch: Batch, centroids: Tensor, m: int, session: Session) -> tuple[Tensor, Tensor]:
     """Labels and canonical scores (B, m).
 
     Rounding keeps order, so float32 cosines name every candidate: m of them, or more where they tie at rank m.
     """
-    cosines_BK = backend.cosines(batch, centroids)
+    cosines_BK = session.cosines(batch, centroids)
     labels = torch.full((len(batch), m), NO_LABEL, dtype=torch.int64, device=cosines_BK.device)
     scores = torch.zeros((len(batch), m), dtype=torch.float64, device=cosines_BK.device)
     candidate_BK = cosines_BK >= cosines_BK.topk(m, dim=1).values[:, -1:]
@@ -94,7 +94,7 @@ def _best(batch: Batch, centroids: Tensor, m: int, backend: Backend) -> tuple[Te
         taken = batch.rows[chosen.to(batch.rows.device)]
         part = Batch(batch.start, taken, None if batch.norms is None else batch.norms[chosen])
         columns = candidate_BK[chosen].nonzero()[:, 1].reshape(-1, width)
-        exact = torch.stack([backend.scores(part, centroids, column) for column in columns.unbind(dim=1)], dim=1)
+        exact = torch.stack([session.scores(part, centroids, column) for column in columns.unbind(dim=1)], dim=1)
         # columns ascend, and a stable sort keeps them so at ties
         order = torch.sort(exact, dim=1, descending=True, stable=True).indices[:, :m]
         labels[chosen], scores[chosen] = columns.gather(1, order), exact.gather(1, order)
@@ -109,8 +109,8 @@ def outliers(model: KMeans, rows: Any, *, quantile: float | None = None, thresho
     threshold  instead: every row whose cosine with its centroid is below this
     """
     share = _checked_share(quantile, threshold)
-    assigned = assign_rows(model, rows)
-    labels, scores = assigned.host()
+    with assign_rows(model, rows) as assigned:
+        labels, scores = assigned.host()
     order = np.lexsort((np.arange(len(scores)), scores))
     order = order[labels[order] >= 0]
     if threshold is None:
@@ -129,8 +129,8 @@ def exemplars(model: KMeans, rows: Any, m: int = 10) -> Exemplars:
     With m larger than the number of rows N, the answer has N columns.
     """
     m = check_integer("m", m, 1)
-    assigned = assign_rows(model, rows)
-    labels, scores = assigned.host()
+    with assign_rows(model, rows) as assigned:
+        labels, scores = assigned.host()
     m = min(m, len(labels))
     order = np.lexsort((np.arange(len(scores)), -scores, labels))
     order = order[labels[order] >= 0]

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cosmeans import lloyd, sphere
-from cosmeans.contracts import Backend, Observer, RowSource
+from cosmeans import sphere
+from cosmeans.contracts import Session
 from cosmeans.data import NO_LABEL, Batch
+from cosmeans.scoring import own_scores
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 N_NEAREST = 5
@@ -65,12 +66,12 @@ class Nearest:
     cosine: np.ndarray
 
 
-def place(rows: RowSource, centroids: Tensor, backend: Backend, observer: Observer) -> Placed:
+def place(session: Session, centroids: Tensor) -> Placed:
     """Labels and similarities of all rows under these centroids."""
-    labels = lloyd.predict(rows, centroids, backend, observer)
-    own = lloyd.own_scores(rows, centroids, labels, backend)
+    labels = session.assign(centroids)
+    own = own_scores(session, centroids, labels)
     bad, first = 0, -1
-    for batch in rows.batches():
+    for batch in session.rows.batches():
         if batch.keep is not None and not bool(batch.keep.all()):
             left = ~batch.keep
             taken = batch.rows[left.to(batch.rows.device)]
@@ -104,7 +105,7 @@ def describe(placed: Placed, n_clusters: int, n_examples: int) -> Clusters:
     )
 
 
-def nearest(vectors: Tensor, centroids: Tensor, backend: Backend, skip: np.ndarray, m: int = N_NEAREST) -> Nearest:
+def nearest(vectors: Tensor, centroids: Tensor, session: Session, skip: np.ndarray, m: int = N_NEAREST) -> Nearest:
     """The m most similar centroids of unit vectors (B, D), lowest index at a tie; `skip` (B,): one never named.
 
     Canonical cosines in blocks: never more than a few million in memory.
@@ -115,7 +116,7 @@ def nearest(vectors: Tensor, centroids: Tensor, backend: Backend, skip: np.ndarr
     step = max(1, _BLOCK_VALUES // len(centroids))
     for start in range(0, len(vectors), step):
         span = slice(start, min(start + step, len(vectors)))
-        block = backend.cosines(Batch(0, vectors[span]), centroids).cpu().numpy()
+        block = session.cosines(Batch(0, vectors[span]), centroids).cpu().numpy()
         every = np.arange(len(block))
         block[every, skip[span]] = -np.inf
         for rank in range(m):

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cosmeans.contracts import Backend, Observer, RowSource
+from cosmeans.contracts import Session
 from cosmeans.errors import InputError
 from cosmeans.page.examples import Examples, gather
 from cosmeans.page.findings import Flags, flag, odd_rows
@@ -57,13 +57,13 @@ class Study:
     plane: Plane | None
 
 
-def study(rows: RowSource, centroids: Tensor, backend: Backend, observer: Observer, asked: Asked, seed: int) -> Study:
+def study(session: Session, centroids: Tensor, asked: Asked, seed: int) -> Study:
     """Place the rows and look at them from every side. Raises InputError if no row has a direction."""
-    placed = place(rows, centroids, backend, observer)
+    placed, rows = place(session, centroids), session.rows
     if not placed.kept.any():
         raise InputError(f"None of the {rows.n_rows:,} rows has a direction, so there is nothing to report on.")
     clusters = describe(placed, len(centroids), asked.n_examples)
-    near = nearest(centroids, centroids, backend, skip=np.arange(len(centroids)))
+    near = nearest(centroids, centroids, session, skip=np.arange(len(centroids)))
     flags = flag(placed, clusters, near)
     shown = np.argsort(-clusters.size, kind="stable")[:MAX_CLUSTERS]
     odd = odd_rows(placed, flags)[:N_ODD]
@@ -82,7 +82,7 @@ def study(rows: RowSource, centroids: Tensor, backend: Backend, observer: Observ
         shown=shown,
         odd=odd,
         examples=examples,
-        second=nearest(vectors, centroids, backend, skip=placed.labels[examples.rows], m=1),
+        second=nearest(vectors, centroids, session, skip=placed.labels[examples.rows], m=1),
         n_best=n_best,
         n_worst=n_worst,
         words=None if asked.texts is None else distinctive_words(asked.texts, placed.labels, len(centroids), seed),

@@ -47,10 +47,9 @@ def write_page(
         seen["images"], seen["texts"] = check_texts(images, n_rows, "images"), check_texts(texts, n_rows, "texts")
         check_images(seen["images"])
 
-    rows, _, backend, observer, centroids = open_rows(check=check)
-    asked = Asked(seen["texts"], seen["images"], n_examples, sample, projection)
-    with observer:
-        found = study(rows, centroids, backend, observer, asked, model.random_state_)
+    with open_rows(check=check) as (session, _, centroids):
+        asked = Asked(seen["texts"], seen["images"], n_examples, sample, projection)
+        found = study(session, centroids, asked, model.random_state_)
     page = render(found, asked, model, title)
     with new_file(target, force) as temporary:
         temporary.write_bytes(page)

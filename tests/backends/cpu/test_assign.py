@@ -11,10 +11,8 @@ from cosmeans.backends.cpu.host import Host
 from cosmeans.backends.cpu.kernels import fused
 from cosmeans.data import Batch, ClusterSums
 from cosmeans.errors import InputError, InternalError
-from cosmeans.group import Alone
 from cosmeans.options import FitOptions
 from cosmeans.progress import Silent
-from cosmeans.rows.memory import MemoryRows
 from generators import text_rows, unit_rows
 
 STRATEGIES = ["auto", "float32", "split", "pca", "int8"]
@@ -23,33 +21,26 @@ STRATEGIES = ["auto", "float32", "split", "pca", "int8"]
 BAD = [np.nan, -np.nan, np.inf, -np.inf]
 
 
-def unknown(x):
-    """A source that takes all rows for good ones: what was found of them is no longer so."""
-    rows = MemoryRows(torch.from_numpy(unit_rows(*x.shape)), squared_norms=CpuBackend().squared_norms)
-    rows.rows = torch.from_numpy(x)
-    return rows
-
-
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("bad", BAD)
 @pytest.mark.parametrize("k", [2, 40])
 @pytest.mark.parametrize("library", [False, True])
-def test_rows_that_become_bad_under_a_fit_spoil_their_own_label_only(strategy, bad, k, library):
+def test_rows_that_become_bad_under_a_fit_spoil_their_own_label_only(strategy, bad, k, library, open_session):
     """Numbers that are NaN are uncertain: labels of other rows are right, and these are labels of a cluster."""
     host = Host(pack=lambda columns: None) if library else Host()
     x, centroids = unit_rows(200, 32), unit_rows(k, 32, 1)
     good = np.ones(200, bool)
     good[[3, 70, 199]] = False
     expected = truth.labels(x, centroids)
-    source = unknown(x)
     backend = CpuBackend(strategy, 1 << 30, host)
-    backend.begin(source)
+    operations, rows = backend.operations(), open_session(x, backend).rows  # of the same memory, inspected now
+    operations.begin(rows)
     labels = torch.full((200,), -1, dtype=torch.int32)
     for row, d in ((3, slice(None)), (70, 5), (199, 31)):
-        chosen = backend.prepare(torch.from_numpy(centroids))
-        source.rows[row, d] = bad
-        (batch,) = source.batches()
-        labels = backend.assign(batch, chosen, labels).labels
+        chosen = operations.prepare(torch.from_numpy(centroids))
+        x[row, d] = bad
+        (batch,) = rows.batches()
+        labels = operations.assign(batch, chosen, labels).labels
         np.testing.assert_array_equal(labels.numpy()[good], expected[good])
         assert (labels >= 0).all()
         assert (labels < k).all()
@@ -60,7 +51,7 @@ def test_centroids_that_are_not_finite_are_refused(strategy):
     centroids = unit_rows(5, 16, 1)
     centroids[3, 2] = np.nan
     with pytest.raises(InputError, match="Centroid 3 contains NaN or infinity"):
-        CpuBackend(strategy, 1 << 30).prepare(torch.from_numpy(centroids))
+        CpuBackend(strategy, 1 << 30).operations().prepare(torch.from_numpy(centroids))
 
 
 @pytest.mark.parametrize("bad", [-2, 5, 2**31 - 1, -(2**31)])
@@ -80,7 +71,7 @@ def test_labels_out_of_range_index_nothing(bad):
 def test_labels_out_of_range_leave_no_pass():
     """A loop that errs is noticed before its labels index anything."""
     backend, x, centroids = CpuBackend(), torch.from_numpy(unit_rows(50, 16)), torch.from_numpy(unit_rows(5, 16, 1))
-    prepared = backend.prepare(centroids)
+    prepared = backend.operations().prepare(centroids)
     prepared.column = prepared.column[:2]  # as if there were two clusters
     with pytest.raises(InternalError, match="out of range"):
         backend.assign(Batch(0, x), prepared, torch.full((50,), -1, dtype=torch.int32))
@@ -88,17 +79,20 @@ def test_labels_out_of_range_leave_no_pass():
 
 @pytest.mark.parametrize("strategy", ["float32", "pca", "int8"])
 @pytest.mark.parametrize("here", [True, False])
-def test_labels_are_the_same_with_the_products_of_libraries(strategy, here, open_rows):
+def test_labels_are_the_same_with_the_products_of_libraries(strategy, here, open_session):
     """Both ways, whatever this processor has."""
     needed = {"int8": fused.multiplies_bytes(384), "pca": fused.multiplies_shorts(144)}
     if here and not needed.get(strategy, fused.multiplies_floats()):
         pytest.skip("this processor lacks the instructions")
     x = truth.unit(text_rows(3000))[0]
     backend = CpuBackend(strategy, 1 << 30, Host() if here else Host(pack=lambda columns: None))
-    rows = open_rows(x, backend, batch_size=700)
+    session = open_session(x, backend, batch_size=700)
     options = FitOptions(n_clusters=70, epochs=6)
-    result = lloyd.fit(rows, torch.from_numpy(x[:70].copy()), options, backend, Alone(), Silent())
+    result = lloyd.fit(session, torch.from_numpy(x[:70].copy()), options, Silent())
     np.testing.assert_array_equal(result.labels.numpy(), truth.labels(x, result.centroids.numpy()))
-    (batch, *_), prepared = rows.batches(), backend.prepare(result.centroids)
-    backend.assign(batch, prepared, torch.full((len(batch),), -1, dtype=torch.int32))
+    # by the same operations: what they have of these rows decides
+    (batch, *_), operations = session.rows.batches(), backend.operations()
+    operations.begin(session.rows)
+    prepared = operations.prepare(result.centroids)
+    operations.assign(batch, prepared, torch.full((len(batch),), -1, dtype=torch.int32))
     assert (prepared.columns.panels is not None) == here

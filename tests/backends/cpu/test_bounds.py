@@ -27,27 +27,27 @@ def tilted(first_entries, ahead=1):
 
 
 @pytest.mark.parametrize(("own", "stays"), [(0.98 * SMALL, False), (1.02 * SMALL, True)])
-def test_a_bound_grows_as_far_as_centroids_moved(own, stays, open_rows):
+def test_a_bound_grows_as_far_as_centroids_moved(own, stays, open_session):
     """All centroids but that of the rows move straight towards them: t grows by the whole chord."""
     x = np.repeat(np.eye(1, D, dtype=np.float32), 600, axis=0)
     before = tilted([own] + [-SMALL] * 39)
     after = tilted([own] + [SMALL] * 39)
     backend = CpuBackend("split", 1 << 30)
     passes = [before] * 4 + [after]  # g stands still after three
-    *_, (labels, _, (found,)) = assigned_by(backend, open_rows(x, backend), passes)
+    *_, (labels, _, (found,)) = assigned_by(backend, open_session(x, backend).rows, passes)
     np.testing.assert_array_equal(labels, truth.labels(x, after))
     assert (labels == 0).all() == stays
     if stays:
-        assert found.work.dots == len(x)  # own ones only: the bound proved every label
+        assert found.counters.dots == len(x)  # own ones only: the bound proved every label
 
 
-def test_a_bound_grows_as_far_as_the_middle_moved(open_rows):
+def test_a_bound_grows_as_far_as_the_middle_moved(open_session):
     """Half of the centroids move away from the rows and take g along: t of those that stand still grows."""
     x = np.repeat(np.eye(1, D, dtype=np.float32), 600, axis=0)
     before = tilted([0.05] + [0.0] * 39)
     after = tilted([-0.01] + [0.0] * 20 + [-0.4] * 19)
     backend = CpuBackend("split", 1 << 30)
-    *_, (labels, _, _) = assigned_by(backend, open_rows(x, backend), [before, after])
+    *_, (labels, _, _) = assigned_by(backend, open_session(x, backend).rows, [before, after])
     np.testing.assert_array_equal(labels, truth.labels(x, after))
     assert (labels == 1).all()
 
@@ -68,26 +68,27 @@ def test_split_is_the_cheapest_of_all():
         assert chosen.heavy == 200 or chosen.farthest == moved[chosen.heavy]
 
 
-def test_a_pass_broken_off_leaves_no_bound_to_go_on_from(open_rows):
+def test_a_pass_broken_off_leaves_no_bound_to_go_on_from(open_session):
     x, first = converging()
     backend = CpuBackend("split", 1 << 30)
-    rows = open_rows(x, backend, batch_size=500)
-    backend.begin(rows)
+    rows = open_session(x, backend, batch_size=500).rows
+    operations = backend.operations()
+    operations.begin(rows)
     labels = torch.full((len(x),), -1, dtype=torch.int32)
     for turn in range(3):
         centroids = truth.unit(first + 0.2 * turn * normal(*first.shape, 5))[0]
-        prepared = backend.prepare(torch.from_numpy(centroids))
+        prepared = operations.prepare(torch.from_numpy(centroids))
         for batch in list(rows.batches())[: 2 if turn == 1 else None]:  # the second pass ends early
-            labels[batch.span] = backend.assign(batch, prepared, labels[batch.span]).labels
+            labels[batch.span] = operations.assign(batch, prepared, labels[batch.span]).labels
     np.testing.assert_array_equal(labels.numpy(), truth.labels(x, centroids))
 
 
 @pytest.mark.parametrize("strategy", ["split", "pca", "int8"])
-def test_kept_bounds_are_above_every_other_centroid(strategy, open_rows):
+def test_kept_bounds_are_above_every_other_centroid(strategy, open_session):
     x, first = converging()
     backend = CpuBackend(strategy, 1 << 30)
     passes = trajectory(x, first, 9)
-    results = assigned_by(backend, open_rows(x, backend, batch_size=512), passes)
+    results = assigned_by(backend, open_session(x, backend, batch_size=512).rows, passes)
     for (labels, prepared, _), centroids in zip(results, passes, strict=True):
         kept, origin = prepared.kept, prepared.targets.origin.astype(np.float64)
         t = x.astype(np.float64) @ (centroids.astype(np.float64) - origin).T
@@ -96,13 +97,13 @@ def test_kept_bounds_are_above_every_other_centroid(strategy, open_rows):
         assert (kept.bound >= t.max(axis=1)).all()
 
 
-def test_bounds_that_grow_too_little_let_wrong_labels_through(open_rows):
+def test_bounds_that_grow_too_little_let_wrong_labels_through(open_session):
     x, first = converging(4000, 24, 60)
     passes = trajectory(x, first, 10)
 
     def wrong(spoil):
         backend = CpuBackend("split", 1 << 30)
-        both = zip(assigned_by(backend, open_rows(x, backend), passes, spoil), passes, strict=True)
+        both = zip(assigned_by(backend, open_session(x, backend).rows, passes, spoil), passes, strict=True)
         return sum(int((labels != truth.labels(x, those)).sum()) for (labels, *_), those in both)
 
     def too_little(prepared):

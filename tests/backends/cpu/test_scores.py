@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import truth
+from cosmeans.backends import reference
 from cosmeans.backends.cpu import scores
-from cosmeans.backends.reference import ReferenceBackend
 from cosmeans.data import Batch
 from generators import unit_rows
 
@@ -18,7 +18,6 @@ from generators import unit_rows
 def test_a_batch_of_any_size_has_the_scores_and_chords_of_the_reference(labels, d):
     x, centroids = unit_rows(len(labels), d), torch.from_numpy(unit_rows(9, d, 1))
     batch, given = Batch(0, torch.from_numpy(x)), torch.tensor(labels, dtype=torch.int32)
-    reference = ReferenceBackend()
     found, squared = scores.chords(batch, centroids, given)
     expected = np.where(np.array(labels) >= 0, truth.scores(x, centroids.numpy())[range(len(labels)), labels], 0.0)
     assert scores.scores(batch, centroids, given).numpy().tobytes() == expected.tobytes()

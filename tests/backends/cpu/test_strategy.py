@@ -13,7 +13,6 @@ from cosmeans.backends.cpu import CpuBackend
 from cosmeans.backends.cpu.host import Host
 from cosmeans.backends.cpu.screens.pca import pca_bytes
 from cosmeans.errors import BackendUnavailableError, DeviceMemoryError, OptionError
-from cosmeans.group import Alone
 from cosmeans.options import FitOptions
 from cosmeans.progress import Silent
 from generators import converging, near_ties, normal, text_rows, unit_rows
@@ -23,12 +22,10 @@ HOST = Host()
 FORCED = ["float32", "split", "pca", "int8"]
 
 
-def fitted(x, first, epochs, open_rows, strategy, memory_limit=1 << 30, batch_size=None, host=HOST):
+def fitted(x, first, epochs, open_session, strategy, memory_limit=1 << 30, batch_size=None, host=HOST):
     backend = CpuBackend(strategy, memory_limit, host)
-    rows = open_rows(x, backend, batch_size=batch_size)
-    return lloyd.fit(
-        rows, torch.from_numpy(first), FitOptions(n_clusters=len(first), epochs=epochs), backend, Alone(), Silent()
-    )
+    session = open_session(x, backend, batch_size=batch_size)
+    return lloyd.fit(session, torch.from_numpy(first), FitOptions(n_clusters=len(first), epochs=epochs), Silent())
 
 
 def wrong_labels(result, x):
@@ -36,9 +33,9 @@ def wrong_labels(result, x):
 
 
 @pytest.mark.parametrize("strategy", FORCED)
-def test_history_names_the_path_and_counts_its_work(strategy, open_rows):
+def test_history_names_the_path_and_counts_its_work(strategy, open_session):
     x, first = converging()
-    result = fitted(x, first, 12, open_rows, strategy, batch_size=700)
+    result = fitted(x, first, 12, open_session, strategy, batch_size=700)
     assert wrong_labels(result, x) == 0
     work = list(result.costs)
     everything = len(x) * len(first)
@@ -97,13 +94,13 @@ SLACK = {
 
 
 @pytest.mark.parametrize("name", SLACK)
-def test_a_screen_without_its_slack_lets_wrong_labels_through(name, open_rows):
+def test_a_screen_without_its_slack_lets_wrong_labels_through(name, open_session):
     strategy, make = SLACK[name]
     x, first = make()
 
     def wrong(spoil):
         backend = CpuBackend(strategy, 1 << 30)
-        ((labels, prepared, _),) = assigned_by(backend, open_rows(x, backend), [first], spoil)
+        ((labels, prepared, _),) = assigned_by(backend, open_session(x, backend).rows, [first], spoil)
         assert prepared.strategy == name
         return int((labels != truth.labels(x, first)).sum())
 
@@ -112,9 +109,9 @@ def test_a_screen_without_its_slack_lets_wrong_labels_through(name, open_rows):
 
 
 @pytest.mark.parametrize("limit", [0, 2000 * 8, 2000 * 20, 1 << 30])
-def test_memory_kept_of_the_rows_is_bounded(limit, open_rows):
+def test_memory_kept_of_the_rows_is_bounded(limit, open_session):
     x, first = converging()
-    result = fitted(x, first, 3, open_rows, "int8", limit)
+    result = fitted(x, first, 3, open_session, "int8", limit)
     assert wrong_labels(result, x) == 0
     kept = [epoch.kept_bytes for epoch in result.costs]
     assert max(kept) <= min(limit, len(x) * (x.shape[1] + 24))
@@ -123,10 +120,10 @@ def test_memory_kept_of_the_rows_is_bounded(limit, open_rows):
 
 
 @pytest.mark.parametrize("strategy", FORCED)
-def test_by_default_a_quarter_of_the_rows_and_24_bytes_each_are_kept_at_most(strategy, open_rows):
+def test_by_default_a_quarter_of_the_rows_and_24_bytes_each_are_kept_at_most(strategy, open_session):
     """Of float32 rows: D / 4 floats. Whatever the limit allows, no strategy has a use for more."""
     x, first = converging()
-    result = fitted(x, first, 3, open_rows, strategy, None)
+    result = fitted(x, first, 3, open_session, strategy, None)
     kept = max(epoch.kept_bytes for epoch in result.costs)
     assert kept <= len(x) * (x.shape[1] + 24)
     assert kept > len(x) * x.shape[1] or strategy in ("float32", "split")
@@ -150,20 +147,20 @@ def chosen(result):
     return [epoch.strategy.split(",")[0] for epoch in result.costs]
 
 
-def test_principal_directions_are_chosen_where_they_leave_little(open_rows):
+def test_principal_directions_are_chosen_where_they_leave_little(open_session):
     """Rows near few directions, from the first pass on; not rows that have none, nor without memory for them."""
     leading = normal(3000, 24, 1) @ normal(24, 128, 2)
     x = truth.unit((leading + 0.5 * normal(3000, 128, 3)).astype(np.float32))[0]
     first = x[:256].copy()
-    result = fitted(x, first, 5, open_rows, "auto", host=NO_INTEGERS)
+    result = fitted(x, first, 5, open_session, "auto", host=NO_INTEGERS)
     assert chosen(result) == ["pca"] * 5
     assert wrong_labels(result, x) == 0
     assert max(epoch.kept_bytes for epoch in result.costs) == len(x) * (8 + pca_bytes(128))
-    without = fitted(x, first, 5, open_rows, "auto", len(x) * (7 + pca_bytes(128)), host=NO_INTEGERS)
+    without = fitted(x, first, 5, open_session, "auto", len(x) * (7 + pca_bytes(128)), host=NO_INTEGERS)
     assert set(chosen(without)) == {"float32"}
     np.testing.assert_array_equal(result.labels, without.labels)
     random = unit_rows(3000, 128, 4)
-    assert set(chosen(fitted(random, random[:256].copy(), 5, open_rows, "auto", host=NO_INTEGERS))) == {"float32"}
+    assert set(chosen(fitted(random, random[:256].copy(), 5, open_session, "auto", host=NO_INTEGERS))) == {"float32"}
 
 
 def test_one_pass_does_not_make_coordinates_for_every_row():
@@ -172,10 +169,10 @@ def test_one_pass_does_not_make_coordinates_for_every_row():
     np.testing.assert_array_equal(kmeans.predict(x), kmeans.labels_)
 
 
-def test_int8_is_refused_where_integers_are_not_exact(open_rows):
+def test_int8_is_refused_where_integers_are_not_exact(open_session):
     host = Host(int8_is_exact=lambda n_features: False)
     with pytest.raises(BackendUnavailableError, match='strategy="int8" needs exact products'):
-        fitted(*converging(), 3, open_rows, "int8", host=host)
+        fitted(*converging(), 3, open_session, "int8", host=host)
 
 
 def short_of(*kinds):
@@ -189,11 +186,11 @@ def short_of(*kinds):
     return empty
 
 
-def test_a_fit_goes_on_without_room_for_bounds_or_coordinates(open_rows):
+def test_a_fit_goes_on_without_room_for_bounds_or_coordinates(open_session):
     leading = normal(3000, 24, 1) @ normal(24, 128, 2)
     x = truth.unit((leading + 0.5 * normal(3000, 128, 3)).astype(np.float32))[0]
     host = replace(NO_INTEGERS, allocate=short_of(np.int32, np.int16))
-    result = fitted(x, x[:256].copy(), 3, open_rows, "auto", host=host)
+    result = fitted(x, x[:256].copy(), 3, open_session, "auto", host=host)
     assert wrong_labels(result, x) == 0
     assert set(chosen(result)) == {"float32"}
 
@@ -201,23 +198,23 @@ def test_a_fit_goes_on_without_room_for_bounds_or_coordinates(open_rows):
 @pytest.mark.parametrize(
     ("strategy", "kind", "each"), [("split", np.int32, 8), ("pca", np.int32, 116), ("pca", np.int16, 116)]
 )
-def test_a_strategy_that_was_asked_for_says_that_memory_ended(strategy, kind, each, open_rows):
+def test_a_strategy_that_was_asked_for_says_that_memory_ended(strategy, kind, each, open_session):
     x = truth.unit(normal(300, 128, 3).astype(np.float32))[0]
     needed = f'strategy="{strategy}" keeps {each} bytes a row, {each * len(x):,} in all; memory_limit'
     with pytest.raises(DeviceMemoryError, match=re.escape(needed)) as caught:
-        fitted(x, x[:8].copy(), 3, open_rows, strategy, host=Host(allocate=short_of(kind)))
+        fitted(x, x[:8].copy(), 3, open_session, strategy, host=Host(allocate=short_of(kind)))
     assert 'strategy="auto"' in str(caught.value)
 
 
 @pytest.mark.parametrize("noise", [3e-2, 1e-3, 1e-5])
 @pytest.mark.parametrize("strategy", [*FORCED, "auto"])
-def test_rows_that_lean_one_way_get_the_label_of_the_definition(strategy, noise, open_rows):
+def test_rows_that_lean_one_way_get_the_label_of_the_definition(strategy, noise, open_session):
     """Near their mean, the plain product is one of differences from it; a few rows are elsewhere."""
     d = 48
     x = np.eye(1, d, 5, np.float32) + noise / d**0.5 * normal(3000, d, 1)
     x[::500] = normal(6, d, 2)
     x = truth.unit(x.astype(np.float32))[0]
-    result = fitted(x, x[1:61].copy(), 5, open_rows, strategy, host=NO_INTEGERS)
+    result = fitted(x, x[1:61].copy(), 5, open_session, strategy, host=NO_INTEGERS)
     assert wrong_labels(result, x) == 0
     plain = next(epoch.strategy for epoch in result.costs)
     assert plain == (strategy if strategy in ("pca", "int8") else "float32, centred")

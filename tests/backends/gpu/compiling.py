@@ -51,40 +51,46 @@ def _compile(self: JITFunction, *args: Any, grid: Any, warmup: bool, **kwargs: A
 
 JITFunction.run = _compile
 
+
 from cosmeans import sphere  # noqa: E402
-from cosmeans.backends.gpu.ahead import Ahead  # noqa: E402
 from cosmeans.backends.gpu.backend import GpuBackend  # noqa: E402
-from cosmeans.backends.gpu.kernels.norms import inspect_rows, start_lengths  # noqa: E402
-from cosmeans.backends.gpu.kernels.quantize import Copy, copy_rows  # noqa: E402
+from cosmeans.backends.gpu.kernels import scores  # noqa: E402
+from cosmeans.backends.gpu.kernels.norms import inspect_rows, queue_lengths, squared_norms  # noqa: E402
+from cosmeans.backends.gpu.kernels.quantize import QuantizedRows, quantize_rows  # noqa: E402
 from cosmeans.backends.gpu.kernels.screen_hopper import ROW_TILE  # noqa: E402
+from cosmeans.backends.gpu.kernels.select import Screens  # noqa: E402
+from cosmeans.backends.gpu.replay.workspace import FitState  # noqa: E402
+from cosmeans.backends.gpu.rows.ingest import PrefetchedLabels  # noqa: E402
+from cosmeans.backends.gpu.rows.resident import ResidentRows  # noqa: E402
 from cosmeans.data import Batch, ClusterSums  # noqa: E402
 
 
 def visit(dtype: torch.dtype, n: int, d: int, k: int, *, integers: bool, scaled: bool, weighted: bool) -> None:
     """One pass over rows of this kind."""
-    backend = GpuBackend("cpu", integers=integers)
+    cpu = torch.device("cpu")
+    screens = Screens(cpu, "portable")
+    resident = ResidentRows(GpuBackend(cpu).state, screens, integers)
     rows = torch.randn(n, d).to(dtype)
     norms = torch.full((n,), 2.0, dtype=torch.float64) if scaled else None
     keep = torch.ones(n, dtype=torch.bool) if scaled else None
     weights = torch.ones(n, dtype=torch.float64) if weighted else None
     batch, centroids = Batch(0, rows, norms, keep, weights), sphere.normalise(torch.randn(k, d))
     labels = torch.zeros(n, dtype=torch.int32)
-    sums = ClusterSums.zeros(k, d, 35, "cpu")
-    squared = backend.squared_norms(rows)
-    backend.lengths(squared)
-    backend.assign(batch, backend.prepare(centroids), labels)
-    backend.accumulate(batch, labels - 1, labels, sums)
-    backend.update(sums, centroids, n, 0, 0)
+    sums, ring = ClusterSums.zeros(k, d, 35, "cpu"), FitState.for_replay(n, k, d, 35, cpu).ring
+    squared = squared_norms(rows)
+    divisors, found = queue_lengths(squared)
+    resident.assign(batch, resident.columns(centroids, integers), labels)
+    resident.accumulate(batch, labels - 1, labels, sums)
+    resident.update(sums, centroids, n, 0, 0), resident.update(sums, centroids, n, 0, 0, ring)
     (
-        backend.scores(batch, centroids, labels),
-        backend.inertia_limbs(backend.chords(batch, centroids, labels)[1], weights),
-        backend.improve(batch, centroids[0], torch.zeros(n).double()),
+        scores.own_scores(batch, centroids, labels),
+        scores.inertia_limbs(scores.own_chords(batch, centroids, labels)[1], weights),
+        scores.improve(batch, centroids[0], torch.zeros(n).double()),
     )
-    ahead = Ahead(centroids, n, backend._desk, backend._screens)
-    divisors, found = start_lengths(squared)
-    ahead.label(Batch(0, rows, divisors), backend._desk.part(n, d, 0), found)
-    for copy in (Copy.empty(n, d, tile, integers, rows.device) for tile in (0, ROW_TILE)):
-        copy_rows(batch, copy, 0), inspect_rows(rows, squared, copy, 0)
+    prefetched = PrefetchedLabels(centroids, n, resident.workspace, screens)
+    prefetched.label(Batch(0, rows, divisors), resident.workspace.chunk(n, d, 0), found)
+    for copy in (QuantizedRows.empty(n, d, tile, integers, cpu) for tile in (0, ROW_TILE)):
+        quantize_rows(batch, copy, 0), inspect_rows(rows, squared, copy, 0)
 
 
 for kind in (torch.float32, torch.float16):

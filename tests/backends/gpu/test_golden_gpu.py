@@ -9,10 +9,11 @@ import torch
 import golden_cases
 from cosmeans import lloyd, sphere
 from cosmeans.backends.gpu.backend import GpuBackend
+from cosmeans.data import Task
 from cosmeans.group import Alone
+from cosmeans.memory_rows import MemoryRows
 from cosmeans.options import FitOptions
 from cosmeans.progress import Silent
-from cosmeans.rows.memory import MemoryRows
 from golden_cases import Case
 
 _MOST_FEATURES = 256
@@ -46,11 +47,11 @@ def test_the_kernels_give_the_golden_answer(name: str) -> None:
     first = sphere.normalise(torch.from_numpy(case.options["init"]))
     of_rows = {option: case.options[option] for option in _OF_ROWS if option in case.options}
     settings = {option: value for option, value in case.options.items() if option not in ("init", *_OF_ROWS)}
-    rows = MemoryRows(
-        torch.as_tensor(case.rows), squared_norms=backend.squared_norms, sample_weight=case.weights, **of_rows
-    )
+    task = Task(len(first), weights=case.weights, **of_rows)
 
-    result = lloyd.fit(rows, first, FitOptions(epochs=case.parts[0], **settings), backend, Alone(), Silent())
+    with backend.session(MemoryRows(torch.as_tensor(case.rows)), task, Alone(), Silent(), print) as session:
+        session.read(first if session.labels_while_reading else None)
+        result = lloyd.fit(session, first, FitOptions(epochs=case.parts[0], **settings), Silent())
 
     assert {
         "labels": golden_cases.hashed(result.labels.numpy().astype(np.int64)),

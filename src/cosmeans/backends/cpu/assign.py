@@ -17,7 +17,7 @@ from cosmeans.backends.cpu.screens.screen import Codes, Screen, product
 from cosmeans.backends.cpu.strategy import Pass
 from cosmeans.backends.cpu.threads import each, scratch, spread
 from cosmeans.calls import usable_threads
-from cosmeans.data import NO_LABEL, Batch, Work
+from cosmeans.data import NO_LABEL, Batch, CostCounters
 
 _BLOCK_ROWS = (256, 4096)
 _SINGLE = 1024  # a batch up to this size is one block: sharing it out costs more than it brings
@@ -26,14 +26,14 @@ _LAST_PARTS = 4  # of a block, where a batch ends
 _FUSED = {1: fused.certify_bytes, 2: fused.certify_shorts, 4: fused.certify_floats}  # by bytes of a code
 
 
-def assign(batch: Batch, chosen: Pass, before: np.ndarray, labels: np.ndarray) -> tuple[int, Work]:
+def assign(batch: Batch, chosen: Pass, before: np.ndarray, labels: np.ndarray) -> tuple[int, CostCounters]:
     """Labels (B,) int32 of a batch. Returns (rows that canonical scores decided, the work)."""
     size = len(batch)
     if len(chosen.targets.ids) == 1:
         keep = keep_of(batch, slice(None))
         labels[:] = np.where(keep, chosen.targets.ids[0], NO_LABEL)
         chosen.remember(batch.span, labels)
-        return 0, Work(0, int(keep.sum()) * chosen.n_clusters, chosen.kept_bytes, "one centroid")
+        return 0, CostCounters(0, int(keep.sum()) * chosen.n_clusters, chosen.kept_bytes, "one centroid")
     chosen.make_screen(size, partial(_sample, batch))
     spans = _spans(size, batch.rows.shape[1])
 
@@ -45,7 +45,7 @@ def assign(batch: Batch, chosen: Pass, before: np.ndarray, labels: np.ndarray) -
     check_labels(labels, chosen.n_clusters)
     chosen.remember(batch.span, labels)
     refined, dots, skipped = (sum(part) for part in zip(*counts, strict=True))
-    return refined, Work(dots, skipped, chosen.kept_bytes, chosen.strategy)
+    return refined, CostCounters(dots, skipped, chosen.kept_bytes, chosen.strategy)
 
 
 def _sample(batch: Batch) -> np.ndarray:

@@ -11,8 +11,11 @@ from cosmeans.backends.cpu import accumulate, assign, scores, update
 from cosmeans.backends.cpu.host import Host
 from cosmeans.backends.cpu.rows import squared_norms
 from cosmeans.backends.cpu.strategy import Pass, Strategy
-from cosmeans.contracts import RowSource
-from cosmeans.data import Assignment, Batch, ClusterSums
+from cosmeans.backends.session import Operations, PlainSession
+from cosmeans.contracts import Group, RowSource
+from cosmeans.data import Assignment, Batch, ClusterSums, Task
+from cosmeans.epoch import Outcome
+from cosmeans.observer import Log, Observer
 
 _HOST = Host()
 
@@ -27,23 +30,34 @@ class CpuBackend:
     """
 
     name = "cpu"
-    lookahead = 0
 
     def __init__(self, strategy: str = "auto", memory_limit: int | None = None, host: Host = _HOST) -> None:
         self.device = torch.device("cpu")
-        self._strategy = Strategy(strategy, memory_limit, host)
+        self._options = strategy, memory_limit, host
+
+    def session(self, source: RowSource, task: Task, group: Group, observer: Observer, log: Log) -> PlainSession:
+        return PlainSession(self.operations(), source, task, self.device, group, observer)
+
+    def operations(self) -> Operations:
+        """The operations of one session: what is kept of its rows from pass to pass belongs to them."""
+        strategy = Strategy(*self._options)
+        return Operations(
+            assign=self.assign,
+            squared_norms=self.squared_norms,
+            accumulate=self.accumulate,
+            update=self.update,
+            scores=self.scores,
+            chords=self.chords,
+            inertia_limbs=sphere.inertia_limbs,
+            cosines=self.cosines,
+            improve=self.improve,
+            prepare=lambda centroids: strategy.next_pass(np.ascontiguousarray(centroids.numpy())),
+            begin=strategy.begin,
+            fresh=self.operations,
+        )
 
     def squared_norms(self, rows: Tensor) -> Tensor:
         return squared_norms(rows)
-
-    def lengths(self, squared: Tensor) -> sphere.Lengths:
-        return sphere.lengths(squared)
-
-    def begin(self, rows: RowSource) -> None:
-        self._strategy.begin(rows)
-
-    def prepare(self, centroids: Tensor) -> Pass:
-        return self._strategy.next_pass(np.ascontiguousarray(centroids.numpy()))
 
     def assign(self, batch: Batch, prepared: Pass, before: Tensor) -> Assignment:
         labels = torch.empty(len(batch), dtype=torch.int32, device="cpu")
@@ -53,19 +67,14 @@ class CpuBackend:
     def accumulate(self, batch: Batch, before: Tensor, after: Tensor, into: ClusterSums) -> int:
         return accumulate.accumulate(batch, before.numpy(), after.numpy(), into)
 
-    def update(
-        self, sums: ClusterSums, previous: Tensor, total: int, changed: int | Tensor, settled: int | Tensor
-    ) -> sphere.Outcome:
-        return update.update(sums, previous, total, int(changed), int(settled))
+    def update(self, sums: ClusterSums, previous: Tensor, total: int, changed: int, settled: int) -> Outcome:
+        return update.update(sums, previous, total, changed, settled)
 
     def scores(self, batch: Batch, centroids: Tensor, labels: Tensor) -> Tensor:
         return scores.scores(batch, centroids, labels)
 
     def chords(self, batch: Batch, centroids: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         return scores.chords(batch, centroids, labels)
-
-    def inertia_limbs(self, squared: Tensor, weights: Tensor | None) -> Tensor:
-        return sphere.inertia_limbs(squared, weights)
 
     def cosines(self, batch: Batch, centroids: Tensor) -> Tensor:
         return scores.cosines(batch, centroids)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from cosmeans.backends.cpu.bounds import ROW_BYTES
 from cosmeans.backends.cpu.host import Host
 from cosmeans.backends.cpu.screens.pca import pca_bytes
-from cosmeans.contracts import RowSource
+from cosmeans.contracts import InspectedRows
 from cosmeans.errors import DeviceMemoryError, OptionError
 
 # kept of the rows by default: a quarter of their size less what a process needs anyway, or so much
@@ -24,7 +24,7 @@ class Budget:
     allowed: int
 
     @classmethod
-    def of(cls, strategy: str, memory_limit: int | None, rows: RowSource, host: Host) -> Budget:
+    def of(cls, strategy: str, memory_limit: int | None, rows: InspectedRows, host: Host) -> Budget:
         """Raises OptionError where the strategy needs more than the limit allows."""
         allowed = memory_limit
         if allowed is None:

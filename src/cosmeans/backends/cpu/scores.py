@@ -69,7 +69,7 @@ def improve(batch: Batch, centroid: Tensor, best: Tensor) -> None:
 
 
 def _used(centroids: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Centroids and labels; of a batch of fewer rows than centroids, those that it uses, renumbered."""
+    """Centroids and labels; of fewer rows than centroids, the centroids that they use, and labels that index those."""
     check_labels(labels, len(centroids))
     if len(labels) >= len(centroids):
         return centroids, labels

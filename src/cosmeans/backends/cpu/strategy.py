@@ -20,7 +20,7 @@ from cosmeans.backends.cpu.screens.screen import Codes, Columns, Middle, Screen,
 from cosmeans.backends.cpu.targets import Targets, lengths
 from cosmeans.backends.cpu.trials import choose_gemm
 from cosmeans.calls import usable_threads
-from cosmeans.contracts import RowSource
+from cosmeans.contracts import InspectedRows
 from cosmeans.errors import BackendUnavailableError, InputError
 
 _SAMPLE = (64, 1024)  # rows, and at most this part of all:
@@ -99,7 +99,7 @@ class Pass:
 class _Fit:
     """What one fit has found of its rows: a sample of them (its indices, and (S, D) float32), bounds, directions."""
 
-    rows: RowSource
+    rows: InspectedRows
     budget: Budget
     index: np.ndarray
     sample: np.ndarray
@@ -126,7 +126,7 @@ class Strategy:
         self._origin: np.ndarray | None = None
         self._passes = 0
 
-    def begin(self, rows: RowSource) -> None:
+    def begin(self, rows: InspectedRows) -> None:
         """A fit over these rows starts. Copies of rows that an earlier one made are kept, bounds are not."""
         budget = Budget.of(self.name, self.memory_limit, rows, self.host)
         if self._fit is None or rows is not self._fit.rows:
@@ -264,7 +264,7 @@ def _shape(targets: Targets) -> tuple[int, int]:
     return len(targets.ids), targets.shifted.shape[1]
 
 
-def _measured(rows: RowSource, size: int) -> tuple[np.ndarray, np.ndarray]:
+def _measured(rows: InspectedRows, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Some rows that speak for all, (S,) indices and (S, D): kept ones, and finite even if rows changed since."""
     index = rows.spread(size)
     sample: np.ndarray = rows.take(index).numpy()

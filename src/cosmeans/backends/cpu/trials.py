@@ -45,7 +45,7 @@ def choose_gemm(
 def _fastest(n_clusters: int, n_features: int, threads: int) -> int:
     """Which product is faster as it will be used: 0: torch's, in all threads at once; 1: NumPy's, tile by tile.
 
-    Alone, a thread multiplies up to a quarter faster than together with another that shares its memory.
+    Alone, a thread multiplies up to a quarter faster than with another one that shares its memory.
     """
     rng = np.random.default_rng(0)
     centroids = rng.random((n_clusters, n_features), dtype=np.float32)

@@ -1,4 +1,107 @@
-"""The GPU backend: an fp16 screen, a rigorous certificate, canonical settling, exact integer sums.
+"""The GPU backend: a float16 screen, a rigorous certificate, exact scores for the rest, exact integer sums.
 
-Importing `backend` needs Triton; nothing outside this folder does.
+Importing `backend` needs Triton, which nothing outside this folder does. Here is what this process keeps for a device
+from fit to fit.
 """
+
+from __future__ import annotations
+
+import weakref
+from typing import Any, Protocol
+
+import torch
+
+from cosmeans.backends.gpu.tuning import ANY, DEFAULT, Tuning
+from cosmeans.calls import Lock
+
+_ELSEWHERE = 128 << 20  # bytes that pooled workspaces may take where there is no GPU to ask
+
+
+class Pooled(Protocol):
+    """What is kept for the next fit of its kind. n_bytes: about what it takes."""
+
+    n_bytes: int
+
+
+class DeviceState:
+    """What outlives a fit on one device, and by which numbers its fits run."""
+
+    def __init__(self, device: torch.device, tuning: Tuning) -> None:
+        self.device, self.tuning = device, tuning
+        self._lock = Lock()
+        self._pool: dict[object, Pooled] = {}
+        self._spent: list[object] = []
+        self._known: dict[object, int] = {}
+        _all.add(self)
+
+    def free_bytes(self, enough: int = ANY) -> int:
+        """What can still be allocated. enough: bytes from which on it does not matter how many more."""
+        return self.tuning.room(self.device, enough)
+
+    def acquire(self, kind: object) -> Any:
+        """What a fit of this kind has released, or None. Nobody else gets it until it is released again."""
+        with self._lock:
+            return self._pool.pop(kind, None)
+
+    def release(self, kind: object, pooled: Pooled) -> None:
+        """Keep it for the next fit of this kind; what has been unused for longest gives way."""
+        with self._lock:
+            self._pool[kind] = pooled
+            kept, n_bytes = 0, 0
+            for other, waiting in reversed(list(self._pool.items())):
+                kept, n_bytes = kept + 1, n_bytes + waiting.n_bytes
+                if kept > self.tuning.most_workspaces or n_bytes > self.most_pooled:
+                    del self._pool[other]
+
+    @property
+    def most_pooled(self) -> int:
+        """Bytes that all that is kept may take."""
+        if self.tuning.most_pooled is not None:
+            return self.tuning.most_pooled
+        if self.device.type != "cuda":
+            return _ELSEWHERE
+        return int(torch.cuda.get_device_properties(self.device).total_memory * self.tuning.pool_share)
+
+    def retire(self, graph: object) -> None:
+        """Keep a graph that nobody replays any more: to destroy one takes the host a fifth of a millisecond.
+
+        Called by finalizers, so it takes no lock.
+        """
+        self._spent.append(graph)
+
+    def destroy_retired(self) -> None:
+        """For when the device is busy and the host is not."""
+        self._spent.clear()
+
+    def largest(self, kind: object) -> int:
+        """The largest number that was noted of work of this kind; 0: none was."""
+        return self._known.get(kind, 0)
+
+    def note(self, kind: object, number: int = 1) -> bool:
+        """Note that work of this kind was done. Returns whether it is the first."""
+        with self._lock:
+            new = kind not in self._known
+            self._known[kind] = max(number, self._known.get(kind, 0))
+            return new
+
+    def clear(self) -> None:
+        """Give the memory back that is kept for other fits."""
+        with self._lock:
+            self._pool.clear()
+        self.destroy_retired()
+
+
+_states: dict[torch.device, DeviceState] = {}
+_all: weakref.WeakSet[DeviceState] = weakref.WeakSet()  # those of backends that are tuned, too
+
+
+def state_of(device: torch.device) -> DeviceState:
+    """The one state of a device, for all backends that nobody has tuned."""
+    state = _states.get(device)
+    return state if state is not None else _states.setdefault(device, DeviceState(device, DEFAULT))
+
+
+def empty_cache() -> None:
+    """Give back the memory of every device that is kept for other fits."""
+    for state in list(_all):
+        state.clear()

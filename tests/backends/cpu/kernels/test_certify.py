@@ -74,13 +74,13 @@ BEYOND_FLOAT32 = ("200 within 1e-9", "mirrored", "permuted", "orthogonal", "nois
 
 @pytest.mark.parametrize("case", TIES)
 @pytest.mark.parametrize("strategy", ["float32", "split", "pca", "int8"])
-def test_rows_that_nearly_tie_get_the_label_of_the_definition(strategy, case, open_rows):
+def test_rows_that_nearly_tie_get_the_label_of_the_definition(strategy, case, open_session):
     """In the first pass, and in a second one with the bounds that the first has left, and some centroids moved."""
     x, centroids = TIES[case]()
     moved = centroids.copy()
     moved[::7] = moved[::7][::-1]
     backend = CpuBackend(strategy, 1 << 30)
-    passes = assigned_by(backend, open_rows(x, backend, batch_size=230), [centroids, moved])
+    passes = assigned_by(backend, open_session(x, backend, batch_size=230).rows, [centroids, moved])
     for (labels, _, found), those in zip(passes, [centroids, moved], strict=True):
         np.testing.assert_array_equal(labels, truth.scores(x, those).argmax(axis=1))
         refined = sum(assignment.settled for assignment in found)

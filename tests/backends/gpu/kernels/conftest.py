@@ -10,10 +10,10 @@ from torch import Tensor
 
 from cosmeans import sphere
 from cosmeans.backends.gpu.chips import TILES
-from cosmeans.backends.gpu.kernels.cascade import LadderSpace, compare, gather
-from cosmeans.backends.gpu.kernels.columns import CentroidSpace, IntegerSpace
-from cosmeans.backends.gpu.kernels.quantize import Copy, copy_rows
-from cosmeans.backends.gpu.kernels.refine import SettleSpace, settle
+from cosmeans.backends.gpu.kernels.cascade import CascadeWorkspace, compare, gather
+from cosmeans.backends.gpu.kernels.columns import CentroidWorkspace, IntegerWorkspace
+from cosmeans.backends.gpu.kernels.quantize import QuantizedRows, quantize_rows
+from cosmeans.backends.gpu.kernels.refine import RefineWorkspace, refine
 from cosmeans.backends.gpu.kernels.screen import Errors, accumulation_error, screen
 from cosmeans.backends.gpu.kernels.screen_hopper import rounding
 from cosmeans.data import Batch
@@ -39,14 +39,14 @@ def a_batch(directions: Callable[..., Tensor]) -> Callable[..., Batch]:
     return made
 
 
-def quantized(batch: Batch, tile: int = 0, *, integers: bool = False) -> Copy:
-    copy = Copy.empty(*batch.rows.shape, tile, integers, CPU)
-    copy_rows(batch, copy, 0)
+def quantized(batch: Batch, tile: int = 0, *, integers: bool = False) -> QuantizedRows:
+    copy = QuantizedRows.empty(*batch.rows.shape, tile, integers, CPU)
+    quantize_rows(batch, copy, 0)
     return copy
 
 
 @pytest.fixture
-def quantize() -> Callable[..., Copy]:
+def quantize() -> Callable[..., QuantizedRows]:
     """quantize(batch, tile=0, integers=False)."""
     return quantized
 
@@ -62,25 +62,25 @@ def assign() -> Callable[..., Tensor]:
         batch: Batch, centroids: Tensor, *, integers: bool = False, n_gathered: int | None = None, told: float = 1.0
     ) -> Tensor:
         (n, d), k, tile = batch.rows.shape, len(centroids), TILES["interpreter"]
-        columns, copy = CentroidSpace(k, d, 0, CPU).quantise(centroids), quantized(batch)
+        columns, copy = CentroidWorkspace(k, d, 0, CPU).quantize(centroids), quantized(batch)
         columns.bounds[0] *= told
         copy.residuals.mul_(told)
-        labels, space = torch.full((n,), -7, dtype=torch.int32), SettleSpace(n, CPU)
-        space.doubtful.counts.zero_()
+        labels, space = torch.full((n,), -7, dtype=torch.int32), RefineWorkspace(n, CPU)
+        space.uncertified.counts.zero_()
         errors = Errors(told * accumulation_error(d, CPU), 0.0)
         if integers:
-            codes, coded = quantized(batch, integers=True), IntegerSpace(k, d, 0, CPU).quantise(columns)
+            codes, coded = quantized(batch, integers=True), IntegerWorkspace(k, d, 0, CPU).quantize(columns)
             coded.bounds[0] *= told
             codes.residuals.mul_(told)
-            of_codes, first = Errors(0.0, told * rounding(True)), LadderSpace(n, d, 0, CPU, n_gathered=n_gathered)
-            first.doubtful.counts.zero_()
-            screen(codes, 0, coded, labels, first.doubtful, of_codes, tile)
-            compare(copy, 0, centroids, first.doubtful, labels, space.doubtful, programs=2)
-            gather(copy, 0, codes, 0, coded.bounds, of_codes.rounding, first, space.doubtful, programs=2)
-            screen(first.gathered, 0, columns, labels, space.doubtful, errors, tile, first.listed)
+            of_codes, first = Errors(0.0, told * rounding(True)), CascadeWorkspace(n, d, 0, CPU, n_gathered=n_gathered)
+            first.uncertified.counts.zero_()
+            screen(codes, 0, coded, labels, first.uncertified, of_codes, tile)
+            compare(copy, 0, centroids, first.uncertified, labels, space.uncertified, programs=2)
+            gather(copy, 0, codes, 0, coded.bounds, of_codes.rounding, first, space.uncertified, programs=2)
+            screen(first.gathered, 0, columns, labels, space.uncertified, errors, tile, first.listed)
         else:
-            screen(copy, 0, columns, labels, space.doubtful, errors, tile)
-        settle(space, copy, 0, batch, columns, labels, errors, programs=2)
+            screen(copy, 0, columns, labels, space.uncertified, errors, tile)
+        refine(space, copy, 0, batch, columns, labels, errors, programs=2)
         return labels
 
     return labelled

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 import truth
-from cosmeans.backends.gpu.kernels.accumulate import MoveSpace, accumulate
+from cosmeans.backends.gpu.kernels.accumulate import MoveWorkspace, accumulate
 from cosmeans.data import Batch, ClusterSums
 
 CPU = torch.device("cpu")
 SHAPES = [(1, 1, 1), (63, 17, 5), (130, 70, 33), (67, 130, 140)]  # N, D, K: odd, so that every mask is used
 
 
-def check_moves(batch: Batch, labels: list[Tensor], k: int, space: MoveSpace, scale: int = 35) -> None:
+def check_moves(batch: Batch, labels: list[Tensor], k: int, space: MoveWorkspace, scale: int = 35) -> None:
     """Rows move from each of these labels to the next: sums, counts and the number of changed rows are the truth."""
     found = ClusterSums.zeros(k, batch.rows.shape[1], scale, "cpu")
     weights = [1.0] * len(batch) if batch.weights is None else batch.weights.tolist()
@@ -44,7 +44,7 @@ def test_sums_and_counts_are_the_truth(n: int, d: int, k: int, scale: int, weigh
     batch, generator = a_batch(n, d, weighted=weighted), torch.Generator().manual_seed(2)
     labels = [torch.randint(-1, k, (n,), dtype=torch.int32, generator=generator) for _ in range(3)]
 
-    check_moves(batch, [torch.full_like(labels[0], -1), *labels], k, MoveSpace(n, k, CPU), scale)
+    check_moves(batch, [torch.full_like(labels[0], -1), *labels], k, MoveWorkspace(n, k, CPU), scale)
 
 
 @pytest.mark.parametrize("share", [0.02, 1.0], ids=["few rows move", "all move"])
@@ -58,7 +58,7 @@ def test_events_sorted_in_many_groups_add_up_to_the_same(share: float, a_batch: 
     labels = [torch.full((n,), -1, dtype=torch.int32), draw()]
     # rows without a label are among those that move, to and fro
     labels.append(torch.where(torch.rand(n, generator=generator) < share, draw(), labels[-1]))
-    space = MoveSpace(n, k, CPU, span=1024, first_run=1)
+    space = MoveWorkspace(n, k, CPU, span=1024, first_run=1)
 
     check_moves(batch, labels, k, space)
 
@@ -87,7 +87,7 @@ def events_of(before: Tensor, after: Tensor, k: int) -> Tensor:
     ],
 )
 def test_groups_hold_runs(n: int, k: int, first: int, span: int) -> None:
-    space = MoveSpace(n, k, torch.device("meta"))
+    space = MoveWorkspace(n, k, torch.device("meta"))
 
     assert (space.first, space.span) == (first, span)
     assert space.groups == first + -(-n // span)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from cosmeans import sphere
-from cosmeans.backends.gpu.kernels.cascade import LadderSpace, compare, gather
-from cosmeans.backends.gpu.kernels.quantize import Copy, copy_rows
+from cosmeans.backends.gpu.kernels.cascade import CascadeWorkspace, compare, gather
+from cosmeans.backends.gpu.kernels.quantize import QuantizedRows, quantize_rows
 from cosmeans.backends.gpu.kernels.screen import Uncertified
 from cosmeans.data import Batch
 
@@ -22,9 +22,9 @@ def directions(n: int, d: int, seed: int) -> Tensor:
     return sphere.normalise(torch.randn(n, d, generator=torch.Generator().manual_seed(seed)))
 
 
-def copied(rows: Tensor, tile: int) -> Copy:
-    copy = Copy.empty(*rows.shape, tile, integers=False, device=CPU)
-    copy_rows(Batch(0, rows), copy, 0)
+def copied(rows: Tensor, tile: int) -> QuantizedRows:
+    copy = QuantizedRows.empty(*rows.shape, tile, integers=False, device=CPU)
+    quantize_rows(Batch(0, rows), copy, 0)
     return copy
 
 
@@ -43,11 +43,11 @@ def test_gathered_rows_are_the_listed_ones_and_others_go_on(tile: int, count: in
     rows, chosen = directions(150, 100, 2), torch.tensor([149, 0, 64, 63, 7, 128, 1, 90, 89], dtype=torch.int32)
     source, space, left = (
         copied(rows, tile),
-        LadderSpace(150, 100, tile, CPU, n_gathered=4),
+        CascadeWorkspace(150, 100, tile, CPU, n_gathered=4),
         Uncertified.empty(150, CPU),
     )
-    into, found = space.gathered, space.doubtful
-    for memory in (into.values, into.residuals, into.units):
+    into, found = space.gathered, space.uncertified
+    for memory in (into.values, into.residuals, into.scales):
         memory.fill_(-7.0)
     found.rows[:9], found.scores[:9], found.counts[0] = chosen, 0.5, count
     left.counts.zero_()
@@ -58,7 +58,7 @@ def test_gathered_rows_are_the_listed_ones_and_others_go_on(tile: int, count: in
     here = chosen[: min(count, 4)].long()
     expected = copied(rows[here], tile) if len(here) else into
     assert torch.equal(into.residuals[: len(here)], source.residuals[here])
-    assert torch.equal(into.units[: len(here)], source.units[here])
+    assert torch.equal(into.scales[: len(here)], source.scales[here])
     for row in range(len(here)):
         assert torch.equal(_row(into, row), _row(expected, row))
     assert (into.residuals[len(here) :] == -7.0).all()
@@ -67,7 +67,7 @@ def test_gathered_rows_are_the_listed_ones_and_others_go_on(tile: int, count: in
     assert (left.scores[:n_left] <= 0.5 - 2 * 0.01).all()  # what two scores of the first stage may lose
 
 
-def _row(copy: Copy, row: int) -> Tensor:
+def _row(copy: QuantizedRows, row: int) -> Tensor:
     """One row of a copy, entries in order."""
     if copy.tile == 0:
         return copy.values.view(-1, copy.width)[row]

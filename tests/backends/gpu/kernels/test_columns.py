@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cosmeans import sphere
-from cosmeans.backends.gpu.kernels.columns import MOST_FEATURES, CentroidSpace, IntegerSpace
+from cosmeans.backends.gpu.kernels.columns import MOST_FEATURES, CentroidWorkspace, IntegerWorkspace
 from cosmeans.errors import BackendUnavailableError
 
 
@@ -16,12 +16,12 @@ def test_columns_are_the_first_of_equal_centroids(k: int, d: int, buckets: int |
     centroids = torch.randint(-1, 2, (k, d), generator=torch.Generator().manual_seed(k)).float()
     rows = [tuple(row) for row in centroids.tolist()]
     firsts = [i for i, row in enumerate(rows) if rows.index(row) == i]
-    space = CentroidSpace(k, d, 0, torch.device("cpu"))
+    space = CentroidWorkspace(k, d, 0, torch.device("cpu"))
     if buckets:
         space.heads = space.heads[:buckets]
 
     for _ in range(2):  # the second time on what the first one left
-        found = space.quantise(centroids)
+        found = space.quantize(centroids)
 
         assert found.original[: int(found.n_columns)].tolist() == firsts
         columns = found.values.view(-1, space.width)[: len(firsts), :d]
@@ -33,10 +33,10 @@ def test_columns_are_the_first_of_equal_centroids(k: int, d: int, buckets: int |
 @pytest.mark.parametrize("left", [0, 5])
 def test_what_an_interrupted_pass_left_in_the_buckets_does_no_harm(left: int) -> None:
     centroids = torch.randint(-1, 2, (40, 3), generator=torch.Generator().manual_seed(1)).float()
-    clean, spoiled = (CentroidSpace(40, 3, 0, torch.device("cpu")) for _ in range(2))
+    clean, spoiled = (CentroidWorkspace(40, 3, 0, torch.device("cpu")) for _ in range(2))
     spoiled.heads.fill_(left)
 
-    found, expected = (space.quantise(centroids) for space in (spoiled, clean))
+    found, expected = (space.quantize(centroids) for space in (spoiled, clean))
 
     n_columns = int(expected.n_columns)
     assert int(found.n_columns) == n_columns
@@ -48,7 +48,7 @@ def test_columns_of_many_centroids_are_counted_in_blocks(scan: int) -> None:
     centroids = torch.randint(-5, 6, (150, 2), generator=torch.Generator().manual_seed(2)).float()
     rows = [tuple(row) for row in centroids.tolist()]
 
-    found = CentroidSpace(150, 2, 0, torch.device("cpu"), scan=scan).quantise(centroids)
+    found = CentroidWorkspace(150, 2, 0, torch.device("cpu"), scan=scan).quantize(centroids)
 
     assert found.original[: int(found.n_columns)].tolist() == [i for i, row in enumerate(rows) if rows.index(row) == i]
 
@@ -57,9 +57,9 @@ def test_8_bit_columns_lose_no_more_than_their_bounds_say() -> None:
     k, d = 40, 70
     centroids = sphere.normalise(torch.randn(k, d, generator=torch.Generator().manual_seed(3)))
     centroids[7] = centroids[3]
-    columns = CentroidSpace(k, d, 0, torch.device("cpu")).quantise(centroids)
+    columns = CentroidWorkspace(k, d, 0, torch.device("cpu")).quantize(centroids)
 
-    coded = IntegerSpace(k, d, 0, torch.device("cpu")).quantise(columns)
+    coded = IntegerWorkspace(k, d, 0, torch.device("cpu")).quantize(columns)
 
     n_columns, unit = int(coded.n_columns), coded.bounds[3].double()
     distinct = centroids[coded.original[:n_columns].long()].double()
@@ -72,7 +72,7 @@ def test_8_bit_columns_lose_no_more_than_their_bounds_say() -> None:
 
 
 def test_more_features_than_8_bit_products_can_be_added_up_are_refused() -> None:
-    IntegerSpace(2, MOST_FEATURES, 0, torch.device("cpu"))
+    IntegerWorkspace(2, MOST_FEATURES, 0, torch.device("cpu"))
 
     with pytest.raises(BackendUnavailableError, match=r"at most 2080 features .* these rows have 2081"):
-        IntegerSpace(2, MOST_FEATURES + 1, 0, torch.device("cpu"))
+        IntegerWorkspace(2, MOST_FEATURES + 1, 0, torch.device("cpu"))

@@ -16,13 +16,13 @@ from triton import knobs
 from triton.runtime import driver
 
 from cosmeans.backends.gpu.kernels.launch import (
-    beside,
     compiling,
     fact_of,
+    fork,
     keep_compiled_kernels,
     launch,
-    noting,
-    side,
+    noted_launches,
+    side_stream,
 )
 from cosmeans.caches import temporary_folder
 from cosmeans.errors import BackendUnavailableError
@@ -130,7 +130,7 @@ def test_numbers_of_one_kind_share_a_kernel() -> None:
 def test_launches_are_noted_instead_of_made() -> None:
     kernel, values = Kernel(), torch.zeros(3)
 
-    with noting() as noted:
+    with noted_launches() as noted:
         launch(kernel, 5, values, 24, 0.5, SIZE=16, FLAG=True)
 
     assert kernel.searched == 0
@@ -143,7 +143,7 @@ def test_launches_are_noted_instead_of_made() -> None:
 def test_other_threads_launch_while_one_notes() -> None:
     kernel, values = Kernel(), torch.zeros(3)
 
-    with noting() as noted, ThreadPoolExecutor(1) as thread:
+    with noted_launches() as noted, ThreadPoolExecutor(1) as thread:
         thread.submit(launch, kernel, 5, values, 24, 0.5, SIZE=16, FLAG=True).result()
 
     assert (noted, kernel.searched) == ([], 1)
@@ -276,16 +276,16 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     monkeypatch.setattr(torch.cuda, "Stream", Stream)
     monkeypatch.setattr(torch.cuda, "stream", made.on)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda _: made.current)
-    side.cache_clear()
+    side_stream.cache_clear()
     yield made
-    side.cache_clear()
+    side_stream.cache_clear()
 
 
 def test_work_beside_waits_for_what_is_queued_and_is_waited_for(machine: Machine) -> None:
     here, there = machine.current, []
 
     for _ in range(2):
-        join = beside(_DEVICE, lambda: there.append(machine.current))
+        join = fork(_DEVICE, lambda: there.append(machine.current))
         assert machine.current is here
         assert there[-1].awaited[-1] is here
         assert len(here.awaited) == len(there) - 1

@@ -9,8 +9,8 @@ import torch
 
 import truth
 from cosmeans import sphere
-from cosmeans.backends.gpu.kernels.norms import Queued, inspect_rows, lengths, squared_norms
-from cosmeans.backends.gpu.kernels.quantize import Copy, copy_rows
+from cosmeans.backends.gpu.kernels.norms import PendingLengths, inspect_rows, lengths, squared_norms
+from cosmeans.backends.gpu.kernels.quantize import QuantizedRows, quantize_rows
 from cosmeans.data import Batch
 
 # several rows make a program where D is small: rows left over, and one program a row
@@ -37,17 +37,17 @@ def test_one_pass_finds_the_norms_and_makes_the_copy(
     rows[n // 2 :] *= 7.3
     rows[0], rows[1, 0], rows[-1, d // 2] = 0.0, torch.nan, torch.inf
     squared, start = torch.empty(n, dtype=torch.float64), 70
-    one, two = (Copy.empty(n + start, d, tile, integers, rows.device) for _ in range(2))
+    one, two = (QuantizedRows.empty(n + start, d, tile, integers, rows.device) for _ in range(2))
 
     inspect_rows(rows, squared, one, start)
 
     expected = sphere.squared_norms(rows)
     assert torch.equal(squared.nan_to_num(-5.0), expected.nan_to_num(-5.0))
     keep = torch.isfinite(expected) & (expected != 0)
-    copy_rows(Batch(0, rows, sphere.divisors(expected), keep), two, start)
+    quantize_rows(Batch(0, rows, sphere.divisors(expected), keep), two, start)
     assert (one.residuals[start:][~keep] == -1).all()
     assert (one.residuals[start:][keep] >= 0).all()
-    memory = ((copy.values, copy.residuals, copy.units) for copy in (one, two))
+    memory = ((copy.values, copy.residuals, copy.scales) for copy in (one, two))
     for found, expected in zip(*memory, strict=True):
         assert torch.equal(found.nan_to_num(5.0), expected.nan_to_num(5.0))
 
@@ -55,12 +55,12 @@ def test_one_pass_finds_the_norms_and_makes_the_copy(
 def test_rows_of_unit_length_lose_nothing_to_a_division() -> None:
     rows = torch.eye(5)
     rows[4] *= 3.0  # in the same program as the others
-    squared, copy = torch.empty(5, dtype=torch.float64), Copy.empty(5, 5, 0, False, rows.device)
+    squared, copy = torch.empty(5, dtype=torch.float64), QuantizedRows.empty(5, 5, 0, False, rows.device)
 
     inspect_rows(rows, squared, copy, 0)
 
     assert (copy.residuals[:4] == 0).all()
-    assert (copy.units[:4] == 1).all()
+    assert (copy.scales[:4] == 1).all()
     assert 0 < copy.residuals[4] < 1e-6
 
 
@@ -83,7 +83,7 @@ def test_lengths_are_those_of_the_sphere(case: str) -> None:
 
 def test_what_is_on_its_way_is_known_by_the_norms_that_it_was_made_of() -> None:
     squared = torch.ones(10, dtype=torch.float64)
-    queued = Queued(squared)
+    queued = PendingLengths(squared)
 
     assert queued.is_of(squared[:])
     assert not queued.is_of(squared[:5])

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cosmeans import sphere
-from cosmeans.backends.gpu.kernels.quantize import Copy, copy_rows, dense, dense_batch, parts, width_of
+from cosmeans.backends.gpu.kernels.quantize import QuantizedRows, chunks, dense, dense_batch, quantize_rows, width_of
 from cosmeans.data import Batch
 
 
@@ -19,11 +19,11 @@ def test_what_a_copy_loses_is_bounded_by_its_residuals(dtype: torch.dtype, integ
     lengths = torch.tensor([1e-3, 0.75, 0.999, 1.0, 1.4999, 1.5, 1.5001, 300.0])[:, None]
     rows = (sphere.normalise(directions(8, 70)) * lengths).to(dtype)
     norms = sphere.divisors(sphere.squared_norms(rows))
-    copy = Copy.empty(8, 70, 0, integers, torch.device("cpu"))
+    copy = QuantizedRows.empty(8, 70, 0, integers, torch.device("cpu"))
 
-    copy_rows(Batch(0, rows, norms), copy, 0)
+    quantize_rows(Batch(0, rows, norms), copy, 0)
 
-    screened = copy.values.view(8, -1)[:, :70].double() * copy.units.double()[:, None]
+    screened = copy.values.view(8, -1)[:, :70].double() * copy.scales.double()[:, None]
     lost = (sphere.unit_rows(rows, norms).double() - screened).norm(dim=1)
     assert (lost <= copy.residuals).all()
     assert (copy.residuals <= 1.01 * lost + 2e-6).all()  # and no more than that
@@ -32,7 +32,7 @@ def test_what_a_copy_loses_is_bounded_by_its_residuals(dtype: torch.dtype, integ
 
 @pytest.mark.parametrize("n", [1, 128, 192, 193, 384, 385])
 def test_a_copy_in_tiles_has_all_rows_that_a_kernel_reads(n: int) -> None:
-    copy = Copy.empty(n, 70, 64, False, torch.device("cpu"))
+    copy = QuantizedRows.empty(n, 70, 64, False, torch.device("cpu"))
 
     assert copy.width == 128
     for groups in (2, 3):
@@ -51,7 +51,7 @@ def test_chunks_are_the_batch_in_order(size: int, directions: Any) -> None:
     norms, keep, weights = torch.arange(10).double(), torch.arange(10) != 3, 2.0 + torch.arange(10).double()
     batch = Batch(100, directions(10, 3), norms, keep, weights)
 
-    pieces = list(parts(batch, size))
+    pieces = list(chunks(batch, size))
 
     assert [piece.start for piece in pieces] == list(range(100, 110, size))
     assert max(len(piece) for piece in pieces) <= size

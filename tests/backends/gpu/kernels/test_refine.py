@@ -8,9 +8,9 @@ import torch
 
 import truth
 from cosmeans import sphere
-from cosmeans.backends.gpu.kernels.columns import CentroidSpace
-from cosmeans.backends.gpu.kernels.quantize import Copy, copy_rows
-from cosmeans.backends.gpu.kernels.refine import SettleSpace, settle
+from cosmeans.backends.gpu.kernels.columns import CentroidWorkspace
+from cosmeans.backends.gpu.kernels.quantize import QuantizedRows, quantize_rows
+from cosmeans.backends.gpu.kernels.refine import RefineWorkspace, refine
 from cosmeans.backends.gpu.kernels.screen import Errors
 from cosmeans.data import Batch
 
@@ -22,15 +22,15 @@ def directions(n: int, d: int, seed: int) -> torch.Tensor:
 def settled(rows: torch.Tensor, centroids: torch.Tensor, candidates: np.ndarray) -> tuple[list[int], int]:
     """Labels of rows, of which every second one is listed with two candidates, and how many were settled."""
     listed = np.arange(0, len(rows), 2)
-    space = SettleSpace(len(rows), rows.device)
-    space.doubtful.pairs[: len(listed)] = torch.from_numpy(listed.astype(np.int32))
-    space.doubtful.pair_clusters[: 2 * len(listed)] = torch.from_numpy(candidates[listed].astype(np.int32).ravel())
-    space.doubtful.counts[:] = torch.tensor([0, len(listed), 0, 0], dtype=torch.int32)
+    space = RefineWorkspace(len(rows), rows.device)
+    space.uncertified.pairs[: len(listed)] = torch.from_numpy(listed.astype(np.int32))
+    space.uncertified.pair_clusters[: 2 * len(listed)] = torch.from_numpy(candidates[listed].astype(np.int32).ravel())
+    space.uncertified.counts[:] = torch.tensor([0, len(listed), 0, 0], dtype=torch.int32)
     labels = torch.full((len(rows),), -7, dtype=torch.int32)
-    batch, columns = Batch(0, rows), CentroidSpace(*centroids.shape, 0, rows.device).quantise(centroids)
-    copy = Copy.empty(len(rows), rows.shape[1], 0, integers=False, device=rows.device)
-    settle(space, copy, 0, batch, columns, labels, Errors(0.0, 0.0), programs=3)
-    return labels.tolist(), int(space.n_settled)
+    batch, columns = Batch(0, rows), CentroidWorkspace(*centroids.shape, 0, rows.device).quantize(centroids)
+    copy = QuantizedRows.empty(len(rows), rows.shape[1], 0, integers=False, device=rows.device)
+    refine(space, copy, 0, batch, columns, labels, Errors(0.0, 0.0), programs=3)
+    return labels.tolist(), int(space.n_refined)
 
 
 def test_of_two_candidates_the_one_of_larger_score_wins() -> None:
@@ -62,15 +62,15 @@ def test_of_many_candidates_the_best_wins(n_equal: int) -> None:
     centroids = directions(k, d, 2)
     centroids[120 : 120 + n_equal] = sphere.normalise(near + 1e-5 * directions(n_equal, d, 3))
     rows[:] = sphere.normalise(near + 1e-3 * rows)
-    space, labels = SettleSpace(n, rows.device), torch.full((n,), -7, dtype=torch.int32)
-    space.doubtful.rows[:], space.doubtful.scores[:] = torch.arange(n, dtype=torch.int32).flip(0), 0.999
-    space.doubtful.counts[:] = torch.tensor([n, 0, 0, 0])
-    copy = Copy.empty(n, d, 0, False, rows.device)
-    columns = CentroidSpace(k, d, 0, rows.device).quantise(centroids)
-    copy_rows(Batch(0, rows), copy, 0)
+    space, labels = RefineWorkspace(n, rows.device), torch.full((n,), -7, dtype=torch.int32)
+    space.uncertified.rows[:], space.uncertified.scores[:] = torch.arange(n, dtype=torch.int32).flip(0), 0.999
+    space.uncertified.counts[:] = torch.tensor([n, 0, 0, 0])
+    copy = QuantizedRows.empty(n, d, 0, False, rows.device)
+    columns = CentroidWorkspace(k, d, 0, rows.device).quantize(centroids)
+    quantize_rows(Batch(0, rows), copy, 0)
 
-    settle(space, copy, 0, Batch(0, rows), columns, labels, Errors(0.0, 0.0), programs=1)
+    refine(space, copy, 0, Batch(0, rows), columns, labels, Errors(0.0, 0.0), programs=1)
 
     assert labels.tolist() == truth.labels(rows.numpy(), centroids.numpy()).tolist()
-    assert int(space.n_settled) == n
+    assert int(space.n_refined) == n
     assert (space.n_candidates == 0).all()  # as the next pass expects it

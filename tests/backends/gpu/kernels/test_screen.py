@@ -12,7 +12,7 @@ from torch import Tensor
 import truth
 from cosmeans import sphere
 from cosmeans.backends.gpu.chips import TILES
-from cosmeans.backends.gpu.kernels.columns import CentroidSpace
+from cosmeans.backends.gpu.kernels.columns import CentroidWorkspace
 from cosmeans.backends.gpu.kernels.screen import Errors, GatherList, Uncertified, accumulation_error, screen
 from cosmeans.data import Batch
 
@@ -43,7 +43,7 @@ def test_what_is_not_listed_is_proved(gathered: bool, directions: Any, quantize:
     centroids[24:] = sphere.normalise(centroids[:6] + 3e-5 * directions(6, 40, 2))  # float16 can't tell these apart
     rows[5] = 0.0
     batch = Batch(0, rows, None, torch.arange(200) != 5)
-    copy, columns = quantize(batch), CentroidSpace(30, 40, 0, CPU).quantise(centroids)
+    copy, columns = quantize(batch), CentroidWorkspace(30, 40, 0, CPU).quantize(centroids)
     chosen, listed = torch.arange(200), None
     if gathered:  # every second row, from the last one on
         chosen = torch.arange(199, 0, -2)

@@ -169,12 +169,12 @@ def test_one_column_has_no_second(ranking: tuple[Shape, ctypes.CDLL]) -> None:
     assert (found[:, [2, 4]] < 0).all()
 
 
-def concluded(library: ctypes.CDLL, scores: np.ndarray, residuals: np.ndarray, units: np.ndarray) -> dict[str, Any]:
+def concluded(library: ctypes.CDLL, scores: np.ndarray, residuals: np.ndarray, scales: np.ndarray) -> dict[str, Any]:
     """Labels, and listed rows with what is listed of them, where centroids are exact and of length 1."""
     n, k = scores.shape
     arrays: dict[str, Any] = {
         "residuals": residuals.astype(np.float32),
-        "units": units.astype(np.float32),
+        "units": scales.astype(np.float32),
         "original": np.arange(100, 100 + k, dtype=np.int32),
         "bounds": np.array([0.0, 1.0, 1.0], np.float32),
         "labels": np.full(n, -7, np.int32),

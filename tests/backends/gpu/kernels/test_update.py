@@ -11,7 +11,7 @@ from torch import Tensor
 
 import truth
 from cosmeans import sphere
-from cosmeans.backends.gpu.kernels.update import Places, UpdateSpace
+from cosmeans.backends.gpu.kernels.update import OutputRing, UpdateWorkspace
 from cosmeans.data import ClusterSums
 
 CPU = torch.device("cpu")
@@ -25,7 +25,7 @@ def some_sums(k: int, d: int, directions: Any, seed: int = 1) -> ClusterSums:
     return ClusterSums(direction, torch.arange(k), 35)
 
 
-def updated(space: UpdateSpace, sums: ClusterSums, previous: Tensor, places: Places) -> None:
+def updated(space: UpdateWorkspace, sums: ClusterSums, previous: Tensor, places: OutputRing) -> None:
     space.update(sums, previous, places)
     numbers = (torch.tensor([n], dtype=torch.int32) for n in (CHANGED, SETTLED))
     space.figures(sums.count, torch.tensor([float(TOTAL)], dtype=torch.float64), *numbers, places)
@@ -55,26 +55,26 @@ def check(sums: ClusterSums, previous: Tensor, centroids: Tensor, lost: Tensor, 
 @pytest.mark.parametrize(("k", "d"), [(1, 1), (5, 17), (33, 70), (600, 3)])
 def test_an_update_and_its_metrics_are_the_truth(k: int, d: int, directions: Any) -> None:
     previous, sums = sphere.normalise(directions(k, d)), some_sums(k, d, directions)
-    places = Places.one(previous)
+    places = OutputRing.single(previous)
 
-    updated(UpdateSpace(k, CPU), sums, previous, places)
+    updated(UpdateWorkspace(k, CPU), sums, previous, places)
 
-    check(sums, previous, places.centroids[0], places.lost[0], places.figures[0])
+    check(sums, previous, places.centroids[0], places.degenerate[0], places.figures[0])
 
 
 def test_updates_take_the_slots_of_a_ring_in_turn(directions: Any) -> None:
-    k, d, turn = 5, 17, torch.zeros(1, dtype=torch.int64)
-    places, space = Places.in_turn(3, k, d, turn), UpdateSpace(k, CPU)
+    k, d, n_updates = 5, 17, torch.zeros(1, dtype=torch.int64)
+    places, space = OutputRing.ring(3, k, d, n_updates), UpdateWorkspace(k, CPU)
     places.start.copy_(sphere.normalise(directions(k, d)))
     before = []
 
     for epoch in range(5):
         before.append(places.start.clone())  # each epoch starts from where the one before left its centroids
         updated(space, some_sums(k, d, directions, epoch + 1), places.start, places)
-        assert int(turn) == epoch + 1
+        assert int(n_updates) == epoch + 1
 
     for epoch in (2, 3, 4):
         slot = epoch % 3
-        found = (places.centroids[slot], places.lost[slot], places.figures[slot])
+        found = (places.centroids[slot], places.degenerate[slot], places.figures[slot])
         check(some_sums(k, d, directions, epoch + 1), before[epoch], *found)
     assert torch.equal(places.start, places.centroids[4 % 3])

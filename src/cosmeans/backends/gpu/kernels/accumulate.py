@@ -31,7 +31,7 @@ _LEAST_RUN = 8  # events of a cluster in a group: fewer would go to memory one b
 _FIRST_GROUPS, _LEAST_FIRST_RUN = 8, 64
 
 
-class MoveSpace:
+class MoveWorkspace:
     """Memory for the events of a batch of at most `n_rows` rows.
 
     first       groups of rows that leave no cluster; they come before the other groups
@@ -252,7 +252,9 @@ def _add_events(
         tl.atomic_add(direction_ptr + cluster.to(tl.int64) * n_features + feature, run, mask, sem="relaxed")
 
 
-def accumulate(batch: Batch, before: Tensor, after: Tensor, into: ClusterSums, space: MoveSpace, programs: int) -> None:
+def accumulate(
+    batch: Batch, before: Tensor, after: Tensor, into: ClusterSums, space: MoveWorkspace, programs: int
+) -> None:
     """Move the changed rows from sum to sum.
 
     before  (B,) int32: labels under which the rows were added; becomes `after`

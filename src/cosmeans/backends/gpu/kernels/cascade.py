@@ -14,17 +14,17 @@ from torch import Tensor
 from cosmeans.backends.gpu.kernels.columns import MOST_FEATURES
 from cosmeans.backends.gpu.kernels.exact import padded, tile_offset, warps_for
 from cosmeans.backends.gpu.kernels.launch import launch
-from cosmeans.backends.gpu.kernels.quantize import Copy, width_of
+from cosmeans.backends.gpu.kernels.quantize import QuantizedRows, width_of
 from cosmeans.backends.gpu.kernels.screen import GatherList, Uncertified, certified_gap
 
 _GATHERED = 4  # one of so many rows can be gathered: where there are more of them, 8 bits don't pay
 _LEAST_GATHERED = 1 << 14
 
 
-class LadderSpace:
+class CascadeWorkspace:
     """Memory for the second stage of at most `capacity` rows.
 
-    doubtful  the rows that the first stage can't certify
+    uncertified  the rows that the first stage can't certify
     gathered  float16 copies of as many of them as there is memory for
     listed    which rows these are
     """
@@ -34,12 +34,12 @@ class LadderSpace:
     ) -> None:
         """n_gathered: rows that can be gathered; None: `gathered_rows`."""
         rows = gathered_rows(capacity) if n_gathered is None else n_gathered
-        self.doubtful = Uncertified.empty(capacity, device)
-        self.gathered = Copy.empty(rows, n_features, tile, False, device)
-        self.listed = GatherList(self.doubtful.rows, self.doubtful.counts[:1])
+        self.uncertified = Uncertified.empty(capacity, device)
+        self.gathered = QuantizedRows.empty(rows, n_features, tile, False, device)
+        self.listed = GatherList(self.uncertified.rows, self.uncertified.counts[:1])
 
 
-def can_climb(n_features: int) -> bool:
+def can_cascade(n_features: int) -> bool:
     """Whether 8 bits can screen rows of so many features."""
     return n_features <= MOST_FEATURES
 
@@ -49,7 +49,7 @@ def gathered_rows(n_rows: int) -> int:
     return min(n_rows, max(_LEAST_GATHERED, -(-n_rows // _GATHERED)))
 
 
-def ladder_bytes(n_rows: int, n_features: int, n_clusters: int) -> int:
+def cascade_bytes(n_rows: int, n_features: int, n_clusters: int) -> int:
     """What the first stage and gathering take: codes, lists and gathered rows, and codes of centroids."""
     codes = width_of(n_features, integers=True)
     gathered = gathered_rows(n_rows) * (2 * width_of(n_features) + 8)
@@ -63,7 +63,7 @@ def ladder_bytes(n_rows: int, n_features: int, n_clusters: int) -> int:
 def _gather(
     values_ptr,
     residuals_ptr,
-    units_ptr,
+    scales_ptr,
     list_ptr,
     list_scores_ptr,
     counts_ptr,
@@ -71,7 +71,7 @@ def _gather(
     bounds_ptr,
     into_values_ptr,
     into_residuals_ptr,
-    into_units_ptr,
+    into_scales_ptr,
     left_ptr,
     left_scores_ptr,
     left_counts_ptr,
@@ -95,7 +95,7 @@ def _gather(
             values = tl.load(values_ptr + tile_offset(row, word, words, TILE, 2), mask=word < words, other=0)
             tl.store(into_values_ptr + tile_offset(target, word, words, TILE, 2), values, mask=word < words)
             tl.store(into_residuals_ptr + item, tl.load(residuals_ptr + row))
-            tl.store(into_units_ptr + item, tl.load(units_ptr + row))
+            tl.store(into_scales_ptr + item, tl.load(scales_ptr + row))
         else:
             end = tl.atomic_add(left_counts_ptr, 1, sem="relaxed")
             residual = tl.load(code_residuals_ptr + code_start + listed)
@@ -105,13 +105,13 @@ def _gather(
 
 
 def gather(
-    copy: Copy,
+    copy: QuantizedRows,
     start: int,
-    codes: Copy,
+    codes: QuantizedRows,
     code_start: int,
     bounds: Tensor,
     rounding: float,
-    space: LadderSpace,
+    space: CascadeWorkspace,
     left: Uncertified,
     programs: int,
 ) -> None:
@@ -121,15 +121,15 @@ def gather(
     codes, code_start  the same of 8-bit rows
     bounds, rounding   of the first stage
     """
-    found, into = space.doubtful, space.gathered
+    found, into = space.uncertified, space.gathered
     words = copy.width // 4
     size = padded(words)
     launch(
         _gather,
         16 * programs,
-        *(copy.values.view(torch.int64), copy.residuals, copy.units, found.rows, found.scores, found.counts),
-        *(codes.residuals, bounds, into.values.view(torch.int64), into.residuals, into.units),
-        *(left.rows, left.scores, left.counts, rounding, start, code_start, len(into.units), words),
+        *(copy.values.view(torch.int64), copy.residuals, copy.scales, found.rows, found.scores, found.counts),
+        *(codes.residuals, bounds, into.values.view(torch.int64), into.residuals, into.scales),
+        *(left.rows, left.scores, left.counts, rounding, start, code_start, len(into.scales), words),
         P=size,
         TILE=copy.tile,
         num_warps=warps_for(size),
@@ -140,7 +140,7 @@ def gather(
 def _compare(
     values_ptr,
     residuals_ptr,
-    units_ptr,
+    scales_ptr,
     centroids_ptr,
     pairs_ptr,
     pair_clusters_ptr,
@@ -170,7 +170,7 @@ def _compare(
         theirs = tl.load(centroids_ptr + b.to(tl.int64) * n_features + feature, mask=mask, other=0.0)
         apart = ours - theirs
         residual = tl.load(residuals_ptr + row)
-        gap = tl.sum(half * apart) * tl.load(units_ptr + row)
+        gap = tl.sum(half * apart) * tl.load(scales_ptr + row)
         # float32 differences, products and sums lose less than (D + 8) 2^-24 of the lengths; rounded up
         distance = tl.sqrt(tl.sum(apart * apart)) * (1.0 + (n_features + 8) * 2.0**-22)
         lost = residual + (1.0 + 2.0**-19 + residual) * (n_features + 8) * 1.02 * 2.0**-24
@@ -185,7 +185,7 @@ def _compare(
 
 
 def compare(
-    copy: Copy,
+    copy: QuantizedRows,
     start: int,
     centroids: Tensor,
     found: Uncertified,
@@ -203,7 +203,7 @@ def compare(
     launch(
         _compare,
         32 * programs,
-        *(copy.values, copy.residuals, copy.units, centroids, found.pairs, found.pair_clusters, found.counts),
+        *(copy.values, copy.residuals, copy.scales, centroids, found.pairs, found.pair_clusters, found.counts),
         *(labels, left.pairs, left.pair_clusters, left.counts, start, d, copy.width),
         P=size,
         TILE=copy.tile,

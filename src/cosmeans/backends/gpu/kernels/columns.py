@@ -23,7 +23,7 @@ MOST_FEATURES = 2080  # 127^2 D < 2^25: sums of products of codes, times 64, are
 
 
 @dataclass(frozen=True, slots=True)
-class Quantised:
+class QuantizedCentroids:
     """Centroids as the screen reads them: columns cq. Equal centroids are one column, that of the first of them.
 
     centroids  (K, D) float32
@@ -43,10 +43,10 @@ class Quantised:
     bounds: Tensor
     width: int
     tile: int
-    codes: Quantised | None = None
+    codes: QuantizedCentroids | None = None
 
 
-class CentroidSpace:
+class CentroidWorkspace:
     """Memory for the float16 columns of a pass; made once per fit."""
 
     def __init__(self, n_clusters: int, n_features: int, tile: int, device: torch.device, *, scan: int = _SCAN) -> None:
@@ -68,7 +68,7 @@ class CentroidSpace:
         self.n_columns = torch.empty(1, dtype=torch.int32, device=device)
         self.bounds = torch.empty(3, dtype=torch.float32, device=device)
 
-    def quantise(self, centroids: Tensor) -> Quantised:
+    def quantize(self, centroids: Tensor) -> QuantizedCentroids:
         """Write the float16 copies of the distinct centroids, their bounds, and which centroid each column is."""
         k, d = centroids.shape
         size = padded(max(d, self.width))
@@ -87,10 +87,10 @@ class CentroidSpace:
         )
         return self.columns(centroids)
 
-    def columns(self, centroids: Tensor) -> Quantised:
-        """What `quantise` has written of these centroids."""
+    def columns(self, centroids: Tensor) -> QuantizedCentroids:
+        """What `quantize` has written of these centroids."""
         columns = (self.halves, self.original, self.n_columns, self.bounds)
-        return Quantised(centroids, *columns, self.width, self.tile)
+        return QuantizedCentroids(centroids, *columns, self.width, self.tile)
 
 
 def _allocated(n_clusters: int, tile: int) -> int:
@@ -249,7 +249,7 @@ def _write_columns(
 # --------------------------------------------------------------------- in 8 bits
 
 
-class IntegerSpace:
+class IntegerWorkspace:
     """Memory for the 8-bit columns of a pass; made once per fit.
 
     Raises BackendUnavailableError for more than MOST_FEATURES features.
@@ -266,7 +266,7 @@ class IntegerSpace:
         self.codes = torch.zeros(n_codes, dtype=torch.int8, device=device)  # zeroed once, as CentroidSpace.halves
         self.bounds = torch.empty(4, dtype=torch.float32, device=device)
 
-    def quantise(self, centroids: Quantised) -> Quantised:
+    def quantize(self, centroids: QuantizedCentroids) -> QuantizedCentroids:
         """The same columns as 8-bit codes of one unit, bounds[3]; the other bounds are those of the codes."""
         k, d = centroids.centroids.shape
         size = padded(max(d, self.width))

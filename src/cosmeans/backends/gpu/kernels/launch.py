@@ -14,7 +14,7 @@ import functools
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ _thread = _Thread()
 
 
 @contextmanager
-def noting() -> Iterator[list[Launch]]:
+def noted_launches() -> Iterator[list[Launch]]:
     """While this is open, launches of this thread are appended to the list instead of made."""
     noted: list[Launch] = []
     _thread.noted = noted
@@ -135,6 +135,11 @@ def keep_compiled_kernels() -> None:
     knobs.cache.dir = str(ours / "triton")
 
 
+def current(device: torch.device) -> AbstractContextManager[object]:
+    """While this is open, the device is torch's current one: Triton starts its kernels there."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
 def fact_of(number: float) -> object:
     """What compiling may look at of a number, or more."""
     if not isinstance(number, int):
@@ -148,7 +153,7 @@ def stream_on(device: int) -> int:
     return stream
 
 
-def read_behind(numbers: Tensor) -> Callable[[], list[float]]:
+def read_async(numbers: Tensor) -> Callable[[], list[float]]:
     """Queue a copy of numbers (B,) to the host; the function returned waits for that copy alone."""
     if numbers.device.type != "cuda":
         values: list[float] = numbers.tolist()
@@ -167,7 +172,7 @@ def read_behind(numbers: Tensor) -> Callable[[], list[float]]:
 
 
 @functools.cache
-def side(device: torch.device, purpose: str) -> torch.cuda.Stream:
+def side_stream(device: torch.device, purpose: str) -> torch.cuda.Stream:
     """A side stream, one for all work of a purpose: torch allocates memory for each stream separately.
 
     Purposes are kept apart so that a capture in one thread does not meet what another thread reads.
@@ -175,18 +180,18 @@ def side(device: torch.device, purpose: str) -> torch.cuda.Stream:
     return torch.cuda.Stream(device)
 
 
-def read_beside(numbers: Tensor) -> Callable[[], list[float]]:
+def read_on_side_stream(numbers: Tensor) -> Callable[[], list[float]]:
     """Numbers (B,) as the work queued so far leaves them; the function returned reads them on a side stream.
 
     It does not wait for what is queued after this call.
     """
     if numbers.device.type != "cuda":
-        return read_behind(numbers)
+        return read_async(numbers)
     done = torch.cuda.Event()
     done.record()
 
     def read() -> list[float]:
-        stream = side(numbers.device, "read")
+        stream = side_stream(numbers.device, "read")
         stream.wait_event(done)
         with torch.cuda.stream(stream):
             values: list[float] = numbers.tolist()
@@ -195,12 +200,12 @@ def read_beside(numbers: Tensor) -> Callable[[], list[float]]:
     return read
 
 
-def beside(device: torch.device, work: Callable[[], None]) -> Callable[[], None]:
+def fork(device: torch.device, work: Callable[[], None]) -> Callable[[], None]:
     """Fork: queue work on a side stream. The function returned joins: later work waits for both streams."""
     if device.type != "cuda":
         work()
         return lambda: None
-    current, aside = torch.cuda.current_stream(device), side(device, "work")
+    current, aside = torch.cuda.current_stream(device), side_stream(device, "work")
     aside.wait_stream(current)
     with torch.cuda.stream(aside):
         work()

@@ -19,8 +19,8 @@ from cosmeans.backends.gpu.kernels.exact import (
     tree_sums,
     warps_for,
 )
-from cosmeans.backends.gpu.kernels.launch import launch, read_beside
-from cosmeans.backends.gpu.kernels.quantize import Copy, dense, write_copy
+from cosmeans.backends.gpu.kernels.launch import launch, read_on_side_stream
+from cosmeans.backends.gpu.kernels.quantize import QuantizedRows, dense, write_quantized
 from cosmeans.sphere import Lengths
 
 _BLOCK = tl.constexpr(1024)  # rows of a program
@@ -51,17 +51,17 @@ def squared_norms(rows: Tensor) -> Tensor:
     return out
 
 
-def inspect_rows(rows: Tensor, squared: Tensor, into: Copy, start: int) -> None:
+def inspect_rows(rows: Tensor, squared: Tensor, into: QuantizedRows, start: int) -> None:
     """Write squared norms to `squared` (B,) float64 and quantise the rows, reading them once.
 
-    `into` is filled from row `start` on, as by `quantize.copy_rows` with `sphere.lengths(squared)`; rows that are not
+    `into` is filled from row `start` on, as by `quantize_rows` with `sphere.lengths(squared)`; rows that are not
     usable are not kept.
     """
-    write_copy(dense(rows), into, start, squared=squared)
+    write_quantized(dense(rows), into, start, squared=squared)
 
 
 @triton.jit(do_not_specialize=["n_rows"])
-def _lengths(squared_ptr, divisors_ptr, found_ptr, n_rows):
+def _divisors(squared_ptr, divisors_ptr, found_ptr, n_rows):
     """Divisors, and two flags in `found`: whether a divisor is not 1, and whether a row is not usable."""
     row = tl.program_id(0).to(tl.int64) * _BLOCK + tl.arange(0, _BLOCK)
     inside = row < n_rows
@@ -77,19 +77,19 @@ def _lengths(squared_ptr, divisors_ptr, found_ptr, n_rows):
 
 def lengths(squared: Tensor) -> Lengths:
     """What the squared norms (B,) float64 mean; waits for the device."""
-    return Queued(squared).read()
+    return PendingLengths(squared).read()
 
 
-def start_lengths(squared: Tensor) -> tuple[Tensor, Tensor]:
+def queue_lengths(squared: Tensor) -> tuple[Tensor, Tensor]:
     """Divisors (B,) float64, and flags (2,) int32: whether a divisor is not 1, and whether a row is not usable."""
     divisors = torch.empty(squared.shape, dtype=squared.dtype, device=squared.device)
     found = torch.zeros(2, dtype=torch.int32, device=squared.device)
     if len(squared):
-        launch(_lengths, triton.cdiv(len(squared), _BLOCK.value), squared, divisors, found, len(squared), num_warps=4)
+        launch(_divisors, triton.cdiv(len(squared), _BLOCK.value), squared, divisors, found, len(squared), num_warps=4)
     return divisors, found
 
 
-class Queued:
+class PendingLengths:
     """What squared norms mean, on its way to the host: reading it does not wait for work that is queued later.
 
     divisors  (B,) float64
@@ -98,8 +98,8 @@ class Queued:
 
     def __init__(self, squared: Tensor) -> None:
         self._squared = squared
-        self.divisors, self.scaled = start_lengths(squared)
-        self._found = read_beside(self.scaled)
+        self.divisors, self.scaled = queue_lengths(squared)
+        self._found = read_on_side_stream(self.scaled)
 
     def is_of(self, squared: Tensor) -> bool:
         """Whether this was made of these squared norms."""

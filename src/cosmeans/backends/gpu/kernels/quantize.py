@@ -40,7 +40,7 @@ def _allocated(n_rows: int, tile: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Copy:
+class QuantizedRows:
     """The copy xq of consecutive rows that the screen reads: a row is close to its values times its unit.
 
     values     flat float16 or int8, indexed by `exact.tile_offset`; columns beyond D are zero
@@ -51,11 +51,11 @@ class Copy:
 
     values: Tensor
     residuals: Tensor
-    units: Tensor
+    scales: Tensor
     tile: int
 
     @classmethod
-    def empty(cls, n_rows: int, n_features: int, tile: int, integers: bool, device: torch.device) -> Copy:
+    def empty(cls, n_rows: int, n_features: int, tile: int, integers: bool, device: torch.device) -> QuantizedRows:
         n_values = _allocated(n_rows, tile) * width_of(n_features, integers)
         return cls(
             torch.empty(n_values, dtype=torch.int8 if integers else torch.float16, device=device),
@@ -67,11 +67,11 @@ class Copy:
     @property
     def width(self) -> int:
         """Columns."""
-        return len(self.values) // _allocated(len(self.units), self.tile)
+        return len(self.values) // _allocated(len(self.scales), self.tile)
 
     @property
     def n_bytes(self) -> int:
-        return self.values.nbytes + self.residuals.nbytes + self.units.nbytes
+        return self.values.nbytes + self.residuals.nbytes + self.scales.nbytes
 
     @property
     def integers(self) -> bool:
@@ -120,14 +120,14 @@ def _quantized(values, inverse, slack, n_features, INTEGERS: tl.constexpr):
 
 
 @triton.jit(do_not_specialize=["start", "n_rows"])
-def _copy_rows(
+def _quantize_rows(
     rows_ptr,
     norms_ptr,
     keep_ptr,
     squared_ptr,
     values_ptr,
     residuals_ptr,
-    units_ptr,
+    scales_ptr,
     start,
     n_rows,
     stride,
@@ -175,17 +175,17 @@ def _copy_rows(
         target = tl.max_contiguous(tl.multiple_of(target, (1, 16)), (1, chunk))
     tl.store(target, quantized, mask=inside[:, None] & (feature < width)[None, :])
     tl.store(residuals_ptr + start + row, tl.where(kept, residual, NOT_KEPT), mask=inside)
-    tl.store(units_ptr + start + row, unit, mask=inside)
+    tl.store(scales_ptr + start + row, unit, mask=inside)
 
 
-def copy_rows(batch: Batch, into: Copy, start: int) -> None:
+def quantize_rows(batch: Batch, into: QuantizedRows, start: int) -> None:
     """Quantise the rows of the batch, from row `start` of the copy on."""
-    write_copy(dense(batch.rows), into, start, norms=batch.norms, keep=batch.keep)
+    write_quantized(dense(batch.rows), into, start, norms=batch.norms, keep=batch.keep)
 
 
-def write_copy(
+def write_quantized(
     rows: Tensor,
-    into: Copy,
+    into: QuantizedRows,
     start: int,
     *,
     norms: Tensor | None = None,
@@ -199,9 +199,9 @@ def write_copy(
     n_rows = rows_per_program(size)
     facts = (rows if fact is None else fact for fact in (norms, keep, squared))
     launch(
-        _copy_rows,
+        _quantize_rows,
         triton.cdiv(n, n_rows),
-        *(rows, *facts, into.values, into.residuals, into.units, start, n, rows.stride(0), d, width),
+        *(rows, *facts, into.values, into.residuals, into.scales, start, n, rows.stride(0), d, width),
         R=n_rows,
         P=size,
         TILE=into.tile,
@@ -219,7 +219,7 @@ def width_of(n_features: int, integers: bool = False) -> int:
     return -(-n_features // step) * step
 
 
-def parts(batch: Batch, size: int) -> Iterator[Batch]:
+def chunks(batch: Batch, size: int) -> Iterator[Batch]:
     """The batch in chunks of `size` rows."""
     if size >= len(batch):
         yield batch

@@ -12,10 +12,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from cosmeans.backends.gpu.kernels.columns import Quantised
+from cosmeans.backends.gpu.kernels.columns import QuantizedCentroids
 from cosmeans.backends.gpu.kernels.exact import ENTRIES_TO_MULTIPLY, load_unit, padded, tile_offset, tree_sum, warps_for
 from cosmeans.backends.gpu.kernels.launch import launch
-from cosmeans.backends.gpu.kernels.quantize import Copy
+from cosmeans.backends.gpu.kernels.quantize import QuantizedRows
 from cosmeans.backends.gpu.kernels.screen import Errors, Uncertified, certified_gap
 from cosmeans.data import Batch
 
@@ -24,10 +24,10 @@ _COLUMNS = tl.constexpr(128)  # columns that they are screened against at once
 _CANDIDATES = tl.constexpr(16)  # of a row that are listed
 
 
-class SettleSpace:
+class RefineWorkspace:
     """Memory for refining a batch of at most `capacity` rows.
 
-    doubtful      the rows that the screen can't certify
+    uncertified   the rows that the screen can't certify
     n_candidates  (capacity,) int32: of each listed row, 0 between passes
     candidates    (16 * capacity,) int32: their columns
     n_settled     (1,) int32: rows that were refined
@@ -37,17 +37,17 @@ class SettleSpace:
         def empty(size: int) -> Tensor:
             return torch.empty(size, dtype=torch.int32, device=device)
 
-        self.doubtful = Uncertified.empty(capacity, device)
+        self.uncertified = Uncertified.empty(capacity, device)
         self.n_candidates = torch.zeros(capacity, dtype=torch.int32, device=device)
         self.candidates = empty(capacity * _CANDIDATES.value)
-        self.n_settled = empty(1)
+        self.n_refined = empty(1)
 
 
 @triton.jit(do_not_specialize=["start"])
 def _candidates(
     values_ptr,
     residuals_ptr,
-    units_ptr,
+    scales_ptr,
     columns_ptr,
     n_columns_ptr,
     bounds_ptr,
@@ -78,7 +78,7 @@ def _candidates(
         listed = item < n_listed
         row = start + tl.load(list_ptr + item, mask=listed, other=0).to(tl.int64)
         residual = tl.load(residuals_ptr + row, mask=listed, other=0.0)
-        unit = tl.load(units_ptr + row, mask=listed, other=0.0)
+        unit = tl.load(scales_ptr + row, mask=listed, other=0.0)
         floor = tl.load(list_scores_ptr + item, mask=listed, other=0.0)
         floor -= certified_gap(residual, bounds_ptr, accumulation, rounding) * (1.0 + 2.0**-20) + 2.0**-22
         a_ptr = values_ptr + tile_offset(row[:, None], depth[None, :], width, ROW_TILE, 8)
@@ -109,7 +109,7 @@ def _candidates(
 
 
 @triton.jit
-def _settle(
+def _refine(
     rows_ptr,
     norms_ptr,
     centroids_ptr,
@@ -122,7 +122,7 @@ def _settle(
     candidates_ptr,
     n_candidates_ptr,
     labels_ptr,
-    n_settled_ptr,
+    n_refined_ptr,
     scaled_ptr,
     stride,
     n_features,
@@ -138,7 +138,7 @@ def _settle(
     feature = tl.arange(0, P)
     n_listed, n_pairs = tl.load(counts_ptr), tl.load(counts_ptr + 1)
     if tl.program_id(0) == 0:
-        tl.store(n_settled_ptr, n_listed + n_pairs)
+        tl.store(n_refined_ptr, n_listed + n_pairs)
     for item in range(tl.program_id(0), n_listed + n_pairs, tl.num_programs(0)):
         wide_item = tl.zeros((), tl.int64) + item
         number, all_columns = tl.full((), 2, tl.int32), item < 0
@@ -170,18 +170,18 @@ def _settle(
         tl.store(labels_ptr + row, winner)
 
 
-def settle(
-    space: SettleSpace,
-    copy: Copy,
+def refine(
+    space: RefineWorkspace,
+    copy: QuantizedRows,
     start: int,
     batch: Batch,
-    centroids: Quantised,
+    centroids: QuantizedCentroids,
     labels: Tensor,
     errors: Errors,
     programs: int,
     scaled: Tensor | None = None,
 ) -> None:
-    """Overwrite the labels of the listed rows with their canonical ones; `space.n_settled` counts them.
+    """Overwrite the labels of the listed rows with their canonical ones; `space.n_refined` counts them.
 
     Nothing waits for the device.
 
@@ -190,12 +190,12 @@ def settle(
     programs     multiprocessors
     scaled       int32 on the device, not 0 if a norm of the batch is not 1; None: if it has norms, any may be
     """
-    rows, d, listed = batch.rows, batch.rows.shape[1], space.doubtful
+    rows, d, listed = batch.rows, batch.rows.shape[1], space.uncertified
     size = padded(d)
     launch(
         _candidates,
         4 * programs,  # each of few warps, since rows are few: on an H100 0.37 ms a fit, 0.5 with twice the warps
-        *(copy.values, copy.residuals, copy.units, centroids.values, centroids.n_columns, centroids.bounds),
+        *(copy.values, copy.residuals, copy.scales, centroids.values, centroids.n_columns, centroids.bounds),
         *(listed.rows, listed.scores, listed.counts, space.candidates, space.n_candidates),
         *(start, centroids.width, errors.accumulation, errors.rounding),
         ROW_TILE=copy.tile,
@@ -206,11 +206,11 @@ def settle(
     # A kernel that can't divide takes less time. Where it is not known here whether rows are divided, both are started.
     for has_norms in (batch.norms is not None,) if scaled is None else (False, True):
         launch(
-            _settle,
+            _refine,
             max(1, min(32 * programs, len(batch))),  # bound by memory latency: as many as a multiprocessor holds
             *(rows, rows if batch.norms is None else batch.norms, centroids.centroids, centroids.original),
             *(centroids.n_columns, listed.rows, listed.pairs, listed.pair_clusters, listed.counts),
-            *(space.candidates, space.n_candidates, labels, space.n_settled),
+            *(space.candidates, space.n_candidates, labels, space.n_refined),
             *(listed.counts if scaled is None else scaled, rows.stride(0), d),
             P=size,
             HAS_NORMS=has_norms,

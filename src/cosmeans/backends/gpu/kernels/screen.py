@@ -13,9 +13,9 @@ import triton.language as tl
 from torch import Tensor
 
 from cosmeans.backends.gpu.chips import Tile, adder_of
-from cosmeans.backends.gpu.kernels.columns import Quantised
+from cosmeans.backends.gpu.kernels.columns import QuantizedCentroids
 from cosmeans.backends.gpu.kernels.launch import launch
-from cosmeans.backends.gpu.kernels.quantize import Copy
+from cosmeans.backends.gpu.kernels.quantize import QuantizedRows
 
 # Parts of the certificate, shared with screen_hopper.cu. A unit row is at most this much longer than 1; scores may lose
 # this much where entries are below the smallest normal number; this covers the rounding of the bound and of the gap.
@@ -84,7 +84,7 @@ def _top_two(scores, column, best, second, winner):
 def _screen(
     halves_ptr,
     residuals_ptr,
-    units_ptr,
+    scales_ptr,
     centroids_ptr,
     original_ptr,
     n_columns_ptr,
@@ -130,7 +130,7 @@ def _screen(
         best, second, winner = _top_two(scores, column, best, second, winner)
     residual = tl.load(residuals_ptr + start + row, mask=inside, other=-1.0)
     kept = residual >= 0.0
-    unit = tl.load(units_ptr + start + row, mask=inside, other=1.0)
+    unit = tl.load(scales_ptr + start + row, mask=inside, other=1.0)
     if LISTED:
         row = tl.load(listed_ptr + row, mask=inside, other=0)
     label = tl.load(original_ptr + winner, mask=inside, other=0)
@@ -160,9 +160,9 @@ class Errors:
 
 
 def screen(
-    copy: Copy,
+    copy: QuantizedRows,
     start: int,
-    centroids: Quantised,
+    centroids: QuantizedCentroids,
     labels: Tensor,
     uncertified: Uncertified,
     errors: Errors,
@@ -174,11 +174,11 @@ def screen(
     Labels of listed rows are preliminary. `uncertified.counts` must be zero before. listed: which of the labelled rows
     the copy holds, from its first row on; None: all of them, in order.
     """
-    n_rows = len(labels) if listed is None else len(copy.units)
+    n_rows = len(labels) if listed is None else len(copy.scales)
     launch(
         _screen,
         triton.cdiv(n_rows, tile.rows),
-        *(copy.values, copy.residuals, copy.units, centroids.values, centroids.original, centroids.n_columns),
+        *(copy.values, copy.residuals, copy.scales, centroids.values, centroids.original, centroids.n_columns),
         *(centroids.bounds, labels, uncertified.rows, uncertified.scores, uncertified.counts),
         *((labels, labels) if listed is None else (listed.rows, listed.count)),
         *(start, n_rows, centroids.width, errors.accumulation, errors.rounding),

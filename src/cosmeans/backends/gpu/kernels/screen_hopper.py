@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from triton.runtime.cache import get_cache_manager
 
-from cosmeans.backends.gpu.kernels.columns import Quantised
+from cosmeans.backends.gpu.kernels.columns import QuantizedCentroids
 from cosmeans.backends.gpu.kernels.launch import stream_on
-from cosmeans.backends.gpu.kernels.quantize import Copy
+from cosmeans.backends.gpu.kernels.quantize import QuantizedRows
 from cosmeans.backends.gpu.kernels.screen import BOUND_ROUNDING, UNDERFLOW, UNIT_EXCESS, Errors, GatherList, Uncertified
 from cosmeans.calls import Lock
 from cosmeans.errors import BackendUnavailableError
@@ -132,9 +132,9 @@ class Output(ctypes.Structure):
 
 def screen(
     shape: Shape,
-    copy: Copy,
+    copy: QuantizedRows,
     start: int,
-    centroids: Quantised,
+    centroids: QuantizedCentroids,
     labels: Tensor,
     uncertified: Uncertified,
     errors: Errors,
@@ -150,9 +150,9 @@ def screen(
     assert (copy.tile, centroids.tile) == (ROW_TILE, shape.columns)  # otherwise it would read other rows
     end, entries, device = start + len(labels), (0, 0), labels.device.index or 0
     if listed is not None:
-        end, entries = len(copy.units), (listed.rows.data_ptr(), listed.count.data_ptr())
+        end, entries = len(copy.scales), (listed.rows.data_ptr(), listed.count.data_ptr())
     out = Output(
-        *(t.data_ptr() for t in (copy.residuals, copy.units, centroids.original, centroids.bounds, labels)),
+        *(t.data_ptr() for t in (copy.residuals, copy.scales, centroids.original, centroids.bounds, labels)),
         *(t.data_ptr() for t in (uncertified.rows, uncertified.scores, uncertified.pairs, uncertified.pair_clusters)),
         uncertified.counts.data_ptr(),
         *entries,

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from cosmeans.backends.gpu.chips import describe, tile_for
 from cosmeans.backends.gpu.kernels import screen_hopper
-from cosmeans.backends.gpu.kernels.columns import Quantised
-from cosmeans.backends.gpu.kernels.quantize import Copy
+from cosmeans.backends.gpu.kernels.columns import QuantizedCentroids
+from cosmeans.backends.gpu.kernels.quantize import QuantizedRows
 from cosmeans.backends.gpu.kernels.screen import Errors, GatherList, Uncertified, accumulation_error, screen
 from cosmeans.errors import BackendUnavailableError
 
@@ -56,9 +56,9 @@ class Screens:
 
     def screen(
         self,
-        copy: Copy,
+        copy: QuantizedRows,
         start: int,
-        centroids: Quantised,
+        centroids: QuantizedCentroids,
         labels: Tensor,
         uncertified: Uncertified,
         listed: GatherList | None = None,

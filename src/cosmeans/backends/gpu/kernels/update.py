@@ -1,4 +1,4 @@
-"""The centroids that follow from the sums, and the metrics of an epoch. Meaning: `sphere.outcome`.
+"""The centroids that follow from the sums, and the metrics of an epoch. Meaning: `epoch.outcome`.
 
 An update writes to an output ring: to its only slot, or, where epochs are replayed as a CUDA graph, to the slots one
 after another. The number of updates so far is then a number on the device, since a graph starts the same kernels with
@@ -14,10 +14,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from cosmeans import sphere
 from cosmeans.backends.gpu.kernels.exact import divisor, padded, rounded_sums, tree_sum, unit_row, warps_for
 from cosmeans.backends.gpu.kernels.launch import launch
 from cosmeans.data import ClusterSums
+from cosmeans.epoch import EpochStats
 
 
 @triton.jit(do_not_specialize=["n_clusters"])
@@ -25,7 +25,7 @@ def _update(
     direction_ptr,
     previous_ptr,
     updated_ptr,
-    lost_ptr,
+    degenerate_ptr,
     start_ptr,
     n_updates_ptr,
     terms_ptr,
@@ -48,13 +48,13 @@ def _update(
     sums = rounded_sums(direction)
     wide = sums.to(tl.float64)
     norm = divisor(tree_sum(wide * wide, P))
-    lost = tl.sum((direction != 0).to(tl.int32)) == 0
-    updated = tl.where(lost, previous, unit_row(sums, norm))
+    degenerate = tl.sum((direction != 0).to(tl.int32)) == 0
+    updated = tl.where(degenerate, previous, unit_row(sums, norm))
     target = k
     if SLOTS > 1:
         target += tl.load(n_updates_ptr) % SLOTS * n_clusters
     tl.store(updated_ptr + target * n_features + feature, updated, mask=mask)
-    tl.store(lost_ptr + target, lost)
+    tl.store(degenerate_ptr + target, degenerate)
     tl.store(terms_ptr + k, tree_sum(wide * previous.to(tl.float64), P))
     difference = (updated - previous).to(tl.float64)
     tl.store(chords_ptr + k, tree_sum(difference * difference, P))
@@ -64,7 +64,7 @@ def _update(
 
 
 _BLOCK = tl.constexpr(512)  # clusters that the program reads at once
-_FIGURES = tl.constexpr(len(sphere.Figures.names()))
+_FIGURES = tl.constexpr(len(EpochStats.names()))
 
 
 @triton.jit(do_not_specialize=["n_clusters", "half"])
@@ -72,7 +72,7 @@ def _figures(
     terms_ptr,
     chords_ptr,
     moved_ptr,
-    lost_ptr,
+    degenerate_ptr,
     count_ptr,
     total_ptr,
     changed_ptr,
@@ -83,13 +83,13 @@ def _figures(
     half,
     SLOTS: tl.constexpr,
 ):
-    """One program: the metrics of an epoch, in the order of `sphere.Figures`. Folds `terms` in place (eq. 1).
+    """One program: the metrics of an epoch, in the order of `epoch.EpochStats`. Folds `terms` in place (eq. 1).
 
     Counts the update, so that the next one writes to the next slot.
     """
     if SLOTS > 1:
         n_updates = tl.load(n_updates_ptr)
-        lost_ptr += n_updates % SLOTS * n_clusters
+        degenerate_ptr += n_updates % SLOTS * n_clusters
         out_ptr += n_updates % SLOTS * _FIGURES
         tl.store(n_updates_ptr, n_updates + 1)
     lane = tl.arange(0, _BLOCK)
@@ -102,7 +102,7 @@ def _figures(
         half = half // 2
     similarity = tree_sum(tl.load(terms_ptr + lane, mask=lane < n_clusters, other=0.0), _BLOCK)
     zero = tl.full((), 0.0, tl.float64)
-    chord, squares, rows, largest, empty, lost, moved = zero, zero, zero, zero, 0, 0, 0
+    chord, squares, rows, largest, empty, degenerate, moved = zero, zero, zero, zero, 0, 0, 0
     for start in range(0, n_clusters, _BLOCK):
         k = start + lane
         inside = k < n_clusters
@@ -112,7 +112,7 @@ def _figures(
         rows += tl.sum(count)
         largest = tl.maximum(largest, tl.max(count))
         empty += tl.sum((inside & (count == 0)).to(tl.int32))
-        lost += tl.sum(tl.load(lost_ptr + k, mask=inside, other=0).to(tl.int32))
+        degenerate += tl.sum(tl.load(degenerate_ptr + k, mask=inside, other=0).to(tl.int32))
         moved += tl.sum(tl.load(moved_ptr + k, mask=inside, other=0))
     tl.store(out_ptr, similarity / tl.load(total_ptr))
     tl.store(out_ptr + 1, chord)
@@ -120,49 +120,49 @@ def _figures(
     tl.store(out_ptr + 3, rows)
     tl.store(out_ptr + 4, largest)
     tl.store(out_ptr + 5, empty.to(tl.float64))
-    tl.store(out_ptr + 6, lost.to(tl.float64))
+    tl.store(out_ptr + 6, degenerate.to(tl.float64))
     tl.store(out_ptr + 7, (moved > 0).to(tl.float64))
     tl.store(out_ptr + 8, tl.load(changed_ptr).to(tl.float64))
     tl.store(out_ptr + 9, tl.load(settled_ptr).to(tl.float64))
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class OutputRing:
     """The output ring of updates, of one slot or of R.
 
     centroids  (R, K, D) float32
-    lost       (R, K) bool: degenerate clusters, whose centroids stay
+    degenerate       (R, K) bool: degenerate clusters, whose centroids stay
     figures    (R, 10) float64, the metrics; of several slots: in pinned host memory, where the device writes them
     start      (K, D) float32: what the next epoch starts from, also written; one slot: not used
     turn       (1,) int64: updates so far; one slot: not used
     """
 
     centroids: Tensor
-    lost: Tensor
+    degenerate: Tensor
     figures: Tensor
     start: Tensor
-    turn: Tensor
+    n_updates: Tensor
 
     @classmethod
-    def one(cls, like: Tensor) -> Places:
+    def single(cls, like: Tensor) -> OutputRing:
         """One slot for centroids of this shape, dtype and device."""
         centroids = torch.empty((1, *like.shape), dtype=like.dtype, device=like.device)
-        lost = torch.empty((1, len(like)), dtype=torch.bool, device=like.device)
+        degenerate = torch.empty((1, len(like)), dtype=torch.bool, device=like.device)
         figures = torch.empty((1, _FIGURES.value), dtype=torch.float64, device=like.device)
-        return cls(centroids, lost, figures, centroids, centroids)
+        return cls(centroids, degenerate, figures, centroids, centroids)
 
     @classmethod
-    def in_turn(cls, n_places: int, k: int, d: int, turn: Tensor) -> Places:
+    def ring(cls, n_places: int, k: int, d: int, n_updates: Tensor) -> OutputRing:
         """Several slots for centroids (k, d) on the device of `turn`."""
-        device, pinned = turn.device, turn.device.type == "cuda"
+        device, pinned = n_updates.device, n_updates.device.type == "cuda"
         centroids = torch.empty((n_places, k, d), dtype=torch.float32, device=device)
-        lost = torch.empty((n_places, k), dtype=torch.bool, device=device)
+        degenerate = torch.empty((n_places, k), dtype=torch.bool, device=device)
         figures = torch.empty((n_places, _FIGURES.value), dtype=torch.float64, device="cpu", pin_memory=pinned)
         start = torch.empty((k, d), dtype=torch.float32, device=device)
-        return cls(centroids, lost, figures, start, turn)
+        return cls(centroids, degenerate, figures, start, n_updates)
 
 
-class UpdateSpace:
+class UpdateWorkspace:
     """Memory for the update: what a cluster adds to the metrics. Made once per fit."""
 
     def __init__(self, n_clusters: int, device: torch.device) -> None:
@@ -170,21 +170,21 @@ class UpdateSpace:
         self.chords = torch.empty(n_clusters, dtype=torch.float64, device=device)
         self.moved = torch.empty(n_clusters, dtype=torch.int32, device=device)
 
-    def update(self, sums: ClusterSums, previous: Tensor, places: Places) -> None:
+    def update(self, sums: ClusterSums, previous: Tensor, places: OutputRing) -> None:
         """Rule 5, into the slot whose turn it is."""
         k, d = previous.shape
         size = padded(d)
         launch(
             _update,
             k,
-            *(sums.direction, previous, places.centroids, places.lost, places.start, places.turn),
+            *(sums.direction, previous, places.centroids, places.degenerate, places.start, places.n_updates),
             *(self.terms, self.chords, self.moved, k, d),
             P=size,
             SLOTS=len(places.centroids),
             num_warps=warps_for(size),
         )
 
-    def figures(self, count: Tensor, total: Tensor, changed: Tensor, settled: Tensor, places: Places) -> None:
+    def figures(self, count: Tensor, total: Tensor, changed: Tensor, settled: Tensor, places: OutputRing) -> None:
         """The metrics of the epoch that was updated, into its slot; then it is the turn of the next slot.
 
         count    (K,) int64, of the sums
@@ -196,8 +196,8 @@ class UpdateSpace:
         launch(
             _figures,
             1,
-            *(self.terms, self.chords, self.moved, places.lost, count, total, changed, settled),
-            *(places.figures, places.turn, k, padded(k) // 2),
+            *(self.terms, self.chords, self.moved, places.degenerate, count, total, changed, settled),
+            *(places.figures, places.n_updates, k, padded(k) // 2),
             SLOTS=len(places.centroids),
             num_warps=2 if k <= _BLOCK.value else 8,  # reductions take less time in few warps
         )

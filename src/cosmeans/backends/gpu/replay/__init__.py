@@ -1,0 +1,1 @@
+"""How little the device waits for the host: memory that is kept, epochs captured once and replayed."""

@@ -1,0 +1,246 @@
+"""Passes over rows that are on the device: screened, proved or refined, added up.
+
+`backends/reference.py` is the meaning of assign, accumulate and update. Nothing here waits for the device: lists have
+their lengths in device memory, and the numbers of an epoch are copied out behind it.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from cosmeans.backends.gpu import DeviceState
+from cosmeans.backends.gpu.kernels.accumulate import accumulate
+from cosmeans.backends.gpu.kernels.cascade import compare, gather
+from cosmeans.backends.gpu.kernels.columns import CentroidWorkspace, QuantizedCentroids
+from cosmeans.backends.gpu.kernels.launch import fork, read_async
+from cosmeans.backends.gpu.kernels.quantize import QuantizedRows, chunks, dense_batch, quantize_rows
+from cosmeans.backends.gpu.kernels.refine import refine
+from cosmeans.backends.gpu.kernels.screen import Errors
+from cosmeans.backends.gpu.kernels.select import Screens
+from cosmeans.backends.gpu.kernels.update import OutputRing
+from cosmeans.backends.gpu.replay.policy import CLOSE, LEAST_FEATURES, PrecisionPolicy
+from cosmeans.backends.gpu.replay.precompile import precompile_cascade
+from cosmeans.backends.gpu.replay.workspace import NO_EPOCH, Workspace
+from cosmeans.backends.gpu.rows.plan import ResidencyPlan, plan_resident, rows_per_chunk
+from cosmeans.backends.gpu.rows.upload import GATHERED
+from cosmeans.backends.gpu.tuning import ANY
+from cosmeans.contracts import InspectedRows
+from cosmeans.data import Batch, ClusterSums
+from cosmeans.epoch import EpochStats, Outcome
+from cosmeans.errors import DeviceMemoryError
+from cosmeans.sphere import Update
+
+
+class ResidentRows:
+    """What passes need of the rows, besides the rows: the plan, the narrow copies that stay, the working memory.
+
+    plan   None: not known yet
+    copy   of all rows in float16; None: of a chunk at a time
+    codes  of all rows in 8 bits, where passes begin with these
+    """
+
+    def __init__(self, state: DeviceState, screens: Screens, integers: bool | None) -> None:
+        """integers: whether passes begin in 8 bits; None: where earlier passes show that it pays."""
+        self.device, self.state, self.screens = state.device, state, screens
+        self.workspace = Workspace(self.device)
+        self.plan: ResidencyPlan | None = None
+        self.copy: QuantizedRows | None = None
+        self.codes: QuantizedRows | None = None
+        self.integers = integers
+        self._precision: PrecisionPolicy | None = None
+
+    def begin(self, rows: InspectedRows, k: int) -> None:
+        """Many passes over these rows follow: plan, and make the float16 copy of all of them if there is room."""
+        n, d = rows.n_rows, rows.n_features
+        if self.plan is None:
+            self.plan = plan_on_device(n, d, k, self.state)
+        if self.plan.copied and self.copy is None:
+            self.copy = self.workspace.resident(n, d, self.screens.row_tile(k, d))
+            for batch in rows.batches():
+                quantize_rows(batch, self.copy, batch.start)
+        if self.integers is None and self._precision is None and self._may_choose(d, k):
+            self._precision = (self.state.tuning.precision or PrecisionPolicy)(n, d, k)
+
+    # ---------------------------------------------------------------- centroids
+
+    def begins_in_8_bits(self) -> bool:
+        """Whether the next pass does."""
+        if self.integers is not None:
+            return self.integers
+        return self._precision is not None and self._precision.next()
+
+    def columns(self, centroids: Tensor, integers: bool, made: bool = False) -> QuantizedCentroids:
+        """What a pass needs of its centroids. made: the epoch before has left their columns in the workspace."""
+        (k, d), space = centroids.shape, self.columns_space(*centroids.shape)
+        if not made:
+            self.workspace.columns_for = NO_EPOCH
+        columns = space.columns(centroids) if made else space.quantize(centroids)
+        if not integers:
+            return columns
+        codes = self.workspace.integers(k, d, self.screens.column_tile(k, d, True)).quantize(columns)
+        return replace(columns, codes=codes)
+
+    def columns_space(self, k: int, d: int) -> CentroidWorkspace:
+        return self.workspace.centroids(k, d, self.screens.column_tile(k, d))
+
+    def make_codes(self, rows: InspectedRows, k: int) -> None:
+        """Make the 8-bit copy of all rows, if their float16 copy stays and it is not done yet."""
+        if self.codes is None and self.copy is not None:
+            d = rows.n_features
+            precompile_cascade(next(iter(rows.batches())), k, self.screens, self.state)
+            self.codes = self.workspace.resident(len(self.copy.scales), d, self.screens.row_tile(k, d), True)
+            for batch in rows.batches():
+                quantize_rows(batch, self.codes, batch.start)
+
+    # -------------------------------------------------------------------- passes
+
+    def assign(self, batch: Batch, columns: QuantizedCentroids, labels: Tensor, *, note: bool = False) -> Tensor:
+        """Write the labels (B,) of a batch. Returns how many rows were refined, (1,): the next call overwrites it.
+
+        note: whether the counts of this pass are noted, by which the precision of later ones is chosen
+        """
+        size = self._chunk(*batch.rows.shape)
+        if size >= len(batch):  # mostly, and to cut nothing takes less time
+            return self._assign(dense_batch(batch), columns, labels, note)
+        settled = torch.zeros(1, dtype=torch.int32, device=self.device)
+        for chunk in chunks(dense_batch(batch), size):
+            start = chunk.start - batch.start
+            settled += self._assign(chunk, columns, labels[start : start + len(chunk)], False)
+        return settled
+
+    def _assign(self, batch: Batch, columns: QuantizedCentroids, labels: Tensor, note: bool) -> Tensor:
+        copy, start, errors = self.screen(batch, columns, labels, note=note)
+        space = self.workspace.refining(len(batch))
+        refine(space, copy, start, batch, columns, labels, errors, self.screens.programs)
+        return space.n_refined
+
+    def screen(
+        self, batch: Batch, columns: QuantizedCentroids, labels: Tensor, *, note: bool = False
+    ) -> tuple[QuantizedRows, int, Errors]:
+        """Write preliminary labels and list the rows that lack proof; returns what refining them needs to know."""
+        k, d = columns.centroids.shape
+        uncertified = self.workspace.refining(len(batch)).uncertified
+        copy, start = self._located(batch, self.screens.row_tile(k, d))
+        uncertified.counts.zero_()
+        if columns.codes is None:
+            close = 0.0 if self._precision is None else CLOSE
+            errors = self.screens.screen(copy, start, columns, labels, uncertified, close=close)
+        else:
+            errors = self._cascade(batch, columns, labels, copy, start)
+        if note:
+            self.note(len(batch), d, columns.codes is not None)
+        return copy, start, errors
+
+    def _cascade(
+        self, batch: Batch, columns: QuantizedCentroids, labels: Tensor, copy: QuantizedRows, start: int
+    ) -> Errors:
+        """Screen in 8 bits; rows with many candidates again in float16."""
+        assert columns.codes is not None
+        (k, d), programs = columns.centroids.shape, self.screens.programs
+        uncertified = self.workspace.refining(len(batch)).uncertified
+        space = self.workspace.cascade(len(batch), d, copy.tile)
+        space.uncertified.counts.zero_()
+        codes, at = self._coded(batch, k)
+        first = self.screens.screen(codes, at, columns.codes, labels, space.uncertified)
+        compare(copy, start, columns.centroids, space.uncertified, labels, uncertified, programs)
+        gather(copy, start, codes, at, columns.codes.bounds, first.rounding, space, uncertified, programs)
+        return self.screens.screen(space.gathered, 0, columns, labels, uncertified, space.listed)
+
+    def note(self, n: int, d: int, integers: bool) -> None:
+        """Have the counts of the pass queued last read behind it, if the policy asks for them."""
+        if self._precision is not None and self._precision.asks:
+            assert self.copy is not None  # there is no cascade without it
+            space = self.workspace.cascade(n, d, self.copy.tile) if integers else self.workspace.refining(n)
+            self._precision.note(space.uncertified.counts, integers)
+
+    def note_counts(self, counts: Tensor) -> None:
+        """The same for a pass in float16 that was counted elsewhere."""
+        if self._precision is not None and self._precision.asks:
+            self._precision.note(counts, False)
+
+    def accumulate(self, batch: Batch, before: Tensor, after: Tensor, into: ClusterSums) -> Tensor:
+        """Move the rows whose label changed. Returns how many those were, (1,): the next call overwrites it."""
+        space = self.workspace.moves(len(batch), len(into.count))
+        accumulate(dense_batch(batch), before, after, into, space, self.screens.programs)
+        return space.n_changed
+
+    def update(
+        self,
+        sums: ClusterSums,
+        previous: Tensor,
+        total: int,
+        changed: int | Tensor,
+        settled: int | Tensor,
+        ring: OutputRing | None = None,
+    ) -> Outcome:
+        """The centroids that follow these sums. ring: where a captured epoch leaves its outcome."""
+        slots = ring or OutputRing.single(previous)
+        space, number = self.workspace.updates(len(previous)), self.workspace.number
+        numbers = (number(float(total), torch.float64), number(changed, torch.int32), number(settled, torch.int32))
+        statistics = functools.partial(space.figures, sums.count, *numbers, slots)
+        space.update(sums, previous, slots)
+        update = Update(slots.centroids[0], slots.degenerate[0])
+        if ring is not None:  # there are no numbers yet; the next epoch finds the columns of its centroids
+            join = fork(self.device, statistics)
+            self.columns_space(*previous.shape).quantize(ring.start)
+            join()
+            return Outcome(update, lambda: EpochStats.of(ring.figures[0].tolist()))
+        statistics()
+        read = read_async(slots.figures[0])
+        return Outcome(update, lambda: EpochStats.of(read()))
+
+    # ------------------------------------------------------------------- private
+
+    def _may_choose(self, d: int, k: int) -> bool:
+        """Whether passes may begin in 8 bits where that pays."""
+        if self.state.tuning.precision is not None:
+            return True
+        assert self.plan is not None
+        return self.plan.cascade and d >= LEAST_FEATURES and self.screens.shape(k, d) is not None
+
+    def _located(self, batch: Batch, tile: int) -> tuple[QuantizedRows, int]:
+        """The float16 copy that holds the batch, and where in it the batch starts."""
+        if self.copy is not None and batch.start != GATHERED:
+            return self.copy, batch.start
+        copy = self.workspace.chunk(len(batch), batch.rows.shape[1], tile)
+        quantize_rows(batch, copy, 0)
+        return copy, 0
+
+    def _coded(self, batch: Batch, k: int) -> tuple[QuantizedRows, int]:
+        """The same in 8 bits."""
+        if self.codes is not None and batch.start != GATHERED:
+            return self.codes, batch.start
+        d = batch.rows.shape[1]
+        copy = self.workspace.chunk(len(batch), d, self.screens.row_tile(k, d), True)
+        quantize_rows(batch, copy, 0)
+        return copy, 0
+
+    def _chunk(self, n: int, d: int) -> int:
+        """How many of n rows are labelled at once."""
+        if self.plan is not None:
+            return min(n, self.plan.chunk)
+        return min(n, rows_per_chunk(d, self.state.free_bytes(), self.state.tuning))
+
+
+def plan_on_device(n: int, d: int, k: int, state: DeviceState, taken: int = 0) -> ResidencyPlan:
+    """The plan for rows on the device; pooled workspaces give way to rows that don't fit otherwise.
+
+    taken: bytes of the free memory that are spoken for. Raises DeviceMemoryError if there is no plan.
+    """
+    device, tuning = state.device, state.tuning
+    best = plan_resident(n, d, k, ANY, device, tuning)
+    room = state.free_bytes(best.n_bytes + taken) - taken
+    if room >= best.n_bytes:
+        return best
+    try:
+        plan = plan_resident(n, d, k, room, device, tuning)
+    except DeviceMemoryError:
+        plan = None
+    if plan is not None and plan.copied:
+        return plan
+    state.clear()
+    return plan_resident(n, d, k, state.free_bytes() - taken, device, tuning)

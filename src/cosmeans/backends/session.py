@@ -1,0 +1,159 @@
+"""The plain session: pass by pass, batch by batch. A backend gives it what it does with one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from cosmeans import sphere
+from cosmeans.contracts import Group, InspectedRows, RowSource
+from cosmeans.data import NO_LABEL, Assignment, Batch, ClusterSums, Labelled, Task
+from cosmeans.epoch import Epoch, Outcome
+from cosmeans.inspection.rows import Inspected
+from cosmeans.memory_rows import on_device
+from cosmeans.observer import Observer
+
+
+@dataclass(frozen=True, slots=True)
+class Operations:
+    """What a backend does with a batch; `backends/reference.py` has the meaning of each, under the same name.
+
+    A new backend is `replace(reference.OPERATIONS, assign=...)`, and more where it is faster.
+
+    assign   (batch, prepared, labels of the pass before) -> `Assignment`
+    prepare  whatever a pass needs to know of its centroids; handed to `assign` with every batch
+    begin    a fit over these rows starts: state of each row may be kept from pass to pass
+    fresh    the same with nothing kept, for a session over some of the rows; None: these keep nothing
+    """
+
+    assign: Callable[[Batch, Any, Tensor], Assignment]
+    squared_norms: Callable[[Tensor], Tensor]
+    accumulate: Callable[[Batch, Tensor, Tensor, ClusterSums], int]
+    update: Callable[[ClusterSums, Tensor, int, int, int], Outcome]
+    scores: Callable[[Batch, Tensor, Tensor], Tensor]
+    chords: Callable[[Batch, Tensor, Tensor], tuple[Tensor, Tensor]]
+    inertia_limbs: Callable[[Tensor, Tensor | None], Tensor]
+    cosines: Callable[[Batch, Tensor], Tensor]
+    improve: Callable[[Batch, Tensor, Tensor], None]
+    prepare: Callable[[Tensor], Any] = lambda centroids: centroids
+    begin: Callable[[InspectedRows], None] = lambda rows: None
+    fresh: Callable[[], Operations] | None = None
+
+
+_FINAL = 0  # `of` of a pass that no epoch follows, which goes on whatever stop is requested
+
+
+class PlainSession:
+    """`contracts.Session` of a backend that computes as soon as it is asked to."""
+
+    labels_while_reading = False
+    rows: InspectedRows
+    _labels: Tensor
+    _sums: ClusterSums  # of the rows here
+    _total: ClusterSums  # of the rows of all processes, in the last epoch
+    _next: Tensor
+    _last: Epoch | None
+
+    def __init__(
+        self,
+        operations: Operations,
+        source: RowSource,
+        task: Task,
+        device: torch.device,
+        group: Group,
+        observer: Observer,
+    ) -> None:
+        self.device = device
+        self._ops, self._source, self._task, self._group, self._observer = operations, source, task, group, observer
+        self.scores, self.chords, self.cosines = operations.scores, operations.chords, operations.cosines
+        self.improve, self.inertia_limbs = operations.improve, operations.inertia_limbs
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Nothing here outlives a session."""
+
+    def read(self, first: Tensor | None = None) -> None:
+        def inspect(batch: Batch) -> tuple[Tensor, sphere.Lengths]:
+            squared = self._ops.squared_norms(batch.rows)
+            return squared, sphere.lengths(squared)
+
+        source = on_device(self._source, self.device)
+        self.rows = Inspected(source, self._task, inspect, progress=self._observer.reading)
+
+    def subset(self, indices: Tensor, observer: Observer) -> PlainSession:
+        operations = self._ops if self._ops.fresh is None else self._ops.fresh()
+        part = PlainSession(operations, self._source, self._task, self.device, self._group, observer)
+        part.rows = self.rows.sample(indices)
+        return part
+
+    def epochs(self, centroids: Tensor, limit: int) -> Iterator[Epoch]:
+        self._ops.begin(self.rows)
+        self._start(centroids)
+        for number in range(1, limit + 1):
+            epoch = self._epoch(number, limit, self._next)
+            if epoch is None:
+                return
+            self._next, self._last = epoch.update.centroids, epoch
+            yield epoch
+
+    def labels(self, epoch: Epoch) -> Tensor:
+        return self._labels
+
+    def restart(self, centroids: Tensor) -> None:
+        self._next = centroids
+
+    def finish(self, centroids: Tensor, at_rest: bool = False) -> Labelled:
+        last, number = self._last, 0 if self._last is None else self._last.number
+        if not at_rest:
+            last = self._epoch(number + 1, _FINAL, centroids)
+        assert last is not None  # a final pass goes on whatever stop is requested
+        return Labelled(last.centroids, self._labels, self._total.count, last.stats().similarity)
+
+    def assign(self, centroids: Tensor) -> Tensor:
+        labels = self._no_labels()
+        prepared = self._ops.prepare(centroids)
+        self._observer.epoch(1, _FINAL)
+        for batch in self.rows.batches():
+            before = labels[batch.span]
+            self._ops.assign(batch, prepared, before).write(into=before)
+            self._observer.batch(len(batch))
+        return labels
+
+    def measure(self, centroids: Tensor) -> Labelled:
+        self._start(centroids)
+        return self.finish(centroids)
+
+    def _start(self, centroids: Tensor) -> None:
+        """No row has a label, and the first epoch starts from these centroids."""
+        n_clusters, n_features = centroids.shape
+        self._labels = self._no_labels()
+        self._sums = ClusterSums.zeros(n_clusters, n_features, self.rows.scale, self.device)
+        self._next, self._last = centroids, None
+
+    def _no_labels(self) -> Tensor:
+        return torch.full((self.rows.n_rows,), NO_LABEL, dtype=torch.int32, device=self.device)
+
+    def _epoch(self, number: int, of: int, centroids: Tensor) -> Epoch | None:
+        """One pass: assign every batch, move the rows that changed; and the update. None if it was broken off."""
+        self._observer.epoch(number, of)
+        prepared = self._ops.prepare(centroids)
+        changed, settled, counters = 0, 0, None
+        for batch in self.rows.batches():
+            if self._observer.stop_requested and of != _FINAL:
+                return None
+            before = self._labels[batch.span]
+            found = self._ops.assign(batch, prepared, before)
+            changed += self._ops.accumulate(batch, before, found.labels, self._sums)
+            settled += int(found.settled)
+            if found.counters is not None:
+                counters = found.counters if counters is None else counters + found.counters
+            self._observer.batch(len(batch))
+        self._total = self._group.sum(self._sums)
+        outcome = self._ops.update(self._total, centroids, self.rows.total, changed, settled)
+        return Epoch(number, centroids, outcome.update, outcome.stats, counters)

@@ -1,0 +1,36 @@
+"""Rows in memory, or in a file mapped into it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cosmeans.containers.converted import Rows, floating
+from cosmeans.contracts import RowSource
+
+
+class MemoryRows:
+    """The rows of one tensor, or of an array that is converted batch by batch (`containers.converted`)."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        self.n_rows, self.n_features = rows.shape
+        self.n_bytes, self.dtype, self.device = rows.nbytes, rows.dtype, rows.device
+
+    def read(self, span: slice) -> Tensor:
+        return self._rows[span]
+
+    def gather(self, indices: Tensor) -> Tensor:
+        return self._rows[indices]
+
+
+def whole(source: RowSource) -> Tensor:
+    """All rows at once, as they are stored."""
+    return source.read(slice(0, source.n_rows))
+
+
+def on_device(source: RowSource, device: torch.device) -> RowSource:
+    """The rows on a device: the source itself where they are there already, else all of them, sent at once."""
+    if source.device == device:
+        return source
+    return MemoryRows(floating(whole(source)).to(device))
