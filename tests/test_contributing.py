@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import truth
-from cosmeans import lloyd
+from cosmeans import lloyd, scoring
+from cosmeans.backends.reference import ReferenceBackend
 from cosmeans.data import Batch
 from cosmeans.errors import OptionError
 from cosmeans.options import FitOptions, declared, option
@@ -78,20 +79,27 @@ def test_the_backend_of_the_page_finds_every_label(case):
     assert found.labels.dtype == torch.int32
 
 
-def test_the_backend_of_the_page_fits_what_the_definition_fits(open_session):
+@pytest.mark.parametrize("case", ["random", "any lengths", "text", "zero rows", "one ulp apart", "many lost"])
+def test_the_backend_of_the_page_fits_what_the_reference_and_the_definition_fit(case, open_session):
     names = {}
     for block in code("backend.md"):
         exec(block, names)
-    x, first = CASES["text"]()
-    session = open_session(x, names["Float64Backend"](), n_clusters=len(first))
-    options = FitOptions(n_clusters=len(first), epochs=6)
+    x, first = CASES[case]()
+    weights = np.random.default_rng(0).integers(1, 4, len(x))
+    answers = []
+    for backend in (names["Float64Backend"](), ReferenceBackend()):
+        session = open_session(x, backend, weights, len(first), batch_size=90)
+        options = FitOptions(n_clusters=len(first), epochs=6)
+        result = lloyd.fit(session, torch.from_numpy(truth.unit(first)[0]), options, Silent())
+        own, inertia = scoring.own_chords(session, result.centroids, result.labels)
+        values = [value.numpy().tobytes() for value in (result.labels, result.centroids, result.counts, own)]
+        answers.append((values, inertia, result.similarity, list(result.history), result.stop_reason))
+        assert torch.equal(session.assign(result.centroids), result.labels)
 
-    result, expected = (
-        lloyd.fit(session, torch.from_numpy(truth.unit(first)[0]), options, Silent()),
-        truth.fit(x, first, 6),
-    )
+    expected = truth.fit(x, first, 6, weights)
 
-    assert result.centroids.numpy().tobytes() == expected.centroids.tobytes()
+    assert answers[0] == answers[1]
+    assert answers[0][0][1] == expected.centroids.tobytes()
     np.testing.assert_array_equal(result.labels.numpy(), expected.labels)
 
 
