@@ -108,10 +108,10 @@ def test_a_cluster_past_the_bound_is_told_before_the_work_and_split_alike_every_
     compare = deduplicate.__wrapped__.__globals__["_compare"]
     sizes = []
 
-    def watched(source, backend, ordered, threshold):
+    def watched(session, ordered, threshold):
         order.append("work")
         sizes.append(len(ordered))
-        return compare(source, backend, ordered, threshold)
+        return compare(session, ordered, threshold)
 
     monkeypatch.setattr("cosmeans.dedup._compare", watched)
     monkeypatch.setattr("warnings.warn", lambda *args, **kwargs: order.append(str(args[0])))
