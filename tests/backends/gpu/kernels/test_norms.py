@@ -9,7 +9,7 @@ import torch
 
 import truth
 from cosmeans import sphere
-from cosmeans.backends.gpu.kernels.norms import PendingLengths, inspect_rows, lengths, squared_norms
+from cosmeans.backends.gpu.kernels.norms import inspect_rows, lengths, squared_norms
 from cosmeans.backends.gpu.kernels.quantize import QuantizedRows, quantize_rows
 from cosmeans.data import Batch
 
@@ -79,12 +79,3 @@ def test_lengths_are_those_of_the_sphere(case: str) -> None:
     assert (found.divisors is None) is (expected.divisors is None) is (case not in ("scaled", "all of them"))
     if expected.divisors is not None:
         assert torch.equal(found.divisors, expected.divisors)
-
-
-def test_what_is_on_its_way_is_known_by_the_norms_that_it_was_made_of() -> None:
-    squared = torch.ones(10, dtype=torch.float64)
-    queued = PendingLengths(squared)
-
-    assert queued.is_of(squared[:])
-    assert not queued.is_of(squared[:5])
-    assert not queued.is_of(squared.clone())

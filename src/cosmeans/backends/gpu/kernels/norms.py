@@ -97,14 +97,8 @@ class PendingLengths:
     """
 
     def __init__(self, squared: Tensor) -> None:
-        self._squared = squared
         self.divisors, self.scaled = queue_lengths(squared)
         self._found = read_on_side_stream(self.scaled)
-
-    def is_of(self, squared: Tensor) -> bool:
-        """Whether this was made of these squared norms."""
-        mine = self._squared
-        return squared.data_ptr() == mine.data_ptr() and squared.shape == mine.shape
 
     def read(self) -> Lengths:
         """Wait for the flags."""
