@@ -202,7 +202,7 @@ PICTURE = """
 try:
     print(type(m.plot()).__name__)
 except OSError as error:
-    print(str(error).split("to. ")[1])
+    print(str(error).split("none. ")[1])
 """
 NOWHERE = "import tempfile; tempfile.tempdir = '/'\n"  # Python looks for another one where TMPDIR can't be written to
 VERSION = "import sys; sys.argv = ['cosmeans', '--version']; from cosmeans.__main__ import main; main()"
