@@ -94,12 +94,4 @@ def tiles(rows: InspectedRows, n_columns: int) -> Iterator[Batch]:
     else:
         step = max(1, _DEVICE_TILE_VALUES // n_columns)
     for batch in rows.batches():
-        for start in range(0, len(batch), step):
-            yield _cut(batch, slice(start, start + step))
-
-
-def _cut(batch: Batch, span: slice) -> Batch:
-    def part(values: Tensor | None) -> Tensor | None:
-        return None if values is None else values[span]
-
-    return Batch(batch.start + span.start, batch.rows[span], part(batch.norms), part(batch.keep), part(batch.weights))
+        yield from batch.chunks(step)

@@ -5,6 +5,7 @@ Shape letters everywhere: N rows, D dimensions, K clusters, B rows of one batch.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -36,6 +37,16 @@ class Batch:
     @property
     def span(self) -> slice:
         return slice(self.start, self.start + len(self))
+
+    def chunks(self, size: int) -> Iterator[Batch]:
+        """The batch in chunks of at most `size` rows: views of it, in order."""
+        if size >= len(self):
+            yield self
+            return
+        for first in range(0, len(self), size):
+            span = slice(first, first + size)
+            norms, keep, weights = (None if t is None else t[span] for t in (self.norms, self.keep, self.weights))
+            yield Batch(self.start + first, self.rows[span], norms, keep, weights)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,10 @@ Log = Callable[[str], None]
 """Called with one line for people; does nothing where they asked for silence."""
 
 
+FINAL = 0
+"""`of` of the last assignment, which no epoch follows and no stop breaks off."""
+
+
 class Observer(Protocol):
     """What a fit tells, and what it asks: whether to stop."""
 
@@ -28,7 +32,7 @@ class Observer(Protocol):
         """Rows inspected so far, before the first epoch (of total)."""
 
     def epoch(self, number: int, of: int) -> None:
-        """An epoch begins (1-based). `of` = 0: the last assignment, whose labels are returned."""
+        """An epoch begins (1-based). `of` = FINAL: the last assignment, whose labels are returned."""
 
     def batch(self, rows: int) -> None:
         """So many more rows were assigned."""

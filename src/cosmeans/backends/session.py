@@ -15,7 +15,7 @@ from cosmeans.data import NO_LABEL, Assignment, Batch, ClusterSums, Labelled, Ta
 from cosmeans.epoch import Epoch, Outcome
 from cosmeans.inspection.rows import Inspected
 from cosmeans.memory_rows import on_device
-from cosmeans.observer import Observer
+from cosmeans.observer import FINAL, Observer
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +42,6 @@ class Operations:
     prepare: Callable[[Tensor], Any] = lambda centroids: centroids
     begin: Callable[[InspectedRows], None] = lambda rows: None
     fresh: Callable[[], Operations] | None = None
-
-
-_FINAL = 0  # `of` of a pass that no epoch follows, which goes on whatever stop is requested
 
 
 class PlainSession:
@@ -111,14 +108,14 @@ class PlainSession:
     def finish(self, centroids: Tensor, at_rest: bool = False) -> Labelled:
         last, number = self._last, 0 if self._last is None else self._last.number
         if not at_rest:
-            last = self._epoch(number + 1, _FINAL, centroids)
+            last = self._epoch(number + 1, FINAL, centroids)
         assert last is not None  # a final pass goes on whatever stop is requested
         return Labelled(last.centroids, self._labels, self._total.count, last.stats().similarity)
 
     def assign(self, centroids: Tensor) -> Tensor:
         labels = self._no_labels()
         prepared = self._ops.prepare(centroids)
-        self._observer.epoch(1, _FINAL)
+        self._observer.epoch(1, FINAL)
         for batch in self.rows.batches():
             before = labels[batch.span]
             self._ops.assign(batch, prepared, before).write(into=before)
@@ -145,7 +142,7 @@ class PlainSession:
         prepared = self._ops.prepare(centroids)
         changed, settled, counters = 0, 0, None
         for batch in self.rows.batches():
-            if self._observer.stop_requested and of != _FINAL:
+            if self._observer.stop_requested and of != FINAL:
                 return None
             before = self._labels[batch.span]
             found = self._ops.assign(batch, prepared, before)

@@ -6,6 +6,7 @@ from fit to fit.
 
 from __future__ import annotations
 
+import functools
 import weakref
 from typing import Any, Protocol
 
@@ -53,9 +54,9 @@ class DeviceState:
                 if kept > self.tuning.most_workspaces or n_bytes > self.most_pooled:
                     del self._pool[other]
 
-    @property
+    @functools.cached_property
     def most_pooled(self) -> int:
-        """Bytes that all that is kept may take."""
+        """Bytes that all that is kept may take; asked for in every fit, and of the device once."""
         if self.tuning.most_pooled is not None:
             return self.tuning.most_pooled
         if self.device.type != "cuda":

@@ -85,8 +85,7 @@ class ReplayedFit:
         make = functools.partial(FitState.for_replay, n, k, d, rows.scale, resident.device)
         self.fit: FitState = workspace.get("fit state", (), make)
         if workspace.captured is None:
-            resident.columns_space(k, d)
-            workspace.refining(n), workspace.labels(n), workspace.moves(n, k), workspace.updates(k)
+            resident.make_workspace(n, d, k)
             workspace.number(float(rows.total), torch.float64)
 
     def begin(self) -> None:

@@ -16,7 +16,7 @@ from cosmeans.backends.gpu.kernels.launch import current
 from cosmeans.backends.gpu.kernels.quantize import QuantizedRows
 from cosmeans.backends.gpu.kernels.select import Screens
 from cosmeans.backends.gpu.kernels.update import OutputRing
-from cosmeans.backends.gpu.replay.workspace import FitState, Workspace
+from cosmeans.backends.gpu.replay.workspace import NO_EPOCH, FitState, Workspace
 from cosmeans.backends.gpu.replayed import ReplayedFit, ReplayPlan, in_pooled_workspace
 from cosmeans.backends.gpu.rows.ingest import Ingest, PrefetchedLabels
 from cosmeans.backends.gpu.rows.placed import PlacedRows
@@ -26,13 +26,11 @@ from cosmeans.data import NO_LABEL, Batch, CostCounters, Labelled, Task
 from cosmeans.epoch import Epoch
 from cosmeans.inspection.rows import Inspected
 from cosmeans.memory_rows import MemoryRows
-from cosmeans.observer import Log, Observer
+from cosmeans.observer import FINAL, Log, Observer
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _Counts = tuple[int | Tensor, int | Tensor, CostCounters | None]  # rows that changed, that were refined; what it cost
-_NONE = -1  # no epoch
-_FINAL = 0  # `of` of a pass that no epoch follows, which goes on whatever stop is requested
 
 
 def on_device(method: Callable[Concatenate[GpuSession, _P], _T]) -> Callable[Concatenate[GpuSession, _P], _T]:
@@ -56,7 +54,9 @@ class GpuSession:
     _depth: int
     _yielded: int  # the number of the epoch yielded last
     _next: Tensor  # the centroids that the epoch after it starts from
-    _last: Epoch | None  # the epoch whose labels are in place, and its number: `_NONE` after a pass that was broken off
+    _last: (
+        Epoch | None
+    )  # the epoch whose labels are in place, and its number: `NO_EPOCH` after a pass that was broken off
     _labelled: int
     _speculation: Callable[[], bool] | None  # whether the first labels stand, which were found while rows were read
 
@@ -151,13 +151,13 @@ class GpuSession:
         if self._replay is not None:
             self._replay.disturb()
         if self._labelled > self._yielded:
-            self._labelled = _NONE
+            self._labelled = NO_EPOCH
 
     @on_device
     def finish(self, centroids: Tensor, at_rest: bool = False) -> Labelled:
         number = self._yielded + 1
-        if self._labelled != number and not (at_rest and self._labelled != _NONE):
-            self._observer.epoch(number, _FINAL)
+        if self._labelled != number and not (at_rest and self._labelled != NO_EPOCH):
+            self._observer.epoch(number, FINAL)
             self._launch(number, centroids, final=True)
         last, sums = self._last, self._group.sum(self._fit.sums)
         assert last is not None  # a final pass is not broken off
@@ -184,7 +184,7 @@ class GpuSession:
         self._fit = FitState.plain(rows.n_rows, k, d, rows.scale, self.device) if replay is None else replay.fit
         self._depth = 1 if replay is None else replay.plan.lookahead
         self._ahead, self._next, self._last = deque(), centroids, None
-        self._yielded, self._labelled = 0, _NONE
+        self._yielded, self._labelled = 0, NO_EPOCH
         self._speculation = None
         if replay is not None:
             replay.begin()
@@ -211,7 +211,7 @@ class GpuSession:
         """Queue epochs until enough are ahead of the one that is read. The final pass is like one more."""
         start = self._ahead[-1].update.centroids if self._ahead else self._next
         while len(self._ahead) <= self._depth and (number := self._yielded + len(self._ahead) + 1) <= limit + 1:
-            self._observer.epoch(number, limit if number <= limit else _FINAL)
+            self._observer.epoch(number, limit if number <= limit else FINAL)
             epoch = self._launch(number, start)
             if epoch is None:
                 return
@@ -222,7 +222,7 @@ class GpuSession:
         """Queue one pass and the update after it; None if a stop was requested before its last batch."""
         if self._observer.stop_requested and not final:
             return None
-        self._labelled, self._last = _NONE, None
+        self._labelled, self._last = NO_EPOCH, None
         replay = self._replay
         one_kind = replay is not None and replay.plan.pooled
         kind = bool(self._integers) if one_kind else self._resident.begins_in_8_bits()
@@ -302,7 +302,7 @@ class GpuSession:
     def assign(self, centroids: Tensor) -> Tensor:
         labels = torch.full((self.rows.n_rows,), NO_LABEL, dtype=torch.int32, device=self.device)
         columns = self._resident.columns(centroids, bool(self._integers))
-        self._observer.epoch(1, _FINAL)
+        self._observer.epoch(1, FINAL)
         for batch in self.rows.batches():
             self._placed.assign(batch, columns, labels[batch.span])
             self._observer.batch(len(batch))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cosmeans import sphere
-from cosmeans.backends.gpu.kernels.quantize import QuantizedRows, chunks, dense, dense_batch, quantize_rows, width_of
+from cosmeans.backends.gpu.kernels.quantize import QuantizedRows, dense, dense_batch, quantize_rows, width_of
 from cosmeans.data import Batch
 
 
@@ -51,7 +51,7 @@ def test_chunks_are_the_batch_in_order(size: int, directions: Any) -> None:
     norms, keep, weights = torch.arange(10).double(), torch.arange(10) != 3, 2.0 + torch.arange(10).double()
     batch = Batch(100, directions(10, 3), norms, keep, weights)
 
-    pieces = list(chunks(batch, size))
+    pieces = list(batch.chunks(size))
 
     assert [piece.start for piece in pieces] == list(range(100, 110, size))
     assert max(len(piece) for piece in pieces) <= size

@@ -5,7 +5,6 @@ Also batches as kernels read them: with consecutive entries, and in chunks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -217,17 +216,6 @@ def width_of(n_features: int, integers: bool = False) -> int:
     """Columns of a copy: D rounded up to a multiple of 64, or of 128 codes, which one step of products takes."""
     step = 128 if integers else 64
     return -(-n_features // step) * step
-
-
-def chunks(batch: Batch, size: int) -> Iterator[Batch]:
-    """The batch in chunks of `size` rows."""
-    if size >= len(batch):
-        yield batch
-        return
-    for first in range(0, len(batch), size):
-        span = slice(first, first + size)
-        norms, keep, weights = (None if t is None else t[span] for t in (batch.norms, batch.keep, batch.weights))
-        yield Batch(batch.start + first, batch.rows[span], norms, keep, weights)
 
 
 def dense(rows: Tensor) -> Tensor:

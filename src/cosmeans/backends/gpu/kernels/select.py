@@ -98,5 +98,5 @@ class Screens:
             raise BackendUnavailableError(f"The Hopper screen can't run on {self.device}: {reason}.")
         if reason is not None and self._chip == "sm_90":
             self.reason = reason
-            self._log(f"cosmeans: the portable screen runs instead of the Hopper one: {reason}")
+            self._log(f"the portable screen runs instead of the Hopper one: {reason}")
         return reason is None

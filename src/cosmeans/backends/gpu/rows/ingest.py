@@ -142,7 +142,8 @@ class Ingest:
         if not self._far:
             if found.copy is not None and self._task.fit:
                 self._label(Batch(0, found.rows), found)
-                self._make_workspace(n, d)
+                # while the device inspects and labels the rows: later this would wait for that
+                self._resident.make_workspace(n, d, self._task.n_clusters)
             return found
         if self._small:
             return Ingested(found.rows.contiguous().to(self._device))
@@ -202,12 +203,6 @@ class Ingest:
         except DeviceMemoryError:
             return None  # said when it is needed
         return plan if plan.copied else None
-
-    def _make_workspace(self, n: int, d: int) -> None:
-        """Make the memory of a fit while the device inspects and labels its rows: later it would wait for that."""
-        workspace, k = self._resident.workspace, self._task.n_clusters
-        self._resident.columns_space(k, d)
-        workspace.refining(n), workspace.labels(n), workspace.moves(n, k), workspace.updates(k)
 
     # --------------------------------------------------------- rows of the host
 

@@ -17,7 +17,7 @@ from cosmeans.backends.gpu.kernels.accumulate import accumulate
 from cosmeans.backends.gpu.kernels.cascade import compare, gather
 from cosmeans.backends.gpu.kernels.columns import CentroidWorkspace, QuantizedCentroids
 from cosmeans.backends.gpu.kernels.launch import fork, read_async
-from cosmeans.backends.gpu.kernels.quantize import QuantizedRows, chunks, dense_batch, quantize_rows
+from cosmeans.backends.gpu.kernels.quantize import QuantizedRows, dense_batch, quantize_rows
 from cosmeans.backends.gpu.kernels.refine import refine
 from cosmeans.backends.gpu.kernels.screen import Errors
 from cosmeans.backends.gpu.kernels.select import Screens
@@ -87,6 +87,12 @@ class ResidentRows:
     def columns_space(self, k: int, d: int) -> CentroidWorkspace:
         return self.workspace.centroids(k, d, self.screens.column_tile(k, d))
 
+    def make_workspace(self, n: int, d: int, k: int) -> None:
+        """Make the memory that every epoch over n rows works in."""
+        workspace = self.workspace
+        self.columns_space(k, d)
+        workspace.refining(n), workspace.labels(n), workspace.moves(n, k), workspace.updates(k)
+
     def make_codes(self, rows: InspectedRows, k: int) -> None:
         """Make the 8-bit copy of all rows, if their float16 copy stays and it is not done yet."""
         if self.codes is None and self.copy is not None:
@@ -107,7 +113,7 @@ class ResidentRows:
         if size >= len(batch):  # mostly, and to cut nothing takes less time
             return self._assign(dense_batch(batch), columns, labels, note)
         settled = torch.zeros(1, dtype=torch.int32, device=self.device)
-        for chunk in chunks(dense_batch(batch), size):
+        for chunk in dense_batch(batch).chunks(size):
             start = chunk.start - batch.start
             settled += self._assign(chunk, columns, labels[start : start + len(chunk)], False)
         return settled

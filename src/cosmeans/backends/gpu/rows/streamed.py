@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cosmeans.backends.gpu.kernels.columns import QuantizedCentroids
-from cosmeans.backends.gpu.kernels.quantize import QuantizedRows, chunks, quantize_rows
+from cosmeans.backends.gpu.kernels.quantize import QuantizedRows, quantize_rows
 from cosmeans.backends.gpu.rows.plan import plan_streamed, rows_per_fetch
 from cosmeans.backends.gpu.rows.resident import ResidentRows
 from cosmeans.backends.gpu.rows.upload import Upload
@@ -50,7 +50,7 @@ class StreamedRows:
         if self._resident.copy is None:
             return self._assign_sent(batch, columns, labels)
         settled = 0
-        for chunk in chunks(batch, self._chunk(batch)):
+        for chunk in batch.chunks(self._chunk(batch)):
             found = labels[chunk.start - batch.start :][: len(chunk)]
             self._resident.screen(chunk, columns, found)
             index = self._uncertified(len(chunk))
@@ -72,7 +72,7 @@ class StreamedRows:
         if self._sent is not None and self._sent[0] == batch.start:
             return self._resident.accumulate(self._sent[1], before, after, into)
         n_changed = 0
-        for chunk in chunks(batch, self._chunk(batch)):
+        for chunk in batch.chunks(self._chunk(batch)):
             span = slice(chunk.start - batch.start, chunk.start - batch.start + len(chunk))
             old, new = before[span], after[span]
             changed = (old != new).nonzero()[:, 0]  # waits for the device

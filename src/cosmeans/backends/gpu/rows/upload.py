@@ -144,7 +144,7 @@ class Upload:
         listed = None if index is None else index.cpu()
         for start in range(0, n, step):
             span = slice(start, min(start + step, n))
-            rows = self._next_pinned_piece(step, batch.rows)[: span.stop - start]
+            rows = self._next_slot(step, batch.rows)[: span.stop - start]
             which = span if index is None else index[span]
             if listed is None:
                 self.send(batch.rows[span], rows)
@@ -167,7 +167,7 @@ class Upload:
             sent.synchronize()
         return pinned[self._slot, : like.nbytes].view(like.dtype).view(like.shape)
 
-    def _next_pinned_piece(self, n: int, like: Tensor) -> Tensor:
+    def _next_slot(self, n: int, like: Tensor) -> Tensor:
         """Device memory for n such rows. What was queued with the rows here before last is done when they arrive."""
         staging = self._staging
         if staging is None or staging.slots.dtype != like.dtype or staging.slots.shape[2] != like.shape[1]:
