@@ -15,7 +15,7 @@ import numpy as np
 
 from common import keep, parser_of
 from cosmeans import KMeans
-from cosmeans.dedup import deduplicate
+from cosmeans.analysis.dedup import deduplicate
 
 BLOCK = 1024
 

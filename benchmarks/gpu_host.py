@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from cosmeans import KMeans, lloyd, scoring
+from cosmeans._estimator.inputs import read_rows
 from cosmeans.backends.gpu.rows.ingest import PrefetchedLabels
 from cosmeans.backends.gpu.rows.plan import ResidencyPlan, plan_incoming, plan_streamed
 from cosmeans.backends.gpu.rows.streamed import FETCHED, SENT
@@ -22,7 +23,6 @@ from cosmeans.backends.gpu.rows.upload import Upload
 from cosmeans.backends.gpu.session import GpuSession
 from cosmeans.backends.gpu.tuning import ANY
 from cosmeans.backends.reference import ReferenceBackend
-from cosmeans.inputs import read_rows
 from cosmeans.inspection import rows as inspected
 from cosmeans.options import FitOptions
 from cosmeans.progress import Silent

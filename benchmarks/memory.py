@@ -82,9 +82,9 @@ MEASURE = """
 import sys, threading, time
 import numpy as np
 from cosmeans import KMeans
-from cosmeans.dedup import deduplicate
-from cosmeans.evaluation import evaluate
-from cosmeans.use import exemplars, outliers, top
+from cosmeans.analysis.dedup import deduplicate
+from cosmeans.analysis.evaluation import evaluate
+from cosmeans.analysis.queries import exemplars, outliers, top
 
 call, kind, order = sys.argv[1:4]
 n, d, k, epochs = map(int, sys.argv[4:])

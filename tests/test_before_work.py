@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from cosmeans import KMeans, choose_k, deduplicate, evaluate, exemplars, match, moved, outliers, reorder, top
+from cosmeans.analysis.matching import Match
 from cosmeans.backends.cpu import CpuBackend
 from cosmeans.backends.reference import ReferenceBackend
 from cosmeans.errors import CosmeansError, FeatureNamesError, FileError, InputError, InputTypeError, OptionError
-from cosmeans.matching import Match
 from generators import normal
 
 X = normal(40, 6)

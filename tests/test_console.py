@@ -266,7 +266,7 @@ def test_only_one_line_of_the_package_warns():
     assert len([line for line in lines if "warnings.warn(" in line]) == 1
     # filters of all threads, where other libraries warn: of pictures, of projections, on the command line
     filters = {line.partition(":")[0] for line in lines if "warnings.catch_warnings(" in line}
-    assert filters == {"console.py", "plane.py", "thumbnails.py", "__init__.py"}
+    assert filters == {"console.py", "projection.py", "thumbnails.py", "__init__.py"}
 
 
 def test_what_a_caller_knows_is_not_told_in_its_thread_alone():

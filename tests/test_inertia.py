@@ -12,7 +12,7 @@ import torch
 
 import truth
 from cosmeans import KMeans, deduplicate, evaluate, exemplars, match, outliers, reorder, top
-from cosmeans.stream import predict_json_lines
+from cosmeans.analysis.stream import predict_json_lines
 from generators import heavy_tailed, normal, text_rows, unit_rows
 
 

@@ -11,8 +11,8 @@ MEASURE = """
 import threading, time
 import numpy as np
 from cosmeans import KMeans
-from cosmeans.evaluation import evaluate
-from cosmeans.use import top
+from cosmeans.analysis.evaluation import evaluate
+from cosmeans.analysis.queries import top
 
 
 def anonymous():

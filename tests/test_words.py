@@ -21,7 +21,7 @@ TRANSLATED = (
 )
 WORDS = re.compile(f"{PRIVATE}|{TRANSLATED}", re.IGNORECASE)
 # being rewritten: their messages are checked, their docstrings are not yet
-NOT_YET = ("backends/gpu/", "contracts.py", "lloyd.py", "machine.py", "data.py", "start.py", "rows/memory.py")
+NOT_YET = ("backends/gpu/", "contracts.py", "lloyd.py", "data.py")
 SAYS = re.compile(r"(Error|Warning|\bwarn|\bsay|_say|_say_once|damaged)$")
 
 

@@ -1,15 +1,15 @@
 """Spherical k-means for embeddings: one exact answer on every machine, fast."""
 
-from cosmeans.choose import choose_k
-from cosmeans.dedup import deduplicate
+from cosmeans._estimator.dispatch import empty_cache
+from cosmeans.analysis.choose_k import choose_k
+from cosmeans.analysis.dedup import deduplicate
+from cosmeans.analysis.evaluation import evaluate
+from cosmeans.analysis.matching import match, moved, reorder
+from cosmeans.analysis.queries import exemplars, outliers, top
 from cosmeans.errors import CosmeansError, CosmeansWarning
 from cosmeans.estimator import KMeans
-from cosmeans.evaluation import evaluate
-from cosmeans.machine import empty_cache
-from cosmeans.matching import match, moved, reorder
 from cosmeans.pickles import safe_globals
 from cosmeans.result import EpochCost, History, Iteration, StopReason
-from cosmeans.use import exemplars, outliers, top
 from cosmeans.version import __version__
 
 __all__ = [

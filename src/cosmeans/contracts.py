@@ -29,8 +29,7 @@ class RowSource(Protocol):
     n_features: int
     n_bytes: int
     dtype: torch.dtype
-    device: torch.device
-    """Where `read` and `gather` return rows."""
+    device: torch.device  # where `read` and `gather` return rows
 
     def read(self, span: slice) -> Tensor:
         """Consecutive rows as they are stored, (B, D); never written to, so they may be a view."""
@@ -89,10 +88,11 @@ class Session(AbstractContextManager["Session"], Protocol):
     """One fit, or one pass, over the rows of a source on one device. A context manager: leaving it frees its memory."""
 
     device: torch.device
-    rows: InspectedRows
-    """There once `read` has returned."""
-    labels_while_reading: bool
-    """Whether `read` saves a pass if it is given the first centroids."""
+    rows: InspectedRows  # there once `read` has returned
+
+    @property
+    def labels_while_reading(self) -> bool:
+        """Whether `read` saves a pass if it is given the first centroids."""
 
     def read(self, first: Tensor | None = None) -> None:
         """Read and inspect all rows; raises InputError. `first` only costs time if the first epoch starts elsewhere."""

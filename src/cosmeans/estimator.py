@@ -16,15 +16,19 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Cluster
 from sklearn.utils import Tags
 from torch import Tensor
 
-from cosmeans import console, fitted, scoring, sphere
-from cosmeans.calls import public
-from cosmeans.containers.converted import Rows, floating, on_host
-from cosmeans.containers.tensors import through_dlpack
-from cosmeans.contracts import Backend, RowSource, Session
-from cosmeans.data import Task
-from cosmeans.fit_state import HoldsFit
-from cosmeans.group import Alone
-from cosmeans.inputs import (
+from cosmeans import console, scoring, sphere
+from cosmeans._estimator import conversions
+from cosmeans._estimator.dispatch import choose_backend
+from cosmeans._estimator.fitted_state import HoldsFit
+from cosmeans._estimator.initialization import (
+    FirstCentroids,
+    best_run,
+    draw_seed,
+    given_centroids,
+    start_key,
+    warn_of_one_start,
+)
+from cosmeans._estimator.inputs import (
     Kind,
     check_device,
     check_features,
@@ -33,15 +37,19 @@ from cosmeans.inputs import (
     read_centroids,
     read_rows,
 )
+from cosmeans.calls import public
+from cosmeans.containers.converted import Rows, floating, on_host
+from cosmeans.containers.tensors import through_dlpack
+from cosmeans.contracts import Backend, RowSource, Session
+from cosmeans.data import Task
+from cosmeans.group import Alone
 from cosmeans.inspection.weights import read_weights
-from cosmeans.machine import choose_backend
 from cosmeans.memory_rows import MemoryRows
 from cosmeans.model_file import load_model, save_model
 from cosmeans.observer import Observer
 from cosmeans.options import FitOptions
 from cosmeans.plot import plot_fit
 from cosmeans.progress import Silent, observer_of, watch
-from cosmeans.start import FirstCentroids, best_run, draw_seed, given_centroids, start_key, warn_of_one_start
 from cosmeans.version import __version__
 
 
@@ -161,8 +169,8 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         shape = (options.n_clusters, tensor.shape[1])
         given = given_centroids(_sent(init, backend.device), shape, backend.device)
         key = start_key(*shape, init, given, random_state)
-        before = fitted.goes_on_from(state, key, shape, options.warm_start, self._say)
-        present = fitted.present_centroids(before, backend)
+        before = conversions.goes_on_from(state, key, shape, options.warm_start, self._say)
+        present = conversions.present_centroids(before, backend)
         if given is not None and present is None:
             warn_of_one_start(options)
         seed = draw_seed(random_state) if before is None else before.random_state_
@@ -176,9 +184,9 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
             session.rows.need_weight()
             result = best_run(first, session, observer)
             own, inertia = scoring.own_chords(session, result.centroids, result.labels)
-        found = fitted.from_fit(result, before, own, inertia, seed, kind)
+        found = conversions.from_fit(result, before, own, inertia, seed, kind)
         self._state = replace(found, feature_names_in_=kind.names, started_from=key)
-        fitted.warn_of_copies(found)
+        conversions.warn_of_copies(found)
         return self
 
     @public
@@ -264,7 +272,7 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         model = copy.copy(self)
         state = model._fitted()
         options = FitOptions.plain(model.get_params())
-        save_model(folder, fitted.to_model(state, options, model.init, __version__), force)
+        save_model(folder, conversions.to_model(state, options, model.init, __version__), force)
 
     @classmethod
     @public
@@ -275,9 +283,9 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         """
         model = load_model(folder)
         k, d = model.centroids.shape
-        kmeans = cls(**fitted.portable(model.options, set(cls().get_params())) | {"n_clusters": k})
+        kmeans = cls(**conversions.portable(model.options, set(cls().get_params())) | {"n_clusters": k})
         key = start_key(k, d, kmeans.init, None, kmeans.random_state)
-        kmeans._state = replace(fitted.from_model(model), started_from=key)
+        kmeans._state = replace(conversions.from_model(model), started_from=key)
         return kmeans
 
     # --------------------------------------------------------------- private
@@ -315,7 +323,7 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         device = values.device if isinstance(values, Tensor) else torch.device("cpu")
         centroids = read_centroids(values, (options.n_clusters, None), name, device)
         kind = Kind(isinstance(values, Tensor), device)
-        self._state = fitted.from_centers(centroids, draw_seed(self.random_state), kind)
+        self._state = conversions.from_centers(centroids, draw_seed(self.random_state), kind)
 
     def _watch(self, shape: torch.Size) -> Silent:
         """What shows progress: the observer that the command line set, or bars by `verbose`."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cosmeans.assigned import checked_copy
+from cosmeans.analysis.assignments import checked_copy
 from cosmeans.calls import public
 from cosmeans.estimator import KMeans
 from cosmeans.page.write import check_options, check_target

@@ -15,11 +15,11 @@ from torch import nn
 from torch._subclasses import FakeTensorMode
 
 from cosmeans import KMeans, evaluate, match, moved
+from cosmeans._estimator.inputs import read_rows
 from cosmeans.containers.classes import read_classes
 from cosmeans.containers.converted import ConvertedRows, from_numpy
 from cosmeans.containers.read import read_numbers
 from cosmeans.errors import CosmeansError, FeatureNamesWarning, FileError, InputError, InputTypeError
-from cosmeans.inputs import read_rows
 from generators import normal
 
 N = 9
@@ -356,7 +356,7 @@ def test_tensors_and_arrays_that_torch_can_hold_are_not_copied(dtype):
 MAPPED = """
 import sys
 import numpy as np
-from cosmeans.inputs import read_rows
+from cosmeans._estimator.inputs import read_rows
 
 def anonymous():
     with open("/proc/self/status") as status:

@@ -13,9 +13,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cosmeans._estimator.inputs import read_rows
 from cosmeans.containers.converted import Rows
 from cosmeans.errors import InputError, InputTypeError
-from cosmeans.inputs import read_rows
 
 INTEGERS = {"int8": 7, "int16": 15, "int32": 31, "int64": 63, "uint8": 8, "uint16": 16, "uint32": 32, "uint64": 64}
 FLOATS = ("float16", "float32", "float64")

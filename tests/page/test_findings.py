@@ -7,7 +7,7 @@ import pytest
 
 from cosmeans import History, Iteration, KMeans, StopReason
 from cosmeans.page.findings import findings, flag, odd_rows
-from cosmeans.page.measure import Nearest, Placed, describe
+from cosmeans.page.statistics import Nearest, Placed, describe
 from cosmeans.report import write_report
 
 

@@ -11,6 +11,7 @@ import typer
 from torch import Tensor
 
 from cosmeans import __version__, demo_data
+from cosmeans.analysis.matching import check_order, reorder
 from cosmeans.atomic import new_file, refuse_existing
 from cosmeans.cli import demo as demos
 from cosmeans.cli import flags, inspect, results
@@ -22,7 +23,6 @@ from cosmeans.cli.texts import given_texts
 from cosmeans.console import say
 from cosmeans.errors import OptionError
 from cosmeans.estimator import KMeans
-from cosmeans.matching import check_order, reorder
 from cosmeans.model_file import is_model
 from cosmeans.plot import plot_fit
 from cosmeans.progress import set_observer, watch

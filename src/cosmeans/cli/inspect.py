@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from cosmeans import sphere
+from cosmeans._estimator.inputs import read_rows
 from cosmeans.cli.tables import show_facts
-from cosmeans.inputs import read_rows
 from cosmeans.model_file import load_model
 from cosmeans.rows.files import open_file
 

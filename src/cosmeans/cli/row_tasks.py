@@ -8,16 +8,16 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from cosmeans.analysis.dedup import deduplicate
+from cosmeans.analysis.queries import exemplars, outliers, top
 from cosmeans.atomic import refuse_existing
 from cosmeans.cli import flags, tables
 from cosmeans.cli.outputs import load_model
 from cosmeans.cli.tell import tell_json
 from cosmeans.cli.texts import given_texts
 from cosmeans.console import say
-from cosmeans.dedup import deduplicate
 from cosmeans.errors import OptionError
 from cosmeans.rows.files import open_file
-from cosmeans.use import exemplars, outliers, top
 
 app = typer.Typer()
 _SHOWN = 20

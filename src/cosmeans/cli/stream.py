@@ -8,10 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from cosmeans.analysis.stream import predict_arrow, predict_json_lines
 from cosmeans.cli import results
 from cosmeans.cli.outputs import load_model
 from cosmeans.errors import InputError, WriteError
-from cosmeans.stream import predict_arrow, predict_json_lines
 
 
 def predict_stream(model: Path, arrow: bool, field: str) -> None:

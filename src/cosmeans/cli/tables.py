@@ -13,12 +13,12 @@ from rich.table import Table
 from rich.text import Text
 
 from cosmeans import printable
+from cosmeans.analysis.choose_k import Choice
+from cosmeans.analysis.evaluation import Evaluation
+from cosmeans.analysis.matching import Match, Moves
 from cosmeans.atomic import new_file
-from cosmeans.choose import Choice
 from cosmeans.cli import results
 from cosmeans.errors import OptionError
-from cosmeans.evaluation import Evaluation
-from cosmeans.matching import Match, Moves
 
 TABLES = (".parquet", ".csv")
 ROW_LISTS = (*TABLES, ".npy")

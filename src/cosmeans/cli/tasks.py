@@ -8,16 +8,16 @@ from typing import Annotated, Any
 
 import typer
 
+from cosmeans.analysis.choose_k import choose_k
+from cosmeans.analysis.evaluation import evaluate
+from cosmeans.analysis.matching import match, moved
 from cosmeans.atomic import new_file, refuse_existing
-from cosmeans.choose import choose_k
 from cosmeans.cli import flags, tables
 from cosmeans.cli.outputs import load_model
 from cosmeans.cli.tell import tell_json
 from cosmeans.cli.texts import given_texts
 from cosmeans.console import say
 from cosmeans.errors import OptionError
-from cosmeans.evaluation import evaluate
-from cosmeans.matching import match, moved
 from cosmeans.rows.files import open_file
 
 app = typer.Typer()

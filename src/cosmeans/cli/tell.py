@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from cosmeans._estimator.fitted_state import state_of
 from cosmeans.cli import clusters, results
 from cosmeans.cli.outputs import write_text
 from cosmeans.console import say
 from cosmeans.estimator import KMeans
-from cosmeans.fit_state import state_of
 
 
 def tell_json(record: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cosmeans.page.charts import percent
-from cosmeans.page.measure import Clusters, Nearest, Placed, fence
+from cosmeans.page.statistics import Clusters, Nearest, Placed, fence
 from cosmeans.result import History, StopReason
 
 # Two equal clusters whose centroids have cosine c fit a common centroid with sqrt((1 + c) / 2) of their similarity:

@@ -9,10 +9,10 @@ from importlib.resources import files
 from typing import Any, Protocol
 
 from cosmeans.containers.converted import on_host
-from cosmeans.page import charts, content
+from cosmeans.page import charts, page_data
+from cosmeans.page.analysis import Analysis, Asked
 from cosmeans.page.examples import clean
 from cosmeans.page.findings import findings
-from cosmeans.page.study import Asked, Study
 from cosmeans.version import __version__
 
 _LONGEST_TITLE = 120
@@ -29,7 +29,7 @@ class Fitted(Protocol):
     random_state_: Any
 
 
-def render(found: Study, asked: Asked, model: Fitted, title: str) -> bytes:
+def render(found: Analysis, asked: Asked, model: Fitted, title: str) -> bytes:
     """The page in UTF-8."""
     from jinja2 import Environment, StrictUndefined
 
@@ -38,7 +38,7 @@ def render(found: Study, asked: Asked, model: Fitted, title: str) -> bytes:
     page = environment.from_string(_text("page.html.j2")).render(
         **_facts(found, asked, model),
         title=clean(title, _LONGEST_TITLE),
-        data=script_safe(content.page_data(found)),
+        data=script_safe(page_data.page_data(found)),
         script=script,
         style=style,
         script_hash=_digest(script),
@@ -60,17 +60,17 @@ def script_safe(data: Any) -> str:
     return json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _facts(found: Study, asked: Asked, model: Fitted) -> dict[str, Any]:
+def _facts(found: Analysis, asked: Asked, model: Fitted) -> dict[str, Any]:
     """What the template says in words, tables and charts."""
     history, stop = model.history_, model.stop_reason_
     fitted = on_host(model.counts_).numpy()
     similarity = found.placed.similarity[found.placed.kept]
     return {
-        "figures": content.figures(found.placed, found.clusters, history, stop, model.n_features_in_),
+        "figures": page_data.key_figures(found.placed, found.clusters, history, stop, model.n_features_in_),
         "findings": findings(found.placed, found.clusters, found.flags, history, stop, fitted),
         "convergence": charts.convergence(history, int(fitted.sum())) if len(history) else [],
         "distributions": [charts.sizes(found.clusters.size), charts.histogram(similarity, found.flags.odd_below)],
-        "epochs": content.epoch_table(history),
+        "epochs": page_data.epoch_table(history),
         "found": found,
         "asked": asked,
         "n_clusters": len(found.clusters.size),

@@ -11,10 +11,10 @@ from typing import Any
 from cosmeans.atomic import new_file, refuse_existing
 from cosmeans.errors import OptionError
 from cosmeans.options import check_switch
+from cosmeans.page.analysis import Asked, analyse
 from cosmeans.page.examples import check_images, check_texts
-from cosmeans.page.plane import check_projection
+from cosmeans.page.projection import check_projection
 from cosmeans.page.render import Fitted, render
-from cosmeans.page.study import Asked, study
 from cosmeans.paths import as_path
 from cosmeans.printable import brief
 
@@ -49,7 +49,7 @@ def write_page(
 
     with open_rows(check=check) as (session, _, centroids):
         asked = Asked(seen["texts"], seen["images"], n_examples, sample, projection)
-        found = study(session, centroids, asked, model.random_state_)
+        found = analyse(session, centroids, asked, model.random_state_)
     page = render(found, asked, model, title)
     with new_file(target, force) as temporary:
         temporary.write_bytes(page)

@@ -9,7 +9,7 @@ import torch
 import generators
 import truth
 from cosmeans import KMeans
-from cosmeans.dedup import deduplicate
+from cosmeans.analysis.dedup import deduplicate
 from cosmeans.errors import ClusterSplitWarning, OptionError
 
 
@@ -92,8 +92,8 @@ def test_batches_tiles_and_backends_do_not_change_the_answer(monkeypatch, option
     centroids = generators.unit_rows(3, 12, 9)
     whole = deduplicate(model_of(centroids), rows, 0.93)
 
-    monkeypatch.setattr("cosmeans.dedup._BLOCK", 5)
-    monkeypatch.setattr("cosmeans.dedup._TILE", 3)
+    monkeypatch.setattr("cosmeans.analysis.dedup._BLOCK", 5)
+    monkeypatch.setattr("cosmeans.analysis.dedup._TILE", 3)
     cut = deduplicate(model_of(centroids, **options), rows, 0.93)
 
     assert cut.removed.tolist() == whole.removed.tolist()
@@ -113,7 +113,7 @@ def test_a_cluster_past_the_bound_is_told_before_the_work_and_split_alike_every_
         sizes.append(len(ordered))
         return compare(session, ordered, threshold)
 
-    monkeypatch.setattr("cosmeans.dedup._compare", watched)
+    monkeypatch.setattr("cosmeans.analysis.dedup._compare", watched)
     monkeypatch.setattr("warnings.warn", lambda *args, **kwargs: order.append(str(args[0])))
     first = deduplicate(model, rows, 0.95, max_cluster_size=50)
     told, *work = order

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from cosmeans import sphere
-from cosmeans.assigned import labels_and_scores
+from cosmeans.analysis.assignments import labels_and_scores
 from cosmeans.console import without
 from cosmeans.errors import CosmeansWarning, InputError, InputTypeError, OptionError
 from cosmeans.estimator import KMeans

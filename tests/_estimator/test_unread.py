@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from cosmeans import seeding
+from cosmeans._estimator.unread import UnreadRows
 from cosmeans.backends.reference import ReferenceBackend
 from cosmeans.contracts import InspectedRows
 from cosmeans.data import Task
 from cosmeans.group import Alone
 from cosmeans.memory_rows import MemoryRows
 from cosmeans.progress import Silent
-from cosmeans.unread import UnreadRows
 from generators import rows_left_out
 
 

@@ -16,19 +16,19 @@ from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
 from cosmeans import seeding, sphere
-from cosmeans.assigned import assign_rows
+from cosmeans._estimator.inputs import read_rows
+from cosmeans.analysis.assignments import assign_rows
+from cosmeans.analysis.evaluation import simplified_silhouette
+from cosmeans.analysis.runs import Run, RunStore
 from cosmeans.calls import public
 from cosmeans.containers.converted import Rows
 from cosmeans.errors import FileError, InputError, OptionError, TooFewRowsError
 from cosmeans.estimator import KMeans
-from cosmeans.evaluation import simplified_silhouette
-from cosmeans.inputs import read_rows
 from cosmeans.options import FitOptions, check_integer, check_start
 from cosmeans.paths import as_path
 from cosmeans.plot import plot_choice
 from cosmeans.printable import brief
 from cosmeans.progress import watch
-from cosmeans.runs import Run, RunStore
 
 _GROWTH = 2.0**0.5  # of the K tried by default: two steps double it
 _LARGEST_DEFAULT = 256

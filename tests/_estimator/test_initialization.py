@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from cosmeans import KMeans, StopReason, choose_k, printable
+from cosmeans._estimator.initialization import FirstCentroids
 from cosmeans.backends.reference import ReferenceBackend
 from cosmeans.errors import IgnoredOptionWarning, OptionError
 from cosmeans.memory_rows import MemoryRows
 from cosmeans.options import FitOptions
 from cosmeans.progress import Silent, set_observer
-from cosmeans.start import FirstCentroids
 from generators import normal, unit_rows
 
 X = normal(300, 9)

@@ -12,13 +12,13 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from cosmeans.assigned import assign_rows, checked_copy, labels_and_scores
+from cosmeans._estimator.fitted_state import change_state, state_of
+from cosmeans._estimator.inputs import check_names
+from cosmeans.analysis.assignments import assign_rows, checked_copy, labels_and_scores
 from cosmeans.calls import public
 from cosmeans.containers.converted import on_host
 from cosmeans.errors import InputError, InputTypeError, OptionError
 from cosmeans.estimator import KMeans
-from cosmeans.fit_state import change_state, state_of
-from cosmeans.inputs import check_names
 from cosmeans.plot import plot_moves
 
 

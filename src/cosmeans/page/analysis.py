@@ -12,10 +12,10 @@ from cosmeans.contracts import Session
 from cosmeans.errors import InputError
 from cosmeans.page.examples import Examples, gather
 from cosmeans.page.findings import Flags, flag, odd_rows
-from cosmeans.page.measure import Clusters, Nearest, Placed, describe, nearest, place
-from cosmeans.page.plane import Plane, project
+from cosmeans.page.keywords import Keywords, distinctive_words
+from cosmeans.page.projection import Projection, project
 from cosmeans.page.sample import sample_rows
-from cosmeans.page.words import Words, distinctive_words
+from cosmeans.page.statistics import Clusters, Nearest, Placed, describe, nearest, place
 
 EXAMPLE_BYTES = 6 << 20  # texts and pictures; with everything else the page stays below 10 MB
 MAX_CLUSTERS = 10_000  # more are not shown one by one
@@ -34,7 +34,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Study:
+class Analysis:
     """What was found.
 
     shown    the clusters that the page names, largest first
@@ -53,11 +53,11 @@ class Study:
     second: Nearest
     n_best: int
     n_worst: int
-    words: Words | None
-    plane: Plane | None
+    keywords: Keywords | None
+    projection: Projection | None
 
 
-def study(session: Session, centroids: Tensor, asked: Asked, seed: int) -> Study:
+def analyse(session: Session, centroids: Tensor, asked: Asked, seed: int) -> Analysis:
     """Place the rows and look at them from every side. Raises InputError if no row has a direction."""
     placed, rows = place(session, centroids), session.rows
     if not placed.kept.any():
@@ -74,7 +74,7 @@ def study(session: Session, centroids: Tensor, asked: Asked, seed: int) -> Study
     vectors = rows.take(torch.tensor(examples.rows, dtype=torch.int64, device="cpu"))
     mapped = sample_rows(placed.kept & np.isin(placed.labels, shown), asked.sample, seed)
     units = rows.take(torch.from_numpy(mapped)).cpu().numpy()
-    return Study(
+    return Analysis(
         placed=placed,
         clusters=clusters,
         near=near,
@@ -85,6 +85,6 @@ def study(session: Session, centroids: Tensor, asked: Asked, seed: int) -> Study
         second=nearest(vectors, centroids, session, skip=placed.labels[examples.rows], m=1),
         n_best=n_best,
         n_worst=n_worst,
-        words=None if asked.texts is None else distinctive_words(asked.texts, placed.labels, len(centroids), seed),
-        plane=project(units, mapped, asked.projection, seed),
+        keywords=None if asked.texts is None else distinctive_words(asked.texts, placed.labels, len(centroids), seed),
+        projection=project(units, mapped, asked.projection, seed),
     )

@@ -19,7 +19,7 @@ _TOKEN = r"(?u)\b\w[\w'’-]{0,30}\w\b"
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class Keywords:
     """`words[k]`: up to N_WORDS words, most distinctive first; `shares[k]`: which part of its texts has each.
 
     n_texts  texts that were counted
@@ -30,7 +30,7 @@ class Words:
     n_texts: int
 
 
-def distinctive_words(texts: Sequence[str], labels: np.ndarray, n_clusters: int, seed: int) -> Words:
+def distinctive_words(texts: Sequence[str], labels: np.ndarray, n_clusters: int, seed: int) -> Keywords:
     """The words whose mean TF-IDF weight in a cluster exceeds most that in all texts; ties in order of the word.
 
     A word that is RARE compared with the first one is not named.
@@ -40,7 +40,7 @@ def distinctive_words(texts: Sequence[str], labels: np.ndarray, n_clusters: int,
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     chosen = sample_rows(labels >= 0, MAX_TEXTS, seed)
-    nothing = Words([[] for _ in range(n_clusters)], [[] for _ in range(n_clusters)], len(chosen))
+    nothing = Keywords([[] for _ in range(n_clusters)], [[] for _ in range(n_clusters)], len(chosen))
     vectorizer = TfidfVectorizer(
         token_pattern=_TOKEN,
         stop_words="english",
@@ -67,7 +67,9 @@ def distinctive_words(texts: Sequence[str], labels: np.ndarray, n_clusters: int,
     return _pick(total, having, overall, size, vocabulary, nothing)
 
 
-def _pick(total: Any, having: Any, overall: np.ndarray, size: np.ndarray, vocabulary: np.ndarray, into: Words) -> Words:
+def _pick(
+    total: Any, having: Any, overall: np.ndarray, size: np.ndarray, vocabulary: np.ndarray, into: Keywords
+) -> Keywords:
     """Sparse rows only: the K x vocabulary table is never dense."""
     total.sort_indices()
     having.sort_indices()

@@ -7,8 +7,8 @@ import torch
 import generators
 import truth
 from cosmeans import KMeans
+from cosmeans.analysis.queries import exemplars, outliers, top
 from cosmeans.errors import OptionError
-from cosmeans.use import exemplars, outliers, top
 
 
 def with_centers(centroids, **options):

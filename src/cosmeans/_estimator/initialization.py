@@ -12,16 +12,16 @@ from sklearn.utils import check_random_state
 from torch import Tensor
 
 from cosmeans import lloyd, seeding
+from cosmeans._estimator.inputs import read_centroids
+from cosmeans._estimator.unread import UnreadRows
 from cosmeans.console import warn
 from cosmeans.contracts import Backend, RowSource, Session
 from cosmeans.distinct import fingerprints
 from cosmeans.errors import IgnoredOptionWarning
-from cosmeans.inputs import read_centroids
 from cosmeans.observer import Observer
 from cosmeans.options import FitOptions, check_start, plain_seed
 from cosmeans.progress import Silent
 from cosmeans.result import FitResult, StopReason
-from cosmeans.unread import UnreadRows
 
 _NESTED_FIRST = 8  # rows a cluster in the first sample of "nested"; each next one is twice as large
 _NESTED_PART = 4  # and none is larger than this part of all rows

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from cosmeans import seeding, sphere
-from cosmeans.assigned import Assigned, assign_rows
+from cosmeans.analysis.assignments import Assigned, assign_rows
 from cosmeans.calls import public
 from cosmeans.console import warn, without
 from cosmeans.contracts import RowsByIndex, Session

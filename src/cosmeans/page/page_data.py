@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from cosmeans.page.analysis import Analysis
 from cosmeans.page.examples import Examples
 from cosmeans.page.findings import Flags
-from cosmeans.page.measure import Clusters, Nearest, Placed
-from cosmeans.page.plane import Plane, styles
-from cosmeans.page.study import Study
-from cosmeans.page.words import Words
+from cosmeans.page.keywords import Keywords
+from cosmeans.page.projection import Projection, styles
+from cosmeans.page.statistics import Clusters, Nearest, Placed
 from cosmeans.result import History, StopReason
 
 FLAG_NAMES = ("empty", "tiny", "giant", "twin", "loose")  # bit by bit, in `flags` of every cluster
@@ -24,21 +24,23 @@ _ENDED = {
 }
 
 
-def page_data(found: Study) -> dict[str, Any]:
+def page_data(found: Analysis) -> dict[str, Any]:
     """What the script reads."""
     quantiles = found.clusters.quantiles[found.clusters.size > 0]
     return {
         "flagNames": FLAG_NAMES,
         "range": _short(np.array([quantiles[:, 0].min(), quantiles[:, -1].max()])),
-        "clusters": cluster_columns(found.shown, found.clusters, found.near, found.flags, found.words, found.examples),
+        "clusters": cluster_columns(
+            found.shown, found.clusters, found.near, found.flags, found.keywords, found.examples
+        ),
         "examples": example_columns(found.examples, found.placed, found.second),
-        "map": map_columns(found.plane, found.placed, found.examples),
+        "map": map_columns(found.projection, found.placed, found.examples),
         "odd": [found.examples.index[int(row)] for row in found.odd],
     }
 
 
 def cluster_columns(
-    shown: np.ndarray, clusters: Clusters, near: Nearest, flags: Flags, words: Words | None, examples: Examples
+    shown: np.ndarray, clusters: Clusters, near: Nearest, flags: Flags, keywords: Keywords | None, examples: Examples
 ) -> dict[str, list[Any]]:
     """One list per property, over the clusters shown; rows are places in the list of examples."""
     bits = sum(getattr(flags, name).astype(int) << bit for bit, name in enumerate(FLAG_NAMES))
@@ -56,9 +58,9 @@ def cluster_columns(
         "best": [[where[row] for row in rows if row in where] for rows in clusters.best[shown].tolist()],
         "worst": [[where[row] for row in rows if row in where] for rows in clusters.worst[shown].tolist()],
     }
-    if words is not None:
-        listed["words"] = [words.words[cluster] for cluster in shown]
-        listed["shares"] = [[round(share, 2) for share in words.shares[cluster]] for cluster in shown]
+    if keywords is not None:
+        listed["words"] = [keywords.words[cluster] for cluster in shown]
+        listed["shares"] = [[round(share, 2) for share in keywords.shares[cluster]] for cluster in shown]
     return listed
 
 
@@ -79,21 +81,21 @@ def example_columns(examples: Examples, placed: Placed, second: Nearest) -> dict
     return listed
 
 
-def map_columns(plane: Plane | None, placed: Placed, examples: Examples) -> dict[str, list[Any]] | None:
+def map_columns(projection: Projection | None, placed: Placed, examples: Examples) -> dict[str, list[Any]] | None:
     """The sample on the plane: x, y, cluster, similarity, row, text."""
-    if plane is None:
+    if projection is None:
         return None
     return {
-        "x": plane.x.tolist(),
-        "y": plane.y.tolist(),
-        "row": plane.rows.tolist(),
-        "cluster": placed.labels[plane.rows].tolist(),
-        "similarity": _short(placed.similarity[plane.rows]),
-        "text": [examples.caption(int(row), _MAP_TEXT) for row in plane.rows],
+        "x": projection.x.tolist(),
+        "y": projection.y.tolist(),
+        "row": projection.rows.tolist(),
+        "cluster": placed.labels[projection.rows].tolist(),
+        "similarity": _short(placed.similarity[projection.rows]),
+        "text": [examples.caption(int(row), _MAP_TEXT) for row in projection.rows],
     }
 
 
-def figures(
+def key_figures(
     placed: Placed, clusters: Clusters, history: History, stop: StopReason, n_features: int
 ) -> list[dict[str, str]]:
     """The figures at the head of the page: name, value, note."""

@@ -10,8 +10,8 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, s
 import generators
 import truth
 from cosmeans import KMeans
+from cosmeans.analysis.evaluation import evaluate, gini
 from cosmeans.errors import InputError, OptionError
-from cosmeans.evaluation import evaluate, gini
 
 
 def fitted(rows, k=9, **options):

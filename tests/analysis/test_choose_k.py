@@ -11,9 +11,9 @@ from sklearn.metrics import adjusted_rand_score
 
 import generators
 from cosmeans import KMeans
-from cosmeans.choose import Point, choose_k, suggest
+from cosmeans.analysis.choose_k import Point, choose_k, suggest
+from cosmeans.analysis.evaluation import evaluate
 from cosmeans.errors import FileError, InputError, OptionError, TooFewRowsError
-from cosmeans.evaluation import evaluate
 from cosmeans.progress import Silent
 
 

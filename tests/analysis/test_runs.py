@@ -43,7 +43,7 @@ def test_another_process_may_do_the_same_runs_at_the_same_time(tmp_path, monkeyp
 @pytest.mark.parametrize("epochs", [50, 3])
 def test_another_process_may_begin_the_folder_at_the_same_time(tmp_path, monkeypatch, epochs):
     """Between the look at the folder and the note in it, another one writes its own."""
-    from cosmeans import runs
+    from cosmeans.analysis import runs
 
     new_file, others = runs.new_file, []
 

@@ -16,7 +16,8 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 import cosmeans
-from cosmeans import KMeans, fitted, reorder
+from cosmeans import KMeans, reorder
+from cosmeans._estimator import conversions
 from cosmeans.cli import run
 from cosmeans.cli.inspect import model_facts
 from cosmeans.errors import CosmeansError, InputError, NoFitError, OptionError, ReadOnlyError
@@ -117,7 +118,7 @@ def test_an_error_while_the_state_is_made_changes_nothing(monkeypatch):
 
     fresh, going_on = new(), new().fit(ROWS)
     before = seen(going_on)
-    monkeypatch.setattr(fitted, "n_distinct", fails)
+    monkeypatch.setattr(conversions, "n_distinct", fails)
     for kmeans in (fresh, going_on):
         with pytest.raises(MemoryError):
             kmeans.fit(ROWS)

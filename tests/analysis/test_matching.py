@@ -9,8 +9,8 @@ import torch
 import generators
 import truth
 from cosmeans import KMeans
+from cosmeans.analysis.matching import Change, Moves, match, moved, reorder
 from cosmeans.errors import InputError, OptionError
-from cosmeans.matching import Change, Moves, match, moved, reorder
 from cosmeans.plot import condensed
 
 

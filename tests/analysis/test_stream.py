@@ -13,9 +13,10 @@ import pytest
 from pyarrow import ipc
 
 import generators
-from cosmeans import KMeans, stream
+from cosmeans import KMeans
+from cosmeans.analysis import stream
+from cosmeans.analysis.stream import predict_arrow, predict_json_lines
 from cosmeans.errors import InputError, InputTypeError, OptionError
-from cosmeans.stream import predict_arrow, predict_json_lines
 
 
 @pytest.fixture(scope="module")

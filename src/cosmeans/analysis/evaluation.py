@@ -13,7 +13,7 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, s
 from sklearn.metrics.cluster import contingency_matrix
 
 from cosmeans import seeding, sphere
-from cosmeans.assigned import Assigned, assign_rows, tiles
+from cosmeans.analysis.assignments import Assigned, assign_rows, tiles
 from cosmeans.calls import public
 from cosmeans.containers.classes import read_classes
 from cosmeans.data import Batch

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cosmeans._estimator.fitted_state import FitState
+from cosmeans._estimator.inputs import Kind
 from cosmeans.console import warn
 from cosmeans.containers.converted import on_host
 from cosmeans.contracts import Backend
 from cosmeans.distinct import n_distinct
 from cosmeans.errors import DistinctRowsWarning, InputError
-from cosmeans.fit_state import FitState
-from cosmeans.inputs import Kind
 from cosmeans.model_file import ModelState
 from cosmeans.result import FitResult, History
 

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from cosmeans import KMeans
-from cosmeans.inputs import read_centroids, read_rows
+from cosmeans._estimator.inputs import read_centroids, read_rows
 from generators import normal, unit_rows
 
 X = unit_rows(120, 8)

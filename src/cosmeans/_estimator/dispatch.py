@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
 
 import torch
 
@@ -24,7 +23,7 @@ def choose_backend(options: FitOptions, rows: Rows, say: Callable[[str], None]) 
     Raises OptionError for anything but the name of a device, BackendUnavailableError with the reason if what was
     asked for by name can't run here.
     """
-    device = _device(options, rows, say)
+    device = choose_device(options, rows, say)
     if options.backend == "reference":
         return ReferenceBackend(device)
     if device.type == "cpu" and options.backend != "gpu":
@@ -44,7 +43,7 @@ def empty_cache() -> None:
     gpu.empty_cache()
 
 
-def _device(options: FitOptions, rows: Rows, say: Callable[[str], None]) -> torch.device:
+def choose_device(options: FitOptions, rows: Rows, say: Callable[[str], None]) -> torch.device:
     """Where to compute; `auto` stays where the rows are, or takes a GPU that has a way for them."""
     if options.device == "auto":
         if options.backend == "cpu":
@@ -107,11 +106,13 @@ def _found(device: torch.device) -> torch.device:
 def _has_a_way(rows: Rows, n_clusters: int, say: Callable[[str], None]) -> bool:
     """Whether the current GPU can fit rows of the host; one line says why not."""
     try:
+        from cosmeans.backends.gpu.kernels.launch import keep_compiled_kernels
+        from cosmeans.backends.gpu.rows.plan import plan_incoming
+
         device = torch.device("cuda", torch.cuda.current_device())
-        plan, gpus = import_module("cosmeans.backends.gpu.rows.plan"), gpu.state_of(device)
-        import_module("cosmeans.backends.gpu.kernels.launch").keep_compiled_kernels()
+        keep_compiled_kernels()
         row_bytes = rows.shape[1] * floating_type(rows.dtype).itemsize
-        plan.plan_incoming(rows.shape, row_bytes, n_clusters, gpus.free_bytes(), device)
+        plan_incoming(rows.shape, row_bytes, n_clusters, gpu.state_of(device).free_bytes(), device)
     except ImportError as error:
         say(f"computing on the CPU: the GPU backend needs Triton ({error}). pip install triton")
         return False
@@ -156,11 +157,10 @@ def _gpu(device: torch.device, say: Callable[[str], None]) -> Backend:
             f'backend="gpu" can\'t run on {device}. Pass device="cuda", or backend="cpu" or "auto".'
         )
     try:
-        module = import_module("cosmeans.backends.gpu.backend")
+        from cosmeans.backends.gpu.backend import GpuBackend
     except ImportError as error:
         raise BackendUnavailableError(
             f"The fit is to run on {device}, and the GPU backend needs Triton ({error}). pip install triton, or pass "
             'device="cpu".'
         ) from error
-    backend: Backend = module.GpuBackend(device, log=say)
-    return backend
+    return GpuBackend(device, log=say)

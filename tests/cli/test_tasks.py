@@ -13,11 +13,11 @@ import pytest
 from pyarrow import ipc, parquet
 
 from cosmeans import KMeans
+from cosmeans.analysis.dedup import deduplicate
+from cosmeans.analysis.evaluation import evaluate
+from cosmeans.analysis.matching import match, moved
+from cosmeans.analysis.queries import exemplars, outliers
 from cosmeans.cli import run, tables
-from cosmeans.dedup import deduplicate
-from cosmeans.evaluation import evaluate
-from cosmeans.matching import match, moved
-from cosmeans.use import exemplars, outliers
 
 
 @pytest.fixture

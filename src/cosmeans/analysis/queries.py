@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cosmeans import sphere
-from cosmeans.assigned import assign_rows, checked_copy, tiles
+from cosmeans.analysis.assignments import assign_rows, checked_copy, tiles
 from cosmeans.calls import public
 from cosmeans.contracts import Session
 from cosmeans.data import NO_LABEL, Batch

@@ -10,8 +10,8 @@ import pytest
 
 from cosmeans import KMeans
 from cosmeans.errors import InputError, OptionError, OutputExistsError
-from cosmeans.page.plane import N_STYLES, styles
-from cosmeans.page.words import distinctive_words
+from cosmeans.page.keywords import distinctive_words
+from cosmeans.page.projection import N_STYLES, styles
 from cosmeans.report import write_report
 
 HOSTILE = '</script><script>document.title="hacked"</script><img src=x onerror="document.title=1"> \ud800 &amp;'

@@ -19,7 +19,7 @@ _LEAST_ROWS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Plane:
+class Projection:
     """rows (n,), their x and y (n,) integers from 0 to SIDE, and a sentence on how they were found."""
 
     rows: np.ndarray
@@ -36,7 +36,7 @@ def check_projection(name: str) -> None:
         _umap()
 
 
-def project(units: np.ndarray, rows: np.ndarray, projection: str, seed: int) -> Plane | None:
+def project(units: np.ndarray, rows: np.ndarray, projection: str, seed: int) -> Projection | None:
     """Place unit rows (n, D), whose indices are `rows`, on a plane; None for fewer than three rows."""
     if len(rows) < _LEAST_ROWS:
         return None
@@ -47,7 +47,7 @@ def project(units: np.ndarray, rows: np.ndarray, projection: str, seed: int) -> 
     low, extent = points.min(axis=0), np.ptp(points, axis=0).max()
     # one scale for both axes: distances keep their proportions
     grid = np.rint((points - low) * (SIDE / extent if extent > 0 else 0.0)).astype(np.int64)
-    return Plane(rows, grid[:, 0], grid[:, 1], caption)
+    return Projection(rows, grid[:, 0], grid[:, 1], caption)
 
 
 def styles(size: np.ndarray, near: np.ndarray) -> np.ndarray:

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from cosmeans._estimator.fitted_state import state_of
+from cosmeans._estimator.inputs import Kind
 from cosmeans.contracts import InspectedRows, Session
 from cosmeans.data import Batch
 from cosmeans.errors import InputTypeError
 from cosmeans.estimator import KMeans
-from cosmeans.fit_state import state_of
-from cosmeans.inputs import Kind
 from cosmeans.scoring import own_scores
 
 # cosines held at once, 4 to 24 bytes each with what is made of them; a device wants more work at a time
