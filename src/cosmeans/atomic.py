@@ -11,7 +11,6 @@ ends in that moment, the next one that asks for NAME puts it back; it is never r
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import platform
@@ -30,9 +29,8 @@ from cosmeans.errors import CosmeansError, OutputExistsError, WriteError
 from cosmeans.locks import FileLock
 from cosmeans.paths import as_path
 from cosmeans.renaming import exchange, link, rename_to_free
-from cosmeans.system_errors import kind_words, writing_words
+from cosmeans.system_errors import kind_words, write_error
 
-_SHORT_WRITE = "requested and"  # how NumPy tells that a disk took less than it was given; it keeps no errno
 _TRIES = 100  # names: the other half of the digits has 65,536
 _TEMPORARY = re.compile(r"\..*\.[0-9a-f]{8}\.tmp")
 _PATIENCE = 1.0  # seconds for another process to look through a folder
@@ -98,7 +96,7 @@ def refuse_existing(
     except FileNotFoundError:
         mode = None
     except OSError as error:
-        raise _refused(target, error) from error
+        raise write_error(target, error) from error
     if mode is not None and not force:
         raise OutputExistsError(f"{target} already exists. Choose another name, or pass force (--force).")
     if mode is not None:
@@ -139,7 +137,7 @@ def _written(place: _Place) -> Iterator[Path]:
     except CosmeansError:
         raise
     except OSError as error:
-        raise _refused(place.named, error) from error
+        raise write_error(place.named, error) from error
     with lock:
         try:
             yield temporary
@@ -154,7 +152,7 @@ def _written(place: _Place) -> Iterator[Path]:
         except CosmeansError:
             raise
         except OSError as error:
-            raise _refused(place.named, error, temporary) from error
+            raise write_error(place.named, error, temporary) from error
         finally:
             _remove(temporary)
 
@@ -302,34 +300,6 @@ def _require_writable(target: Path) -> None:
         raise WriteError(f"Can't write {target}: {folder} is not a folder. Choose another name.")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise WriteError(f"Can't write {target}: permission denied in {folder}. Choose another folder.")
-
-
-def _refused(named: Path, error: OSError, temporary: Path | None = None) -> WriteError:
-    """What the system said, in words."""
-    if _SHORT_WRITE in str(error) and error.errno is None:
-        error = OSError(errno.EFBIG if temporary is not None and _at_the_limit(temporary) else errno.ENOSPC, "")
-    if error.errno == errno.ENOSPC:
-        return WriteError(
-            f"No space left to write {named}; what was there before is untouched. "
-            "Free some space or choose another disk."
-        )
-    words = writing_words(error)
-    if words is None:
-        reason = error.strerror or str(error)
-        return WriteError(f"Can't write {named}: {reason}. Check the path and its permissions.")
-    untouched = "; what was there before is untouched" if os.path.lexists(named) else ""
-    return WriteError(f"Can't write {named}: {words[0]}{untouched}. {words[1]}.")
-
-
-def _at_the_limit(temporary: Path) -> bool:
-    """Whether something written there is as large as this process may write (ulimit -f)."""
-    if sys.platform == "win32":
-        return False
-    import resource
-
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
-    written = [temporary, *temporary.rglob("*")] if temporary.is_dir() else [temporary]
-    return limit != resource.RLIM_INFINITY and any(path.stat().st_size >= limit for path in written)
 
 
 def _machine() -> str:

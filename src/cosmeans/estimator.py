@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any, Self
@@ -16,10 +14,10 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Cluster
 from sklearn.utils import Tags
 from torch import Tensor
 
-from cosmeans import console, scoring, sphere
+from cosmeans import scoring, sphere
 from cosmeans._estimator import conversions
 from cosmeans._estimator.dispatch import choose_backend
-from cosmeans._estimator.fitted_state import HoldsFit
+from cosmeans._estimator.fitted_state import HoldsFit, state_of
 from cosmeans._estimator.initialization import (
     FirstCentroids,
     best_run,
@@ -28,28 +26,15 @@ from cosmeans._estimator.initialization import (
     start_key,
     warn_of_one_start,
 )
-from cosmeans._estimator.inputs import (
-    Kind,
-    check_device,
-    check_features,
-    check_size,
-    from_file,
-    read_centroids,
-    read_rows,
-)
+from cosmeans._estimator.inputs import Kind, check_device, check_size, from_file, read_centroids, read_rows
+from cosmeans._estimator.opening import log_of, open_fitted, open_session, options_of, task_of, weights_of
 from cosmeans.calls import public
-from cosmeans.containers.converted import Rows, floating, on_host
+from cosmeans.containers.converted import floating, on_host
 from cosmeans.containers.tensors import through_dlpack
-from cosmeans.contracts import Backend, RowSource, Session
-from cosmeans.data import Task
-from cosmeans.group import Alone
-from cosmeans.inspection.weights import read_weights
 from cosmeans.memory_rows import MemoryRows
 from cosmeans.model_file import load_model, save_model
-from cosmeans.observer import Observer
 from cosmeans.options import FitOptions
 from cosmeans.plot import plot_fit
-from cosmeans.progress import Silent, observer_of, watch
 from cosmeans.version import __version__
 
 
@@ -158,25 +143,25 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         multiple of integer weights starts alike; docs/differences.md says what else holds.
         Raises OptionError, InputError, InputTypeError or FileError before any work is done.
         """
-        state, options, random_state = self._state, self._options(), self.random_state
+        state, options, random_state, log = self._state, options_of(self), self.random_state, log_of(self)
         tensor, kind = read_rows(X)
         check_size(tensor.shape, options)
-        backend = choose_backend(options, tensor, self._say)
-        sample_weight, init = _weights(sample_weight, tensor), through_dlpack(self.init, "init")
+        backend = choose_backend(options, tensor, log)
+        sample_weight, init = weights_of(sample_weight, tensor), through_dlpack(self.init, "init")
         check_device(init, "init", tensor.device)
         # rows as they came: sent rows would have to come back
         taken = kind.out(floating(tensor)) if callable(init) else None
         shape = (options.n_clusters, tensor.shape[1])
         given = given_centroids(_sent(init, backend.device), shape, backend.device)
         key = start_key(*shape, init, given, random_state)
-        before = conversions.goes_on_from(state, key, shape, options.warm_start, self._say)
+        before = conversions.goes_on_from(state, key, shape, options.warm_start, log)
         present = conversions.present_centroids(before, backend)
         if given is not None and present is None:
             warn_of_one_start(options)
         seed = draw_seed(random_state) if before is None else before.random_state_
         first = FirstCentroids(init, given if present is None else present, taken, seed, options)
-        source, task = MemoryRows(tensor), _task(options, weights=sample_weight)
-        with self._watch(tensor.shape) as observer, self._session(backend, source, task, observer) as session:
+        source, task = MemoryRows(tensor), task_of(options, weights=sample_weight)
+        with open_session(self, backend, source, task) as (session, observer):
             known = None
             if session.labels_while_reading:
                 known = first.before_reading(source, backend, sample_weight is not None or from_file(X))
@@ -204,7 +189,7 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
     @public
     def predict(self, X: Any) -> Any:
         """Label of every row, (N,) int64; -1 for rows left out. Does not depend on the other rows or the batch."""
-        with self._open_fitted(X) as (session, kind, centroids):
+        with open_fitted(self, X) as (session, kind, centroids):
             return kind.out(session.assign(centroids).to(torch.int64))
 
     @public
@@ -215,7 +200,7 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
 
     def _cosines(self, X: Any) -> tuple[Tensor, Kind]:
         """Canonical scores with every centroid, rounded to float32; they may exceed 1 by rounding."""
-        with self._open_fitted(X) as (session, kind, centroids):
+        with open_fitted(self, X) as (session, kind, centroids):
             if _framed(self):
                 kind = replace(kind, tensor=False, device=torch.device("cpu"))  # frames hold NumPy arrays
             # where they are wanted: a device that can't hold the rows may not hold N x K cosines either
@@ -227,7 +212,7 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
     @public
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Weighted mean cosine of the rows with their nearest centroids: higher is better."""
-        with self._open_fitted(X, sample_weight) as (session, _, centroids):
+        with open_fitted(self, X, sample_weight) as (session, _, centroids):
             session.rows.need_weight()
             return sphere.clipped_mean(session.measure(centroids).similarity)
 
@@ -262,7 +247,7 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         from cosmeans.page.write import write_page  # a dozen modules that few need
 
         model = copy.copy(self)  # one fit, whatever is fitted meanwhile
-        return write_page(model, partial(model._open_fitted, X), path, **options)
+        return write_page(model, partial(open_fitted, model, X), path, **options)
 
     # ----------------------------------------------------------------- files
 
@@ -270,7 +255,7 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
     def save(self, folder: str | os.PathLike[str], force: bool = False) -> None:
         """Write the model into a folder (safetensors and JSON, docs/format.md). Overwrites only with force."""
         model = copy.copy(self)
-        state = model._fitted()
+        state = state_of(model)
         options = FitOptions.plain(model.get_params())
         save_model(folder, conversions.to_model(state, options, model.init, __version__), force)
 
@@ -290,73 +275,17 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
 
     # --------------------------------------------------------------- private
 
-    def _options(self) -> FitOptions:
-        return FitOptions(**{name: getattr(self, name) for name in FitOptions.defaults()})
-
-    def _session(self, backend: Backend, source: RowSource, task: Task, observer: Observer) -> Session:
-        return backend.session(source, task, Alone(), observer, self._say)
-
-    @contextmanager
-    def _open_fitted(
-        self, X: Any, sample_weight: Any = None, check: Callable[[int], None] | None = None
-    ) -> Iterator[tuple[Session, Kind, Tensor]]:
-        """A session over rows that were read, for one pass; and the centroids (K, D), checked, on its device.
-
-        check  called with N before any work: raises for what else was given and doesn't fit the rows
-        """
-        model = copy.copy(self)  # one state and one set of options, whatever other threads fit and set meanwhile
-        state, options = model._fitted(), model._options()
-        tensor, kind = read_rows(X)
-        check_features(model, kind, tensor)
-        if check is not None:
-            check(len(tensor))
-        backend = choose_backend(options, tensor, self._say)
-        sample_weight = _weights(sample_weight, tensor)
-        centroids = state.centroids(backend.device, backend.squared_norms)
-        source, task = MemoryRows(tensor), _task(options, len(centroids), fit=False, weights=sample_weight)
-        with self._watch(tensor.shape) as observer, self._session(backend, source, task, observer) as session:
-            session.read()
-            yield session, kind, centroids
-
     def _set_centers(self, values: Any, name: str) -> None:
-        options = self._options()
+        options = options_of(self)
         device = values.device if isinstance(values, Tensor) else torch.device("cpu")
         centroids = read_centroids(values, (options.n_clusters, None), name, device)
         kind = Kind(isinstance(values, Tensor), device)
         self._state = conversions.from_centers(centroids, draw_seed(self.random_state), kind)
 
-    def _watch(self, shape: torch.Size) -> Silent:
-        """What shows progress: the observer that the command line set, or bars by `verbose`."""
-        flops = 2 * int(self.n_clusters) * shape[1] if self.verbose > 1 else 0
-        return observer_of(self) or watch(shape[0], flops_per_row=flops, verbose=self.verbose)
-
-    def _say(self, line: str) -> None:
-        if self.verbose:
-            console.say(f"cosmeans: {line}")
-
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
-
-
-def _task(options: FitOptions, n_clusters: int | None = None, *, fit: bool = True, weights: Tensor | None) -> Task:
-    """What a session is opened for, by the options of a model."""
-    return Task(
-        options.n_clusters if n_clusters is None else n_clusters,
-        fit=fit,
-        weights=weights,
-        batch_size=options.batch_size,
-        zero_rows=options.zero_rows,
-        nonfinite=options.nonfinite,
-    )
-
-
-def _weights(sample_weight: Any, rows: Rows) -> Tensor | None:
-    """Weights that can be those of these rows, before any work is done on the rows."""
-    sample_weight = through_dlpack(sample_weight, "sample_weight")
-    check_device(sample_weight, "sample_weight", rows.device)
-    return read_weights(sample_weight, len(rows))
 
 
 def _framed(kmeans: KMeans) -> bool:

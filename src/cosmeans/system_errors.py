@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import errno
+import os
 import stat
+import sys
+from pathlib import Path
 
+from cosmeans.errors import WriteError
+
+_SHORT_WRITE = "requested and"  # how NumPy tells that a disk took less than it was given; it keeps no errno
 _CHECK = "Check the path"
 _PATH = (_CHECK, _CHECK)
 _FILES = ("Close some of them, or raise the limit (ulimit -n)",) * 2
@@ -69,16 +75,43 @@ def reading_words(error: OSError) -> tuple[str, str] | None:
     return _words(error, 0)
 
 
-def writing_words(error: OSError) -> tuple[str, str] | None:
-    """What happened and what to do about a file that can't be written; None for a number without words."""
-    return _words(error, 1)
-
-
 def kind_words(mode: int) -> str:
     """What stands at a path, by its mode (`os.stat`)."""
     return next((name for is_kind, name in _KINDS if is_kind(mode)), "a device")
 
 
+def write_error(named: Path, error: OSError, temporary: Path | None = None) -> WriteError:
+    """What the system said of writing something, in words.
+
+    named      as the user wrote it
+    temporary  what was being written in its place; None: nothing was begun
+    """
+    if _SHORT_WRITE in str(error) and error.errno is None:
+        error = OSError(errno.EFBIG if temporary is not None and _at_the_limit(temporary) else errno.ENOSPC, "")
+    if error.errno == errno.ENOSPC:
+        return WriteError(
+            f"No space left to write {named}; what was there before is untouched. "
+            "Free some space or choose another disk."
+        )
+    words = _words(error, 1)  # None for a number without words
+    if words is None:
+        reason = error.strerror or str(error)
+        return WriteError(f"Can't write {named}: {reason}. Check the path and its permissions.")
+    untouched = "; what was there before is untouched" if os.path.lexists(named) else ""
+    return WriteError(f"Can't write {named}: {words[0]}{untouched}. {words[1]}.")
+
+
 def _words(error: OSError, purpose: int) -> tuple[str, str] | None:
     found = _WORDS.get(error.errno or 0)
     return None if found is None else (found[0], found[1][purpose])
+
+
+def _at_the_limit(temporary: Path) -> bool:
+    """Whether something written there is as large as this process may write (ulimit -f)."""
+    if sys.platform == "win32":
+        return False
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    written = [temporary, *temporary.rglob("*")] if temporary.is_dir() else [temporary]
+    return limit != resource.RLIM_INFINITY and any(path.stat().st_size >= limit for path in written)

@@ -171,13 +171,10 @@ class HoldsFit:
         for name in _SHOWN - shown.keys():
             vars(self).pop(name, None)
 
-    def _fitted(self) -> FitState:
-        return state_of(self)
-
     @property
     def _n_features_out(self) -> int:
         """What scikit-learn names the columns of `transform` by."""
-        return len(self._fitted().cluster_centers_)
+        return len(state_of(self).cluster_centers_)
 
     def __sklearn_is_fitted__(self) -> bool:
         return self._state is not None

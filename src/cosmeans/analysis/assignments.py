@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cosmeans._estimator.fitted_state import state_of
 from cosmeans._estimator.inputs import Kind
+from cosmeans._estimator.opening import open_fitted
 from cosmeans.contracts import InspectedRows, Session
 from cosmeans.data import Batch
 from cosmeans.errors import InputTypeError
@@ -74,7 +75,7 @@ def assign_rows(model: KMeans, X: Any, check: Callable[[int], None] | None = Non
 
     Raises what `KMeans.predict` raises.
     """
-    with checked_copy(model)._open_fitted(X, check=check) as (session, kind, centroids):
+    with open_fitted(checked_copy(model), X, check=check) as (session, kind, centroids):
         found = session.measure(centroids)
         scores = own_scores(session, centroids, found.labels)
         yield Assigned(session, kind, centroids, found.labels, scores, found.similarity)

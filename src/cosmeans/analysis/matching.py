@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cosmeans._estimator.fitted_state import change_state, state_of
 from cosmeans._estimator.inputs import check_names
+from cosmeans._estimator.opening import open_fitted
 from cosmeans.analysis.assignments import assign_rows, checked_copy, labels_and_scores
 from cosmeans.calls import public
 from cosmeans.containers.converted import on_host
@@ -107,7 +108,7 @@ def _cosines(old: KMeans, new: KMeans) -> np.ndarray:
     """Of each old centroid with each new one, (K_old, K_new) float32."""
     nameless = copy.copy(old)
     change_state(nameless, feature_names_in_=None)  # centroids are not a frame
-    with nameless._open_fitted(new.cluster_centers_) as (session, _, centroids):
+    with open_fitted(nameless, new.cluster_centers_) as (session, _, centroids):
         return np.concatenate([session.cosines(batch, centroids).cpu().numpy() for batch in session.rows.batches()]).T
 
 

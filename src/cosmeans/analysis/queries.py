@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from cosmeans import sphere
+from cosmeans._estimator.opening import open_fitted
 from cosmeans.analysis.assignments import assign_rows, checked_copy, tiles
 from cosmeans.calls import public
 from cosmeans.contracts import Session
@@ -69,7 +70,7 @@ def top(model: KMeans, rows: Any, m: int = 3) -> Top:
     model = checked_copy(model)
     if m > len(model.cluster_centers_):
         raise OptionError(f"m={m}, but the model has {len(model.cluster_centers_)} clusters. Lower m.")
-    with model._open_fitted(rows) as (session, kind, centroids):
+    with open_fitted(model, rows) as (session, kind, centroids):
         labels = torch.empty((session.rows.n_rows, m), dtype=torch.int64, device=session.device)
         cosines = torch.empty((session.rows.n_rows, m), dtype=torch.float64, device=session.device)
         for batch in tiles(session.rows, len(centroids)):

@@ -1,0 +1,89 @@
+"""How a session is opened for a model: by its options, for a fit or for one pass under its centroids."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor
+
+from cosmeans import console
+from cosmeans._estimator.dispatch import choose_backend
+from cosmeans._estimator.fitted_state import state_of
+from cosmeans._estimator.inputs import Kind, check_device, check_features, read_rows
+from cosmeans.containers.converted import Rows
+from cosmeans.containers.tensors import through_dlpack
+from cosmeans.contracts import Backend, RowSource, Session
+from cosmeans.data import Task
+from cosmeans.group import Alone
+from cosmeans.inspection.weights import read_weights
+from cosmeans.memory_rows import MemoryRows
+from cosmeans.observer import Log, Observer
+from cosmeans.options import FitOptions
+from cosmeans.progress import observer_of, watch
+
+
+def options_of(model: Any) -> FitOptions:
+    """The options of a model, checked. Raises OptionError."""
+    return FitOptions(**{name: getattr(model, name) for name in FitOptions.defaults()})
+
+
+def log_of(model: Any) -> Log:
+    """Where a model writes its lines: to stderr, unless it is silent."""
+    verbose = model.verbose
+    return lambda line: console.say(f"cosmeans: {line}") if verbose else None
+
+
+def weights_of(sample_weight: Any, rows: Rows) -> Tensor | None:
+    """Weights that can be those of these rows, before any work is done on the rows."""
+    sample_weight = through_dlpack(sample_weight, "sample_weight")
+    check_device(sample_weight, "sample_weight", rows.device)
+    return read_weights(sample_weight, len(rows))
+
+
+@contextmanager
+def open_session(model: Any, backend: Backend, source: RowSource, task: Task) -> Iterator[tuple[Session, Observer]]:
+    """A session of this backend, and who watches it: as the command line or `verbose` asks for it."""
+    flops = 2 * int(model.n_clusters) * source.n_features if model.verbose > 1 else 0
+    with (
+        observer_of(model) or watch(source.n_rows, flops_per_row=flops, verbose=model.verbose) as observer,
+        backend.session(source, task, Alone(), observer, log_of(model)) as session,
+    ):
+        yield session, observer
+
+
+@contextmanager
+def open_fitted(
+    model: Any, X: Any, sample_weight: Any = None, check: Callable[[int], None] | None = None
+) -> Iterator[tuple[Session, Kind, Tensor]]:
+    """A session over rows that were read, for one pass; and the centroids (K, D), checked, on its device.
+
+    check  called with N before any work: raises for what else was given and doesn't fit the rows
+    """
+    model = copy.copy(model)  # one state and one set of options, whatever other threads fit and set meanwhile
+    state, options = state_of(model), options_of(model)
+    tensor, kind = read_rows(X)
+    check_features(model, kind, tensor)
+    if check is not None:
+        check(len(tensor))
+    backend = choose_backend(options, tensor, log_of(model))
+    sample_weight = weights_of(sample_weight, tensor)
+    centroids = state.centroids(backend.device, backend.squared_norms)
+    task = task_of(options, len(centroids), fit=False, weights=sample_weight)
+    with open_session(model, backend, MemoryRows(tensor), task) as (session, _):
+        session.read()
+        yield session, kind, centroids
+
+
+def task_of(options: FitOptions, n_clusters: int | None = None, *, fit: bool = True, weights: Tensor | None) -> Task:
+    """What a session is opened for, by the options of a model."""
+    return Task(
+        options.n_clusters if n_clusters is None else n_clusters,
+        fit=fit,
+        weights=weights,
+        batch_size=options.batch_size,
+        zero_rows=options.zero_rows,
+        nonfinite=options.nonfinite,
+    )
