@@ -9,7 +9,7 @@ import torch
 import truth
 from cosmeans import KMeans, seeding
 from cosmeans.backends.reference import ReferenceBackend
-from cosmeans.distinct import block_rows, n_distinct
+from cosmeans.distinct import block_rows, fingerprints, n_distinct
 from cosmeans.errors import DistinctRowsWarning
 from generators import normal, unit_rows
 
@@ -58,6 +58,15 @@ def test_few_contents_are_the_start_of_the_definition_in_few_readings(name, open
     assert found.numpy().tobytes() == truth.random_start(x, k, 3, weights).tobytes()
     assert len(readings) <= N // block_rows(D) + 20
     assert sum(readings) <= N + 32 * k + 1000
+
+
+@pytest.mark.parametrize("d", [1, 2, 37])
+def test_a_fingerprint_is_a_weighted_sum_of_bits(d):
+    rows = normal(50, d, 4)
+    weights = [int(word) for word in np.random.Philox(key=0).random_raw(d)]
+    sums = [sum(int(bits) * by for bits, by in zip(row, weights, strict=True)) for row in rows.view(np.int32)]
+    for given in (rows, np.asfortranarray(rows)):
+        assert [key % 2**64 for key in fingerprints(torch.from_numpy(given)).tolist()] == [n % 2**64 for n in sums]
 
 
 @pytest.mark.parametrize("init", ["random", "k-means++", "nested"])

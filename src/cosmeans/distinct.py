@@ -26,14 +26,12 @@ def block_rows(n_features: int) -> int:
 
 def fingerprints(rows: Tensor) -> Tensor:
     """(B,) int64, the same for rows of the same bits: a weighted sum of these, modulo 2^64."""
-    weights = torch.from_numpy(np.random.Philox(key=0).random_raw(rows.shape[1]).view(np.int64)).to(rows.device)
-    parts = rows.contiguous().view(torch.int32).split(block_rows(rows.shape[1]))
-    return torch.cat([(part * weights).sum(dim=1) for part in parts])
-
-
-def same_bits(one: Tensor, other: Tensor) -> Tensor:
-    """Whether rows (B, D) of two float32 tensors are bitwise equal, (B,) bool."""
-    return (one.view(torch.int32) == other.view(torch.int32)).all(dim=1)
+    weights = np.random.Philox(key=0).random_raw(rows.shape[1]).view(np.int64)
+    bits = rows.contiguous().view(torch.int32)
+    if rows.device.type == "cpu":  # NumPy adds products as it makes them, torch stores them first
+        return torch.from_numpy(np.einsum("ij,j->i", bits.numpy(), weights))
+    there = torch.from_numpy(weights).to(rows.device)
+    return torch.cat([(part * there).sum(dim=1) for part in bits.split(block_rows(rows.shape[1]))])
 
 
 class DistinctRows:
@@ -100,7 +98,8 @@ class DistinctRows:
             if len(rows):
                 assert others is not None  # a place is known once a row is taken
                 one, other = (torch.from_numpy(index).to(values.device) for index in (rows, at))
-                if not bool(same_bits(values[one], others[other]).all()):
+                chosen = values if len(rows) == len(values) else values[one]
+                if not torch.equal(chosen.view(torch.int32), others[other].view(torch.int32)):
                     return False
         return True
 

@@ -259,7 +259,7 @@ def test_operations_are_told_when_a_fit_and_when_a_pass_begins():
         begin=lambda rows: told.append(("begin", rows)),
     )
     task, device = Task(3, batch_size=60), torch.device("cpu")
-    session = PlainSession(operations, MemoryRows(torch.from_numpy(x)), task, device, Alone(), Silent())
+    session = PlainSession(lambda: operations, MemoryRows(torch.from_numpy(x)), task, device, Alone(), Silent())
     session.read()
     centroids = torch.from_numpy(unit_rows(3, 5, 1))
     epochs = list(session.epochs(centroids, 2))
@@ -283,9 +283,9 @@ def test_sessions_over_some_of_the_rows_have_operations_of_their_own():
     def operations():
         mine = len(begun)
         begun.append([])
-        return replace(reference.OPERATIONS, begin=begun[mine].append, fresh=operations)
+        return replace(reference.OPERATIONS, begin=begun[mine].append)
 
-    session = PlainSession(operations(), MemoryRows(x), Task(3), torch.device("cpu"), Alone(), Silent())
+    session = PlainSession(operations, MemoryRows(x), Task(3), torch.device("cpu"), Alone(), Silent())
     session.read()
     with session.subset(torch.arange(50), Silent()) as part, part.subset(torch.arange(9), Silent()) as fewer:
         for each in (fewer, session, part):

@@ -28,7 +28,7 @@ class ReferenceBackend:
         self.device = torch.device(device)
 
     def session(self, source: RowSource, task: Task, group: Group, observer: Observer, log: Log) -> PlainSession:
-        return PlainSession(self.operations(), source, task, self.device, group, observer)
+        return PlainSession(self.operations, source, task, self.device, group, observer)
 
     def operations(self) -> Operations:
         """They keep nothing, so all sessions have the same."""
@@ -95,6 +95,7 @@ def improve(batch: Batch, centroid: Tensor, best: Tensor) -> None:
 OPERATIONS = Operations(
     assign=assign,
     squared_norms=sphere.squared_norms,
+    unit_rows=sphere.unit_rows,
     accumulate=accumulate,
     update=update,
     scores=scores,

@@ -24,14 +24,15 @@ class Operations:
 
     A new backend is `replace(reference.OPERATIONS, assign=...)`, and more where it is faster.
 
-    assign   (batch, prepared, labels of the pass before) -> `Assignment`
-    prepare  whatever a pass needs to know of its centroids; handed to `assign` with every batch
-    begin    a fit over these rows starts: state of each row may be kept from pass to pass
-    fresh    the same with nothing kept, for a session over some of the rows; None: these keep nothing
+    assign     (batch, prepared, labels of the pass before) -> `Assignment`
+    unit_rows  (rows, divisors) -> unit rows: `sphere.unit_rows`
+    prepare    whatever a pass needs to know of its centroids; handed to `assign` with every batch
+    begin      a fit over these rows starts: state of each row may be kept from pass to pass
     """
 
     assign: Callable[[Batch, Any, Tensor], Assignment]
     squared_norms: Callable[[Tensor], Tensor]
+    unit_rows: Callable[[Tensor, Tensor | None], Tensor]
     accumulate: Callable[[Batch, Tensor, Tensor, ClusterSums], int]
     update: Callable[[ClusterSums, Tensor, int, int, int], Outcome]
     scores: Callable[[Batch, Tensor, Tensor], Tensor]
@@ -41,7 +42,6 @@ class Operations:
     improve: Callable[[Batch, Tensor, Tensor], None]
     prepare: Callable[[Tensor], Any] = lambda centroids: centroids
     begin: Callable[[InspectedRows], None] = lambda rows: None
-    fresh: Callable[[], Operations] | None = None
 
 
 class PlainSession:
@@ -57,17 +57,18 @@ class PlainSession:
 
     def __init__(
         self,
-        operations: Operations,
+        operations: Callable[[], Operations],
         source: RowSource,
         task: Task,
         device: torch.device,
         group: Group,
         observer: Observer,
     ) -> None:
-        self.device = device
-        self._ops, self._source, self._task, self._group, self._observer = operations, source, task, group, observer
-        self.scores, self.chords, self.cosines = operations.scores, operations.chords, operations.cosines
-        self.improve, self.inertia_limbs = operations.improve, operations.inertia_limbs
+        """operations: makes those of one session; what they keep of rows is never taken for that of others."""
+        self.device, self._operations, self._ops = device, operations, operations()
+        self._source, self._task, self._group, self._observer = source, task, group, observer
+        self.scores, self.chords, self.cosines = self._ops.scores, self._ops.chords, self._ops.cosines
+        self.improve, self.inertia_limbs = self._ops.improve, self._ops.inertia_limbs
 
     def __enter__(self) -> Self:
         return self
@@ -81,11 +82,11 @@ class PlainSession:
             return squared, sphere.lengths(squared)
 
         source = on_device(self._source, self.device)
-        self.rows = Inspected(source, self._task, inspect, progress=self._observer.reading)
+        progress, unit_rows = self._observer.reading, self._ops.unit_rows
+        self.rows = Inspected(source, self._task, inspect, unit_rows=unit_rows, progress=progress)
 
     def subset(self, indices: Tensor, observer: Observer) -> PlainSession:
-        operations = self._ops if self._ops.fresh is None else self._ops.fresh()
-        part = PlainSession(operations, self._source, self._task, self.device, self._group, observer)
+        part = PlainSession(self._operations, self._source, self._task, self.device, self._group, observer)
         part.rows = self.rows.sample(indices)
         return part
 

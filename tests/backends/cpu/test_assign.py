@@ -56,25 +56,27 @@ def test_centroids_that_are_not_finite_are_refused(strategy):
 
 @pytest.mark.parametrize("bad", [-2, 5, 2**31 - 1, -(2**31)])
 def test_labels_out_of_range_index_nothing(bad):
-    backend, x, centroids = CpuBackend(), torch.from_numpy(unit_rows(50, 16)), torch.from_numpy(unit_rows(5, 16, 1))
+    x, centroids = torch.from_numpy(unit_rows(50, 16)), torch.from_numpy(unit_rows(5, 16, 1))
+    operations = CpuBackend().operations()
     labels, batch = torch.zeros(50, dtype=torch.int32), Batch(0, x)
     labels[20] = bad
     sums = ClusterSums.zeros(5, 16, 40, "cpu")
     with pytest.raises(InternalError, match=f"out of range .the first is {bad}."):
-        backend.scores(batch, centroids, labels)
+        operations.scores(batch, centroids, labels)
     for before, after in ((labels, torch.zeros_like(labels)), (torch.zeros_like(labels), labels)):
         with pytest.raises(InternalError, match="out of range"):
-            backend.accumulate(batch, before.clone(), after, sums)
+            operations.accumulate(batch, before.clone(), after, sums)
     assert not sums.direction.any()
 
 
 def test_labels_out_of_range_leave_no_pass():
     """A loop that errs is noticed before its labels index anything."""
-    backend, x, centroids = CpuBackend(), torch.from_numpy(unit_rows(50, 16)), torch.from_numpy(unit_rows(5, 16, 1))
-    prepared = backend.operations().prepare(centroids)
+    x, centroids = torch.from_numpy(unit_rows(50, 16)), torch.from_numpy(unit_rows(5, 16, 1))
+    operations = CpuBackend().operations()
+    prepared = operations.prepare(centroids)
     prepared.column = prepared.column[:2]  # as if there were two clusters
     with pytest.raises(InternalError, match="out of range"):
-        backend.assign(Batch(0, x), prepared, torch.full((50,), -1, dtype=torch.int32))
+        operations.assign(Batch(0, x), prepared, torch.full((50,), -1, dtype=torch.int32))
 
 
 @pytest.mark.parametrize("strategy", ["float32", "pca", "int8"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from cosmeans.backends.cpu.kernels.accumulate import accumulate as accumulate_rows
 from cosmeans.backends.cpu.rows import check_labels, float32_rows, pieces
@@ -14,8 +15,12 @@ _AT_ONCE = 1 << 17  # rows whose labels are compared at once
 _FEW = 64  # rows that are looked up one by one, wherever they are
 
 
-def accumulate(batch: Batch, before: np.ndarray, after: np.ndarray, into: ClusterSums) -> int:
+def accumulate(batch: Batch, before: Tensor, after: Tensor, into: ClusterSums) -> int:
     """Move the rows of a batch whose label changed, and write their labels into `before`. Returns how many."""
+    return _accumulate(batch, before.numpy(), after.numpy(), into)
+
+
+def _accumulate(batch: Batch, before: np.ndarray, after: np.ndarray, into: ClusterSums) -> int:
     moved = 0
     for start in range(0, len(before), _AT_ONCE):
         changed = np.flatnonzero(before[start : start + _AT_ONCE] != after[start : start + _AT_ONCE]) + start

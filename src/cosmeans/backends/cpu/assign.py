@@ -8,16 +8,17 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from cosmeans.backends.cpu.kernels import bounds, certify, fused
 from cosmeans.backends.cpu.kernels.gemm import tile_rows
 from cosmeans.backends.cpu.kernels.types import Block
-from cosmeans.backends.cpu.rows import BLOCK_BYTES, check_labels, keep_of, unit_rows
+from cosmeans.backends.cpu.rows import BLOCK_BYTES, check_labels, keep_of, unit_block
 from cosmeans.backends.cpu.screens.screen import Codes, Screen, product
 from cosmeans.backends.cpu.strategy import Pass
 from cosmeans.backends.cpu.threads import each, scratch, spread
 from cosmeans.calls import usable_threads
-from cosmeans.data import NO_LABEL, Batch, CostCounters
+from cosmeans.data import NO_LABEL, Assignment, Batch, CostCounters
 
 _BLOCK_ROWS = (256, 4096)
 _SINGLE = 1024  # a batch up to this size is one block: sharing it out costs more than it brings
@@ -26,8 +27,15 @@ _LAST_PARTS = 4  # of a block, where a batch ends
 _FUSED = {1: fused.certify_bytes, 2: fused.certify_shorts, 4: fused.certify_floats}  # by bytes of a code
 
 
-def assign(batch: Batch, chosen: Pass, before: np.ndarray, labels: np.ndarray) -> tuple[int, CostCounters]:
-    """Labels (B,) int32 of a batch. Returns (rows that canonical scores decided, the work)."""
+def assign(batch: Batch, chosen: Pass, before: Tensor) -> Assignment:
+    """Label of every row by a screen, proved; canonical scores where it proves none."""
+    labels = torch.empty(len(batch), dtype=torch.int32, device="cpu")
+    refined, work = _assign(batch, chosen, before.numpy(), labels.numpy())
+    return Assignment(labels, refined, work)
+
+
+def _assign(batch: Batch, chosen: Pass, before: np.ndarray, labels: np.ndarray) -> tuple[int, CostCounters]:
+    """Writes labels (B,) int32. Returns (rows that canonical scores decided, the work)."""
     size = len(batch)
     if len(chosen.targets.ids) == 1:
         keep = keep_of(batch, slice(None))
@@ -54,7 +62,7 @@ def _sample(batch: Batch) -> np.ndarray:
     chosen = chosen[keep_of(batch, slice(None))[chosen]]
     index = torch.from_numpy(chosen)
     norms = None if batch.norms is None else batch.norms[index]
-    rows = unit_rows(Batch(0, batch.rows[index], norms), slice(None))
+    rows = unit_block(Batch(0, batch.rows[index], norms), slice(None))
     return rows[np.isfinite(rows).all(axis=1)]
 
 
@@ -65,7 +73,7 @@ class _Counts(NamedTuple):
 
 
 def _assign_block(batch: Batch, span: slice, chosen: Pass, before: np.ndarray, labels: np.ndarray) -> _Counts:
-    rows, keep = unit_rows(batch, span), keep_of(batch, span)
+    rows, keep = unit_block(batch, span), keep_of(batch, span)
     size, start = len(rows), batch.start + span.start
     bound = chosen.bounds(slice(start, start + size), before)
     column = np.where(before >= 0, chosen.column[before], NO_LABEL).astype(np.int32)

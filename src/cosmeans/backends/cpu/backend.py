@@ -7,14 +7,16 @@ import torch
 from torch import Tensor
 
 from cosmeans import sphere
-from cosmeans.backends.cpu import accumulate, assign, scores, update
+from cosmeans.backends.cpu.accumulate import accumulate
+from cosmeans.backends.cpu.assign import assign
 from cosmeans.backends.cpu.host import Host
-from cosmeans.backends.cpu.rows import squared_norms
-from cosmeans.backends.cpu.strategy import Pass, Strategy
+from cosmeans.backends.cpu.rows import squared_norms, unit_rows
+from cosmeans.backends.cpu.scores import chords, cosines, improve, scores
+from cosmeans.backends.cpu.strategy import Strategy
+from cosmeans.backends.cpu.update import update
 from cosmeans.backends.session import Operations, PlainSession
 from cosmeans.contracts import Group, RowSource
-from cosmeans.data import Assignment, Batch, ClusterSums, Task
-from cosmeans.epoch import Outcome
+from cosmeans.data import Task
 from cosmeans.observer import Log, Observer
 
 _HOST = Host()
@@ -36,48 +38,25 @@ class CpuBackend:
         self._options = strategy, memory_limit, host
 
     def session(self, source: RowSource, task: Task, group: Group, observer: Observer, log: Log) -> PlainSession:
-        return PlainSession(self.operations(), source, task, self.device, group, observer)
+        return PlainSession(self.operations, source, task, self.device, group, observer)
 
     def operations(self) -> Operations:
         """The operations of one session: what is kept of its rows from pass to pass belongs to them."""
         strategy = Strategy(*self._options)
         return Operations(
-            assign=self.assign,
-            squared_norms=self.squared_norms,
-            accumulate=self.accumulate,
-            update=self.update,
-            scores=self.scores,
-            chords=self.chords,
+            assign=assign,
+            squared_norms=squared_norms,
+            unit_rows=unit_rows,
+            accumulate=accumulate,
+            update=update,
+            scores=scores,
+            chords=chords,
             inertia_limbs=sphere.inertia_limbs,
-            cosines=self.cosines,
-            improve=self.improve,
+            cosines=cosines,
+            improve=improve,
             prepare=lambda centroids: strategy.next_pass(np.ascontiguousarray(centroids.numpy())),
             begin=strategy.begin,
-            fresh=self.operations,
         )
 
     def squared_norms(self, rows: Tensor) -> Tensor:
         return squared_norms(rows)
-
-    def assign(self, batch: Batch, prepared: Pass, before: Tensor) -> Assignment:
-        labels = torch.empty(len(batch), dtype=torch.int32, device="cpu")
-        refined, work = assign.assign(batch, prepared, before.numpy(), labels.numpy())
-        return Assignment(labels, refined, work)
-
-    def accumulate(self, batch: Batch, before: Tensor, after: Tensor, into: ClusterSums) -> int:
-        return accumulate.accumulate(batch, before.numpy(), after.numpy(), into)
-
-    def update(self, sums: ClusterSums, previous: Tensor, total: int, changed: int, settled: int) -> Outcome:
-        return update.update(sums, previous, total, changed, settled)
-
-    def scores(self, batch: Batch, centroids: Tensor, labels: Tensor) -> Tensor:
-        return scores.scores(batch, centroids, labels)
-
-    def chords(self, batch: Batch, centroids: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        return scores.chords(batch, centroids, labels)
-
-    def cosines(self, batch: Batch, centroids: Tensor) -> Tensor:
-        return scores.cosines(batch, centroids)
-
-    def improve(self, batch: Batch, centroid: Tensor, best: Tensor) -> None:
-        scores.improve(batch, centroid, best)

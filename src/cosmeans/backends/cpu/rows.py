@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cosmeans import sphere
 from cosmeans.backends.cpu.kernels import norms as kernels
 from cosmeans.backends.cpu.threads import spread
 from cosmeans.data import NO_LABEL, Batch
@@ -48,14 +49,22 @@ def float32_rows(rows: Tensor) -> np.ndarray:
     return rows.to(torch.float32).contiguous().numpy()
 
 
-def unit_rows(batch: Batch, span: slice) -> np.ndarray:
+def unit_rows(rows: Tensor, divisors: Tensor | None) -> Tensor:
+    """`sphere.unit_rows`, (N, D) float32."""
+    if divisors is None:
+        return sphere.unit_rows(rows, None)
+    return torch.from_numpy(_divided(float32_rows(rows), divisors))
+
+
+def unit_block(batch: Batch, span: slice) -> np.ndarray:
     """Unit rows of a span (subnormal entries left in: only canonical scores see them, and they clean)."""
     rows = float32_rows(batch.rows[span])
-    if batch.norms is None:
-        return rows
-    norms = batch.norms[span].numpy()
+    return rows if batch.norms is None else _divided(rows, batch.norms[span])
+
+
+def _divided(rows: np.ndarray, divisors: Tensor) -> np.ndarray:
     out = np.empty_like(rows)
-    spread(kernels.unit_rows, rows, norms, out, size=len(rows))
+    spread(kernels.unit_rows, rows, divisors.numpy(), out, size=len(rows))
     return out
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from cosmeans import sphere
 from cosmeans.backends.cpu.kernels import canonical
 from cosmeans.backends.cpu.kernels import scores as kernels
-from cosmeans.backends.cpu.rows import check_labels, pieces, unit_rows
+from cosmeans.backends.cpu.rows import check_labels, pieces, unit_block
 from cosmeans.backends.cpu.threads import spread
 from cosmeans.data import Batch
 
@@ -23,7 +23,7 @@ def scores(batch: Batch, centroids: Tensor, labels: Tensor) -> Tensor:
     plain, used = _used(centroids.numpy(), labels.numpy())
     ordered = canonical.ordered(plain)
     for span in pieces(batch.rows, batch.norms):
-        rows = unit_rows(batch, span)
+        rows = unit_block(batch, span)
         spread(kernels.scores, rows, ordered, used[span], out[span].numpy(), size=len(rows))
     return out
 
@@ -34,7 +34,7 @@ def chords(batch: Batch, centroids: Tensor, labels: Tensor) -> tuple[Tensor, Ten
     plain, used = _used(centroids.numpy(), labels.numpy())
     ordered = canonical.ordered(plain)
     for span in pieces(batch.rows, batch.norms):
-        rows = unit_rows(batch, span)
+        rows = unit_block(batch, span)
         given = (rows, ordered, plain, used[span], found[span].numpy(), squared[span].numpy())
         spread(kernels.chords, *given, size=len(rows))
     return found, squared
@@ -47,7 +47,7 @@ def cosines(batch: Batch, centroids: Tensor) -> Tensor:
     error = batch.rows.shape[1] * 2.0**-52
     tile = max(_TILE_ROWS, _TILE_BYTES // (8 * max(centroids.shape)))
     for start in range(0, len(batch), tile):
-        rows = unit_rows(batch, slice(start, start + tile))
+        rows = unit_block(batch, slice(start, start + tile))
         products = (torch.from_numpy(rows).to(torch.float64) @ wide.T).numpy()
         spread(
             kernels.cosines,
@@ -64,7 +64,7 @@ def improve(batch: Batch, centroid: Tensor, best: Tensor) -> None:
     slack = sphere.screen_error(batch.rows.shape[1])
     ordered = canonical.ordered(centroid.numpy()[None])[0]
     for span in pieces(batch.rows, batch.norms):
-        rows = unit_rows(batch, span)
+        rows = unit_block(batch, span)
         spread(kernels.improve, rows, centroid.numpy(), ordered, slack, best[span].numpy(), size=len(rows))
 
 
