@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import sys
+import time
 from types import ModuleType
 
 # Tests run in a process for each core, and each has threads of its own: those that wait must sleep and leave the cores
@@ -98,6 +100,13 @@ def poisoned(monkeypatch):
         compiled = any(isinstance(value, Dispatcher) for value in vars(module).values())
         if vars(module).get("np") is np and not compiled:  # a compiler must find the real one
             monkeypatch.setattr(module, "np", numpy)
+
+
+@pytest.fixture
+def time_flies(monkeypatch):
+    """Every look at the clock is ten seconds after the one before: progress is shown at each step."""
+    now = itertools.count(0.0, 10.0)
+    monkeypatch.setattr(time, "perf_counter", lambda: next(now))
 
 
 @pytest.fixture

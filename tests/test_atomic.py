@@ -1,6 +1,5 @@
 """Files that appear whole or not at all: what a disk that refuses leaves behind, and what is said of it."""
 
-import ctypes
 import errno
 import multiprocessing
 import os
@@ -13,16 +12,11 @@ import sys
 import numpy as np
 import pytest
 
-from cosmeans import atomic, locks
 from cosmeans.atomic import new_file, new_folder, put_back, refuse_existing
 from cosmeans.errors import OutputExistsError, WriteError
+from refusing import without_exchange
 
 soak = pytest.mark.soak
-
-
-def without_a_library(*_, **__):
-    """In place of `ctypes.CDLL`: a system whose C library can't be asked, so that nothing can be exchanged at once."""
-    raise OSError("no library")
 
 
 def test_a_file_appears_whole(tmp_path):
@@ -81,7 +75,7 @@ def test_a_writer_killed_at_any_step_leaves_the_old_the_new_or_nothing(tmp_path,
     """The child stops before each of its calls of the system in turn; then the next writer finds its way."""
     monkeypatch.setattr(os, "fsync", lambda _: None)  # what a process leaves behind does not depend on the disk
     if not able:
-        monkeypatch.setattr(ctypes, "CDLL", without_a_library)
+        without_exchange(monkeypatch)
     for step in range(1, 200):
         place = tmp_path / str(step)
         place.mkdir()
@@ -142,7 +136,7 @@ def killed_at(step, action, *arguments, **options):
 )
 def test_of_several_writers_at_once_one_wins_and_the_others_are_told(tmp_path, monkeypatch, folder, able, trials):
     if not able:
-        monkeypatch.setattr(ctypes, "CDLL", without_a_library)
+        without_exchange(monkeypatch)
     for trial in range(trials):
         place, start = tmp_path / str(trial), multiprocessing.get_context("fork").Event()
         place.mkdir()
@@ -214,7 +208,7 @@ def test_what_another_machine_or_an_unknown_file_system_may_be_writing_stays(tmp
     write(tmp_path / "out", "new", False)
     assert sorted(os.listdir(tmp_path)) == [*left, "out"]
     monkeypatch.setattr(platform, "node", lambda: "one")
-    monkeypatch.setattr(locks.fcntl, "flock", unsupported)
+    monkeypatch.setattr("fcntl.flock", unsupported)
     write(tmp_path / "out", "new", False, force=True)
     assert sorted(os.listdir(tmp_path)) == [*left, "out"]
 
@@ -237,7 +231,7 @@ def test_what_was_set_aside_is_put_back_by_the_next_that_asks(tmp_path):
 
 @pytest.mark.linux
 def test_what_a_living_writer_has_set_aside_is_left_to_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(atomic, "exchange", lambda *_: False)
+    without_exchange(monkeypatch)
     write(tmp_path / "out", "old", True)
     rename = os.rename
 

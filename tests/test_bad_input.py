@@ -9,8 +9,8 @@ import torch
 from scipy.sparse import csr_matrix
 from sklearn.exceptions import NotFittedError
 
-from cosmeans import KMeans, lloyd, seeding
-from cosmeans.backends.session import PlainSession
+from beginnings import Began, assigns_rows, no_work
+from cosmeans import KMeans
 from cosmeans.errors import (
     ArgumentOrderWarning,
     BackendUnavailableError,
@@ -38,22 +38,18 @@ def weights(value):
     return values
 
 
-def work(*args, **kwargs):
-    raise AssertionError("work began")
-
-
 @pytest.fixture
-def kmeans(monkeypatch):
+def kmeans():
     """A fitted model in a place where work is not possible any more."""
     fitted = KMeans(3, random_state=0, verbose=0).fit(X)
-    for where, names in (
-        (lloyd, ("fit",)),
-        (PlainSession, ("epochs", "assign", "measure")),
-        (seeding, ("random_rows", "plus_plus")),
-    ):
-        for name in names:
-            monkeypatch.setattr(where, name, work)
-    return fitted
+    with no_work(assigns_rows):
+        yield fitted
+
+
+def test_work_that_begins_is_noticed(kmeans):
+    for call in (lambda: KMeans(3, verbose=0).fit(X), lambda: kmeans.predict(X), lambda: kmeans.score(X)):
+        with pytest.raises(Began), no_work(assigns_rows):
+            call()
 
 
 class DLPackOfComplex:

@@ -11,10 +11,9 @@ import pandas as pd
 import pytest
 import torch
 
+from beginnings import Began, no_work
 from cosmeans import KMeans, choose_k, deduplicate, evaluate, exemplars, match, moved, outliers, reorder, top
 from cosmeans.analysis.matching import Match
-from cosmeans.backends.cpu import CpuBackend
-from cosmeans.backends.reference import ReferenceBackend
 from cosmeans.errors import CosmeansError, FeatureNamesError, FileError, InputError, InputTypeError, OptionError
 from generators import normal
 
@@ -24,29 +23,20 @@ NAMES = list("abcdef")
 FRAME = pd.DataFrame(X, columns=NAMES)
 
 
-class Began(BaseException):
-    """A pass over the rows began. No `except Exception` can hide it."""
-
-
 @pytest.fixture
-def models(monkeypatch):
+def models():
     """Two fitted models, one of them fitted on a frame, where no backend can begin a pass any more."""
     array, frame = (KMeans(3, random_state=0, verbose=0).fit(rows) for rows in (X, FRAME))
+    with no_work():
+        yield array, frame
 
-    def began(*args, **kwargs):
-        raise Began
 
-    for backend in (CpuBackend, ReferenceBackend):
-        monkeypatch.setattr(backend, "session", began)
-
-        def only_centroids(self, rows, norms=backend.squared_norms):
-            # a model checks its few centroids whenever it is used; rows are what there are more of
-            if len(rows) > 3:
-                raise Began
-            return norms(self, rows)
-
-        monkeypatch.setattr(backend, "squared_norms", only_centroids)
-    return array, frame
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_work_that_begins_is_noticed(models, backend, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for call in (OF_ROWS | OF_MODEL).values():
+        with pytest.raises(Began), no_work():
+            call(models[0].set_params(backend=backend), X)
 
 
 def mixed_names():

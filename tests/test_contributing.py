@@ -55,14 +55,16 @@ def test_the_option_of_the_page_is_checked_and_written_as_it_says():
     assert f"max_seconds : {added.takes}, default {written(added.default)}. " in code("option.md", "text")[1]
 
 
-def test_the_format_of_the_page_is_read_and_its_damage_is_found(tmp_path, monkeypatch):
+def test_the_format_of_the_page_is_read_and_its_damage_is_found(tmp_path):
     function, test = code("format.md")
-    monkeypatch.setattr(files, "READERS", dict(files.READERS))
     names = {**vars(files), "pytest": pytest}
-    exec(function, names)
-    exec(test, names)
+    try:
+        exec(function, names)
+        exec(test, names)
 
-    names["test_fvecs"](tmp_path)
+        names["test_fvecs"](tmp_path)
+    finally:
+        del files.READERS[".fvecs"]
 
 
 @pytest.mark.parametrize("case", CASES)

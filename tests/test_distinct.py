@@ -9,7 +9,7 @@ import torch
 import truth
 from cosmeans import KMeans, seeding
 from cosmeans.backends.reference import ReferenceBackend
-from cosmeans.distinct import block_rows, fingerprints, n_distinct
+from cosmeans.distinct import DistinctRows, block_rows, fingerprints, n_distinct
 from cosmeans.errors import DistinctRowsWarning
 from generators import normal, unit_rows
 
@@ -46,18 +46,30 @@ ROWS = {
 }
 
 
+class Counted:
+    """Rows that note how many are taken at a time."""
+
+    def __init__(self, rows):
+        self.rows, self.readings = rows, []
+
+    def __getattr__(self, name):
+        return getattr(self.rows, name)
+
+    def take(self, indices):
+        self.readings.append(len(indices))
+        return self.rows.take(indices)
+
+
 @pytest.mark.parametrize("name", sorted(ROWS))
-def test_few_contents_are_the_start_of_the_definition_in_few_readings(name, open_session, monkeypatch):
+def test_few_contents_are_the_start_of_the_definition_in_few_readings(name, open_session):
     x, k, weights = ROWS[name]
-    rows, readings = open_session(x, ReferenceBackend(), weights).rows, []
-    take = rows.take
-    monkeypatch.setattr(rows, "take", lambda indices: readings.append(len(indices)) or take(indices))
+    rows = Counted(open_session(x, ReferenceBackend(), weights).rows)
 
     found = seeding.random_rows(rows, k, 3)
 
     assert found.numpy().tobytes() == truth.random_start(x, k, 3, weights).tobytes()
-    assert len(readings) <= N // block_rows(D) + 20
-    assert sum(readings) <= N + 32 * k + 1000
+    assert len(rows.readings) <= N // block_rows(D) + 20
+    assert sum(rows.readings) <= N + 32 * k + 1000
 
 
 @pytest.mark.parametrize("d", [1, 2, 37])
@@ -78,6 +90,19 @@ def test_copies_of_rows_are_counted_once(init, contents):
         kmeans = KMeans(13, init=init, random_state=0, verbose=0).fit(x)
 
     assert kmeans.n_distinct_ == contents
+
+
+@pytest.mark.parametrize("keys", [1, 3, 1 << 62])
+@pytest.mark.parametrize("block", [1, 7, 36])
+def test_rows_of_equal_fingerprints_are_told_apart_by_their_bits(keys, block, open_session):
+    x = np.tile(unit_rows(12, 4), (3, 1))[np.random.default_rng(keys % 5).permutation(36)]
+    rows = open_session(x, ReferenceBackend()).rows
+
+    found = DistinctRows(rows, 12, lambda taken: (taken[:, 0] * 1e6).to(torch.int64) % keys)
+    for start in range(0, 36, block):
+        found.offer(np.arange(start, min(start + block, 36)))
+
+    assert found.centroids().numpy().tobytes() == b"".join(dict.fromkeys(row.tobytes() for row in x))
 
 
 def by_definition(centroids):

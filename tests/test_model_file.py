@@ -13,12 +13,13 @@ import pytest
 import safetensors.torch
 import torch
 
-from cosmeans import KMeans, atomic, model_file
+from cosmeans import KMeans
 from cosmeans.cli.inspect import model_facts
 from cosmeans.errors import FileError, InputError, ModelFormatError, OutputExistsError, WriteError
 from cosmeans.model_file import TENSORS, VALUES, ModelState, load_model, save_model
 from cosmeans.result import History, Iteration, StopReason
 from generators import normal, unit_rows
+from refusing import without_exchange
 
 STATE = ModelState(
     centroids=torch.from_numpy(unit_rows(5, 3)),
@@ -85,12 +86,13 @@ def test_force_never_replaces_a_file(tmp_path, state):
         save_model(tmp_path / "model", state, force=True)
 
 
-@pytest.mark.parametrize("step", ["os.fsync", "exchange"])
+@pytest.mark.parametrize("step", ["fsync", "rename"])
 def test_a_failure_while_saving_leaves_the_older_model(saved, state, monkeypatch, step):
     def full_disk(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(f"cosmeans.atomic.{step}", full_disk)
+    without_exchange(monkeypatch)
+    monkeypatch.setattr(os, step, full_disk)
     with pytest.raises(WriteError, match=r"No space left to write .*model; what was there before is untouched"):
         save_model(saved, replace(state, seed=5), force=True)
     monkeypatch.undo()
@@ -108,8 +110,8 @@ def test_a_failure_between_the_two_renames_puts_the_older_model_back(saved, stat
             raise OSError(errno.EIO, "Input/output error")
         rename(old, new)
 
-    monkeypatch.setattr(atomic, "exchange", lambda *_: False)  # as on a system that can't
-    monkeypatch.setattr(atomic.os, "rename", second_fails)
+    without_exchange(monkeypatch)
+    monkeypatch.setattr(os, "rename", second_fails)
     with pytest.raises(WriteError, match="the disk reports an input/output error"):
         save_model(saved, replace(state, seed=5), force=True)
 
@@ -117,13 +119,16 @@ def test_a_failure_between_the_two_renames_puts_the_older_model_back(saved, stat
     assert load_model(saved).seed == state.seed
 
 
-def test_no_space_for_the_tensors_is_told_and_leaves_nothing(tmp_path, state, monkeypatch):
-    def full_disk(*_):
-        raise model_file.SafetensorError("I/O error: No space left on device (os error 28)")
-
-    monkeypatch.setattr(model_file, "save_file", full_disk)
-    with pytest.raises(WriteError, match="No space left on device"):
-        save_model(tmp_path / "model", state)
+@pytest.mark.linux
+def test_a_disk_that_does_not_take_the_tensors_is_told_and_leaves_nothing(tmp_path, state):
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16, before[1]))
+    try:
+        with pytest.raises(WriteError, match=r"Can't write .*model: .*File too large.*Check the disk's free space"):
+            save_model(tmp_path / "model", state)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
     assert os.listdir(tmp_path) == []
 

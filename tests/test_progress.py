@@ -1,12 +1,14 @@
 """Progress: silent for small fits, one line in a terminal, plain lines in a pipe, and cheap."""
 
 import io
+import os
 import re
+import time
 
 import pytest
+from tqdm.auto import tqdm
 
-from cosmeans import progress
-from cosmeans.progress import Bar, Lines, Silent, Watch, watch
+from cosmeans.progress import LINE_INTERVAL, Bar, Lines, Silent, Watch, watch
 from cosmeans.result import EpochCost, Iteration
 
 ITERATION, COST = Iteration(0.51234, 0.1, 30, 0, 1.25, 9, 0), EpochCost(2.0)
@@ -15,12 +17,15 @@ ITERATION, COST = Iteration(0.51234, 0.1, 30, 0, 1.25, 9, 0), EpochCost(2.0)
 class Clock:
     def __init__(self, monkeypatch):
         self.now = 100.0
-        monkeypatch.setattr(progress.time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(time, "perf_counter", lambda: self.now)
 
 
 class Terminal(io.StringIO):
     def isatty(self):
         return True
+
+    def fileno(self):
+        return -1  # of no file that is open
 
 
 @pytest.fixture
@@ -63,7 +68,7 @@ def test_a_pipe_gets_plain_lines_every_few_seconds(clock):
     lines = text.splitlines()
     assert "\r" not in text
     assert "\x1b" not in text
-    assert 3 <= len(lines) <= 2 + 20 / progress.LINE_INTERVAL
+    assert 3 <= len(lines) <= 2 + 20 / LINE_INTERVAL
     assert re.fullmatch(
         r"epoch \d+ of at most 100: \d+ of 100 rows; similarity 0.5123, imbalance 1.25, changed 30.0%",
         lines[-1],
@@ -93,7 +98,9 @@ def test_a_terminal_gets_one_line_that_every_epoch_fills_again(clock):
 )  # fmt: skip
 def test_a_narrow_terminal_leaves_notes_away_whole(clock, monkeypatch, columns, told):
     stream = Terminal()
-    monkeypatch.setattr("tqdm.std._screen_shape_wrapper", lambda: lambda file: (columns - 1, 23))
+    monkeypatch.setattr(os, "get_terminal_size", lambda _: os.terminal_size((columns, 24)))
+    monkeypatch.setenv("COLUMNS", str(columns))  # what earlier versions of tqdm ask
+    monkeypatch.setenv("LINES", "24")
     with watch(1000, flops_per_row=2 * 10**9, file=stream) as observer:
         run_epochs(observer, clock, epochs=3, seconds=6.0, rows=100)
 
@@ -201,7 +208,7 @@ def test_a_batch_between_two_signs_does_not_touch_the_display(clock):
 def test_the_place_decides_between_bars_and_lines(monkeypatch):
     assert isinstance(watch(1, file=Terminal()).display, Bar)
     assert isinstance(watch(1, file=io.StringIO()).display, Lines)
-    monkeypatch.setattr(progress, "in_notebook", lambda: True)
+    monkeypatch.setattr(tqdm, "__module__", "tqdm.notebook")
     assert isinstance(watch(1, file=io.StringIO()).display, Bar)
 
 

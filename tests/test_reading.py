@@ -11,9 +11,9 @@ import zlib
 import numpy as np
 import pytest
 
-import cosmeans.reading
 from cosmeans.errors import FileError, ModelFormatError, OptionError
 from cosmeans.reading import free_memory, open_regular, read_bytes, reading, require_memory, size_words
+from refusing import leave_memory
 
 RAISED = [
     ValueError("odd\nand more"),
@@ -108,7 +108,7 @@ def test_a_file_has_at_most_so_many_bytes(tmp_path, monkeypatch):
     assert read_bytes(tmp_path / "x") == bytes(2000)
     with pytest.raises(FileError, match=r"has 2.0 kB; such a file has at most 1.0 kB"):
         read_bytes(tmp_path / "x", 1000)
-    monkeypatch.setattr(cosmeans.reading, "free_memory", lambda: 1999)
+    leave_memory(monkeypatch, 1999)
     with pytest.raises(FileError, match=r"has 2.0 kB, and 2.0 kB of memory are free"):
         read_bytes(tmp_path / "x")
 

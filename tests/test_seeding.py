@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import truth
-from cosmeans import distinct, seeding
+from cosmeans import seeding
 from cosmeans.errors import InputError
 from generators import CASES, normal, unit_rows
 
@@ -125,15 +125,6 @@ def test_no_content_is_taken_twice(starts, backend, open_session):
     x = np.tile(unit_rows(12, 4), (30, 1))
     ours, _ = starts
     assert len(np.unique(ours(x, 12, 4, open_session, backend), axis=0)) == 12
-
-
-@pytest.mark.parametrize("keys", [1, 3])
-def test_rows_of_equal_fingerprints_are_told_apart_by_their_bits(keys, backend, open_session, monkeypatch):
-    x = np.tile(unit_rows(12, 4), (3, 1))
-    expected = random_start(x, 12, 5, open_session, backend)
-    few = lambda rows: (rows[:, 0] * 1e6).to(torch.int64) % keys  # noqa: E731
-    monkeypatch.setattr(distinct, "fingerprints", few)
-    assert np.array_equal(random_start(x, 12, 5, open_session, backend), expected)
 
 
 @pytest.mark.filterwarnings("ignore::cosmeans.errors.WeightRangeWarning")

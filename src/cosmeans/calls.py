@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar, copy_context
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -25,13 +26,13 @@ _AUTOCAST = ("cpu", "cuda")  # where this library computes
 
 
 class _Thread(threading.local):
-    """inside: a public call is running. threads: those it may use, if torch's number says something else."""
+    """threads: those that a call may use, if torch's number says something else."""
 
-    inside = False
     threads: int | None = None
 
 
 _here = _Thread()
+_inside: ContextVar[bool] = ContextVar("a public call is running", default=False)
 _OUT_OF_MEMORY = ("out of memory", "OUT_OF_MEMORY", "STATUS_ALLOC_FAILED")
 AFTER_FORK = (
     'Start it by multiprocessing.get_context("spawn"), or pass rows of the host and device="cpu"; a model that was '
@@ -65,8 +66,14 @@ def usable_threads() -> int:
 
 
 def _run(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    if _here.inside:
+    if _inside.get():
         return function(*args, **kwargs)
+    # a context of its own ends with the call, whatever interrupts it; a line of `finally` may not be reached
+    return copy_context().run(_outermost, function, args, kwargs)
+
+
+def _outermost(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    _inside.set(True)
     with _plain():
         try:
             return function(*args, **kwargs)
@@ -124,20 +131,16 @@ def _free() -> str:
 
 @contextmanager
 def _plain() -> Iterator[None]:
-    _here.inside = True
-    try:
-        with ExitStack() as surroundings:
-            if torch.is_inference_mode_enabled():
-                surroundings.enter_context(torch.inference_mode(mode=False))
-            surroundings.enter_context(torch.no_grad())
-            for device in _AUTOCAST:
-                if torch.is_autocast_enabled(device):
-                    surroundings.enter_context(torch.autocast(device, enabled=False))
-            if threading.get_ident() in _forked:
-                surroundings.enter_context(_one_thread_of_torch())
-            yield
-    finally:
-        _here.inside = False
+    with ExitStack() as surroundings:
+        if torch.is_inference_mode_enabled():
+            surroundings.enter_context(torch.inference_mode(mode=False))
+        surroundings.enter_context(torch.no_grad())
+        for device in _AUTOCAST:
+            if torch.is_autocast_enabled(device):
+                surroundings.enter_context(torch.autocast(device, enabled=False))
+        if threading.get_ident() in _forked:
+            surroundings.enter_context(_one_thread_of_torch())
+        yield
 
 
 @contextmanager

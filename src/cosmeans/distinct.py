@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -40,10 +41,12 @@ class DistinctRows:
     Rows are read in the blocks in which they are offered, since each reading may wait for a device. A fingerprint
     that is new is a new content; a row whose fingerprint is known is compared with the row that has it. Should two
     contents share a fingerprint, all contents are compared in full from there on.
+
+    prints  fingerprints of rows (B, D), as `fingerprints`: equal for rows of the same bits
     """
 
-    def __init__(self, rows: RowsByIndex, wanted: int) -> None:
-        self.rows, self.wanted = rows, wanted
+    def __init__(self, rows: RowsByIndex, wanted: int, prints: Callable[[Tensor], Tensor] = fingerprints) -> None:
+        self.rows, self.wanted, self._prints = rows, wanted, prints
         self._places: dict[int, int] = {}  # of the rows taken, by fingerprint
         self._taken: Tensor | None = None  # the rows taken, at the head of (wanted, D)
         self._found = 0
@@ -76,7 +79,7 @@ class DistinctRows:
 
     def _new(self, values: Tensor) -> np.ndarray:
         """Which rows of a block have a content that is new, ascending."""
-        prints, first, group = np.unique(fingerprints(values).cpu().numpy(), return_index=True, return_inverse=True)
+        prints, first, group = np.unique(self._prints(values).cpu().numpy(), return_index=True, return_inverse=True)
         place = np.array([self._places.get(key, -1) for key in prints.tolist()])
         if not self._all_twins(values, first[group], place[group]):
             taken = () if self._taken is None else self._taken[: self._found].cpu().numpy()

@@ -57,10 +57,10 @@ def usable(squared: Tensor) -> Tensor:
     return (squared > 0) & (squared < torch.inf)
 
 
-def divisors(squared: Tensor) -> Tensor:
+def divisors(squared: Tensor, tolerance: float = UNIT_TOLERANCE) -> Tensor:
     """What rule 1 divides by: the length, or 1 within the tolerance, for zero rows and for bad rows."""
     good = usable(squared)
-    near_unit = (squared - 1.0).abs() <= UNIT_TOLERANCE
+    near_unit = (squared - 1.0).abs() <= tolerance
     return torch.where(good & ~near_unit, sqrt(torch.where(good, squared, 1.0)), 1.0)
 
 

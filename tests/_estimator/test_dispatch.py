@@ -11,9 +11,6 @@ import torch
 
 from cosmeans import KMeans
 from cosmeans._estimator import dispatch
-from cosmeans.backends import gpu
-from cosmeans.backends.gpu import DeviceState
-from cosmeans.backends.gpu.tuning import Tuning
 from cosmeans.errors import BackendUnavailableError
 from cosmeans.options import FitOptions
 
@@ -29,8 +26,9 @@ def free(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "a GPU")
-    state = DeviceState(GPU, Tuning(room=lambda device, enough: room[0]))
-    monkeypatch.setattr(gpu, "state_of", lambda device: state)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (room[0], 1 << 41))
+    kept = {name: {"all": {"current": 0}} for name in ("reserved_bytes", "allocated_bytes")}
+    monkeypatch.setattr(torch.cuda, "memory_stats_as_nested_dict", lambda _: kept)
     return room
 
 

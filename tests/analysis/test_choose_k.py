@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import shutil
 
 import numpy as np
@@ -14,7 +15,6 @@ from cosmeans import KMeans
 from cosmeans.analysis.choose_k import Point, choose_k, suggest
 from cosmeans.analysis.evaluation import evaluate
 from cosmeans.errors import FileError, InputError, OptionError, TooFewRowsError
-from cosmeans.progress import Silent
 
 
 def groups(k, size=40, noise=0.15, d=16):
@@ -54,7 +54,7 @@ def test_every_figure_is_that_of_a_fit_with_that_seed():
         assert point.spread == pytest.approx(np.ptp([evaluation.silhouette for evaluation in both]))
 
 
-def test_a_folder_keeps_finished_runs_and_only_new_ones_are_done(tmp_path, monkeypatch):
+def test_a_folder_keeps_finished_runs_and_only_new_ones_are_done(tmp_path, monkeypatch, time_flies, capsys):
     rows = groups(4)
     done = []
     fit = KMeans.fit
@@ -69,12 +69,12 @@ def test_a_folder_keeps_finished_runs_and_only_new_ones_are_done(tmp_path, monke
     with pytest.raises(KeyboardInterrupt):
         choose_k(rows, [3, 4, 5], n_seeds=2, folder=tmp_path, verbose=0)
     done.clear()
-    steps = []
-    monkeypatch.setattr(Silent, "step", lambda self, title, done, total, unit: steps.append((done, total)))
-    resumed = choose_k(rows, [3, 4, 5], n_seeds=2, folder=tmp_path, verbose=0)
+    capsys.readouterr()
+    resumed = choose_k(rows, [3, 4, 5], n_seeds=2, folder=tmp_path, verbose=1)
 
     assert done == [3, 4, 5]
-    assert steps == [(0, 12), (3, 12), (3, 12), (7, 12), (7, 12), (12, 12)], "time left is that of what is left"
+    steps = [tuple(map(int, step)) for step in re.findall(r"(\d+) of (\d+) clusters", capsys.readouterr().err)]
+    assert steps == [(0, 12), (3, 12), (3, 12), (7, 12), (7, 12), (12, 12), (12, 12)], "time left is of what is left"
     done.clear()
     again = choose_k(rows, [3, 4, 5], n_seeds=2, folder=tmp_path, verbose=0)
     assert done == []

@@ -1,5 +1,7 @@
 """De-duplication against a brute force over all pairs of each cluster, by canonical scores."""
 
+import re
+import sys
 import warnings
 
 import numpy as np
@@ -9,7 +11,9 @@ import torch
 import generators
 import truth
 from cosmeans import KMeans
-from cosmeans.analysis.dedup import deduplicate
+from cosmeans.analysis.dedup import compare, deduplicate
+from cosmeans.backends.cpu import CpuBackend
+from cosmeans.backends.reference import ReferenceBackend
 from cosmeans.errors import ClusterSplitWarning, OptionError
 
 
@@ -20,7 +24,7 @@ def noisy_copies(n, d, copies, noise, seed=0):
 
 
 def model_of(centroids, **options):
-    model = KMeans(len(centroids), verbose=0, zero_rows="skip", **options)
+    model = KMeans(len(centroids), zero_rows="skip", **{"verbose": 0, **options})
     model.centers = centroids
     return model
 
@@ -87,13 +91,11 @@ def test_of_equal_rows_the_first_stays():
 
 
 @pytest.mark.parametrize("options", [{"batch_size": 7}, {"backend": "reference"}])
-def test_batches_tiles_and_backends_do_not_change_the_answer(monkeypatch, options):
+def test_batches_and_backends_do_not_change_the_answer(options):
     rows = noisy_copies(50, 12, 4, 0.08)
     centroids = generators.unit_rows(3, 12, 9)
     whole = deduplicate(model_of(centroids), rows, 0.93)
 
-    monkeypatch.setattr("cosmeans.analysis.dedup._BLOCK", 5)
-    monkeypatch.setattr("cosmeans.analysis.dedup._TILE", 3)
     cut = deduplicate(model_of(centroids, **options), rows, 0.93)
 
     assert cut.removed.tolist() == whole.removed.tolist()
@@ -101,26 +103,47 @@ def test_batches_tiles_and_backends_do_not_change_the_answer(monkeypatch, option
     assert np.array_equal(cut.cosines, whole.cosines)
 
 
-def test_a_cluster_past_the_bound_is_told_before_the_work_and_split_alike_every_time(monkeypatch):
+@pytest.mark.parametrize(("block", "tile"), [(5, 3), (3, 5), (1, 1), (1000, 7), (7, 1000)])
+@pytest.mark.parametrize("backend", [CpuBackend, ReferenceBackend])
+def test_blocks_and_tiles_do_not_change_the_answer(open_session, backend, block, tile):
+    rows = noisy_copies(10, 12, 4, 0.08)
+    ordered = np.random.default_rng(0).permutation(len(rows))
+    cosines = truth.scores(*[truth.unit(rows)[0][ordered]] * 2)
+    near = np.tril(cosines >= 0.93, -1)
+    first = np.where(near.any(axis=1), near.argmax(axis=1), -1)
+
+    found, own = compare(open_session(rows, backend()), ordered, 0.93, block=block, tile=tile)
+
+    assert 10 < (first >= 0).sum() < len(rows)
+    assert found.tolist() == first.tolist()
+    assert np.array_equal(own[first >= 0], cosines[np.flatnonzero(first >= 0), first[first >= 0]])
+
+
+def test_more_pairs_than_a_tile_at_the_threshold_are_settled_part_by_part(open_session):
+    rows = np.tile(generators.unit_rows(1, 8), (12, 1))
+
+    own = float(truth.scores(rows[:1], rows[:1])[0, 0])
+    found, _ = compare(open_session(rows, CpuBackend()), np.arange(12), own, block=8, tile=5)
+
+    assert found.tolist() == [-1] + [0] * 11
+
+
+def test_a_cluster_past_the_bound_is_told_before_the_work_and_split_alike_every_time(time_flies, capsys, monkeypatch):
     rows = noisy_copies(60, 16, 5, 0.02)
-    model = model_of(generators.unit_rows(2, 16, 9))
-    order = []
-    compare = deduplicate.__wrapped__.__globals__["_compare"]
-    sizes = []
-
-    def watched(session, ordered, threshold):
-        order.append("work")
-        sizes.append(len(ordered))
-        return compare(session, ordered, threshold)
-
-    monkeypatch.setattr("cosmeans.analysis.dedup._compare", watched)
-    monkeypatch.setattr("warnings.warn", lambda *args, **kwargs: order.append(str(args[0])))
+    model = model_of(generators.unit_rows(2, 16, 9), verbose=1)
+    monkeypatch.setattr("warnings.warn", lambda message, *_, **__: sys.stderr.write(f"{message}\n"))
+    capsys.readouterr()
     first = deduplicate(model, rows, 0.95, max_cluster_size=50)
-    told, *work = order
+    lines = capsys.readouterr().err.splitlines()
     second = deduplicate(model, rows, 0.95, max_cluster_size=50)
 
-    assert told.startswith("2 clusters have more than max_cluster_size=50 rows and are compared in parts (cluster 0: ")
-    assert set(work) == {"work"}
+    told = next(place for place, line in enumerate(lines) if "max_cluster_size" in line)
+    assert lines[told].startswith("2 clusters have more than max_cluster_size=50 rows and are compared in parts (clus")
+    work = [place for place, line in enumerate(lines) if line.startswith("comparing rows within clusters: ")]
+    assert told < work[0]
+    done = [int(re.search(r": ([\d,]+) of", lines[place])[1].replace(",", "")) for place in work]
+    sizes = np.sqrt(np.diff(done))
+    assert len(sizes[sizes > 0]) > 2
     assert max(sizes) <= 50
     assert all(parts > 1 for parts in first.splits.values())
     assert first.removed.tolist() == second.removed.tolist()

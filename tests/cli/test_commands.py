@@ -1,6 +1,5 @@
 """The command line from outside: files, streams, exit codes, Ctrl-C."""
 
-import errno
 import json
 import os
 import shutil
@@ -14,10 +13,11 @@ import pytest
 import torch
 import typer
 
-from cosmeans import KMeans, __main__, atomic
+from cosmeans import KMeans, __main__
 from cosmeans.cli import app, run
 from cosmeans.cli.demo import peak_bytes, random_unit_rows
 from cosmeans.demo_data import sample
+from refusing import refuse_flush
 
 OUTPUTS = ["convergence.png", "history.json", "labels.npy", "labels.parquet", "model"]
 
@@ -274,16 +274,9 @@ def test_a_full_standard_output_is_told(folder, out):
 def test_no_space_left_is_told_and_keeps_what_was_there(folder, out, monkeypatch, survives):
     out("fit rows.npy -k 4 --out result")
     before = {path.name: path.read_bytes() for path in (folder / "result").iterdir() if path.is_file()}
-    flush, calls = atomic.flush, []
-
-    def full_disk(path):
-        calls.append(path)
-        if len(calls) > 5 * survives:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        flush(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(atomic, "flush", full_disk)
+        refuse_flush(patch, after=5 * survives)
         code, _, stderr = out("fit rows.npy -k 3 --out result --force")
 
     assert code == 1
@@ -424,7 +417,7 @@ def test_peak_memory_grows_with_what_is_held():
 
 
 def test_without_the_extra_packages_the_way_to_them_is_told(monkeypatch, capsys):
-    monkeypatch.setattr(__main__, "find_spec", lambda name: None if name == "typer" else "there")
+    monkeypatch.setitem(sys.modules, "typer", None)  # as Python remembers what can't be imported
 
     with pytest.raises(SystemExit) as end:
         __main__.main()

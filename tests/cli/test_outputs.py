@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
+import refusing
 from cosmeans import KMeans, atomic
 from cosmeans.cli import outputs, run
 from cosmeans.cli.outputs import output_folder, write_fit
-from cosmeans.errors import OutputExistsError, WriteError
+from cosmeans.errors import OutputExistsError
 
 ROWS = np.random.default_rng(0).standard_normal((60, 8)).astype(np.float32)
 FIT = "fit rows.npy -k 3 --out result --quiet"
@@ -42,35 +43,35 @@ def content(path):
     }
 
 
-STEPS = {
-    "cosmeans.estimator.KMeans.save": OSError(28, "No space left on device"),
-    "cosmeans.cli.outputs.write_labels": RuntimeError("odd"),
-    "cosmeans.cli.outputs.write_text": KeyboardInterrupt(),
-    "cosmeans.cli.outputs.plot_fit": OSError(28, "No space left on device"),
-    "cosmeans.cli.commands.write_clusters": KeyboardInterrupt(),
-    "cosmeans.cli.commands.write_report": RuntimeError("odd"),
+STEPS = {  # what is flushed when this happens
+    "model.safetensors": refusing.FULL,
+    "labels.npy": refusing.FULL,
+    "labels.parquet": RuntimeError("odd"),
+    "history.json": KeyboardInterrupt(),
+    "convergence.png": refusing.FULL,
+    "clusters.md": KeyboardInterrupt(),
+    "report.html": RuntimeError("odd"),
 }
 
 
 def test_a_fit_that_fails_half_way_leaves_everything_of_the_one_before(folder, monkeypatch, capfd):
-    for slow in ("cosmeans.cli.outputs.plot_fit", "cosmeans.cli.commands.write_report"):
-        monkeypatch.setattr(slow, lambda *given, path=None, **_: (path or given[2]).write_bytes(b"drawn"))
     run(f"{EVERYTHING} --seed 5".split())
     before = content(folder)
 
-    for step, error in STEPS.items():
-
-        def fails(*_, error=error, **__):
-            raise error
-
+    for name, error in STEPS.items():
+        capfd.readouterr()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(step, fails)
+            refused = refusing.refuse_flush(patch, name, error=error)
             try:
                 assert run(f"{EVERYTHING} --force".split()) == 1
-            except (RuntimeError, OSError) as raised:
+            except RuntimeError as raised:
                 assert raised is error  # noqa: PT017
-        assert content(folder) == before, step
+        assert len(refused) == 1
+        assert content(folder) == before, name
         assert sorted(os.listdir(folder)) == ["result", "rows.npy", "texts.txt"]
+        if error is refusing.FULL:  # the folder is named, not what is written beside it
+            path = os.path.join("result", "model" if name.startswith("model") else name)
+            assert capfd.readouterr().err.startswith(f"Error: No space left to write {path};")
 
 
 @pytest.mark.linux
@@ -182,36 +183,21 @@ def fitted(folder):
         ("match result result --embeddings rows.npy --out a.json --plot b.png", ["a.json", "b.png"]),
     ],
 )
-def test_two_outputs_of_a_command_appear_together(folder, fitted, monkeypatch, command, names):
+def test_two_outputs_of_a_command_appear_together(folder, fitted, command, names):
     assert run(f"{command} --quiet".split()) == 0
     before = {name: (folder / name).read_bytes() for name in names}
-    flush, flushed = atomic.flush, []
+    for name in names:
+        with pytest.MonkeyPatch.context() as patch:
+            refused = refusing.refuse_flush(patch, f".{name}.")
+            assert run(f"{command} --quiet --force --json".split()) == 1
 
-    def full_disk(path):
-        flushed.append(path)
-        if path.suffix == ".tmp":
-            raise OSError(28, "No space left on device")
-        flush(path)
-
-    monkeypatch.setattr(atomic, "flush", full_disk)
-    assert run(f"{command} --quiet --force --json".split()) == 1
-
-    assert flushed
-    assert {name: (folder / name).read_bytes() for name in names} == before
+        assert len(refused) == 1
+        assert {name: (folder / name).read_bytes() for name in names} == before
 
 
 def test_one_file_for_two_outputs_is_refused(folder, fitted, capsys):
     assert run(["dedup", "result", "rows.npy", "--out", "a.csv", "--removed", "a.csv"]) == 2
     assert "both" in capsys.readouterr().err
-
-
-def test_errors_name_the_folder_and_not_what_is_written_beside_it(folder, monkeypatch, capsys):
-    def full_disk(path, *_):
-        raise WriteError(f"No space left to write {path}.")
-
-    monkeypatch.setattr(outputs, "write_labels", full_disk)
-    assert run(FIT.split()) == 1
-    assert capsys.readouterr().err == f"Error: No space left to write {os.path.join('result', 'labels.npy')}.\n"
 
 
 def write(path, text):

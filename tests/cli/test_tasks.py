@@ -67,7 +67,7 @@ def test_an_interrupted_choice_says_how_to_go_on(case, out, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cosmeans.cli.tasks.choose_k", interrupted)
+    monkeypatch.setattr(KMeans, "fit", interrupted)
 
     assert out("choose-k rows.npy --out chosen") == (
         1,

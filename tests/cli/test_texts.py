@@ -11,10 +11,10 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-import cosmeans.cli.texts
 from cosmeans.cli import run
 from cosmeans.cli.texts import read_texts
 from cosmeans.errors import FileError, InputError, OptionError
+from refusing import leave_memory
 
 TEXTS = ["007", 'say "hi", you\nthere', "2020-01-01T00:00:00Z", "NA", "", "été"]
 TABLES = ["t.parquet", "t.csv", "t.tsv", "t.jsonl", "t.csv.gz", "t.jsonl.gz"]
@@ -181,7 +181,7 @@ def test_only_regular_files_are_read(tmp_path, name, kind):
 @pytest.mark.parametrize("content", ["\n", "a,b,c,d\n", "x" * 3000 + "\n"], ids=len)
 def test_a_packed_file_of_texts_without_end_is_not_unpacked(tmp_path, name, content, monkeypatch):
     """What is held stays small, and reading ends soon."""
-    monkeypatch.setattr(cosmeans.cli.texts, "free_memory", lambda: 40_000)
+    leave_memory(monkeypatch, 40_000)
     head = {"t.csv.gz": "a,b,c,d\n" if "," in content else "a\n"}.get(name, "")
     line = '{"a": ""}\n' if name == "t.jsonl.gz" else content
     with gzip.open(tmp_path / name, "wt", compresslevel=1) as file:
@@ -191,11 +191,10 @@ def test_a_packed_file_of_texts_without_end_is_not_unpacked(tmp_path, name, cont
         read_texts(tmp_path / name, 10, "a" if name != "t.txt.gz" and "," in content else None)
 
 
-def test_a_line_without_end_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(cosmeans.cli.texts, "LONGEST_TEXT", 1 << 16)
+def test_a_line_without_end_is_told(tmp_path):
+    packed = gzip.compress(bytes(1 << 23).replace(b"\0", b"a"), 1) * 9  # a little more than a text may have
     for name in ("t.txt.gz", "t.csv.gz", "t.jsonl.gz"):
-        with gzip.open(tmp_path / name, "wb") as file:
-            file.write(b"a" * (1 << 24))
+        (tmp_path / name).write_bytes(packed)
 
         with pytest.raises(FileError, match=rf"{name} can't be read as text"):
             read_texts(tmp_path / name, 10)

@@ -21,6 +21,7 @@ from cosmeans.containers.converted import ConvertedRows, from_numpy
 from cosmeans.containers.read import read_numbers
 from cosmeans.errors import CosmeansError, FeatureNamesWarning, FileError, InputError, InputTypeError
 from generators import normal
+from refusing import leave_memory
 
 N = 9
 NUMBERS = pd.DataFrame(normal(N, 3), columns=list("abc"))
@@ -387,8 +388,7 @@ def test_mapped_files_are_not_read_into_memory_to_be_converted(dtype, tmp_path):
 def test_a_mapped_file_by_columns_that_memory_can_not_hold_is_refused(tmp_path, monkeypatch):
     np.save(tmp_path / "x.npy", np.asfortranarray(normal(40, 6)))
     assert values_of(tmp_path / "x.npy").shape == (40, 6)
-    memory = type("Memory", (), {"available": 1000})
-    monkeypatch.setattr("psutil.virtual_memory", lambda: memory)
+    leave_memory(monkeypatch, 1000)
 
     with pytest.raises(FileError, match=r"x\.npy is stored column by column \(Fortran order\)") as caught:
         read_rows(tmp_path / "x.npy")

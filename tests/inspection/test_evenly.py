@@ -10,15 +10,16 @@ from generators import rows_left_out
 
 
 @pytest.mark.filterwarnings("ignore::cosmeans.errors.SkippedRowsWarning")
-@pytest.mark.parametrize("block", [1, 7, 60, 1 << 20])
-def test_rows_to_measure_take_part_and_lie_at_even_distances(block, open_session, monkeypatch):
-    monkeypatch.setattr(evenly, "BLOCK", block)
+def test_rows_to_measure_take_part_and_lie_at_even_distances(open_session):
     x, part, weights = rows_left_out()
     rows = open_session(x, ReferenceBackend(), weights, nonfinite="skip").rows
     index, odd = np.flatnonzero(part), rows.sample(torch.arange(1, 60, 2))
     for size in (1, 2, 9, len(index), 1000):
         wanted = index[np.linspace(0, len(index) - 1, min(size, len(index))).astype(int)]
         np.testing.assert_array_equal(rows.spread(size).numpy(), wanted)
+        for block in (1, 7, 59, 60):
+            found = evenly.evenly(lambda span: torch.from_numpy(part[span]), 60, size, block=block)
+            np.testing.assert_array_equal(found.numpy(), wanted)
         assert part[1 + 2 * odd.spread(size).numpy()].all()
     np.testing.assert_array_equal(odd.spread(60).numpy(), np.flatnonzero(part[1::2]))
 

@@ -10,7 +10,6 @@ import truth
 from cosmeans import KMeans, seeding
 from cosmeans.backends.reference import ReferenceBackend
 from cosmeans.errors import InputError, ZeroRowsWarning
-from cosmeans.inspection import rows as inspected
 from cosmeans.inspection.rows import choose_batch_size, least_batch_size
 from generators import heavy_tailed, normal, rows_left_out
 
@@ -28,10 +27,10 @@ def test_batches_are_as_large_as_asked_for(open_session):
 
 
 def test_very_small_batches_are_merged(open_session, monkeypatch):
-    monkeypatch.setattr(inspected, "LEAST_BATCH_BYTES", {"cpu": 4000})
-    assert sizes(600, 4, 1, open_session) == [250, 250, 100]
-    assert sizes(600, 4, 400, open_session) == [400, 200]
-    assert (least_batch_size(4), least_batch_size(4, "cuda")) == (250, 0)
+    monkeypatch.undo()  # of what tests have in place of the bounds
+    assert sizes(40, 1 << 16, 1, open_session) == [16, 16, 8]
+    assert sizes(40, 1 << 16, 30, open_session) == [30, 10]
+    assert (least_batch_size(4), least_batch_size(4, "cuda"), least_batch_size(4, "mps")) == (1 << 18, 1 << 23, 0)
 
 
 def test_a_batch_chosen_by_memory_is_a_small_part_of_it():

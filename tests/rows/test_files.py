@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-import cosmeans.reading
 from cosmeans.errors import FileError, InputError, OptionError
 from cosmeans.rows.files import open_file
+from refusing import leave_memory
 
 VALUES = np.arange(12, dtype=np.float32).reshape(4, 3)
 
@@ -322,7 +322,7 @@ def test_a_safetensors_file_of_any_alignment_is_read(tmp_path):
 
 @pytest.mark.parametrize("name", ["rows.npz", "rows.pt"])
 def test_what_unpacks_to_more_than_the_memory_is_told_with_its_size(tmp_path, name, monkeypatch):
-    monkeypatch.setattr(cosmeans.reading, "free_memory", lambda: 10**6)
+    leave_memory(monkeypatch, 10**6)
     if name == "rows.npz":
         np.savez_compressed(tmp_path / name, np.zeros((10_000, 100), np.float32))
     else:

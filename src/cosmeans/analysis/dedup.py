@@ -99,7 +99,7 @@ def _found(
             observer.step("comparing rows within clusters", done, total, "pairs")
             ordered = group[np.lexsort((group, preference[group]))]
             with _one_thread() if len(group) <= _ALONE else nullcontext():
-                found, cosine = _compare(assigned.session, ordered, threshold)
+                found, cosine = compare(assigned.session, ordered, threshold)
             hit = found >= 0
             original[ordered[hit]] = ordered[found[hit]]
             cosines[ordered[hit]] = cosine[hit]
@@ -157,31 +157,35 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _compare(session: Session, ordered: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+def compare(
+    session: Session, ordered: np.ndarray, threshold: float, *, block: int = _BLOCK, tile: int = _TILE
+) -> tuple[np.ndarray, np.ndarray]:
     """For each row of one group, most preferred first: the first row before it within the threshold, or -1.
 
-    Also their canonical score. A row found is not looked at again, and only tiles of cosines are ever held.
+    Also their canonical score. A row found is not looked at again, and only (block, tile) cosines are ever held.
     """
     unit = session.rows.take(torch.from_numpy(ordered))
     found = np.full(len(ordered), -1, np.int64)
-    for start in range(0, len(ordered), _BLOCK):
-        stop = min(start + _BLOCK, len(ordered))
+    for start in range(0, len(ordered), block):
+        stop = min(start + block, len(ordered))
         left = np.arange(start, stop)
-        for first in range(0, stop, _TILE):
-            before = np.arange(first, min(first + _TILE, stop))
-            near = _near(unit, left, before, session, threshold) & (before[None, :] < left[:, None])
+        for first in range(0, stop, tile):
+            before = np.arange(first, min(first + tile, stop))
+            near = _near(unit, left, before, session, threshold, tile) & (before[None, :] < left[:, None])
             hit = near.any(axis=1)
             found[left[hit]] = before[near[hit].argmax(axis=1)]
             left = left[~hit]
             if len(left) == 0:
                 break
     cosines = np.zeros(len(ordered))
-    for part in np.array_split(np.flatnonzero(found >= 0), math.ceil(len(ordered) / _TILE)):
+    for part in np.array_split(np.flatnonzero(found >= 0), math.ceil(len(ordered) / tile)):
         cosines[part] = _pairs(unit, part, found[part])
     return found, cosines
 
 
-def _near(unit: Tensor, left: np.ndarray, before: np.ndarray, session: Session, threshold: float) -> np.ndarray:
+def _near(
+    unit: Tensor, left: np.ndarray, before: np.ndarray, session: Session, threshold: float, tile: int
+) -> np.ndarray:
     """Whether the canonical score of each pair reaches the threshold, (left, before) bool.
 
     Rounding keeps order, so float32 cosines decide unless they equal the rounded threshold; those are settled.
@@ -191,7 +195,7 @@ def _near(unit: Tensor, left: np.ndarray, before: np.ndarray, session: Session, 
     rounded = np.float32(threshold)
     near: np.ndarray = cosines > rounded
     i, j = np.nonzero(cosines == rounded)
-    for part in np.array_split(np.arange(len(i)), math.ceil(len(i) / _TILE) or 1):
+    for part in np.array_split(np.arange(len(i)), math.ceil(len(i) / tile) or 1):
         near[i[part], j[part]] = _pairs(unit, left[i[part]], before[j[part]]) >= threshold
     return near
 

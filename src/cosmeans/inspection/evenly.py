@@ -8,16 +8,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-BLOCK = 1 << 20  # rows looked at together: their indices take 8 MB
+_BLOCK = 1 << 20  # rows looked at together: their indices take 8 MB
 
 
-def evenly(taking_part: Callable[[slice], Tensor | None], n_rows: int, size: int) -> Tensor:
+def evenly(taking_part: Callable[[slice], Tensor | None], n_rows: int, size: int, *, block: int = _BLOCK) -> Tensor:
     """Indices of at most `size` rows that take part, (S,) int64 on the host, ascending, at even distances.
 
     The first and the last are among them. Fewer, or none, where so few take part.
     taking_part  (span) -> bool for each of its rows, or None: all of them
+    block        rows of a span
     """
-    spans = [slice(start, min(start + BLOCK, n_rows)) for start in range(0, n_rows, BLOCK)]
+    spans = [slice(start, min(start + block, n_rows)) for start in range(0, n_rows, block)]
     counts = np.array([_count(taking_part(span), span) for span in spans], np.int64)
     ends = np.cumsum(counts)
     total = int(counts.sum())
