@@ -198,18 +198,18 @@ def test_what_another_machine_or_an_unknown_file_system_may_be_writing_stays(tmp
     (tmp_path / ".out.zzzz0000.tmp").write_text("no name of ours")
     (tmp_path / ".out.txt.00000000.tmp").write_text("of another file")
     monkeypatch.setattr(platform, "node", lambda: "one")
-    assert killed_at(12, write, tmp_path / "out", "half", False)
+    assert killed_at(12, write, tmp_path / "out", "half", folder=False)
     left = sorted(os.listdir(tmp_path))
     ours = [name for name in left if name not in (".out.zzzz0000.tmp", ".out.txt.00000000.tmp")]
     assert len(left) == 3
     assert re.fullmatch(r"\.out\.[0-9a-f]{8}\.\w+", ours[0])
 
     monkeypatch.setattr(platform, "node", lambda: "another")
-    write(tmp_path / "out", "new", False)
+    write(tmp_path / "out", "new", folder=False)
     assert sorted(os.listdir(tmp_path)) == [*left, "out"]
     monkeypatch.setattr(platform, "node", lambda: "one")
     monkeypatch.setattr("fcntl.flock", unsupported)
-    write(tmp_path / "out", "new", False, force=True)
+    write(tmp_path / "out", "new", folder=False, force=True)
     assert sorted(os.listdir(tmp_path)) == [*left, "out"]
 
 
@@ -218,13 +218,13 @@ def unsupported(*_):
 
 
 def test_what_was_set_aside_is_put_back_by_the_next_that_asks(tmp_path):
-    write(tmp_path / ".out.01234567.old", "old", True)
+    write(tmp_path / ".out.01234567.old", "old", folder=True)
 
     with pytest.raises(OutputExistsError, match="already exists"):
         refuse_existing(tmp_path / "out", force=False)
     assert read(tmp_path / "out") == "old"
-    write(tmp_path / ".out.89abcdef.old", "older", True)
-    write(tmp_path / "out", "new", True, force=True)
+    write(tmp_path / ".out.89abcdef.old", "older", folder=True)
+    write(tmp_path / "out", "new", folder=True, force=True)
     assert read(tmp_path / "out") == "new"
     assert read(tmp_path / ".out.89abcdef.old") == "older", "never removed"
 
@@ -232,7 +232,7 @@ def test_what_was_set_aside_is_put_back_by_the_next_that_asks(tmp_path):
 @pytest.mark.linux
 def test_what_a_living_writer_has_set_aside_is_left_to_it(tmp_path, monkeypatch):
     without_exchange(monkeypatch)
-    write(tmp_path / "out", "old", True)
+    write(tmp_path / "out", "old", folder=True)
     rename = os.rename
 
     def looked_for(source, target):
@@ -242,7 +242,7 @@ def test_what_a_living_writer_has_set_aside_is_left_to_it(tmp_path, monkeypatch)
             assert not (tmp_path / "out").exists()
 
     monkeypatch.setattr(os, "rename", looked_for)
-    write(tmp_path / "out", "new", True, force=True)
+    write(tmp_path / "out", "new", folder=True, force=True)
 
     assert read(tmp_path / "out") == "new"
     assert os.listdir(tmp_path) == ["out"]
@@ -266,7 +266,7 @@ def test_force_replaces_nothing_but_its_kind(tmp_path, monkeypatch, folder, kind
             aim.write_text("precious")
             path.symlink_to(aim)
         case "link to a folder":
-            write(aim, "precious", True)
+            write(aim, "precious", folder=True)
             path.symlink_to(aim)
         case "link":
             path.symlink_to(aim)
@@ -283,14 +283,14 @@ def test_force_replaces_nothing_but_its_kind(tmp_path, monkeypatch, folder, kind
 
 
 def test_a_folder_with_other_things_is_not_replaced_and_what_comes_meanwhile_is_kept(tmp_path):
-    write(tmp_path / "out", "old", True)
+    write(tmp_path / "out", "old", folder=True)
     (tmp_path / "out" / "thesis.txt").write_text("years of work")
     with pytest.raises(OutputExistsError, match=r"out also holds files .*\(thesis.txt\)"), \
-            new_folder(tmp_path / "out", True, owned=("a", "b")):  # fmt: skip
+            new_folder(tmp_path / "out", force=True, owned=("a", "b")):  # fmt: skip
         pytest.fail("the block began")
     (tmp_path / "out" / "thesis.txt").unlink()
 
-    with new_folder(tmp_path / "out", True, owned=("a", "b")) as temporary:
+    with new_folder(tmp_path / "out", force=True, owned=("a", "b")) as temporary:
         (temporary / "a").write_text("new")
         (tmp_path / "out" / "notes.txt").write_text("written meanwhile")
 

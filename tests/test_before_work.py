@@ -191,7 +191,7 @@ CALLS = {
     "load: a name too long": (lambda m: KMeans.load("x" * 300), FileError),
     "fit: a name too long": (lambda m: KMeans(3, **NEW).fit("x" * 300 + ".npy"), FileError),
     "fit: half of a character": (lambda m: KMeans(3, **NEW).fit("\ud800.npy"), FileError),
-    "plot: a path of another kind": (lambda m: m.plot(True), InputTypeError),
+    "plot: a path of another kind": (lambda m: m.plot(path=True), InputTypeError),
     "report: a path of another kind": (lambda m: m.report(X, None), InputTypeError),
     "report: half of a character": (lambda m: m.report(X, "\ud800.html"), FileError),
     "report: force of another kind": (lambda m: m.report(X, "page.html", force="no"), OptionError),

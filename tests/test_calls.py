@@ -136,9 +136,9 @@ CONTEXTS = {
     "default device": lambda: during(torch.set_default_device, "meta", None),
     "default dtype": lambda: during(torch.set_default_dtype, torch.float64, torch.float32),
     "a narrow default dtype": lambda: during(torch.set_default_dtype, torch.bfloat16, torch.float32),
-    "deterministic": lambda: during(torch.use_deterministic_algorithms, True, False),
+    "deterministic": lambda: during(torch.use_deterministic_algorithms, inside=True, outside=False),
     "matmul precision": lambda: during(torch.set_float32_matmul_precision, "medium", "highest"),
-    "flush denormal": lambda: during(torch.set_flush_denormal, True, False),
+    "flush denormal": lambda: during(torch.set_flush_denormal, inside=True, outside=False),
     "one thread": lambda: during(torch.set_num_threads, 1, torch.get_num_threads()),
     "anomalies": lambda: torch.autograd.set_detect_anomaly(True),
 }

@@ -112,8 +112,8 @@ STREAMS = {
     "terminal": Terminal,
     "ascii": lambda: io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="strict"),
     "broken": broken_pipe,
-    "full": lambda: full_pipe(True),
-    "full, not blocking": lambda: full_pipe(False),
+    "full": lambda: full_pipe(blocking=True),
+    "full, not blocking": lambda: full_pipe(blocking=False),
     **{type(error).__name__: partial(OnlyWrite, error) for error in ERRORS},
 }
 

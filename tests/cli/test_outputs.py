@@ -202,7 +202,7 @@ def test_one_file_for_two_outputs_is_refused(folder, fitted, capsys):
 
 def write(path, text):
     """Outputs as those of a fit, in the same steps: a folder in the folder, and files."""
-    with output_folder(path, True) as new:
+    with output_folder(path, force=True) as new:
         with atomic.new_folder(new / "model") as model:
             (model / "model.json").write_text(text)
         for name in ("labels.npy", "history.json"):
@@ -277,16 +277,16 @@ def test_fits_killed_at_any_moment_leave_the_outputs_of_one_fit(folder, start):
 
 
 def test_a_second_fit_into_one_folder_is_told_before_its_work(folder, monkeypatch, capsys):
-    with output_folder(folder / "result", False):
+    with output_folder(folder / "result", force=False):
         monkeypatch.setattr(KMeans, "fit", lambda *_, **__: pytest.fail("outputs are checked before the work"))
         assert run(FIT.split()) == 2
     assert "result is being written by another process" in capsys.readouterr().err
-    with pytest.raises(OutputExistsError, match="already exists"), output_folder(folder / "result", False):
+    with pytest.raises(OutputExistsError, match="already exists"), output_folder(folder / "result", force=False):
         pytest.fail("the block began")
 
 
 def test_outputs_that_were_set_aside_are_found(folder, fitted):
-    with output_folder(folder / "out", False) as new:
+    with output_folder(folder / "out", force=False) as new:
         write_fit(fitted, new)
     expected = content(folder / "out")
     (folder / "out").rename(folder / ".out.01234567.old")

@@ -1,4 +1,4 @@
-"""Thumbnails, the bound on the page's size, and the map by another projection."""
+"""Thumbnails: small pictures of the same colour, and what is no picture, or too large a one, is told."""
 
 import base64
 import io
@@ -6,8 +6,6 @@ import json
 import os
 import re
 import struct
-import sys
-import types
 import zlib
 
 import numpy as np
@@ -15,8 +13,7 @@ import pytest
 from PIL import Image
 
 from cosmeans import KMeans
-from cosmeans.cli import run
-from cosmeans.errors import FileError, OptionError
+from cosmeans.errors import FileError
 from cosmeans.page.thumbnails import thumbnails
 from cosmeans.report import write_report
 
@@ -50,69 +47,6 @@ def test_pictures_become_small_ones_of_the_same_colour(fitted, tmp_path):
         assert image.getpixel((48, 24)) == pytest.approx((2 * row, 0, 255 - 2 * row), abs=8)
     assert examples["text"][0] == paths[examples["row"][0]].name
     assert "could not be read" in (tmp_path / "page.html").read_text("utf-8")
-
-
-def test_a_thousand_clusters_with_long_texts_stay_below_ten_megabytes(tmp_path):
-    rng = np.random.default_rng(0)
-    rows = rng.standard_normal((26_000, 16), np.float32)
-    words = rng.integers(0, 500, (26_000, 40))
-    texts = [" ".join(f"wörd{word}" for word in line) for line in words.tolist()]
-    kmeans = KMeans(1000, epochs=1, random_state=0, verbose=0).fit(rows)
-
-    page = write_report(kmeans, rows, tmp_path / "page.html", texts=texts, n_examples=50, sample=10_000)
-
-    assert page.stat().st_size < 10_000_000
-    listed = data_of(page)["clusters"]
-    assert len(listed["id"]) == 1000
-    assert all(best for best, size in zip(listed["best"], listed["size"], strict=True) if size)
-    assert len(listed["best"][0]) < 50, "the bound was not tested: everything fitted"
-
-
-def test_the_map_is_made_by_umap_where_it_is_installed(fitted, tmp_path, monkeypatch):
-    kmeans, rows = fitted
-    asked = {}
-
-    class UMAP:
-        def __init__(self, **options):
-            asked.update(options)
-
-        def fit_transform(self, units):
-            assert np.linalg.norm(units, axis=1) == pytest.approx(1.0)
-            return np.stack([np.arange(len(units)), np.zeros(len(units))], axis=1)
-
-    monkeypatch.setitem(sys.modules, "umap", types.SimpleNamespace(UMAP=UMAP))
-    page = write_report(kmeans, rows, tmp_path / "page.html", projection="umap")
-
-    assert (asked["metric"], asked["random_state"]) == ("cosine", kmeans.random_state_ % 2**32)
-    assert data_of(page)["map"]["x"] == np.rint(np.arange(90) * 2000 / 89).tolist()
-    assert "90 of the rows on a plane that keeps neighbours together (UMAP)" in page.read_text("utf-8")
-
-
-def test_umap_is_asked_for_before_the_work(fitted, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "umap", None)
-    with pytest.raises(OptionError, match="pip install umap-learn"):
-        write_report(*fitted, tmp_path / "page.html", projection="umap")
-
-
-def test_the_command_writes_the_page_that_python_writes(fitted, tmp_path, monkeypatch, capsys):
-    kmeans, rows = fitted
-    monkeypatch.chdir(tmp_path)
-    np.save("rows.npy", rows)
-    kmeans.save("model")
-    (tmp_path / "texts.csv").write_text("id,title\n" + "".join(f"{i},row number {i}\n" for i in range(90)))
-
-    line = "report model rows.npy --texts texts.csv --column title --title Mine --examples 2 --sample 50 --json"
-    assert run(line.split()) == 0
-
-    told = json.loads(capsys.readouterr().out)
-    texts = [f"row number {i}" for i in range(90)]
-    expected = write_report("model", rows, "python.html", texts=texts, title="Mine", n_examples=2, sample=50)
-    assert (tmp_path / "report.html").read_bytes() == expected.read_bytes()
-    assert told == {"report": "report.html", "rows": 90, "bytes": expected.stat().st_size}
-    assert run(line.split()) == 2
-    assert "report.html already exists" in capsys.readouterr().err
-    assert run([*line.split()[:3], "--sample", "-1", "--out", "new.html"]) == 2
-    assert "sample must be an integer from 0 to 10,000" in capsys.readouterr().err
 
 
 def png(width, height):

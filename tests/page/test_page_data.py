@@ -1,0 +1,29 @@
+"""What a page holds: its size has a bound, whatever the texts and however many clusters."""
+
+import json
+import re
+
+import numpy as np
+
+from cosmeans import KMeans
+from cosmeans.report import write_report
+
+
+def data_of(page):
+    return json.loads(re.search(r'id="data">(.*?)</script>', page.read_text("utf-8"), re.S).group(1))
+
+
+def test_a_thousand_clusters_with_long_texts_stay_below_ten_megabytes(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((26_000, 16), np.float32)
+    words = rng.integers(0, 500, (26_000, 40))
+    texts = [" ".join(f"wörd{word}" for word in line) for line in words.tolist()]
+    kmeans = KMeans(1000, epochs=1, random_state=0, verbose=0).fit(rows)
+
+    page = write_report(kmeans, rows, tmp_path / "page.html", texts=texts, n_examples=50, sample=10_000)
+
+    assert page.stat().st_size < 10_000_000
+    listed = data_of(page)["clusters"]
+    assert len(listed["id"]) == 1000
+    assert all(best for best, size in zip(listed["best"], listed["size"], strict=True) if size)
+    assert len(listed["best"][0]) < 50, "the bound was not tested: everything fitted"

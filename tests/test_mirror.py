@@ -1,0 +1,74 @@
+"""The test of a file is where one guesses it: tests/ mirrors src/cosmeans/ by name."""
+
+from pathlib import Path
+
+import pytest
+
+import cosmeans
+
+TESTS, PACKAGE = Path(__file__).parent, Path(cosmeans.__file__).parent
+
+# files without a test of their own name: where they are tested, through what people call
+ELSEWHERE = {
+    "cli/test_commands.py": "__main__ version cli/demo cli/flags cli/interrupt cli/tell",
+    "cli/test_hostile.py": "cli/clusters",
+    "cli/test_streams.py": "cli/results",
+    "cli/test_tasks.py": "cli/row_tasks cli/stream cli/tables",
+    "containers/test_read.py": """containers/arrays containers/arrow containers/classes containers/columns
+        containers/converted containers/frames containers/nouns containers/tensors""",
+    "analysis/test_queries.py": "analysis/assignments",
+    "backends/test_accumulate.py": """backends/cpu/accumulate backends/cpu/kernels/accumulate backends/cpu/update
+        backends/cpu/kernels/update backends/cpu/kernels/tree""",
+    "backends/test_assign.py": "backends/reference",
+    "backends/cpu/test_assign.py": "backends/cpu/backend backends/cpu/kernels/refine",
+    "backends/cpu/test_bounds.py": "backends/cpu/kernels/bounds backends/cpu/targets",
+    "backends/cpu/test_rows.py": "backends/cpu/kernels/norms",
+    "backends/cpu/test_scores.py": "backends/cpu/kernels/scores",
+    "backends/cpu/test_strategy.py": "backends/cpu/host",
+    "backends/cpu/kernels/test_certify.py": "backends/cpu/kernels/types",
+    "backends/cpu/kernels/test_fused.py": "backends/cpu/kernels/registers",
+    "backends/cpu/screens/test_screen.py": """backends/cpu/screens/centred backends/cpu/screens/float32
+        backends/cpu/screens/pca backends/cpu/kernels/encode backends/cpu/kernels/gemm""",
+    "backends/gpu/test_backend.py": "backends/gpu/tuning",
+    "backends/gpu/test_session.py": "backends/gpu/replayed",
+    "backends/gpu/rows/test_resident.py": "backends/gpu/rows/placed",
+    "_estimator/test_fitted_state.py": "_estimator/conversions",
+    "_estimator/test_dispatch.py": "_estimator/opening",
+    "page/test_findings.py": "page/statistics",
+    "test_atomic.py": "locks paths renaming system_errors",
+    "test_lloyd.py": "contracts data group observer result",
+    "test_model_file.py": "cli/inspect records",
+    "test_public_api.py": "errors",
+    "test_report.py": """page/analysis page/examples page/keywords page/render page/sample page/write""",
+}
+
+
+def modules():
+    for path in sorted(PACKAGE.rglob("*.py")):
+        if path.name != "__init__.py":
+            yield path.relative_to(PACKAGE).with_suffix("")
+
+
+def mirrored(module):
+    return TESTS / module.with_name(f"test_{module.name}.py")
+
+
+def test_every_module_has_a_test_of_its_name_or_is_listed():
+    listed = {name for names in ELSEWHERE.values() for name in names.split()}
+    missing = [module.as_posix() for module in modules() if not mirrored(module).exists()]
+
+    untold, gone = sorted(set(missing) - listed), sorted(listed - {module.as_posix() for module in modules()})
+    assert not untold, "write tests/FOLDER/test_NAME.py, or say in ELSEWHERE where it is tested"
+    assert not gone, "remove from ELSEWHERE what is no longer there"
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_where_a_module_is_tested_instead_exists(name):
+    assert (TESTS / name).exists()
+
+
+def test_tests_of_a_folder_are_in_the_folder_of_that_name():
+    """Beside those of whole calls, which are in tests/ itself, and what is made at random (fuzz)."""
+    folders = {path.relative_to(TESTS).parent.as_posix() for path in TESTS.rglob("test_*.py")} - {".", "fuzz"}
+
+    assert all((PACKAGE / folder).is_dir() for folder in folders), folders
