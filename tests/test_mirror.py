@@ -33,7 +33,6 @@ ELSEWHERE = {
     "backends/gpu/test_session.py": "backends/gpu/replayed",
     "backends/gpu/rows/test_resident.py": "backends/gpu/rows/placed",
     "_estimator/test_fitted_state.py": "_estimator/conversions",
-    "_estimator/test_dispatch.py": "_estimator/opening",
     "page/test_findings.py": "page/statistics",
     "test_atomic.py": "locks paths renaming system_errors",
     "test_lloyd.py": "contracts data group observer result",
