@@ -21,9 +21,9 @@ from cosmeans import KMeans, sphere
 from cosmeans.backends import reference
 from cosmeans.backends.gpu.kernels import accumulate
 from cosmeans.backends.gpu.kernels.accumulate import MoveWorkspace
-from cosmeans.backends.gpu.kernels.columns import MOST_FEATURES
-from cosmeans.backends.gpu.kernels.select import Screens
-from cosmeans.backends.gpu.rows.plan import ResidencyPlan
+from cosmeans.backends.gpu.kernels.assign import Screens
+from cosmeans.backends.gpu.kernels.cascade import MOST_FEATURES
+from cosmeans.backends.gpu.tuning import ResidencyPlan
 from cosmeans.backends.reference import ReferenceBackend
 from cosmeans.contracts import Backend
 from cosmeans.data import NO_LABEL, Batch, ClusterSums

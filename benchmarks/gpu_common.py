@@ -27,8 +27,8 @@ from common import DEMO, keep, parser_of
 from cosmeans import estimator, lloyd, sphere
 from cosmeans.backends.gpu import DeviceState
 from cosmeans.backends.gpu.backend import GpuBackend
+from cosmeans.backends.gpu.kernels.assign import Screens
 from cosmeans.backends.gpu.kernels.columns import QuantizedCentroids
-from cosmeans.backends.gpu.kernels.select import Screens
 from cosmeans.backends.gpu.replay.graph import Graph
 from cosmeans.backends.gpu.rows.resident import ResidentRows
 from cosmeans.backends.gpu.tuning import Tuning
@@ -174,7 +174,7 @@ class Screening:
     labels: Tensor
 
     def screen(self) -> None:
-        self.resident.screen(self.batch, self.columns, self.labels)
+        self.resident.certify(self.batch, self.columns, self.labels)
 
     def assign(self) -> None:
         self.resident.assign(self.batch, self.columns, self.labels)

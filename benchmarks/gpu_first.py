@@ -15,7 +15,7 @@ from triton import knobs
 
 from cosmeans import KMeans
 from cosmeans.backends.gpu.kernels import screen_hopper
-from cosmeans.backends.gpu.replay import precompile
+from cosmeans.backends.gpu.rows import precompile
 from gpu_common import estimator_with, gpu, record, run_actions, unit_rows
 
 

@@ -17,11 +17,11 @@ from torch import Tensor
 from cosmeans import KMeans, lloyd, scoring
 from cosmeans._estimator.inputs import read_rows
 from cosmeans.backends.gpu.rows.ingest import PrefetchedLabels
-from cosmeans.backends.gpu.rows.plan import ResidencyPlan, plan_incoming, plan_streamed
-from cosmeans.backends.gpu.rows.streamed import FETCHED, SENT
+from cosmeans.backends.gpu.rows.memory import plan_incoming, plan_streamed
+from cosmeans.backends.gpu.rows.placed import FETCHED, SENT
 from cosmeans.backends.gpu.rows.upload import Upload
 from cosmeans.backends.gpu.session import GpuSession
-from cosmeans.backends.gpu.tuning import ANY
+from cosmeans.backends.gpu.tuning import ANY, ResidencyPlan
 from cosmeans.backends.reference import ReferenceBackend
 from cosmeans.inspection import rows as inspected
 from cosmeans.options import FitOptions

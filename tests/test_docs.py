@@ -91,7 +91,7 @@ def test_the_navigation_holds_every_page_once():
     assert sorted(listed) == sorted(pages)
 
 
-@pytest.mark.parametrize("backend", ["cpu"])
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
 def test_the_files_that_a_page_on_the_design_names_exist(backend):
     text = (ROOT / "docs" / f"design-{backend}.md").read_text(encoding="utf-8")
     folder = ROOT / "src" / "cosmeans" / "backends" / backend

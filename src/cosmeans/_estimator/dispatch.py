@@ -107,7 +107,7 @@ def _has_a_way(rows: Rows, n_clusters: int, say: Callable[[str], None]) -> bool:
     """Whether the current GPU can fit rows of the host; one line says why not."""
     try:
         from cosmeans.backends.gpu.kernels.launch import keep_compiled_kernels
-        from cosmeans.backends.gpu.rows.plan import plan_incoming
+        from cosmeans.backends.gpu.rows.memory import plan_incoming
 
         device = torch.device("cuda", torch.cuda.current_device())
         keep_compiled_kernels()

@@ -55,12 +55,12 @@ JITFunction.run = _compile
 from cosmeans import sphere  # noqa: E402
 from cosmeans.backends.gpu.backend import GpuBackend  # noqa: E402
 from cosmeans.backends.gpu.kernels import scores  # noqa: E402
+from cosmeans.backends.gpu.kernels.assign import Screens  # noqa: E402
 from cosmeans.backends.gpu.kernels.norms import inspect_rows, queue_lengths, squared_norms  # noqa: E402
 from cosmeans.backends.gpu.kernels.quantize import QuantizedRows, quantize_rows  # noqa: E402
 from cosmeans.backends.gpu.kernels.screen_hopper import ROW_TILE  # noqa: E402
-from cosmeans.backends.gpu.kernels.select import Screens  # noqa: E402
-from cosmeans.backends.gpu.replay.workspace import FitState  # noqa: E402
 from cosmeans.backends.gpu.rows.ingest import PrefetchedLabels  # noqa: E402
+from cosmeans.backends.gpu.rows.memory import FitState  # noqa: E402
 from cosmeans.backends.gpu.rows.resident import ResidentRows  # noqa: E402
 from cosmeans.data import Batch, ClusterSums  # noqa: E402
 
@@ -89,6 +89,7 @@ def visit(dtype: torch.dtype, n: int, d: int, k: int, *, integers: bool, scaled:
     )
     prefetched = PrefetchedLabels(centroids, n, resident.workspace, screens)
     prefetched.label(Batch(0, rows, divisors), resident.workspace.chunk(n, d, 0), found)
+    prefetched.are_under(centroids)
     for copy in (QuantizedRows.empty(n, d, tile, integers, cpu) for tile in (0, ROW_TILE)):
         quantize_rows(batch, copy, 0), inspect_rows(rows, squared, copy, 0)
 

@@ -10,7 +10,7 @@ import torch
 from backends.gpu.standins import CASES, Job, directions, gpu, opened, unit
 from cosmeans import sphere
 from cosmeans.backends.gpu.backend import GpuBackend
-from cosmeans.backends.gpu.kernels.select import Screens
+from cosmeans.backends.gpu.kernels.assign import Screens
 from cosmeans.backends.gpu.tuning import Tuning
 from cosmeans.backends.reference import ReferenceBackend
 from cosmeans.contracts import Backend

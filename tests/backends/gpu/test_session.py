@@ -29,7 +29,7 @@ from backends.gpu.standins import (
 )
 from cosmeans import KMeans, estimator, lloyd, outliers, scoring, seeding, top
 from cosmeans.backends.gpu.backend import GpuBackend
-from cosmeans.backends.gpu.rows.plan import ResidencyPlan
+from cosmeans.backends.gpu.tuning import ResidencyPlan
 from cosmeans.backends.reference import ReferenceBackend
 from cosmeans.contracts import Backend, Group
 from cosmeans.data import ClusterSums, Task

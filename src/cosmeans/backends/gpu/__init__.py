@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import torch
 
-from cosmeans.backends.gpu.tuning import ANY, DEFAULT, Tuning
+from cosmeans.backends.gpu.tuning import ANY, DEFAULT, SLOTS, Tuning, pooled_bytes
 from cosmeans.calls import Lock
 
 _ELSEWHERE = 128 << 20  # bytes that pooled workspaces may take where there is no GPU to ask
@@ -33,7 +33,7 @@ class DeviceState:
         self._pool: dict[object, Pooled] = {}
         self._spent: list[object] = []
         self._known: dict[object, int] = {}
-        _all.add(self)
+        _devices.add(self)
 
     def free_bytes(self, enough: int = ANY) -> int:
         """What can still be allocated. enough: bytes from which on it does not matter how many more."""
@@ -62,6 +62,33 @@ class DeviceState:
         if self.device.type != "cuda":
             return _ELSEWHERE
         return int(torch.cuda.get_device_properties(self.device).total_memory * self.tuning.pool_share)
+
+    # ------------------------------------------------ what pays, by the costs of the table
+
+    @property
+    def can_capture(self) -> bool:
+        return self.tuning.graph is not None or (self.device.type == "cuda" and not torch.version.hip)
+
+    def captures(self, n: int, k: int, d: int) -> bool:
+        """Whether epochs are captured: there is room for outcomes, and what is saved counts."""
+        small = 4 * SLOTS * k * d <= self.tuning.most_of_outcomes
+        return small and self.can_capture and self.tuning.seconds(n, k, d) < self.tuning.long
+
+    def captures_at_once(self, n: int, k: int, d: int) -> bool:
+        """Whether epochs are captured before the first one runs: a pass takes the device less time than the host."""
+        return self.captures(n, k, d) and self.tuning.seconds(n, k, d) < self.tuning.short
+
+    def plain_epochs(self, n: int, k: int, d: int) -> int:
+        """Epochs that are started kernel by kernel, for the device to have work while the next one is captured."""
+        if self.captures_at_once(n, k, d):
+            return 0
+        return 1 + (self.tuning.seconds(n, k, d) >= self.tuning.middle)
+
+    def pools(self, n: int, k: int, d: int, entry_bytes: int) -> bool:
+        """Whether n rows are few enough for a workspace that is kept for the next fit, if they come as one batch."""
+        return self.captures_at_once(n, k, d) and pooled_bytes(n, k, d, entry_bytes) <= self.most_pooled
+
+    # ------------------------------------------------------------- what is kept
 
     def retire(self, graph: object) -> None:
         """Keep a graph that nobody replays any more: to destroy one takes the host a fifth of a millisecond.
@@ -92,17 +119,36 @@ class DeviceState:
         self.destroy_retired()
 
 
-_states: dict[torch.device, DeviceState] = {}
-_all: weakref.WeakSet[DeviceState] = weakref.WeakSet()  # those of backends that are tuned, too
+class _Devices:
+    """The states of this process."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._shared: dict[torch.device, DeviceState] = {}
+        self._all: weakref.WeakSet[DeviceState] = weakref.WeakSet()  # those of backends that are tuned, too
+
+    def add(self, state: DeviceState) -> None:
+        with self._lock:
+            self._all.add(state)
+
+    def shared(self, device: torch.device) -> DeviceState:
+        state = self._shared.get(device)
+        return state if state is not None else self._shared.setdefault(device, DeviceState(device, DEFAULT))
+
+    def all(self) -> list[DeviceState]:
+        with self._lock:
+            return list(self._all)
+
+
+_devices = _Devices()
 
 
 def state_of(device: torch.device) -> DeviceState:
     """The one state of a device, for all backends that nobody has tuned."""
-    state = _states.get(device)
-    return state if state is not None else _states.setdefault(device, DeviceState(device, DEFAULT))
+    return _devices.shared(device)
 
 
 def empty_cache() -> None:
     """Give back the memory of every device that is kept for other fits."""
-    for state in list(_all):
+    for state in _devices.all():
         state.clear()

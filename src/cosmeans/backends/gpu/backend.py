@@ -7,9 +7,9 @@ from torch import Tensor
 
 from cosmeans.backends.gpu import DeviceState, state_of
 from cosmeans.backends.gpu.kernels import norms
+from cosmeans.backends.gpu.kernels.assign import Screens
 from cosmeans.backends.gpu.kernels.launch import current, keep_compiled_kernels
 from cosmeans.backends.gpu.kernels.quantize import dense
-from cosmeans.backends.gpu.kernels.select import Screens
 from cosmeans.backends.gpu.session import GpuSession
 from cosmeans.backends.gpu.tuning import Tuning
 from cosmeans.contracts import Group, RowSource

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import functools
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Concatenate, ParamSpec, Self, TypeVar
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from cosmeans.backends.gpu import DeviceState
+from cosmeans.backends.gpu.kernels.assign import Screens
 from cosmeans.backends.gpu.kernels.columns import QuantizedCentroids
-from cosmeans.backends.gpu.kernels.launch import current
+from cosmeans.backends.gpu.kernels.launch import on_device
 from cosmeans.backends.gpu.kernels.quantize import QuantizedRows
-from cosmeans.backends.gpu.kernels.select import Screens
 from cosmeans.backends.gpu.kernels.update import OutputRing
-from cosmeans.backends.gpu.replay.workspace import NO_EPOCH, FitState, Workspace
-from cosmeans.backends.gpu.replayed import ReplayedFit, ReplayPlan, in_pooled_workspace
+from cosmeans.backends.gpu.replay.fit import ReplayedFit, ReplayPlan, in_pooled_workspace
 from cosmeans.backends.gpu.rows.ingest import Ingest, PrefetchedLabels
+from cosmeans.backends.gpu.rows.memory import NO_EPOCH, FitState, Workspace
 from cosmeans.backends.gpu.rows.placed import PlacedRows
-from cosmeans.backends.gpu.rows.plan import ResidencyPlan
+from cosmeans.backends.gpu.tuning import ResidencyPlan
 from cosmeans.contracts import Group, InspectedRows, RowSource
 from cosmeans.data import NO_LABEL, Batch, CostCounters, Labelled, Task
 from cosmeans.epoch import Epoch
@@ -28,20 +27,7 @@ from cosmeans.inspection.rows import Inspected
 from cosmeans.memory_rows import MemoryRows
 from cosmeans.observer import FINAL, Log, Observer
 
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
 _Counts = tuple[int | Tensor, int | Tensor, CostCounters | None]  # rows that changed, that were refined; what it cost
-
-
-def on_device(method: Callable[Concatenate[GpuSession, _P], _T]) -> Callable[Concatenate[GpuSession, _P], _T]:
-    """The method with the device of the session as torch's current one."""
-
-    @functools.wraps(method)
-    def run(self: GpuSession, *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        with current(self.device):
-            return method(self, *args, **kwargs)
-
-    return run
 
 
 class GpuSession:
@@ -54,9 +40,7 @@ class GpuSession:
     _depth: int
     _yielded: int  # the number of the epoch yielded last
     _next: Tensor  # the centroids that the epoch after it starts from
-    _last: (
-        Epoch | None
-    )  # the epoch whose labels are in place, and its number: `NO_EPOCH` after a pass that was broken off
+    _last: Epoch | None  # whose labels are in place, and its number: `NO_EPOCH` after a pass that was broken off
     _labelled: int
     _speculation: Callable[[], bool] | None  # whether the first labels stand, which were found while rows were read
 

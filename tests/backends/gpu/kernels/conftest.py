@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from cosmeans import sphere
-from cosmeans.backends.gpu.chips import TILES
-from cosmeans.backends.gpu.kernels.cascade import CascadeWorkspace, compare, gather
-from cosmeans.backends.gpu.kernels.columns import CentroidWorkspace, IntegerWorkspace
+from cosmeans.backends.gpu.kernels.cascade import CascadeWorkspace, IntegerWorkspace, compare, gather
+from cosmeans.backends.gpu.kernels.columns import CentroidWorkspace
 from cosmeans.backends.gpu.kernels.quantize import QuantizedRows, quantize_rows
 from cosmeans.backends.gpu.kernels.refine import RefineWorkspace, refine
 from cosmeans.backends.gpu.kernels.screen import Errors, accumulation_error, screen
 from cosmeans.backends.gpu.kernels.screen_hopper import rounding
+from cosmeans.backends.gpu.tuning import TILES
 from cosmeans.data import Batch
 
 CPU = torch.device("cpu")

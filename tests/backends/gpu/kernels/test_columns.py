@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from cosmeans import sphere
-from cosmeans.backends.gpu.kernels.columns import MOST_FEATURES, CentroidWorkspace, IntegerWorkspace
+from cosmeans.backends.gpu.kernels.cascade import MOST_FEATURES, IntegerWorkspace
+from cosmeans.backends.gpu.kernels.columns import CentroidWorkspace, compare_bits
 from cosmeans.errors import BackendUnavailableError
 
 
@@ -76,3 +77,29 @@ def test_more_features_than_8_bit_products_can_be_added_up_are_refused() -> None
 
     with pytest.raises(BackendUnavailableError, match=r"at most 2080 features .* these rows have 2081"):
         IntegerWorkspace(2, MOST_FEATURES + 1, 0, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(("k", "d"), [(1, 1), (2, 2048), (3, 1365), (1, 4097), (7, 1200)])
+def test_centroids_with_any_other_bit_are_found(k: int, d: int) -> None:
+    ours = sphere.normalise(torch.randn(k, d, generator=torch.Generator().manual_seed(k)))
+    ours[0, 0] = 0.0
+    differ = torch.zeros(1, dtype=torch.int32)
+
+    compare_bits(ours, ours.clone(), differ)
+    assert int(differ) == 0
+    for at in {0, k * d // 2, k * d - 1}:
+        for bit in (0, 31):  # 0.0 and -0.0 are others, too
+            theirs = ours.clone()
+            theirs.view(torch.int32).view(-1)[at] ^= 1 << bit if bit < 31 else -(1 << 31)
+            compare_bits(ours, theirs, differ.zero_())
+            assert int(differ) == 1, (at, bit)
+            compare_bits(ours, ours.clone(), differ)
+            assert int(differ) == 1  # it stays
+
+
+def test_equal_bits_of_no_number_are_equal() -> None:
+    ours, differ = torch.full((2, 3), torch.nan), torch.zeros(1, dtype=torch.int32)
+
+    compare_bits(ours, ours.clone(), differ)
+
+    assert int(differ) == 0

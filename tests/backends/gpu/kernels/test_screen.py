@@ -11,9 +11,9 @@ from torch import Tensor
 
 import truth
 from cosmeans import sphere
-from cosmeans.backends.gpu.chips import TILES
 from cosmeans.backends.gpu.kernels.columns import CentroidWorkspace
 from cosmeans.backends.gpu.kernels.screen import Errors, GatherList, Uncertified, accumulation_error, screen
+from cosmeans.backends.gpu.tuning import TILES
 from cosmeans.data import Batch
 
 CPU = torch.device("cpu")

@@ -22,17 +22,13 @@ from backends.gpu.standins import (
     expected,
     fit,
     fit_in,
-    gpu,
     opened,
     replaying,
     there,
     unit,
 )
-from cosmeans.backends.gpu.replay.policy import SLOTS
-from cosmeans.backends.gpu.replay.workspace import Workspace
-from cosmeans.backends.gpu.replayed import LOOKAHEAD, ReplayPlan
-from cosmeans.backends.gpu.rows.plan import ResidencyPlan, plan_resident
-from cosmeans.backends.gpu.tuning import ANY
+from cosmeans.backends.gpu.rows.memory import plan_resident
+from cosmeans.backends.gpu.tuning import ANY, SLOTS
 from cosmeans.backends.reference import ReferenceBackend
 
 SHORT = Job(directions(20, 4), unit(3, 4, 1), 3)
@@ -222,47 +218,3 @@ def test_what_is_asked_in_between_is_not_taken_for_the_next_epoch() -> None:
     truth = true(replace(job, epochs=4))
     assert torch.equal(followed[-1], truth.result.centroids)
     assert torch.equal(labels, truth.result.labels)
-
-
-# ----------------------------------------------------------------------- the plan
-
-
-def plan_of(job: Job, **tuning: Any) -> ReplayPlan | None:
-    backend = replaying(True, **tuning)
-    with opened(job, backend) as session:
-        session.read()
-        return ReplayPlan.of(session.rows, len(job.first), None, backend.state)
-
-
-def test_rows_gathered_again_in_every_pass_are_not_captured() -> None:
-    backend = replaying(True)
-    with opened(SHORT, backend) as session:
-        session.read()
-        assert ReplayPlan.of(session.rows, 3, None, backend.state) is not None
-        assert ReplayPlan.of(session.rows.sample(torch.arange(0, 20, 3)), 3, None, backend.state) is None
-    assert plan_of(replace(SHORT, batch_size=7)) is None
-    assert plan_of(there(SHORT), plan=ResidencyPlan(copied=True, chunk=20, fetched=20)) is None
-
-
-def test_a_fit_without_a_gpu_is_not_captured() -> None:
-    backend = gpu()
-    with opened(SHORT, backend) as session:
-        session.read()
-        assert ReplayPlan.of(session.rows, 3, None, backend.state) is None
-
-
-def test_enough_epochs_are_queued_that_the_device_never_waits() -> None:
-    assert plan_of(SHORT).lookahead == LOOKAHEAD
-    assert plan_of(SHORT, short=0.0).lookahead == 1
-    assert LOOKAHEAD + 3 < SLOTS  # those ahead, the one that is read, the one before it, the final pass
-
-
-def test_the_copy_of_a_plan_is_in_the_workspace() -> None:
-    plan, workspace = plan_of(replace(SHORT, weights=torch.ones(20).double())), Workspace(torch.device("cpu"))
-
-    copied = plan.copied_to(workspace).batch
-
-    for name in ("rows", "norms", "weights"):
-        assert torch.equal(getattr(copied, name), getattr(plan.batch, name))
-        assert getattr(copied, name).data_ptr() != getattr(plan.batch, name).data_ptr()
-    assert copied.keep is None

@@ -26,8 +26,8 @@ from backends.gpu.standins import (
     with_gaps,
 )
 from cosmeans.backends.gpu.backend import GpuBackend
-from cosmeans.backends.gpu.rows.plan import OF_INSPECTED, ResidencyPlan, plan_resident
-from cosmeans.backends.gpu.tuning import ANY
+from cosmeans.backends.gpu.rows.memory import OF_INSPECTED, plan_resident
+from cosmeans.backends.gpu.tuning import ANY, ResidencyPlan
 from cosmeans.backends.reference import ReferenceBackend
 from cosmeans.progress import Silent
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from backends.gpu.standins import (
     CASES,
@@ -123,6 +125,29 @@ def test_only_the_first_fit_is_foreseen() -> None:
             assert started.count("screen") == passes
 
 
+class Asked(TorchDispatchMode):
+    """The operations that torch is asked for: it loads the kernel of each when that is first started."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.add(function.name())
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("case", ["rows of any length", "weights"])
+def test_labels_found_while_rows_are_read_ask_torch_for_nothing_that_takes_time_to_load(case: str) -> None:
+    job, asked = replace(CASES[case], epochs=1), {}
+    for known in (True, False):
+        with Asked() as operations:
+            fit(job, gpu(), job.first if known else None)
+        asked[known] = operations.names
+
+    assert asked[True] - asked[False] <= {"aten::clone", "aten::add_.Tensor", "aten::zeros"}
+
+
 class Counted:
     """In place of the policy: asks, and keeps the counts."""
 
@@ -134,8 +159,8 @@ class Counted:
     def next(self) -> bool:
         return False
 
-    def note(self, counts: torch.Tensor, integers: bool) -> None:
-        self.noted.append((counts.tolist(), integers))
+    def note(self, read: Callable[[], list[int]], integers: bool) -> None:
+        self.noted.append((read(), integers))
 
 
 def test_the_counts_of_all_spans_tell_whether_8_bits_would_pay() -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
 
 from backends.gpu.standins import CASES, FIRST, Job, Started, assert_same, expected, fit, gpu, opened
-from cosmeans.backends.gpu.kernels.select import Screens
-from cosmeans.backends.gpu.rows.plan import ResidencyPlan
+from cosmeans.backends.gpu.kernels.assign import Screens
 from cosmeans.backends.gpu.rows.resident import ResidentRows
+from cosmeans.backends.gpu.tuning import ResidencyPlan
 from cosmeans.backends.reference import ReferenceBackend
 from cosmeans.data import Batch
 
@@ -75,7 +76,7 @@ class Alternating:
         self.integers = not self.integers
         return self.integers
 
-    def note(self, counts: torch.Tensor, integers: bool) -> None:
+    def note(self, read: Callable[[], list[int]], integers: bool) -> None:
         self.noted.append(integers)
 
 

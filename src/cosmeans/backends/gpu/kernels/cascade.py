@@ -6,16 +6,21 @@ labels all the same, on random directions few. Labels don't depend on it.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from cosmeans.backends.gpu.kernels.columns import MOST_FEATURES
-from cosmeans.backends.gpu.kernels.exact import padded, tile_offset, warps_for
+from cosmeans.backends.gpu.kernels.columns import QuantizedCentroids
+from cosmeans.backends.gpu.kernels.exact import padded, rint32, tile_offset, warps_for
 from cosmeans.backends.gpu.kernels.launch import launch
-from cosmeans.backends.gpu.kernels.quantize import QuantizedRows, width_of
+from cosmeans.backends.gpu.kernels.quantize import LARGEST_CODE, QuantizedRows, allocated, width_of
 from cosmeans.backends.gpu.kernels.screen import GatherList, Uncertified, certified_gap
+from cosmeans.errors import BackendUnavailableError
+
+MOST_FEATURES = 2080  # 127^2 D < 2^25: sums of products of codes, times 64, are 32-bit integers
 
 _GATHERED = 4  # one of so many rows can be gathered: where there are more of them, 8 bits don't pay
 _LEAST_GATHERED = 1 << 14
@@ -39,24 +44,103 @@ class CascadeWorkspace:
         self.listed = GatherList(self.uncertified.rows, self.uncertified.counts[:1])
 
 
-def can_cascade(n_features: int) -> bool:
-    """Whether 8 bits can screen rows of so many features."""
-    return n_features <= MOST_FEATURES
-
-
 def gathered_rows(n_rows: int) -> int:
     """How many of n rows can be gathered."""
     return min(n_rows, max(_LEAST_GATHERED, -(-n_rows // _GATHERED)))
 
 
-def cascade_bytes(n_rows: int, n_features: int, n_clusters: int) -> int:
-    """What the first stage and gathering take: codes, lists and gathered rows, and codes of centroids."""
-    codes = width_of(n_features, integers=True)
-    gathered = gathered_rows(n_rows) * (2 * width_of(n_features) + 8)
-    return n_rows * (codes + 8 + 20) + gathered + 2 * n_clusters * codes
+# ------------------------------------------------------------- columns in 8 bits
 
 
-# --------------------------------------------------------------------- kernels
+class IntegerWorkspace:
+    """Memory for the 8-bit columns of a pass; made once per fit.
+
+    Raises BackendUnavailableError for more than MOST_FEATURES features.
+    """
+
+    def __init__(self, n_clusters: int, n_features: int, tile: int, device: torch.device) -> None:
+        if n_features > MOST_FEATURES:
+            raise BackendUnavailableError(
+                f"The 8-bit screen adds up at most {MOST_FEATURES} features without overflow, and these rows have "
+                f"{n_features}. Use the float16 screen (integers=False)."
+            )
+        self.tile, self.width = tile, width_of(n_features, integers=True)
+        n_codes = allocated(n_clusters, tile) * self.width
+        self.codes = torch.zeros(n_codes, dtype=torch.int8, device=device)  # zeroed once, as `CentroidWorkspace.halves`
+        self.bounds = torch.empty(4, dtype=torch.float32, device=device)
+
+    def quantize(self, centroids: QuantizedCentroids) -> QuantizedCentroids:
+        """The same columns as 8-bit codes of one unit, bounds[3]; the other bounds are those of the codes."""
+        k, d = centroids.centroids.shape
+        size = padded(max(d, self.width))
+        shape = {"P": size, "num_warps": warps_for(size)}
+        self.bounds.zero_()
+        launch(_largest, k, centroids.centroids, self.bounds, d, **shape)
+        launch(
+            _write_codes,
+            k,
+            *(centroids.centroids, centroids.original, centroids.n_columns, self.codes, self.bounds, d, self.width),
+            TILE=self.tile,
+            **shape,
+        )
+        launch(_finish_bounds, 1, centroids.bounds, self.bounds, num_warps=1)
+        return replace(centroids, values=self.codes, bounds=self.bounds, width=self.width, tile=self.tile)
+
+
+@triton.jit
+def _raise_to(maximum_ptr, value):
+    """Atomic maximum of nonnegative float32, which are ordered as their bits are."""
+    tl.atomic_max(maximum_ptr.to(tl.pointer_type(tl.int32)), value.to(tl.int32, bitcast=True), sem="relaxed")
+
+
+@triton.jit
+def _largest(centroids_ptr, bounds_ptr, n_features, P: tl.constexpr):
+    """The largest entry of all centroids, until `_finish_bounds` in bounds[3]."""
+    feature = tl.arange(0, P)
+    index = tl.program_id(0).to(tl.int64) * n_features + feature
+    values = tl.load(centroids_ptr + index, mask=feature < n_features, other=0.0)
+    _raise_to(bounds_ptr + 3, tl.max(tl.abs(values)))
+
+
+@triton.jit
+def _write_codes(
+    centroids_ptr,
+    original_ptr,
+    n_columns_ptr,
+    codes_ptr,
+    bounds_ptr,
+    n_features,
+    width,
+    P: tl.constexpr,
+    TILE: tl.constexpr,
+):
+    """The codes of one column; max ||c - cq|| and max ||cq|| in bounds[0] and bounds[2]."""
+    column = tl.program_id(0)
+    if column < tl.load(n_columns_ptr):
+        feature = tl.arange(0, P)
+        k = tl.load(original_ptr + column).to(tl.int64)
+        values = tl.load(centroids_ptr + k * n_features + feature, mask=feature < n_features, other=0.0)
+        unit = tl.load(bounds_ptr + 3) / LARGEST_CODE
+        nearest, _ = rint32(values / unit)
+        code = tl.minimum(tl.maximum(nearest, -LARGEST_CODE), LARGEST_CODE)
+        target = codes_ptr + tile_offset(column.to(tl.int64), feature, width, TILE, 16)
+        tl.store(target, code.to(tl.int8), mask=feature < width)
+        rounded = code * unit
+        lost = values - rounded
+        # rounded up as in `_length`, and for the rounding of the products of code and unit
+        factor = 1.0 + (n_features + 8) * 2.0**-22
+        _raise_to(bounds_ptr, tl.sqrt(tl.sum(lost * lost)) * factor + 2.0**-22)
+        _raise_to(bounds_ptr + 2, tl.sqrt(tl.sum(rounded * rounded)) * factor + 2.0**-22)
+
+
+@triton.jit
+def _finish_bounds(halves_bounds_ptr, bounds_ptr):
+    """max ||c||, and the unit in place of the largest entry."""
+    tl.store(bounds_ptr + 1, tl.load(halves_bounds_ptr + 1))
+    tl.store(bounds_ptr + 3, tl.load(bounds_ptr + 3) / LARGEST_CODE)
+
+
+# ------------------------------------------------------------- the second stage
 
 
 @triton.jit(do_not_specialize=["start", "most"])

@@ -1,25 +1,24 @@
-"""Quantised centroids, the columns of the screen, in float16 and in 8 bits (docs/design-gpu.md).
+"""Quantised centroids, the columns of the screen (docs/design-gpu.md).
 
-Equal centroids would leave all their rows without proof, so only the first of them becomes a column. 8-bit columns are
-those of the first stage of `cascade.py`: twice the rate of float16, and wider bounds.
+Equal centroids would leave all their rows without proof, so only the first of them becomes a column. The same columns
+in 8 bits are made by `cascade.py`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from cosmeans.backends.gpu.kernels.exact import padded, rint32, tile_offset, warps_for
+from cosmeans.backends.gpu.kernels.exact import padded, tile_offset, warps_for
 from cosmeans.backends.gpu.kernels.launch import launch
-from cosmeans.backends.gpu.kernels.quantize import LARGEST_CODE, width_of
-from cosmeans.errors import BackendUnavailableError
+from cosmeans.backends.gpu.kernels.quantize import allocated, width_of
 
 _SCAN = 1024  # centroids that a program reads at once
-MOST_FEATURES = 2080  # 127^2 D < 2^25: sums of products of codes, times 64, are 32-bit integers
+_COMPARED = tl.constexpr(4096)  # entries that a program compares
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,7 @@ class CentroidWorkspace:
         """scan: centroids that a program reads at once, a power of two."""
         self.tile, self.width, self.scan = tile, width_of(n_features), scan
         # zeroed once: columns without a centroid are read, too, with scores that are masked
-        n_values = _allocated(n_clusters, tile) * self.width
+        n_values = allocated(n_clusters, tile) * self.width
         self.halves = torch.zeros(n_values, dtype=torch.float16, device=device)
         self.hashes = torch.empty(n_clusters, dtype=torch.int64, device=device)
         # the first centroid of every bucket of hashes; there are so many buckets that few are shared by chance
@@ -91,12 +90,6 @@ class CentroidWorkspace:
         """What `quantize` has written of these centroids."""
         columns = (self.halves, self.original, self.n_columns, self.bounds)
         return QuantizedCentroids(centroids, *columns, self.width, self.tile)
-
-
-def _allocated(n_clusters: int, tile: int) -> int:
-    """Centroids that columns have memory for: whole tiles are read."""
-    step = max(1, tile)
-    return -(-n_clusters // step) * step
 
 
 @triton.jit
@@ -246,92 +239,23 @@ def _write_columns(
         tl.store(target, values.to(tl.float16), mask=feature < width)
 
 
-# --------------------------------------------------------------------- in 8 bits
+# --------------------------------------------------------- whether centroids are others
 
 
-class IntegerWorkspace:
-    """Memory for the 8-bit columns of a pass; made once per fit.
+@triton.jit(do_not_specialize=["n_values"])
+def _compare_bits(ours_ptr, theirs_ptr, differ_ptr, n_values):
+    at = tl.program_id(0).to(tl.int64) * _COMPARED + tl.arange(0, _COMPARED)
+    ours = tl.load(ours_ptr + at, mask=at < n_values, other=0.0).to(tl.int32, bitcast=True)
+    theirs = tl.load(theirs_ptr + at, mask=at < n_values, other=0.0).to(tl.int32, bitcast=True)
+    if tl.max((ours != theirs).to(tl.int32)) > 0:
+        tl.store(differ_ptr, 1)
 
-    Raises BackendUnavailableError for more than MOST_FEATURES features.
+
+def compare_bits(ours: Tensor, theirs: Tensor, differ: Tensor) -> None:
+    """Set `differ` (1,) int32 to 1 if centroids of one shape, contiguous float32, have other bits; else it stays.
+
+    A kernel of ours, since it is compiled with the others of a fit: torch loads one when it is first started, and
+    comparing would take it two.
     """
-
-    def __init__(self, n_clusters: int, n_features: int, tile: int, device: torch.device) -> None:
-        if n_features > MOST_FEATURES:
-            raise BackendUnavailableError(
-                f"The 8-bit screen adds up at most {MOST_FEATURES} features without overflow, and these rows have "
-                f"{n_features}. Use the float16 screen (integers=False)."
-            )
-        self.tile, self.width = tile, width_of(n_features, integers=True)
-        n_codes = _allocated(n_clusters, tile) * self.width
-        self.codes = torch.zeros(n_codes, dtype=torch.int8, device=device)  # zeroed once, as CentroidSpace.halves
-        self.bounds = torch.empty(4, dtype=torch.float32, device=device)
-
-    def quantize(self, centroids: QuantizedCentroids) -> QuantizedCentroids:
-        """The same columns as 8-bit codes of one unit, bounds[3]; the other bounds are those of the codes."""
-        k, d = centroids.centroids.shape
-        size = padded(max(d, self.width))
-        shape = {"P": size, "num_warps": warps_for(size)}
-        self.bounds.zero_()
-        launch(_largest, k, centroids.centroids, self.bounds, d, **shape)
-        launch(
-            _write_codes,
-            k,
-            *(centroids.centroids, centroids.original, centroids.n_columns, self.codes, self.bounds, d, self.width),
-            TILE=self.tile,
-            **shape,
-        )
-        launch(_finish_bounds, 1, centroids.bounds, self.bounds, num_warps=1)
-        return replace(centroids, values=self.codes, bounds=self.bounds, width=self.width, tile=self.tile)
-
-
-@triton.jit
-def _raise_to(maximum_ptr, value):
-    """Atomic maximum of nonnegative float32, which are ordered as their bits are."""
-    tl.atomic_max(maximum_ptr.to(tl.pointer_type(tl.int32)), value.to(tl.int32, bitcast=True), sem="relaxed")
-
-
-@triton.jit
-def _largest(centroids_ptr, bounds_ptr, n_features, P: tl.constexpr):
-    """The largest entry of all centroids, until `_finish_bounds` in bounds[3]."""
-    feature = tl.arange(0, P)
-    index = tl.program_id(0).to(tl.int64) * n_features + feature
-    values = tl.load(centroids_ptr + index, mask=feature < n_features, other=0.0)
-    _raise_to(bounds_ptr + 3, tl.max(tl.abs(values)))
-
-
-@triton.jit
-def _write_codes(
-    centroids_ptr,
-    original_ptr,
-    n_columns_ptr,
-    codes_ptr,
-    bounds_ptr,
-    n_features,
-    width,
-    P: tl.constexpr,
-    TILE: tl.constexpr,
-):
-    """The codes of one column; max ||c - cq|| and max ||cq|| in bounds[0] and bounds[2]."""
-    column = tl.program_id(0)
-    if column < tl.load(n_columns_ptr):
-        feature = tl.arange(0, P)
-        k = tl.load(original_ptr + column).to(tl.int64)
-        values = tl.load(centroids_ptr + k * n_features + feature, mask=feature < n_features, other=0.0)
-        unit = tl.load(bounds_ptr + 3) / LARGEST_CODE
-        nearest, _ = rint32(values / unit)
-        code = tl.minimum(tl.maximum(nearest, -LARGEST_CODE), LARGEST_CODE)
-        target = codes_ptr + tile_offset(column.to(tl.int64), feature, width, TILE, 16)
-        tl.store(target, code.to(tl.int8), mask=feature < width)
-        rounded = code * unit
-        lost = values - rounded
-        # rounded up as in `_length`, and for the rounding of the products of code and unit
-        factor = 1.0 + (n_features + 8) * 2.0**-22
-        _raise_to(bounds_ptr, tl.sqrt(tl.sum(lost * lost)) * factor + 2.0**-22)
-        _raise_to(bounds_ptr + 2, tl.sqrt(tl.sum(rounded * rounded)) * factor + 2.0**-22)
-
-
-@triton.jit
-def _finish_bounds(halves_bounds_ptr, bounds_ptr):
-    """max ||c||, and the unit in place of the largest entry."""
-    tl.store(bounds_ptr + 1, tl.load(halves_bounds_ptr + 1))
-    tl.store(bounds_ptr + 3, tl.load(bounds_ptr + 3) / LARGEST_CODE)
+    n_values = ours.numel()
+    launch(_compare_bits, triton.cdiv(n_values, _COMPARED.value), ours, theirs, differ, n_values, num_warps=4)

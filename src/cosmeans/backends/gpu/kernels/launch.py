@@ -17,7 +17,7 @@ from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -138,6 +138,26 @@ def keep_compiled_kernels() -> None:
 def current(device: torch.device) -> AbstractContextManager[object]:
     """While this is open, the device is torch's current one: Triton starts its kernels there."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+class _OfDevice(Protocol):
+    device: torch.device
+
+
+_S = TypeVar("_S", bound=_OfDevice)
+_T = TypeVar("_T")
+_P = ParamSpec("_P")
+
+
+def on_device(method: Callable[Concatenate[_S, _P], _T]) -> Callable[Concatenate[_S, _P], _T]:
+    """The method with the device of its object as torch's current one."""
+
+    @functools.wraps(method)
+    def run(self: _S, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        with current(self.device):
+            return method(self, *args, **kwargs)
+
+    return run
 
 
 def fact_of(number: float) -> object:

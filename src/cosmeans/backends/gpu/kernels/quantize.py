@@ -32,10 +32,9 @@ LARGEST_CODE = tl.constexpr(127)
 _ROWS_READ = 384  # a multiple of the rows that a kernel reads in tiles at once, 128 or 192
 
 
-def _allocated(n_rows: int, tile: int) -> int:
-    """Rows that a copy has memory for: tiles are read several at once."""
-    step = _ROWS_READ if tile else 1
-    return -(-n_rows // step) * step
+def allocated(n: int, step: int) -> int:
+    """Rows, or columns, that a copy of n has memory for: so many are read at once."""
+    return -(-n // max(1, step)) * max(1, step)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,7 @@ class QuantizedRows:
 
     @classmethod
     def empty(cls, n_rows: int, n_features: int, tile: int, integers: bool, device: torch.device) -> QuantizedRows:
-        n_values = _allocated(n_rows, tile) * width_of(n_features, integers)
+        n_values = allocated(n_rows, _ROWS_READ if tile else 1) * width_of(n_features, integers)
         return cls(
             torch.empty(n_values, dtype=torch.int8 if integers else torch.float16, device=device),
             torch.empty(n_rows, dtype=torch.float32, device=device),
@@ -66,7 +65,7 @@ class QuantizedRows:
     @property
     def width(self) -> int:
         """Columns."""
-        return len(self.values) // _allocated(len(self.scales), self.tile)
+        return len(self.values) // allocated(len(self.scales), _ROWS_READ if self.tile else 1)
 
     @property
     def n_bytes(self) -> int:
@@ -215,7 +214,7 @@ def write_quantized(
 def width_of(n_features: int, integers: bool = False) -> int:
     """Columns of a copy: D rounded up to a multiple of 64, or of 128 codes, which one step of products takes."""
     step = 128 if integers else 64
-    return -(-n_features // step) * step
+    return allocated(n_features, step)
 
 
 def dense(rows: Tensor) -> Tensor:

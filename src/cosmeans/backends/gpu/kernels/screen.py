@@ -12,10 +12,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from cosmeans.backends.gpu.chips import Tile, adder_of
 from cosmeans.backends.gpu.kernels.columns import QuantizedCentroids
 from cosmeans.backends.gpu.kernels.launch import launch
 from cosmeans.backends.gpu.kernels.quantize import QuantizedRows
+from cosmeans.backends.gpu.tuning import Tile, adder_of
 
 # Parts of the certificate, shared with screen_hopper.cu. A unit row is at most this much longer than 1; scores may lose
 # this much where entries are below the smallest normal number; this covers the rounding of the bound and of the gap.

@@ -21,11 +21,11 @@ from cosmeans.backends.gpu.kernels.columns import QuantizedCentroids
 from cosmeans.backends.gpu.kernels.launch import stream_on
 from cosmeans.backends.gpu.kernels.quantize import QuantizedRows
 from cosmeans.backends.gpu.kernels.screen import BOUND_ROUNDING, UNDERFLOW, UNIT_EXCESS, Errors, GatherList, Uncertified
+from cosmeans.backends.gpu.tuning import SAMPLED
 from cosmeans.calls import Lock
 from cosmeans.errors import BackendUnavailableError
 
 ROW_TILE = 64  # rows of a tile, whatever the shape: rows are quantised before K is known
-SAMPLED = 16  # close scores are counted in one of so many row tiles
 _SHARED_BYTES = 217 * 1024  # of what a block has; the rest is for lists
 _SHORT, _LONG = 192, 1024  # features
 _MANY = 2048  # centroids

@@ -1,1 +1,1 @@
-"""How little the device waits for the host: memory that is kept, epochs captured once and replayed."""
+"""How little the device waits for the host: epochs captured once and replayed."""

@@ -1,1 +1,1 @@
-"""Where the rows of a session are: on the device, or on the host and sent when they are needed."""
+"""Where the rows of a session are: the memory for them, how they arrive, and passes over them."""

@@ -12,18 +12,16 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from cosmeans.backends.gpu.kernels.assign import Narrow, Screens, assign
+from cosmeans.backends.gpu.kernels.columns import compare_bits
 from cosmeans.backends.gpu.kernels.launch import read_async
 from cosmeans.backends.gpu.kernels.norms import PendingLengths, inspect_rows, queue_lengths, squared_norms
 from cosmeans.backends.gpu.kernels.quantize import QuantizedRows, dense
-from cosmeans.backends.gpu.kernels.refine import refine
-from cosmeans.backends.gpu.kernels.select import Screens
-from cosmeans.backends.gpu.replay import policy
-from cosmeans.backends.gpu.replay.policy import CLOSE
-from cosmeans.backends.gpu.replay.precompile import precompile
-from cosmeans.backends.gpu.replay.workspace import Workspace
-from cosmeans.backends.gpu.rows.plan import OF_INSPECTED, ResidencyPlan, aligned, plan_incoming
+from cosmeans.backends.gpu.rows.memory import OF_INSPECTED, Workspace, aligned, plan_incoming
+from cosmeans.backends.gpu.rows.precompile import precompile
 from cosmeans.backends.gpu.rows.resident import ResidentRows, plan_on_device
 from cosmeans.backends.gpu.rows.upload import Upload
+from cosmeans.backends.gpu.tuning import COSTS, ResidencyPlan
 from cosmeans.containers.converted import floating
 from cosmeans.contracts import RowSource
 from cosmeans.data import Batch, Task
@@ -51,26 +49,32 @@ class PrefetchedLabels:
         self._columns = workspace.centroids(k, d, screens.column_tile(k, d)).quantize(own)
         self._space, self._screens = workspace.refining(n_rows), screens
         self.labels = workspace.labels(n_rows)
-        numbers = torch.zeros(5, dtype=torch.int32, device=own.device)
-        self.counts, self.settled = numbers[:4], numbers[4:]
+        # each at a multiple of 16 bytes, for which kernels are compiled
+        numbers = torch.zeros(9, dtype=torch.int32, device=own.device)
+        self.counts, self.settled, self._differ = numbers[:4], numbers[4:5], numbers[8:]
 
     def label(self, near: Batch, copy: QuantizedRows, scaled: Tensor) -> None:
         """Queue the labels of rows that are there, with their norms. `copy` is of all rows.
 
         scaled: int32, not 0 if one of the norms is not 1
         """
-        space, columns, labels = self._space, self._columns, self.labels[near.span]
-        space.uncertified.counts.zero_()
-        errors = self._screens.screen(copy, near.start, columns, labels, space.uncertified, close=CLOSE)
-        refine(space, copy, near.start, near, columns, labels, errors, self._screens.programs, scaled)
-        self.settled += space.n_refined
+        space, labels, there = self._space, self.labels[near.span], Narrow(copy, near.start)
+        self.settled += assign(
+            self._screens, space, near, there, self._columns, labels, close=COSTS.close, scaled=scaled
+        )
         self.counts += space.uncertified.counts
 
     def are_under(self, centroids: Tensor) -> Callable[[], bool]:
-        """Queue the question whether rows were labelled under centroids of these bits; the function waits for that."""
-        same = (centroids.view(torch.int32) == self._columns.centroids.view(torch.int32)).all()
-        read = read_async(same.to(torch.int32)[None])
-        return lambda: bool(read()[0])
+        """Queue the question whether rows were labelled under centroids of these bits; the function waits for that.
+
+        Asked once.
+        """
+        own = self._columns.centroids
+        if centroids.shape != own.shape:
+            return lambda: False
+        compare_bits(centroids.contiguous(), own, self._differ)
+        read = read_async(self._differ)
+        return lambda: not read()[0]
 
 
 @dataclass(slots=True)
@@ -132,7 +136,7 @@ class Ingest:
         n, d = self._found.rows.shape
         plan = self._found.plan
         inspects = self._found.copy is not None or (self._far and self._keeps and plan is not None and not plan.fetched)
-        return self._task.fit and inspects and not policy.captures_at_once(n, self._task.n_clusters, d, self._state)
+        return self._task.fit and inspects and not self._state.captures_at_once(n, self._task.n_clusters, d)
 
     def read(self, first: Tensor | None, progress: Callable[[int, int], None]) -> Ingested:
         """The rows, where passes want them, with what was found. progress: called with (rows read, N)."""
@@ -173,7 +177,7 @@ class Ingest:
         if not n:
             return
         # a pooled workspace makes a copy of its own, and rows that are labelled once go in chunks if they are many
-        apart = policy.pools(n, k, d, rows.element_size(), state) if fit else n > state.tuning.most_per_chunk
+        apart = state.pools(n, k, d, rows.element_size()) if fit else n > state.tuning.most_per_chunk
         kind = ("inspected", d, rows.stride(0), rows.dtype, rows.data_ptr() % 16, k, fit, task.weights is None)
         found = None if apart or n > state.largest(kind) else self._begun(rows)
         plan = None if apart else self._plan_on_device(rows, found)
@@ -214,7 +218,7 @@ class Ingest:
         self._small = not plan.fetched and n * row_bytes < self._state.tuning.small_upload
         sent = torch.empty(rows.shape, dtype=rows.dtype, device="meta")
         # a pooled workspace makes a copy of its own
-        apart = not plan.fetched and policy.pools(n, k, d, rows.element_size(), self._state)
+        apart = not plan.fetched and self._state.pools(n, k, d, rows.element_size())
         self._keeps = fit and plan.copied and not self._small and not apart
         precompile(sent, task, self._screens, self._state, inspects=self._keeps)
         if plan.fetched:

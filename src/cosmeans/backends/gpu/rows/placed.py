@@ -1,4 +1,9 @@
-"""The rows of a session, on the device or on the host: each batch goes the way that its rows need."""
+"""The rows of a session, on the device or on the host: each batch goes the way that its rows need.
+
+The float16 copy of rows that stay on the host is kept on the device: an epoch fetches the rows that it refines and
+those that changed cluster. Where even the copy doesn't fit, all rows are sent in every pass. Every row that arrives
+goes through `ResidentRows`, so the bits are those of rows that are there.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +15,18 @@ from torch import Tensor
 
 from cosmeans.backends.gpu import DeviceState
 from cosmeans.backends.gpu.kernels import scores as exact
+from cosmeans.backends.gpu.kernels.assign import Screens
 from cosmeans.backends.gpu.kernels.columns import QuantizedCentroids
 from cosmeans.backends.gpu.kernels.launch import current
-from cosmeans.backends.gpu.kernels.quantize import dense_batch
-from cosmeans.backends.gpu.kernels.select import Screens
+from cosmeans.backends.gpu.kernels.quantize import QuantizedRows, dense_batch, quantize_rows
+from cosmeans.backends.gpu.rows.memory import plan_streamed, rows_per_fetch
 from cosmeans.backends.gpu.rows.resident import ResidentRows
-from cosmeans.backends.gpu.rows.streamed import StreamedRows
 from cosmeans.backends.gpu.rows.upload import Upload
 from cosmeans.contracts import InspectedRows
 from cosmeans.data import Batch, ClusterSums, CostCounters
+
+FETCHED = "rows on the host, float16 copy on the GPU"
+SENT = "rows sent from the host in every pass"
 
 
 class PlacedRows:
@@ -101,3 +109,95 @@ class PlacedRows:
 
     def _numbers(self, batch: Batch) -> Tensor:
         return torch.empty(len(batch), dtype=torch.float64, device=self.device)
+
+
+class StreamedRows:
+    """The passes of `ResidentRows` for batches whose rows are on the host."""
+
+    def __init__(self, resident: ResidentRows, upload: Upload) -> None:
+        self._resident, self._upload = resident, upload
+        self._sent: tuple[int, Batch] | None = None  # where the batch labelled last starts, and the same on the device
+
+    def begin(self, rows: InspectedRows, k: int, row_bytes: int) -> None:
+        """Many passes over these rows follow: plan, and make the float16 copy if there is room and none was made."""
+        resident, n, d = self._resident, rows.n_rows, rows.n_features
+        state = resident.state
+        if resident.plan is None:
+            resident.plan = plan_streamed(n, d, k, row_bytes, state.free_bytes(), state.device, state.tuning)
+        if resident.plan.copied and resident.copy is None:
+            tile = resident.screens.row_tile(k, d)
+            resident.copy = QuantizedRows.empty(n, d, tile, False, resident.device)
+            for batch in rows.batches():
+                for _, near in self.fetch(batch):
+                    quantize_rows(near, resident.copy, near.start)
+
+    def assign(self, batch: Batch, columns: QuantizedCentroids, labels: Tensor) -> Tensor:
+        """Write the labels (B,) of a batch. Returns how many rows were refined, (1,)."""
+        if self._resident.copy is None:
+            return self._assign_sent(batch, columns, labels)
+        settled = 0
+        for chunk in batch.chunks(self._chunk(batch)):
+            found = labels[chunk.start - batch.start :][: len(chunk)]
+            self._resident.certify(chunk, columns, found)
+            index = self._uncertified(len(chunk))
+            settled += len(index)
+            for which, near in self.fetch(chunk, index):
+                proved = torch.empty(len(near), dtype=torch.int32, device=near.rows.device)
+                self._resident.assign(near, columns, proved)
+                found[which] = proved
+        return torch.full((1,), settled, dtype=torch.int32, device=labels.device)
+
+    def counters(self, batch: Batch, n_clusters: int) -> CostCounters:
+        """What labels of a batch cost."""
+        copy = self._resident.copy
+        n_bytes, how = (0, SENT) if copy is None else (copy.n_bytes, FETCHED)
+        return CostCounters(len(batch) * n_clusters, 0, n_bytes, how)
+
+    def accumulate(self, batch: Batch, before: Tensor, after: Tensor, into: ClusterSums) -> Tensor:
+        """Move the rows whose label changed. Returns how many those were, (1,)."""
+        if self._sent is not None and self._sent[0] == batch.start:
+            return self._resident.accumulate(self._sent[1], before, after, into)
+        n_changed = 0
+        for chunk in batch.chunks(self._chunk(batch)):
+            span = slice(chunk.start - batch.start, chunk.start - batch.start + len(chunk))
+            old, new = before[span], after[span]
+            changed = (old != new).nonzero()[:, 0]  # waits for the device
+            n_changed += len(changed)
+            for which, near in self.fetch(chunk, None if len(changed) == len(chunk) else changed):
+                self._resident.workspace.moves(self._at_once(batch.rows), len(into.count))
+                self._resident.accumulate(near, old[which], new[which], into)
+        before.copy_(after)  # labels of gathered rows were copies
+        return torch.full((1,), n_changed, dtype=torch.int32, device=after.device)
+
+    def fetch(self, batch: Batch, index: Tensor | None = None) -> Iterator[tuple[Any, Batch]]:
+        """The batch, or its rows of an index, piece by piece on the device; and which of its rows those are."""
+        self._sent = None  # its slot is used again
+        return self._upload.fetch(batch, self._at_once(batch.rows), index)
+
+    # ------------------------------------------------------------------- private
+
+    def _assign_sent(self, batch: Batch, columns: QuantizedCentroids, labels: Tensor) -> Tensor:
+        """Labels of rows that are all sent; those of a single piece stay there for the sums."""
+        settled = torch.zeros(1, dtype=torch.int32, device=labels.device)
+        for which, near in self.fetch(batch):
+            settled += self._resident.assign(near, columns, labels[which])
+            if len(near) == len(batch):
+                self._sent = batch.start, near
+        return settled
+
+    def _uncertified(self, n: int) -> Tensor:
+        """Indices of the rows that the screen listed, ascending, as files are read. Waits for the device."""
+        listed = self._resident.workspace.refining(n).uncertified
+        crowded, pairs = listed.counts[:2].tolist()
+        return torch.cat([listed.rows[:crowded], listed.pairs[:pairs]]).sort().values.to(torch.int64)
+
+    def _at_once(self, rows: Tensor) -> int:
+        """How many of these rows are fetched at once."""
+        plan = self._resident.plan
+        if plan is not None and plan.fetched:
+            return plan.fetched
+        return rows_per_fetch(rows.shape[1] * rows.element_size(), self._resident.state.tuning)
+
+    def _chunk(self, batch: Batch) -> int:
+        plan = self._resident.plan
+        return len(batch) if plan is None else min(len(batch), plan.chunk)

@@ -14,20 +14,15 @@ from torch import Tensor
 
 from cosmeans.backends.gpu import DeviceState
 from cosmeans.backends.gpu.kernels.accumulate import accumulate
-from cosmeans.backends.gpu.kernels.cascade import compare, gather
+from cosmeans.backends.gpu.kernels.assign import FirstStage, Narrow, Screens, assign, certify
 from cosmeans.backends.gpu.kernels.columns import CentroidWorkspace, QuantizedCentroids
 from cosmeans.backends.gpu.kernels.launch import fork, read_async
 from cosmeans.backends.gpu.kernels.quantize import QuantizedRows, dense_batch, quantize_rows
-from cosmeans.backends.gpu.kernels.refine import refine
-from cosmeans.backends.gpu.kernels.screen import Errors
-from cosmeans.backends.gpu.kernels.select import Screens
 from cosmeans.backends.gpu.kernels.update import OutputRing
-from cosmeans.backends.gpu.replay.policy import CLOSE, LEAST_FEATURES, PrecisionPolicy
-from cosmeans.backends.gpu.replay.precompile import precompile_cascade
-from cosmeans.backends.gpu.replay.workspace import NO_EPOCH, Workspace
-from cosmeans.backends.gpu.rows.plan import ResidencyPlan, plan_resident, rows_per_chunk
+from cosmeans.backends.gpu.rows.memory import NO_EPOCH, Workspace, plan_resident, rows_per_chunk
+from cosmeans.backends.gpu.rows.precompile import precompile_cascade
 from cosmeans.backends.gpu.rows.upload import GATHERED
-from cosmeans.backends.gpu.tuning import ANY
+from cosmeans.backends.gpu.tuning import ANY, COSTS, PrecisionPolicy, ResidencyPlan
 from cosmeans.contracts import InspectedRows
 from cosmeans.data import Batch, ClusterSums
 from cosmeans.epoch import EpochStats, Outcome
@@ -119,54 +114,32 @@ class ResidentRows:
         return settled
 
     def _assign(self, batch: Batch, columns: QuantizedCentroids, labels: Tensor, note: bool) -> Tensor:
-        copy, start, errors = self.screen(batch, columns, labels, note=note)
-        space = self.workspace.refining(len(batch))
-        refine(space, copy, start, batch, columns, labels, errors, self.screens.programs)
-        return space.n_refined
-
-    def screen(
-        self, batch: Batch, columns: QuantizedCentroids, labels: Tensor, *, note: bool = False
-    ) -> tuple[QuantizedRows, int, Errors]:
-        """Write preliminary labels and list the rows that lack proof; returns what refining them needs to know."""
-        k, d = columns.centroids.shape
-        uncertified = self.workspace.refining(len(batch)).uncertified
-        copy, start = self._located(batch, self.screens.row_tile(k, d))
-        uncertified.counts.zero_()
-        if columns.codes is None:
-            close = 0.0 if self._precision is None else CLOSE
-            errors = self.screens.screen(copy, start, columns, labels, uncertified, close=close)
-        else:
-            errors = self._cascade(batch, columns, labels, copy, start)
+        space, (k, d) = self.workspace.refining(len(batch)), columns.centroids.shape
+        copy = self._located(batch, self.screens.row_tile(k, d))
+        first = None if columns.codes is None else self._first_stage(batch, k, copy.rows.tile)
+        refined = assign(self.screens, space, batch, copy, columns, labels, first=first, close=self._close)
         if note:
-            self.note(len(batch), d, columns.codes is not None)
-        return copy, start, errors
+            self.note(len(batch), d, first is not None)
+        return refined
 
-    def _cascade(
-        self, batch: Batch, columns: QuantizedCentroids, labels: Tensor, copy: QuantizedRows, start: int
-    ) -> Errors:
-        """Screen in 8 bits; rows with many candidates again in float16."""
-        assert columns.codes is not None
-        (k, d), programs = columns.centroids.shape, self.screens.programs
-        uncertified = self.workspace.refining(len(batch)).uncertified
-        space = self.workspace.cascade(len(batch), d, copy.tile)
-        space.uncertified.counts.zero_()
-        codes, at = self._coded(batch, k)
-        first = self.screens.screen(codes, at, columns.codes, labels, space.uncertified)
-        compare(copy, start, columns.centroids, space.uncertified, labels, uncertified, programs)
-        gather(copy, start, codes, at, columns.codes.bounds, first.rounding, space, uncertified, programs)
-        return self.screens.screen(space.gathered, 0, columns, labels, uncertified, space.listed)
+    def certify(self, batch: Batch, columns: QuantizedCentroids, labels: Tensor) -> None:
+        """Write preliminary labels and list the rows that lack proof, in the workspace for refining."""
+        space, (k, d) = self.workspace.refining(len(batch)), columns.centroids.shape
+        copy = self._located(batch, self.screens.row_tile(k, d))
+        first = None if columns.codes is None else self._first_stage(batch, k, copy.rows.tile)
+        certify(self.screens, space, copy, columns, labels, first=first, close=self._close)
 
     def note(self, n: int, d: int, integers: bool) -> None:
         """Have the counts of the pass queued last read behind it, if the policy asks for them."""
         if self._precision is not None and self._precision.asks:
             assert self.copy is not None  # there is no cascade without it
             space = self.workspace.cascade(n, d, self.copy.tile) if integers else self.workspace.refining(n)
-            self._precision.note(space.uncertified.counts, integers)
+            self._precision.note(read_async(space.uncertified.counts), integers)
 
     def note_counts(self, counts: Tensor) -> None:
         """The same for a pass in float16 that was counted elsewhere."""
         if self._precision is not None and self._precision.asks:
-            self._precision.note(counts, False)
+            self._precision.note(read_async(counts), False)
 
     def accumulate(self, batch: Batch, before: Tensor, after: Tensor, into: ClusterSums) -> Tensor:
         """Move the rows whose label changed. Returns how many those were, (1,): the next call overwrites it."""
@@ -206,24 +179,30 @@ class ResidentRows:
         if self.state.tuning.precision is not None:
             return True
         assert self.plan is not None
-        return self.plan.cascade and d >= LEAST_FEATURES and self.screens.shape(k, d) is not None
+        return self.plan.cascade and d >= COSTS.least_features and self.screens.shape(k, d) is not None
 
-    def _located(self, batch: Batch, tile: int) -> tuple[QuantizedRows, int]:
-        """The float16 copy that holds the batch, and where in it the batch starts."""
+    @property
+    def _close(self) -> float:
+        """Scores that a pass in float16 counts as close, where 8 bits may be chosen by that."""
+        return 0.0 if self._precision is None else COSTS.close
+
+    def _located(self, batch: Batch, tile: int) -> Narrow:
+        """The batch in float16."""
         if self.copy is not None and batch.start != GATHERED:
-            return self.copy, batch.start
+            return Narrow(self.copy, batch.start)
         copy = self.workspace.chunk(len(batch), batch.rows.shape[1], tile)
         quantize_rows(batch, copy, 0)
-        return copy, 0
+        return Narrow(copy, 0)
 
-    def _coded(self, batch: Batch, k: int) -> tuple[QuantizedRows, int]:
-        """The same in 8 bits."""
-        if self.codes is not None and batch.start != GATHERED:
-            return self.codes, batch.start
+    def _first_stage(self, batch: Batch, k: int, tile: int) -> FirstStage:
+        """The same in 8 bits, and memory for the rows that these leave open. tile: of the float16 copy."""
         d = batch.rows.shape[1]
-        copy = self.workspace.chunk(len(batch), d, self.screens.row_tile(k, d), True)
-        quantize_rows(batch, copy, 0)
-        return copy, 0
+        space = self.workspace.cascade(len(batch), d, tile)
+        if self.codes is not None and batch.start != GATHERED:
+            return FirstStage(Narrow(self.codes, batch.start), space)
+        codes = self.workspace.chunk(len(batch), d, self.screens.row_tile(k, d), True)
+        quantize_rows(batch, codes, 0)
+        return FirstStage(Narrow(codes, 0), space)
 
     def _chunk(self, n: int, d: int) -> int:
         """How many of n rows are labelled at once."""

@@ -1,22 +1,29 @@
-"""Which screen runs on a device, the portable or the Hopper one, and how it is launched."""
+"""Labels of rows: a screen, in float16 or in 8 bits first, and canonical scores for the rows that it can't certify.
+
+Meaning: `backends/reference.py`, `assign`. Nothing here waits for the device: lists have their lengths in its memory.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from cosmeans.backends.gpu.chips import describe, tile_for
 from cosmeans.backends.gpu.kernels import screen_hopper
+from cosmeans.backends.gpu.kernels.cascade import CascadeWorkspace, compare, gather
 from cosmeans.backends.gpu.kernels.columns import QuantizedCentroids
 from cosmeans.backends.gpu.kernels.quantize import QuantizedRows
+from cosmeans.backends.gpu.kernels.refine import RefineWorkspace, refine
 from cosmeans.backends.gpu.kernels.screen import Errors, GatherList, Uncertified, accumulation_error, screen
+from cosmeans.backends.gpu.tuning import describe, tile_for
+from cosmeans.data import Batch
 from cosmeans.errors import BackendUnavailableError
 
 
 class Screens:
-    """The screen of one device.
+    """The screen of one device: which one runs there, the portable or the Hopper one, and how it is launched.
 
     programs  its multiprocessors
     tile      of the portable screen
@@ -100,3 +107,65 @@ class Screens:
             self.reason = reason
             self._log(f"the portable screen runs instead of the Hopper one: {reason}")
         return reason is None
+
+
+class Narrow(NamedTuple):
+    """Quantised rows that hold a batch, and where in them it starts."""
+
+    rows: QuantizedRows
+    start: int
+
+
+class FirstStage(NamedTuple):
+    """What a pass that begins in 8 bits needs: the codes of the batch, and memory."""
+
+    codes: Narrow
+    space: CascadeWorkspace
+
+
+def certify(
+    screens: Screens,
+    space: RefineWorkspace,
+    copy: Narrow,
+    columns: QuantizedCentroids,
+    labels: Tensor,
+    *,
+    first: FirstStage | None = None,
+    close: float = 0.0,
+) -> Errors:
+    """Write preliminary labels (B,) and list the rows that lack proof; returns the errors of the screen.
+
+    copy    the batch in float16
+    first   what screens it before, in 8 bits; None: float16 alone, where scores that are `close` are counted
+    """
+    space.uncertified.counts.zero_()
+    if first is None:
+        return screens.screen(*copy, columns, labels, space.uncertified, close=close)
+    assert columns.codes is not None
+    left, found, programs = space.uncertified, first.space, screens.programs
+    found.uncertified.counts.zero_()
+    errors = screens.screen(*first.codes, columns.codes, labels, found.uncertified)
+    compare(*copy, columns.centroids, found.uncertified, labels, left, programs)
+    gather(*copy, *first.codes, columns.codes.bounds, errors.rounding, found, left, programs)
+    return screens.screen(found.gathered, 0, columns, labels, left, found.listed)
+
+
+def assign(
+    screens: Screens,
+    space: RefineWorkspace,
+    batch: Batch,
+    copy: Narrow,
+    columns: QuantizedCentroids,
+    labels: Tensor,
+    *,
+    first: FirstStage | None = None,
+    close: float = 0.0,
+    scaled: Tensor | None = None,
+) -> Tensor:
+    """Write the labels (B,) of a batch. Returns how many rows were refined, (1,): the next call overwrites it.
+
+    The arguments are those of `certify` and of `refine`.
+    """
+    errors = certify(screens, space, copy, columns, labels, first=first, close=close)
+    refine(space, *copy, batch, columns, labels, errors, screens.programs, scaled)
+    return space.n_refined

@@ -24,12 +24,12 @@ from triton.runtime.driver import driver
 
 from cosmeans import sphere
 from cosmeans.backends.gpu import DeviceState
+from cosmeans.backends.gpu.kernels.assign import Screens
 from cosmeans.backends.gpu.kernels.launch import Launch, noted_launches
 from cosmeans.backends.gpu.kernels.norms import inspect_rows, queue_lengths
 from cosmeans.backends.gpu.kernels.quantize import QuantizedRows
 from cosmeans.backends.gpu.kernels.scores import inertia_limbs, own_chords
-from cosmeans.backends.gpu.kernels.select import Screens
-from cosmeans.backends.gpu.replay.precompile import compile_ahead, precompile
+from cosmeans.backends.gpu.rows.precompile import compile_ahead, precompile
 from cosmeans.backends.gpu.rows.resident import ResidentRows
 from cosmeans.backends.gpu.tuning import Tuning
 from cosmeans.data import Batch, ClusterSums, Task

@@ -1,4 +1,6 @@
-"""The plan of memory: the fastest one that fits, exactly as much as fits, and errors with the numbers."""
+"""The plan of memory: the fastest one that fits, exactly as much as fits, and errors with the numbers.
+
+Working memory has names."""
 
 from __future__ import annotations
 
@@ -8,17 +10,18 @@ import pytest
 import torch
 
 from backends.gpu.standins import Job, directions, gpu, on_host, opened, unit
-from cosmeans.backends.gpu.rows.plan import (
-    ResidencyPlan,
+from cosmeans.backends.gpu.rows.memory import (
+    Workspace,
     plan_incoming,
     plan_resident,
     plan_streamed,
     rows_per_chunk,
     rows_per_fetch,
 )
-from cosmeans.backends.gpu.tuning import ANY, Tuning
+from cosmeans.backends.gpu.tuning import ANY, ResidencyPlan, Tuning
 from cosmeans.errors import DeviceMemoryError
 
+CPU = torch.device("cpu")
 ALL = plan_resident(2_000_000, 100, 1000, ANY, "a GPU").n_bytes  # the copy in 8 bits, too
 WHOLE = plan_resident(2_000_000, 100, 1000, ALL - 1, "a GPU").n_bytes
 
@@ -173,3 +176,41 @@ def test_rows_that_fit_are_sent_without_a_word() -> None:
         pass
 
     assert said == []
+
+
+# ------------------------------------------------------------- what is allocated
+
+
+def test_memory_of_another_shape_takes_the_captured_epochs_with_it() -> None:
+    workspace = Workspace(CPU)
+    first = workspace.get("sums", (3,), lambda: [1])
+    workspace.captured = "epochs"
+
+    assert workspace.get("sums", (3,), lambda: [2]) is first
+    assert workspace.get("labels", (5,), lambda: [3]) == [3]
+    assert workspace.captured == "epochs"
+    assert workspace.get("sums", (4,), lambda: [4]) == [4]
+    assert workspace.captured is None
+
+
+def test_memory_for_more_rows_serves_fewer() -> None:
+    workspace = Workspace(CPU)
+    first = workspace.at_least("list", 7, (3,), lambda: [7])
+    workspace.captured = "epochs"
+
+    assert workspace.at_least("list", 5, (3,), lambda: [5]) is first
+    assert workspace.captured == "epochs"
+    assert workspace.at_least("list", 8, (3,), lambda: [8]) == [8]
+    assert workspace.at_least("list", 8, (4,), lambda: [9]) == [9]
+    assert workspace.captured is None
+
+
+def test_copies_are_at_one_place() -> None:
+    workspace, x = Workspace(CPU), torch.eye(3)
+    place = workspace.copy("rows", x)
+
+    assert workspace.copy("norms", None) is None
+    assert torch.equal(place, x)
+    assert place.data_ptr() != x.data_ptr()
+    assert workspace.copy("rows", 2 * x) is place
+    assert torch.equal(place, 2 * x)

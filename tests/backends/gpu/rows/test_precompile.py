@@ -22,13 +22,13 @@ from backends.gpu.standins import KEEP, Event, Graphs, Job, fit, on_host, opened
 from cosmeans.backends.gpu import DeviceState
 from cosmeans.backends.gpu.backend import GpuBackend
 from cosmeans.backends.gpu.kernels import screen_hopper
+from cosmeans.backends.gpu.kernels.assign import Screens
 from cosmeans.backends.gpu.kernels.launch import noted_launches
 from cosmeans.backends.gpu.kernels.norms import queue_lengths
 from cosmeans.backends.gpu.kernels.quantize import QuantizedRows
 from cosmeans.backends.gpu.kernels.screen import Errors
 from cosmeans.backends.gpu.kernels.screen_hopper import Shape
-from cosmeans.backends.gpu.kernels.select import Screens
-from cosmeans.backends.gpu.replay.precompile import precompile
+from cosmeans.backends.gpu.rows.precompile import precompile
 from cosmeans.backends.gpu.rows.resident import ResidentRows
 from cosmeans.backends.gpu.tuning import DEFAULT, Tuning
 from cosmeans.data import Batch, ClusterSums, Task
@@ -84,7 +84,7 @@ class Compiler:
         self.shapes.append(shape)
 
     def assert_foresaw(self, started: set[Key]) -> None:
-        assert not started - self.keys
+        assert started - self.keys == set()
         # and nothing in vain: all kernels are started, if not with each of the kinds of lengths that rows may have
         assert {name for name, *_ in self.keys} == {name for name, *_ in started}
 
@@ -165,7 +165,8 @@ def test_what_many_clusters_start_was_foreseen(k: int) -> None:
 def test_rows_between_others_are_foreseen_as_they_are(offset: int, started: set[Key]) -> None:
     compiler, what = Compiler(), job(100, 3, torch.float16, False, False)
 
-    fit(replace(what, x=what.x[:, offset : offset + 60], first=unit(3, 60)), backend(compiler), scored=True)
+    what = replace(what, x=what.x[:, offset : offset + 60], first=unit(3, 60))
+    fit(what, backend(compiler), what.first, scored=True)
 
     compiler.assert_foresaw(started)
 
@@ -174,7 +175,12 @@ def test_rows_between_others_are_foreseen_as_they_are(offset: int, started: set[
 def test_rows_of_the_host_are_foreseen_as_they_will_be(small: int, started: set[Key]) -> None:
     compiler, what = Compiler(), job(100, 3, torch.float32, True, False)
 
-    fit(replace(what, x=on_host(what.x)), backend(compiler, small_upload=small), scored=True)
+    fit(
+        replace(what, x=on_host(what.x)),
+        backend(compiler, small_upload=small),
+        what.first,
+        scored=True,
+    )
 
     compiler.assert_foresaw(started)
 
@@ -198,10 +204,11 @@ def test_a_captured_fit_starts_what_was_foreseen(
 def test_passes_in_8_bits_start_what_was_foreseen(scaled: bool, started: set[Key]) -> None:
     compiler = Compiler()
 
-    fit(job(200, 5, torch.float32, scaled, False), backend(compiler, integers=True), scored=True)
+    what = job(200, 5, torch.float32, scaled, False)
+    fit(what, backend(compiler, integers=True), what.first, scored=True)
 
     compiler.assert_foresaw(started)
-    assert len(compiler.shapes) == 2  # what all passes start, and what those in 8 bits start beside it
+    assert len(compiler.shapes) == 2  # what all passes start, and what those in 8 bits start besides
 
 
 def test_rows_labelled_once_are_foreseen_without_sums(started: set[Key]) -> None:

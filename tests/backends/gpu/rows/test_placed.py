@@ -24,11 +24,11 @@ from backends.gpu.standins import (
     there,
     unit,
 )
-from cosmeans.backends.gpu.kernels.select import Screens
-from cosmeans.backends.gpu.rows.plan import ResidencyPlan
+from cosmeans.backends.gpu.kernels.assign import Screens
+from cosmeans.backends.gpu.rows.placed import FETCHED, SENT, StreamedRows
 from cosmeans.backends.gpu.rows.resident import ResidentRows
-from cosmeans.backends.gpu.rows.streamed import FETCHED, SENT, StreamedRows
 from cosmeans.backends.gpu.rows.upload import Upload
+from cosmeans.backends.gpu.tuning import ResidencyPlan
 from cosmeans.backends.reference import ReferenceBackend, accumulate, assign
 from cosmeans.data import Batch, ClusterSums
 from cosmeans.progress import Silent

@@ -1,4 +1,4 @@
-"""A fit whose epochs are captured and replayed, and the memory that it works in (`replay/graph.py` says why)."""
+"""A fit whose epochs are captured and replayed, and the memory that it works in (`graph.py` says why)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,10 @@ from torch import Tensor
 from cosmeans.backends.gpu import DeviceState
 from cosmeans.backends.gpu.kernels.quantize import quantize_rows
 from cosmeans.backends.gpu.kernels.update import OutputRing
-from cosmeans.backends.gpu.replay import policy
 from cosmeans.backends.gpu.replay.graph import CapturedEpochs
-from cosmeans.backends.gpu.replay.workspace import NO_EPOCH, FitState, Workspace
-from cosmeans.backends.gpu.rows.plan import ResidencyPlan, plan_resident
+from cosmeans.backends.gpu.rows.memory import NO_EPOCH, FitState, Workspace, plan_resident
 from cosmeans.backends.gpu.rows.resident import ResidentRows
-from cosmeans.backends.gpu.tuning import ANY
+from cosmeans.backends.gpu.tuning import ANY, ResidencyPlan, pooled_bytes
 from cosmeans.contracts import InspectedRows
 from cosmeans.data import Batch
 from cosmeans.epoch import Outcome
@@ -49,7 +47,7 @@ class ReplayPlan:
     def of(cls, rows: InspectedRows, k: int, screen: object, state: DeviceState) -> ReplayPlan | None:
         """None if capturing can't be done or would not pay. screen: which kernel."""
         n, d, device = rows.n_rows, rows.n_features, rows.device
-        if not policy.captures(n, k, d, state):
+        if not state.captures(n, k, d):
             return None
         batch = next(iter(rows.batches())) if rows.in_place and rows.rows_device == device else None
         if batch is None or len(batch) < n or batch.rows.stride(1) != 1:
@@ -57,8 +55,8 @@ class ReplayPlan:
         parts = (batch.rows, batch.norms, batch.keep, batch.weights)
         dtypes = tuple(None if part is None else part.dtype for part in parts)
         kind = (device, _stream(device), n, k, d, screen, rows.scale, rows.total, *dtypes)
-        pooled = policy.pools(n, k, d, batch.rows.element_size(), state)
-        return cls(kind, batch, pooled, policy.plain_epochs(n, k, d, state))
+        pooled = state.pools(n, k, d, batch.rows.element_size())
+        return cls(kind, batch, pooled, state.plain_epochs(n, k, d))
 
     def copied_to(self, workspace: Workspace) -> ReplayPlan:
         """With its rows copied there."""
@@ -172,7 +170,7 @@ def in_pooled_workspace(plan: ReplayPlan, resident: ResidentRows, k: int) -> Rep
             state.clear()
             if state.free_bytes(needed) < needed:
                 return replace(plan, pooled=False)
-    workspace.n_bytes = policy.pooled_bytes(n, k, d, plan.batch.rows.element_size())
+    workspace.n_bytes = pooled_bytes(n, k, d, plan.batch.rows.element_size())
     resident.workspace, resident.plan = workspace, residency
     resident.copy = workspace.resident(n, d, resident.screens.row_tile(k, d))
     return plan.copied_to(workspace)

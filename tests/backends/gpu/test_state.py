@@ -1,58 +1,21 @@
-"""Working memory by name, and what a device keeps for the next fit of a kind."""
+"""What a device keeps for the next fit of a kind; which fits are captured, where, and when."""
 
 from __future__ import annotations
 
 import gc
 import weakref
 
+import pytest
 import torch
 
 import cosmeans
-from backends.gpu.standins import Job, directions, fit, replaying, unit
+from backends.gpu.standins import Graphs, Job, directions, fit, replaying, unit
 from cosmeans.backends.gpu import DeviceState, state_of
 from cosmeans.backends.gpu.backend import GpuBackend
-from cosmeans.backends.gpu.replay.workspace import Workspace
-from cosmeans.backends.gpu.tuning import DEFAULT, Tuning
+from cosmeans.backends.gpu.rows.memory import Workspace
+from cosmeans.backends.gpu.tuning import DEFAULT, SLOTS, Tuning, pooled_bytes
 
 CPU = torch.device("cpu")
-
-
-def test_memory_of_another_shape_takes_the_captured_epochs_with_it() -> None:
-    workspace = Workspace(CPU)
-    first = workspace.get("sums", (3,), lambda: [1])
-    workspace.captured = "epochs"
-
-    assert workspace.get("sums", (3,), lambda: [2]) is first
-    assert workspace.get("labels", (5,), lambda: [3]) == [3]
-    assert workspace.captured == "epochs"
-    assert workspace.get("sums", (4,), lambda: [4]) == [4]
-    assert workspace.captured is None
-
-
-def test_memory_for_more_rows_serves_fewer() -> None:
-    workspace = Workspace(CPU)
-    first = workspace.at_least("list", 7, (3,), lambda: [7])
-    workspace.captured = "epochs"
-
-    assert workspace.at_least("list", 5, (3,), lambda: [5]) is first
-    assert workspace.captured == "epochs"
-    assert workspace.at_least("list", 8, (3,), lambda: [8]) == [8]
-    assert workspace.at_least("list", 8, (4,), lambda: [9]) == [9]
-    assert workspace.captured is None
-
-
-def test_copies_are_at_one_place() -> None:
-    workspace, x = Workspace(CPU), torch.eye(3)
-    place = workspace.copy("rows", x)
-
-    assert workspace.copy("norms", None) is None
-    assert torch.equal(place, x)
-    assert place.data_ptr() != x.data_ptr()
-    assert workspace.copy("rows", 2 * x) is place
-    assert torch.equal(place, 2 * x)
-
-
-# ----------------------------------------------------------------------- the pool
 
 
 def workspace(n_bytes: int = 0) -> Workspace:
@@ -126,3 +89,49 @@ def test_memory_that_is_kept_for_other_fits_can_be_given_back() -> None:
     assert graph() is None
     assert kept() is backend.state
     fit(Job(directions(20, 4), unit(3, 4), 1), backend)
+
+
+# ------------------------------------------------------------------- what pays
+
+
+def state(**tuning: object) -> DeviceState:
+    return DeviceState(CPU, Tuning(**{"graph": Graphs(), **tuning}))
+
+
+@pytest.mark.parametrize(
+    ("n", "d", "k", "pays"), [(1 << 20, 128, 256, True), (1 << 20, 768, 1000, False), (9000, 1024, 9000, False)]
+)
+def test_small_fits_have_a_pooled_workspace(n: int, d: int, k: int, pays: bool) -> None:
+    assert not state(graph=None).pools(n, k, d, 4)  # nothing is captured without a GPU
+    assert not state().pools(n, k, d, 4)  # too large to be kept
+    assert state(most_pooled=1 << 40).pools(n, k, d, 4) is pays
+    assert state().captures_at_once(n, k, d) is pays
+    assert state().captures(n, k, d) is (k < 9000)  # there is no room for outcomes of so many entries
+
+
+def test_a_workspace_may_take_what_is_planned_for_it_and_no_more() -> None:
+    most = pooled_bytes(1000, 7, 12, 4)
+
+    assert state(most_pooled=most).pools(1000, 7, 12, 4)
+    assert not state(most_pooled=most - 1).pools(1000, 7, 12, 4)
+
+
+def test_outcomes_of_all_slots_have_their_room() -> None:
+    k, d = 1000, (128 << 20) // (4 * SLOTS * 1000)
+
+    assert state().captures(10, k, d)
+    assert not state().captures(10, k, d + 1)
+
+
+@pytest.mark.parametrize(
+    ("short", "middle", "long", "captured", "plain"),
+    [(1, 2, 3, True, 0), (0, 2, 3, True, 1), (0, 0, 3, True, 2), (0, 0, 0, False, 2)],
+)
+def test_longer_passes_are_captured_later_or_not_at_all(
+    short: int, middle: int, long: int, captured: bool, plain: int
+) -> None:
+    tuned = state(short=short, middle=middle, long=long)
+
+    assert tuned.captures(50, 5, 8) is captured
+    assert tuned.plain_epochs(50, 5, 8) == plain
+    assert tuned.captures_at_once(50, 5, 8) is bool(short)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cosmeans.backends.gpu.kernels import screen_hopper
-from cosmeans.backends.gpu.kernels.select import Screens
+from cosmeans.backends.gpu.kernels.assign import Screens
 from cosmeans.errors import BackendUnavailableError
 
 CPU = torch.device("cpu")

@@ -22,17 +22,17 @@ from triton.runtime.driver import driver
 from cosmeans.backends.gpu import DeviceState
 from cosmeans.backends.gpu.kernels import screen_hopper as hopper
 from cosmeans.backends.gpu.kernels.accumulate import accumulate
+from cosmeans.backends.gpu.kernels.assign import Screens
 from cosmeans.backends.gpu.kernels.cascade import compare, gather
+from cosmeans.backends.gpu.kernels.columns import compare_bits
 from cosmeans.backends.gpu.kernels.launch import Launch, compiling, noted_launches
 from cosmeans.backends.gpu.kernels.norms import inspect_rows, queue_lengths, squared_norms
 from cosmeans.backends.gpu.kernels.quantize import quantize_rows
 from cosmeans.backends.gpu.kernels.refine import refine
 from cosmeans.backends.gpu.kernels.scores import inertia_limbs, own_chords
 from cosmeans.backends.gpu.kernels.screen import Errors, screen
-from cosmeans.backends.gpu.kernels.select import Screens
 from cosmeans.backends.gpu.kernels.update import OutputRing
-from cosmeans.backends.gpu.replay import policy
-from cosmeans.backends.gpu.replay.workspace import FitState, Workspace
+from cosmeans.backends.gpu.rows.memory import FitState, Workspace
 from cosmeans.data import Batch, ClusterSums, Task
 
 _META = torch.device("meta")
@@ -44,16 +44,18 @@ _SCALE = 35
 class Kind:
     """What decides which kernels a fit starts, besides its rows.
 
-    fit       many passes follow, and not one
-    inspects  lengths and copy are made in one pass over the rows
-    moved     rows are copied to a pooled workspace first
-    replayed  epochs are captured: their outcomes go to a ring of slots
-    weighted  rows have weights
+    fit         many passes follow, and not one
+    inspects    lengths and copy are made in one pass over the rows
+    prefetches  rows are labelled before the first pass, if its centroids are known by then
+    moved       rows are copied to a pooled workspace first
+    replayed    epochs are captured: their outcomes go to a ring of slots
+    weighted    rows have weights
     """
 
     n_clusters: int
     fit: bool
     inspects: bool
+    prefetches: bool
     moved: bool
     replayed: bool
     weighted: bool
@@ -67,9 +69,10 @@ def precompile(rows: Tensor, task: Task, screens: Screens, state: DeviceState, *
     (n, d), k, compiler = rows.shape, task.n_clusters, _compiler(state)
     if compiler is None or not n:
         return
-    moved = task.fit and policy.pools(n, k, d, rows.element_size(), state)
-    replayed = task.fit and policy.captures(n, k, d, state)
-    kind = Kind(k, task.fit, inspects, moved, replayed, task.weights is not None)
+    moved = task.fit and state.pools(n, k, d, rows.element_size())
+    replayed = task.fit and state.captures(n, k, d)
+    prefetches = task.fit and inspects and not state.captures_at_once(n, k, d)
+    kind = Kind(k, task.fit, inspects, prefetches, moved, replayed, task.weights is not None)
     if state.note(("precompiled", kind, *_layout(rows))):
         shape = screens.expected(k, d)
         compiler(of_fit(_twin(rows), kind, shape, screens), shape)
@@ -132,8 +135,9 @@ def of_fit(rows: Tensor, kind: Kind, shape: hopper.Shape | None, screens: Screen
                 quantize_rows(batch, copy, 0)
             task = (workspace.refining(n), copy, 0, batch, columns, workspace.labels(n), _NO_ERRORS, screens.programs)
             refine(*task)
-            if kind.inspects and norms is not None:
-                refine(*task, scaled)  # labels ahead of the first pass
+            if kind.prefetches and norms is not None:
+                refine(*task, scaled)
+                compare_bits(centroids, centroids, torch.empty(1, dtype=torch.int32, device=_META))
             if kind.fit:
                 accumulate(
                     batch, workspace.labels(n), workspace.labels(n), sums, workspace.moves(n, k), screens.programs
