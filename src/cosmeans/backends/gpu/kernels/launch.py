@@ -28,34 +28,63 @@ from cosmeans.caches import temporary_folder, writable
 from cosmeans.calls import Lock
 from cosmeans.errors import BackendUnavailableError
 
-# Compiled kernels and their constants, by the facts of a launch, its device among them. Threads read and set single
-# items, and two that find the same kernel set the same one, so there is no lock.
-_ready: dict[tuple[object, ...], tuple[Any, tuple[object, ...]]] = {}
+
+class Launcher:
+    """What launches on one device have found out, and its side streams."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device, self._lock = device, Lock()
+        # Compiled kernels and their constants, by the facts of a launch. Threads read and set single items, and two
+        # that find the same kernel set the same one, so no lock is taken: a launch takes 3 us.
+        self.ready: dict[tuple[object, ...], tuple[Any, tuple[object, ...]]] = {}
+        self._streams: dict[str, torch.cuda.Stream] = {}
+
+    def side_stream(self, purpose: str) -> torch.cuda.Stream:
+        """A side stream, one for all work of a purpose: torch allocates memory for each stream separately.
+
+        Purposes are kept apart so that a capture in one thread does not meet what another thread reads.
+        """
+        with self._lock:
+            if purpose not in self._streams:
+                self._streams[purpose] = torch.cuda.Stream(self._device)
+            return self._streams[purpose]
 
 
-class Compiling(dict[Any, Future[None]]):
+@functools.cache
+def launcher(device: int) -> Launcher:
+    """That of a CUDA device."""
+    return Launcher(torch.device("cuda", device))
+
+
+class Compiling:
     """Kernels that other threads are compiling; the next launch of each waits for it. Triton's records of a kernel are
     the process' and made for one thread, so these are by kernel, not by device.
     """
 
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._under_way: dict[Any, Future[None]] = {}
+
+    def __contains__(self, kernel: Any) -> bool:
+        return kernel in self._under_way
+
     def add(self, kernel: Any, submit: Callable[[Future[None] | None], Future[None]]) -> None:
         """Have a thread compile the kernel. submit: starts that, after what is under way for the kernel already."""
-        with _lock:
-            self[kernel] = submit(self.get(kernel))
+        with self._lock:
+            self._under_way[kernel] = submit(self._under_way.get(kernel))
 
     def wait(self, kernel: Any) -> None:
         """Until nothing is under way. What failed is compiled by the launch once more, and fails where it is seen."""
-        future = self.get(kernel)
+        future = self._under_way.get(kernel)
         if future is None:
             return
         future.exception()
-        with _lock:
-            if self.get(kernel) is future:
-                del self[kernel]
+        with self._lock:
+            if self._under_way.get(kernel) is future:
+                del self._under_way[kernel]
 
 
 compiling = Compiling()
-_lock = Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +127,8 @@ def launch(kernel: Any, programs: int, *args: Tensor | float, **constants: Any) 
         kernel[(programs,)](*args, **constants)
         return
     device = first.device.index
-    facts: list[object] = [kernel, device, *constants.items()]
+    ready = launcher(device).ready
+    facts: list[object] = [kernel, *constants.items()]
     values: list[float] = []
     for arg in args:
         if isinstance(arg, Tensor):
@@ -109,12 +139,12 @@ def launch(kernel: Any, programs: int, *args: Tensor | float, **constants: Any) 
             facts.append(fact_of(arg))
         values.append(value)
     key = tuple(facts)
-    if key not in _ready:
+    if key not in ready:
         compiling.wait(kernel)
         compiled = kernel[(programs,)](*args, **constants)
-        _ready[key] = compiled, tuple(constants[name] for name in kernel.arg_names[len(args) :])
+        ready[key] = compiled, tuple(constants[name] for name in kernel.arg_names[len(args) :])
         return
-    compiled, tail = _ready[key]
+    compiled, tail = ready[key]
     compiled[(programs, 1, 1)](*values, *tail, stream=stream_on(device))
 
 
@@ -191,13 +221,9 @@ def read_async(numbers: Tensor) -> Callable[[], list[float]]:
     return read
 
 
-@functools.cache
 def side_stream(device: torch.device, purpose: str) -> torch.cuda.Stream:
-    """A side stream, one for all work of a purpose: torch allocates memory for each stream separately.
-
-    Purposes are kept apart so that a capture in one thread does not meet what another thread reads.
-    """
-    return torch.cuda.Stream(device)
+    """`Launcher.side_stream` of a CUDA device."""
+    return launcher(device.index or 0).side_stream(purpose)
 
 
 def read_on_side_stream(numbers: Tensor) -> Callable[[], list[float]]:

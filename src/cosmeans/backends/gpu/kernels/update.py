@@ -64,11 +64,11 @@ def _update(
 
 
 _BLOCK = tl.constexpr(512)  # clusters that the program reads at once
-_FIGURES = tl.constexpr(len(EpochStats.names()))
+_METRICS = tl.constexpr(len(EpochStats.names()))
 
 
 @triton.jit(do_not_specialize=["n_clusters", "half"])
-def _figures(
+def _metrics(
     terms_ptr,
     chords_ptr,
     moved_ptr,
@@ -90,7 +90,7 @@ def _figures(
     if SLOTS > 1:
         n_updates = tl.load(n_updates_ptr)
         degenerate_ptr += n_updates % SLOTS * n_clusters
-        out_ptr += n_updates % SLOTS * _FIGURES
+        out_ptr += n_updates % SLOTS * _METRICS
         tl.store(n_updates_ptr, n_updates + 1)
     lane = tl.arange(0, _BLOCK)
     while half >= _BLOCK:
@@ -131,15 +131,15 @@ class OutputRing:
     """The output ring of updates, of one slot or of R.
 
     centroids  (R, K, D) float32
-    degenerate       (R, K) bool: degenerate clusters, whose centroids stay
-    figures    (R, 10) float64, the metrics; of several slots: in pinned host memory, where the device writes them
+    degenerate (R, K) bool: degenerate clusters, whose centroids stay
+    metrics    (R, 10) float64, the metrics; of several slots: in pinned host memory, where the device writes them
     start      (K, D) float32: what the next epoch starts from, also written; one slot: not used
-    turn       (1,) int64: updates so far; one slot: not used
+    n_updates  (1,) int64: updates so far; one slot: not used
     """
 
     centroids: Tensor
     degenerate: Tensor
-    figures: Tensor
+    metrics: Tensor
     start: Tensor
     n_updates: Tensor
 
@@ -148,18 +148,18 @@ class OutputRing:
         """One slot for centroids of this shape, dtype and device."""
         centroids = torch.empty((1, *like.shape), dtype=like.dtype, device=like.device)
         degenerate = torch.empty((1, len(like)), dtype=torch.bool, device=like.device)
-        figures = torch.empty((1, _FIGURES.value), dtype=torch.float64, device=like.device)
-        return cls(centroids, degenerate, figures, centroids, centroids)
+        metrics = torch.empty((1, _METRICS.value), dtype=torch.float64, device=like.device)
+        return cls(centroids, degenerate, metrics, centroids, centroids)
 
     @classmethod
-    def ring(cls, n_places: int, k: int, d: int, n_updates: Tensor) -> OutputRing:
-        """Several slots for centroids (k, d) on the device of `turn`."""
+    def ring(cls, n_slots: int, k: int, d: int, n_updates: Tensor) -> OutputRing:
+        """Several slots for centroids (k, d) on the device of `n_updates`."""
         device, pinned = n_updates.device, n_updates.device.type == "cuda"
-        centroids = torch.empty((n_places, k, d), dtype=torch.float32, device=device)
-        degenerate = torch.empty((n_places, k), dtype=torch.bool, device=device)
-        figures = torch.empty((n_places, _FIGURES.value), dtype=torch.float64, device="cpu", pin_memory=pinned)
+        centroids = torch.empty((n_slots, k, d), dtype=torch.float32, device=device)
+        degenerate = torch.empty((n_slots, k), dtype=torch.bool, device=device)
+        metrics = torch.empty((n_slots, _METRICS.value), dtype=torch.float64, device="cpu", pin_memory=pinned)
         start = torch.empty((k, d), dtype=torch.float32, device=device)
-        return cls(centroids, degenerate, figures, start, n_updates)
+        return cls(centroids, degenerate, metrics, start, n_updates)
 
 
 class UpdateWorkspace:
@@ -170,21 +170,21 @@ class UpdateWorkspace:
         self.chords = torch.empty(n_clusters, dtype=torch.float64, device=device)
         self.moved = torch.empty(n_clusters, dtype=torch.int32, device=device)
 
-    def update(self, sums: ClusterSums, previous: Tensor, places: OutputRing) -> None:
+    def update(self, sums: ClusterSums, previous: Tensor, ring: OutputRing) -> None:
         """Rule 5, into the slot whose turn it is."""
         k, d = previous.shape
         size = padded(d)
         launch(
             _update,
             k,
-            *(sums.direction, previous, places.centroids, places.degenerate, places.start, places.n_updates),
+            *(sums.direction, previous, ring.centroids, ring.degenerate, ring.start, ring.n_updates),
             *(self.terms, self.chords, self.moved, k, d),
             P=size,
-            SLOTS=len(places.centroids),
+            SLOTS=len(ring.centroids),
             num_warps=warps_for(size),
         )
 
-    def figures(self, count: Tensor, total: Tensor, changed: Tensor, settled: Tensor, places: OutputRing) -> None:
+    def metrics(self, count: Tensor, total: Tensor, changed: Tensor, settled: Tensor, ring: OutputRing) -> None:
         """The metrics of the epoch that was updated, into its slot; then it is the turn of the next slot.
 
         count    (K,) int64, of the sums
@@ -194,10 +194,10 @@ class UpdateWorkspace:
         """
         k = len(count)
         launch(
-            _figures,
+            _metrics,
             1,
-            *(self.terms, self.chords, self.moved, places.degenerate, count, total, changed, settled),
-            *(places.figures, places.n_updates, k, padded(k) // 2),
-            SLOTS=len(places.centroids),
+            *(self.terms, self.chords, self.moved, ring.degenerate, count, total, changed, settled),
+            *(ring.metrics, ring.n_updates, k, padded(k) // 2),
+            SLOTS=len(ring.centroids),
             num_warps=2 if k <= _BLOCK.value else 8,  # reductions take less time in few warps
         )

@@ -61,7 +61,7 @@ class CapturedEpochs:
         self._epochs: dict[bool, Graph] = {}
         self._start = ring.start
         self._updates = [Update(*pair) for pair in zip(ring.centroids, ring.degenerate, strict=True)]
-        self._stats = list(ring.figures)
+        self._stats = list(ring.metrics)
         self._finished = [state.tuning.event() for _ in self._updates]
         self._replayed = 0
         self._stream = _current(self._device)

@@ -9,6 +9,7 @@ A launch then waits for its own kernel alone. What wasn't foreseen is compiled w
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -127,7 +128,7 @@ def of_fit(rows: Tensor, kind: Kind, shape: hopper.Shape | None, screens: Screen
         columns = workspace.centroids(k, d, shape.columns if shape else 0).quantize(centroids)
         if shape is None:
             screen(copy, 0, columns, workspace.labels(n), workspace.refining(n).uncertified, _NO_ERRORS, screens.tile)
-        sums, places = _sums_and_places(kind, n, centroids)
+        sums, rings = _sums_and_rings(kind, n, centroids)
         weights = squared if kind.weighted else None
         for norms in (None, squared):  # known when the rows are inspected
             batch = Batch(0, there, norms, None, weights)
@@ -143,15 +144,15 @@ def of_fit(rows: Tensor, kind: Kind, shape: hopper.Shape | None, screens: Screen
                     batch, workspace.labels(n), workspace.labels(n), sums, workspace.moves(n, k), screens.programs
                 )
                 inertia_limbs(own_chords(Batch(0, rows, norms), centroids, workspace.labels(n))[1], weights)
-        for place in places if kind.fit else ():
+        for ring in rings if kind.fit else ():
             number = workspace.number(0, torch.int32)
-            workspace.updates(k).update(sums, centroids, place)
-            workspace.updates(k).figures(sums.count, workspace.number(1.0, torch.float64), number, number, place)
+            workspace.updates(k).update(sums, centroids, ring)
+            workspace.updates(k).metrics(sums.count, workspace.number(1.0, torch.float64), number, number, ring)
     return launches
 
 
-def _sums_and_places(kind: Kind, n: int, centroids: Tensor) -> tuple[ClusterSums, list[OutputRing]]:
-    """Where the sums of a fit lie, and where its updates leave their outcomes."""
+def _sums_and_rings(kind: Kind, n: int, centroids: Tensor) -> tuple[ClusterSums, list[OutputRing]]:
+    """Where the sums of a fit are, and where its updates leave their outcomes."""
     (k, d), one = centroids.shape, OutputRing.single(centroids)
     if kind.replayed:
         state = FitState.for_replay(n, k, d, _SCALE, _META)
@@ -192,10 +193,10 @@ def compile_ahead(launches: Iterable[Launch], shape: hopper.Shape | None) -> Non
     try:
         if shape is not None:
             threads.submit(hopper.compiled, shape)
-        ready = threads.submit(_learn)
+        ready, index = threads.submit(_learn), torch.cuda.current_device()
         for kernel, its_launches in jobs.items():
-            before, index = compiling.get(kernel), torch.cuda.current_device()
-            compiling[kernel] = threads.submit(_load, its_launches, before, ready, index)
+            load = functools.partial(_load, its_launches, ready, index)
+            compiling.add(kernel, functools.partial(threads.submit, load))
     except RuntimeError:  # no thread can be started: what isn't compiled here is when it is launched
         pass
     threads.shutdown(wait=False)
@@ -207,8 +208,11 @@ def _learn() -> None:
     triton_key()
 
 
-def _load(launches: list[Launch], before: Future[None] | None, ready: Future[None], index: int) -> None:
-    """Have a kernel for these launches in Triton's memory. An error stays here: a launch compiles anew, and says it."""
+def _load(launches: list[Launch], ready: Future[None], index: int, before: Future[None] | None) -> None:
+    """Have a kernel for these launches in Triton's memory, after what is under way for it.
+
+    An error stays here: the launch compiles it again, and says it.
+    """
     if before is not None:
         before.exception()
     ready.result()

@@ -160,16 +160,16 @@ class ResidentRows:
         slots = ring or OutputRing.single(previous)
         space, number = self.workspace.updates(len(previous)), self.workspace.number
         numbers = (number(float(total), torch.float64), number(changed, torch.int32), number(settled, torch.int32))
-        statistics = functools.partial(space.figures, sums.count, *numbers, slots)
+        statistics = functools.partial(space.metrics, sums.count, *numbers, slots)
         space.update(sums, previous, slots)
         update = Update(slots.centroids[0], slots.degenerate[0])
         if ring is not None:  # there are no numbers yet; the next epoch finds the columns of its centroids
             join = fork(self.device, statistics)
             self.columns_space(*previous.shape).quantize(ring.start)
             join()
-            return Outcome(update, lambda: EpochStats.of(ring.figures[0].tolist()))
+            return Outcome(update, lambda: EpochStats.of(ring.metrics[0].tolist()))
         statistics()
-        read = read_async(slots.figures[0])
+        read = read_async(slots.metrics[0])
         return Outcome(update, lambda: EpochStats.of(read()))
 
     # ------------------------------------------------------------------- private

@@ -114,7 +114,7 @@ class Upload:
         self._staging: _Staging | None = None
 
     def make(self, *shape: int, dtype: torch.dtype) -> Tensor:
-        """Device memory that rows can be sent to: whoever had it before is done with it before they arrive."""
+        """Device memory that rows can be sent to: whatever used it before is done with it when they arrive."""
         made = torch.empty(shape, dtype=dtype, device=self._device)
         self._copies.follow(self._copies.work_done())
         return made
