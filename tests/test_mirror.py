@@ -29,9 +29,6 @@ ELSEWHERE = {
     "backends/cpu/kernels/test_fused.py": "backends/cpu/kernels/registers",
     "backends/cpu/screens/test_screen.py": """backends/cpu/screens/centred backends/cpu/screens/float32
         backends/cpu/screens/pca backends/cpu/kernels/encode backends/cpu/kernels/gemm""",
-    "backends/gpu/test_backend.py": "backends/gpu/tuning",
-    "backends/gpu/test_session.py": "backends/gpu/replayed",
-    "backends/gpu/rows/test_resident.py": "backends/gpu/rows/placed",
     "_estimator/test_fitted_state.py": "_estimator/conversions",
     "page/test_findings.py": "page/statistics",
     "test_atomic.py": "locks paths renaming system_errors",
