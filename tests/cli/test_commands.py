@@ -13,6 +13,7 @@ import pytest
 import torch
 import typer
 
+import children
 from cosmeans import KMeans, __main__
 from cosmeans.cli import app, run
 from cosmeans.cli.demo import peak_bytes, random_unit_rows
@@ -262,12 +263,10 @@ def test_nothing_is_overwritten_without_force(folder, out, monkeypatch):
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no device that is always full")
 def test_a_full_standard_output_is_told(folder, out):
     out("fit rows.npy -k 4 --out result")
-    command = [sys.executable, "-m", "cosmeans", "info", "result", "--json"]
-    with open("/dev/full", "w") as full:
-        told = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    code, _, stderr = children.ran("info result --json", stdout="/dev/full")
 
-    assert told.returncode == 1
-    assert told.stderr.startswith("Error: No space left to write the standard output. Free some space")
+    assert code == 1
+    assert stderr.startswith("Error: No space left to write the standard output. Free some space")
 
 
 @pytest.mark.parametrize("survives", [0, 1, 2])
@@ -323,7 +322,7 @@ def start_long_fit(folder, options):
     rows = np.zeros((len(angles), 32), np.float32)
     rows[:, 0], rows[:, 1] = np.cos(angles), np.sin(angles)
     np.save(folder / "long.npy", rows)
-    running = process(f"fit long.npy -k 100 --epochs 100000 --out result --json {options}", cwd=folder)
+    running = children.Child(f"fit long.npy -k 100 --epochs 100000 --out result --json {options}")
     wait_for(" of at most 100000", running.stderr)
     return running
 
@@ -331,11 +330,11 @@ def start_long_fit(folder, options):
 @pytest.mark.linux
 def test_the_first_interrupt_saves_what_was_reached(folder):
     running = start_long_fit(folder, "--batch-size 500")
-    running.send_signal(signal.SIGINT)
-    stdout, stderr = running.communicate(timeout=60)
+    running.interrupt()
+    code, stdout, stderr = running.ended()
 
     record = json.loads(stdout)
-    assert running.returncode == 1
+    assert code == 1
     assert "Stopping; what was reached will be saved" in stderr
     assert record["stop_reason"] == "interrupted"
     assert sorted(os.listdir(folder / "result")) == OUTPUTS
@@ -349,12 +348,11 @@ def test_the_first_interrupt_saves_what_was_reached(folder):
 def test_the_second_interrupt_leaves_at_once(folder):
     # the reference backend is slow: finishing the labels takes it far longer than the second signal
     running = start_long_fit(folder, "--batch-size 40000 --backend reference")
-    running.send_signal(signal.SIGINT)
+    running.interrupt()
     wait_for("Ctrl-C again leaves at once", running.stderr)
-    running.send_signal(signal.SIGINT)
-    running.communicate(timeout=60)
+    running.interrupt()
 
-    assert running.returncode == -signal.SIGINT
+    assert running.ended()[0] == -signal.SIGINT
     assert not [path for path in (folder / "result").rglob("*") if path.is_file()]
 
 
@@ -370,15 +368,15 @@ def test_an_interrupt_before_the_first_epoch_has_nothing_to_save(folder, out, mo
     assert not (folder / "result").exists()
 
 
-def test_the_demo_shows_real_texts(tmp_path):
-    running = process("demo --epochs 4", cwd=tmp_path)
-    stdout, stderr = running.communicate(timeout=200)
+def test_the_demo_shows_real_texts(tmp_path, monkeypatch, out):
+    monkeypatch.chdir(tmp_path)
+    code, stdout, stderr = out("demo --epochs 4")
 
     rows, texts = sample()
     labels = np.load(tmp_path / "demo-output/labels.npy")
     best = pandas.read_parquet(tmp_path / "demo-output/labels.parquet").sort_values("similarity").iloc[-1]
     written = (tmp_path / "demo-output/clusters.md").read_text()
-    assert running.returncode == 0
+    assert code == 0
     assert rows.shape == (len(texts), 384)
     assert len(labels) == len(texts) == 6000
     assert set(labels) == set(range(60))

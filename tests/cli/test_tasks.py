@@ -2,8 +2,6 @@
 
 import io
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +10,7 @@ import pyarrow
 import pytest
 from pyarrow import ipc, parquet
 
+import children
 from cosmeans import KMeans
 from cosmeans.analysis.dedup import deduplicate
 from cosmeans.analysis.evaluation import evaluate
@@ -187,38 +186,33 @@ def test_match_says_what_became_of_each_cluster_and_draws_what_moved(case, out, 
     assert f"{record['moves']['stayed']} of 200 rows stayed in their cluster" in " ".join(told.split())
 
 
-def piped(arguments, data):
-    command = [sys.executable, "-m", "cosmeans", *arguments.split()]
-    return subprocess.run(command, input=data, capture_output=True, timeout=120, check=False)
-
-
+@pytest.mark.linux
 def test_predict_answers_a_stream(case):
     rows, model, _ = case
     lines = b"\n".join(json.dumps({"id": i, "v": row.tolist()}).encode() for i, row in enumerate(rows[:20]))
 
-    done = piped("predict old - --field v", lines)
+    code, stdout, stderr = children.ran("predict old - --field v", lines)
 
-    answers = [json.loads(line) for line in done.stdout.splitlines()]
-    assert (done.returncode, done.stderr) == (0, b"")
+    answers = [json.loads(line) for line in stdout.splitlines()]
+    assert (code, stderr) == (0, "")
     assert [answer["label"] for answer in answers] == model.labels_[:20].tolist()
     assert [answer["id"] for answer in answers] == list(range(20))
 
 
+@pytest.mark.linux
 def test_predict_answers_an_arrow_stream_and_names_a_wrong_line(case):
     rows, model, _ = case
     table, sink = pyarrow.table({"embedding": rows.tolist()}), io.BytesIO()
     with ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
 
-    done = piped("predict old - --arrow", sink.getvalue())
-    wrong = piped("predict old -", b"[1, 2]\n")
+    done = children.ran("predict old - --arrow", sink.getvalue())
+    wrong = children.ran("predict old -", b"[1, 2]\n")
 
-    assert ipc.open_stream(done.stdout).read_all()["label"].to_pylist() == model.labels_.tolist()
-    assert wrong.returncode == 2
-    assert (
-        wrong.stderr
-        == b"Error: Line 1: the embedding has shape (2,). Send 8 numbers, as many as the model has features.\n"
-    )
+    assert done[::2] == (0, "")
+    assert ipc.open_stream(done[1]).read_all()["label"].to_pylist() == model.labels_.tolist()
+    told = "Error: Line 1: the embedding has shape (2,). Send 8 numbers, as many as the model has features.\n"
+    assert wrong == (2, b"", told)
 
 
 @pytest.mark.parametrize(
