@@ -123,7 +123,7 @@ def check(epochs: int = 4 if ON_GPU else 2) -> bool:
 
 
 def cupy() -> None:
-    """CuPy's rows, weights and centroids are taken where they lie."""
+    """CuPy's rows, weights and centroids are taken where they are."""
     import cupy as cp
 
     x = unit_rows(20_000, 96)
@@ -165,7 +165,7 @@ def memory(n: int = 1_000_000, d: int = 768, k: int = 1000) -> None:
 
 
 def ways(n: int = 1_000_000, d: int = 768, k: int = 1000, epochs: int = 10) -> None:
-    """KMeans.fit of rows of the host by each way, beside the same fit of rows on the GPU."""
+    """KMeans.fit of rows of the host by each way, compared with the same fit of rows on the GPU."""
     near = unit_rows(n, d)
     x, times = near.cpu(), {}
     for way in ("near", "there", "copy", "sent"):

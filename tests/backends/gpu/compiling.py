@@ -90,7 +90,7 @@ def visit(dtype: torch.dtype, n: int, d: int, k: int, *, integers: bool, scaled:
     prefetched = PrefetchedLabels(centroids, n, resident.workspace, screens)
     prefetched.label(Batch(0, rows, divisors), resident.workspace.chunk(n, d, 0), found)
     prefetched.are_under(centroids)
-    for copy in (QuantizedRows.empty(n, d, tile, integers, cpu) for tile in (0, ROW_TILE)):
+    for copy in (QuantizedRows.empty(n, d, tile, cpu, integers=integers) for tile in (0, ROW_TILE)):
         quantize_rows(batch, copy, 0), inspect_rows(rows, squared, copy, 0)
 
 

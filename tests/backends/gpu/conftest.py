@@ -72,7 +72,7 @@ def patched_once() -> Iterator[None]:
     known: dict[str, Any] = {}
 
     def numpy_type(kind: Any) -> Any:
-        """Without a table made anew for every question. Pointers can't be looked up."""
+        """Without a table made again for every question. Pointers can't be looked up."""
         scalar = kind.scalar
         if scalar.is_ptr():
             return of_kind(scalar)

@@ -48,7 +48,7 @@ def test_near_ties_and_equal_centroids_get_canonical_labels(integers: bool) -> N
 
 def test_more_features_than_the_8_bit_screen_can_add_are_refused() -> None:
     with pytest.raises(BackendUnavailableError, match=r"at most 2080 features .* these rows have 2081"):
-        labels_of(Job(directions(3, 2081), unit(2, 2081)), gpu(True))
+        labels_of(Job(directions(3, 2081), unit(2, 2081)), gpu(integers=True))
 
 
 def test_kernels_start_on_the_device_of_the_backend(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,24 +61,26 @@ def planned(copied: bool, chunk: int, fetched: int = 0, integers: bool | None = 
 WAYS = {
     "on the device": Way(gpu),
     "on the device, foreseen": Way(gpu, foreseen=True),
-    "on the device, in chunks": Way(planned(False, 24)),
-    "on the device, 8 bits": Way(lambda: gpu(True)),
-    "on the device, 8 bits, in chunks": Way(planned(False, 24, integers=True)),
+    "on the device, in chunks": Way(planned(copied=False, chunk=24)),
+    "on the device, 8 bits": Way(lambda: gpu(integers=True)),
+    "on the device, 8 bits, in chunks": Way(planned(copied=False, chunk=24, integers=True)),
     "sent in one piece": Way(gpu, host=True),
-    "sent in spans": Way(planned(True, 41), host=True),
-    "sent in spans, foreseen": Way(planned(True, 41), host=True, foreseen=True),
-    "sent in spans, no copy": Way(planned(False, 24), host=True),
-    "copy on the device": Way(planned(True, 41, 41), host=True),
-    "copy on the device, in chunks": Way(planned(True, 24, 10), host=True),
-    "copy on the device, 8 bits": Way(planned(True, 24, 10, True), host=True),
-    "sent in every pass": Way(planned(False, 16, 16), host=True),
-    "sent whole in every pass": Way(planned(False, 41, 41), host=True),
-    "replayed, pooled": Way(lambda: replaying(True)),
-    "replayed, pooled, sent": Way(lambda: replaying(True, small_upload=0, upload_span=16 * 48), host=True),
-    "replayed, 8 bits": Way(lambda: replaying(True, integers=True)),
-    "in chunks, where others are pooled": Way(lambda: replaying(True, plan=ResidencyPlan(copied=False, chunk=24))),
-    "replayed in place": Way(lambda: replaying(False)),
-    "replayed in place, 8 bits": Way(lambda: replaying(False, integers=True)),
+    "sent in spans": Way(planned(copied=True, chunk=41), host=True),
+    "sent in spans, foreseen": Way(planned(copied=True, chunk=41), host=True, foreseen=True),
+    "sent in spans, no copy": Way(planned(copied=False, chunk=24), host=True),
+    "copy on the device": Way(planned(copied=True, chunk=41, fetched=41), host=True),
+    "copy on the device, in chunks": Way(planned(copied=True, chunk=24, fetched=10), host=True),
+    "copy on the device, 8 bits": Way(planned(copied=True, chunk=24, fetched=10, integers=True), host=True),
+    "sent in every pass": Way(planned(copied=False, chunk=16, fetched=16), host=True),
+    "sent whole in every pass": Way(planned(copied=False, chunk=41, fetched=41), host=True),
+    "replayed, pooled": Way(lambda: replaying(pooled=True)),
+    "replayed, pooled, sent": Way(lambda: replaying(pooled=True, small_upload=0, upload_span=16 * 48), host=True),
+    "replayed, 8 bits": Way(lambda: replaying(pooled=True, integers=True)),
+    "in chunks, where others are pooled": Way(
+        lambda: replaying(pooled=True, plan=ResidencyPlan(copied=False, chunk=24))
+    ),
+    "replayed in place": Way(lambda: replaying(pooled=False)),
+    "replayed in place, 8 bits": Way(lambda: replaying(pooled=False, integers=True)),
 }
 
 
@@ -228,7 +230,9 @@ class Two:
 
 def test_sums_go_through_the_group_and_are_not_captured_there() -> None:
     graphs, group, job = Graphs(), Two(), CASES["rows of any length"]
-    found, _ = (fit_in_group(job, backend, group) for backend in (replaying(True, graphs), ReferenceBackend()))
+    found, _ = (
+        fit_in_group(job, backend, group) for backend in (replaying(pooled=True, graphs=graphs), ReferenceBackend())
+    )
 
     assert graphs.made == 0
     assert group.summed > 2 * job.epochs
@@ -284,7 +288,7 @@ def answers(job: Job, backend: Backend) -> dict[str, Tensor | float]:
 
 def test_labels_after_a_fit_are_labels_of_that_session() -> None:
     """A fit that was replayed in a pooled workspace leaves it to others; its session goes on."""
-    backend, job, other = replaying(True), CASES["unit rows"], CASES["rows of any length"]
+    backend, job, other = replaying(pooled=True), CASES["unit rows"], CASES["rows of any length"]
     with opened(job, backend) as session:
         session.read()
         for _ in range(2):

@@ -76,7 +76,7 @@ def test_memory_that_is_kept_for_other_fits_can_be_given_back() -> None:
     class Graph:
         """Retired."""
 
-    backend = replaying(True)
+    backend = replaying(pooled=True)
     fit(Job(directions(20, 4), unit(3, 4), 2), backend)
     kept = weakref.ref(backend.state)
     retired = Graph()

@@ -124,6 +124,6 @@ def test_passes_are_asked_about_less_and_less_often() -> None:
         chosen.next()
         if chosen.asks:
             asked.append(number)
-            chosen.note(APART.tolist, False)
+            chosen.note(APART.tolist, integers=False)
 
     assert asked == [1, 2, 4, 8, 16, 32]

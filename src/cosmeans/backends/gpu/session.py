@@ -124,7 +124,7 @@ class GpuSession:
     def labels(self, epoch: Epoch) -> Tensor:
         if self._labelled != epoch.number:  # others were queued since: back to the labels of this one
             self._ahead.clear()
-            self._sweep(epoch.centroids, bool(self._integers), final=True)
+            self._pass(epoch.centroids, bool(self._integers), final=True)
             self._labelled, self._last = epoch.number, epoch
         return self._fit.labels
 
@@ -214,7 +214,7 @@ class GpuSession:
             self._observer.batch(self.rows.n_rows)
             outcome, counters = replay.replay(number, centroids, kind), None
         else:
-            found = self._sweep(centroids, kind, final=final, first=number == 1)
+            found = self._pass(centroids, kind, final=final, first=number == 1)
             if found is None:
                 return None
             changed, settled, counters = found
@@ -235,7 +235,7 @@ class GpuSession:
         sums = self._group.sum(self._fit.sums)
         self._resident.update(sums, ring.start, self.rows.total, changed, refined, ring)
 
-    def _sweep(self, centroids: Tensor, integers: bool, *, final: bool = False, first: bool = False) -> _Counts | None:
+    def _pass(self, centroids: Tensor, integers: bool, *, final: bool = False, first: bool = False) -> _Counts | None:
         """Assign every batch and move the rows that changed.
 
         None: a stop was requested, and some batches keep the labels of the pass before.

@@ -40,7 +40,7 @@ def a_batch(directions: Callable[..., Tensor]) -> Callable[..., Batch]:
 
 
 def quantized(batch: Batch, tile: int = 0, *, integers: bool = False) -> QuantizedRows:
-    copy = QuantizedRows.empty(*batch.rows.shape, tile, integers, CPU)
+    copy = QuantizedRows.empty(*batch.rows.shape, tile, CPU, integers=integers)
     quantize_rows(batch, copy, 0)
     return copy
 
@@ -72,7 +72,10 @@ def assign() -> Callable[..., Tensor]:
             codes, coded = quantized(batch, integers=True), IntegerWorkspace(k, d, 0, CPU).quantize(columns)
             coded.bounds[0] *= told
             codes.residuals.mul_(told)
-            of_codes, first = Errors(0.0, told * rounding(True)), CascadeWorkspace(n, d, 0, CPU, n_gathered=n_gathered)
+            of_codes, first = (
+                Errors(0.0, told * rounding(integers=True)),
+                CascadeWorkspace(n, d, 0, CPU, n_gathered=n_gathered),
+            )
             first.uncertified.counts.zero_()
             screen(codes, 0, coded, labels, first.uncertified, of_codes, tile)
             compare(copy, 0, centroids, first.uncertified, labels, space.uncertified, programs=2)

@@ -23,7 +23,7 @@ def directions(n: int, d: int, seed: int) -> Tensor:
 
 
 def copied(rows: Tensor, tile: int) -> QuantizedRows:
-    copy = QuantizedRows.empty(*rows.shape, tile, integers=False, device=CPU)
+    copy = QuantizedRows.empty(*rows.shape, tile, device=CPU)
     quantize_rows(Batch(0, rows), copy, 0)
     return copy
 

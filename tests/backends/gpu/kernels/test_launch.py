@@ -281,7 +281,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     launcher.cache_clear()
 
 
-def test_work_beside_waits_for_what_is_queued_and_is_waited_for(machine: Machine) -> None:
+def test_work_on_a_side_stream_waits_for_what_is_queued_and_is_waited_for(machine: Machine) -> None:
     here, there = machine.current, []
 
     for _ in range(2):

@@ -37,7 +37,7 @@ def test_one_pass_finds_the_norms_and_makes_the_copy(
     rows[n // 2 :] *= 7.3
     rows[0], rows[1, 0], rows[-1, d // 2] = 0.0, torch.nan, torch.inf
     squared, start = torch.empty(n, dtype=torch.float64), 70
-    one, two = (QuantizedRows.empty(n + start, d, tile, integers, rows.device) for _ in range(2))
+    one, two = (QuantizedRows.empty(n + start, d, tile, rows.device, integers=integers) for _ in range(2))
 
     inspect_rows(rows, squared, one, start)
 
@@ -55,7 +55,7 @@ def test_one_pass_finds_the_norms_and_makes_the_copy(
 def test_rows_of_unit_length_lose_nothing_to_a_division() -> None:
     rows = torch.eye(5)
     rows[4] *= 3.0  # in the same program as the others
-    squared, copy = torch.empty(5, dtype=torch.float64), QuantizedRows.empty(5, 5, 0, False, rows.device)
+    squared, copy = torch.empty(5, dtype=torch.float64), QuantizedRows.empty(5, 5, 0, rows.device)
 
     inspect_rows(rows, squared, copy, 0)
 

@@ -19,7 +19,7 @@ def test_what_a_copy_loses_is_bounded_by_its_residuals(dtype: torch.dtype, integ
     lengths = torch.tensor([1e-3, 0.75, 0.999, 1.0, 1.4999, 1.5, 1.5001, 300.0])[:, None]
     rows = (sphere.normalise(directions(8, 70)) * lengths).to(dtype)
     norms = sphere.divisors(sphere.squared_norms(rows))
-    copy = QuantizedRows.empty(8, 70, 0, integers, torch.device("cpu"))
+    copy = QuantizedRows.empty(8, 70, 0, torch.device("cpu"), integers=integers)
 
     quantize_rows(Batch(0, rows, norms), copy, 0)
 
@@ -32,7 +32,7 @@ def test_what_a_copy_loses_is_bounded_by_its_residuals(dtype: torch.dtype, integ
 
 @pytest.mark.parametrize("n", [1, 128, 192, 193, 384, 385])
 def test_a_copy_in_tiles_has_all_rows_that_a_kernel_reads(n: int) -> None:
-    copy = QuantizedRows.empty(n, 70, 64, False, torch.device("cpu"))
+    copy = QuantizedRows.empty(n, 70, 64, torch.device("cpu"))
 
     assert copy.width == 128
     for groups in (2, 3):

@@ -28,7 +28,7 @@ def settled(rows: torch.Tensor, centroids: torch.Tensor, candidates: np.ndarray)
     space.uncertified.counts[:] = torch.tensor([0, len(listed), 0, 0], dtype=torch.int32)
     labels = torch.full((len(rows),), -7, dtype=torch.int32)
     batch, columns = Batch(0, rows), CentroidWorkspace(*centroids.shape, 0, rows.device).quantize(centroids)
-    copy = QuantizedRows.empty(len(rows), rows.shape[1], 0, integers=False, device=rows.device)
+    copy = QuantizedRows.empty(len(rows), rows.shape[1], 0, device=rows.device)
     refine(space, copy, 0, batch, columns, labels, Errors(0.0, 0.0), programs=3)
     return labels.tolist(), int(space.n_refined)
 
@@ -65,7 +65,7 @@ def test_of_many_candidates_the_best_wins(n_equal: int) -> None:
     space, labels = RefineWorkspace(n, rows.device), torch.full((n,), -7, dtype=torch.int32)
     space.uncertified.rows[:], space.uncertified.scores[:] = torch.arange(n, dtype=torch.int32).flip(0), 0.999
     space.uncertified.counts[:] = torch.tensor([n, 0, 0, 0])
-    copy = QuantizedRows.empty(n, d, 0, False, rows.device)
+    copy = QuantizedRows.empty(n, d, 0, rows.device)
     columns = CentroidWorkspace(k, d, 0, rows.device).quantize(centroids)
     quantize_rows(Batch(0, rows), copy, 0)
 

@@ -141,7 +141,7 @@ def test_the_ranking_finds_the_two_best_and_bounds_the_others(
     code, column, _, second_column, _ = found.T
     score, second, third = (values_of(ranking[1], found[:, i]) for i in (0, 2, 4))
     truth = np.sort(np.maximum(scores, 0.0), axis=1)  # a score below zero is known as "at most 0"
-    error = 2 * screen_hopper.rounding(False)  # of scores up to 1.5
+    error = 2 * screen_hopper.rounding(integers=False)  # of scores up to 1.5
     rows, others = np.arange(len(scores)), np.maximum(scores, 0.0)
     assert (code >= 0).tolist() == (scores >= 0).any(axis=1).tolist()
     assert np.abs(score - truth[:, -1]).max() <= error
@@ -164,7 +164,7 @@ def test_one_column_has_no_second(ranking: tuple[Shape, ctypes.CDLL]) -> None:
 
     found = found_of(ranking[1], scores)
 
-    assert np.abs(values_of(ranking[1], found[:, 0]) - scores[:, 0]).max() <= 2 * screen_hopper.rounding(False)
+    assert np.abs(values_of(ranking[1], found[:, 0]) - scores[:, 0]).max() <= 2 * screen_hopper.rounding(integers=False)
     assert (found[:, 1] == 0).all()
     assert (found[:, [2, 4]] < 0).all()
 
@@ -186,7 +186,9 @@ def concluded(library: ctypes.CDLL, scores: np.ndarray, residuals: np.ndarray, s
     }
     pointers = [array.ctypes.data for array in arrays.values()]
     # more clusters than columns, so that a column's centroid is looked up
-    out = screen_hopper.Output(*pointers, None, None, 0, n, ACCUMULATION, screen_hopper.rounding(False), 0.0, k + 1)
+    out = screen_hopper.Output(
+        *pointers, None, None, 0, n, ACCUMULATION, screen_hopper.rounding(integers=False), 0.0, k + 1
+    )
     found = found_of(library, scores)
     library.conclude_rows(found.ctypes.data_as(ctypes.c_void_p), k, ctypes.byref(out))
     return arrays
@@ -214,7 +216,7 @@ def test_what_is_not_listed_is_proved(ranking: tuple[Shape, ctypes.CDLL], unit: 
     ordered = np.sort(scores.astype(np.float64) * np.float32(unit), axis=1)
     behind, third_behind = ordered[:, -1] - ordered[:, -2], ordered[:, -1] - ordered[:, -3]
     open_rows, crowded = behind <= gap, third_behind <= gap
-    slack = 3 * screen_hopper.rounding(False)
+    slack = 3 * screen_hopper.rounding(integers=False)
     listed = np.zeros(n, bool)
     listed[crowd] = listed[pairs] = True
     assert len(crowd) + len(pairs) == listed.sum()  # none twice

@@ -16,14 +16,14 @@ SHORT = Job(directions(20, 4), unit(3, 4, 1), 3)
 
 
 def plan_of(job: Job, **tuning: Any) -> ReplayPlan | None:
-    backend = replaying(True, **tuning)
+    backend = replaying(pooled=True, **tuning)
     with opened(job, backend) as session:
         session.read()
         return ReplayPlan.of(session.rows, len(job.first), None, backend.state)
 
 
 def test_rows_gathered_again_in_every_pass_are_not_captured() -> None:
-    backend = replaying(True)
+    backend = replaying(pooled=True)
     with opened(SHORT, backend) as session:
         session.read()
         assert ReplayPlan.of(session.rows, 3, None, backend.state) is not None

@@ -53,7 +53,7 @@ def pooled(backend: Any, job: Job = SHORT) -> bool:
 def test_fits_that_only_replay_are_those_of_the_reference(case: str) -> None:
     """The first one starts an epoch and captures the next; the second begins where that left its workspace."""
     graphs = Graphs()
-    backend = replaying(True, graphs)
+    backend = replaying(pooled=True, graphs=graphs)
     fit(replace(CASES[case], epochs=2, first=CASES[case].first.flip(0)), backend)
     made, replayed = graphs.made, graphs.replayed
 
@@ -74,7 +74,7 @@ def test_slots_are_used_again_in_turn(most_pooled: bool) -> None:
 
 def test_a_workspace_serves_other_rows_and_results_stay() -> None:
     graphs = Graphs()
-    backend = replaying(True, graphs)
+    backend = replaying(pooled=True, graphs=graphs)
     jobs = [replace(SHORT, x=directions(20, 4, seed)) for seed in range(3)]
 
     found = [fit(job, backend) for job in jobs]
@@ -96,7 +96,7 @@ KINDS: dict[str, Callable[[Job], Job]] = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_fits_of_several_kinds_have_workspaces_of_their_own(kind: str) -> None:
     graphs = Graphs()
-    backend, other = replaying(True, graphs), KINDS[kind](SHORT)
+    backend, other = replaying(pooled=True, graphs=graphs), KINDS[kind](SHORT)
     fit(replace(SHORT, epochs=2), backend)
 
     assert_same(fit(other, backend), true(other))
@@ -108,7 +108,7 @@ def test_fits_of_several_kinds_have_workspaces_of_their_own(kind: str) -> None:
 def test_rows_too_many_for_a_pooled_workspace_are_captured_where_they_are() -> None:
     """With graphs of their own, which the next fit can't use."""
     graphs = Graphs()
-    backend = replaying(False, graphs)
+    backend = replaying(pooled=False, graphs=graphs)
     for made in (1, 2):
         assert_same(fit(SHORT, backend), true(SHORT))
         assert graphs.made == made
@@ -116,7 +116,7 @@ def test_rows_too_many_for_a_pooled_workspace_are_captured_where_they_are() -> N
 
 def test_rows_that_were_sent_in_spans_are_copied_to_a_workspace() -> None:
     graphs = Graphs()
-    backend = replaying(True, graphs, small_upload=0, upload_span=16 * 16)
+    backend = replaying(pooled=True, graphs=graphs, small_upload=0, upload_span=16 * 16)
     for seed in range(2):  # captured, then replayed
         job = replace(SHORT, x=directions(20, 4, seed))
         assert_same(fit(there(job), backend), true(job))
@@ -133,7 +133,7 @@ def test_a_pooled_workspace_needs_room_for_the_copy_of_the_rows() -> None:
     needed = plan_resident(20, 4, 3, ANY, "").n_bytes + SHORT.x.nbytes
     for room, keeps in ((needed - 1, False), (needed, True)):
         free = [ANY, room]
-        backend = replaying(True, room=lambda device, enough, free=free: free[-1])
+        backend = replaying(pooled=True, room=lambda device, enough, free=free: free[-1])
         backend.state.release(other, Other())
         assert_same(fit(SHORT, backend), true(SHORT))
         assert (backend.state.acquire(other) is not None) is keeps
@@ -146,7 +146,7 @@ def test_short_epochs_are_captured_at_once_and_long_ones_while_the_device_is_bus
     short: float, middle: float, started: list[int]
 ) -> None:
     graphs = Graphs()
-    backend, found = replaying(False, graphs, short=short, middle=middle), []
+    backend, found = replaying(pooled=False, graphs=graphs, short=short, middle=middle), []
     for _ in started:
         graphs.replayed = 0
         assert_same(fit(SHORT, backend), true(SHORT))
@@ -158,7 +158,7 @@ def test_short_epochs_are_captured_at_once_and_long_ones_while_the_device_is_bus
 def test_very_long_epochs_are_not_captured() -> None:
     graphs = Graphs()
 
-    assert_same(fit(SHORT, replaying(True, graphs, long=0)), true(SHORT))
+    assert_same(fit(SHORT, replaying(pooled=True, graphs=graphs, long=0)), true(SHORT))
 
     assert graphs.made == 0
 
@@ -177,7 +177,7 @@ class Scripted:
 
 def test_epochs_of_two_kinds_are_captured_side_by_side() -> None:
     graphs, job = Graphs(), replace(CASES["rows of any length"], epochs=6, options=KEEP)
-    backend = replaying(False, graphs, precision=Scripted)
+    backend = replaying(pooled=False, graphs=graphs, precision=Scripted)
 
     assert_same(fit(job, backend), true(job))
     assert graphs.made == 2
@@ -187,14 +187,14 @@ def test_epochs_of_two_kinds_are_captured_side_by_side() -> None:
 def test_in_a_pooled_workspace_all_epochs_are_of_one_kind() -> None:
     graphs = Graphs()
 
-    assert_same(fit(SHORT, replaying(True, graphs, precision=Scripted)), true(SHORT))
+    assert_same(fit(SHORT, replaying(pooled=True, graphs=graphs, precision=Scripted)), true(SHORT))
 
     assert graphs.made == 2  # what a fit begins with, and an epoch
 
 
 def test_several_fits_where_rows_are_use_the_copy_made_before() -> None:
     graphs = Graphs()
-    with Started() as started, opened(SHORT, replaying(False, graphs)) as session:
+    with Started() as started, opened(SHORT, replaying(pooled=False, graphs=graphs)) as session:
         session.read()
         for first in (SHORT.first, SHORT.first.flip(0)):
             assert_same(fit_in(session, replace(SHORT, first=first)), true(replace(SHORT, first=first)))
@@ -206,7 +206,7 @@ def test_several_fits_where_rows_are_use_the_copy_made_before() -> None:
 def test_what_is_asked_in_between_is_not_taken_for_the_next_epoch() -> None:
     """Between epochs, others' labels are found with the session of the fit."""
     job = CASES["rows of any length"]
-    with opened(job, replaying(True)) as session:
+    with opened(job, replaying(pooled=True)) as session:
         session.read()
         epochs = session.epochs(job.first, 4)
         followed = []

@@ -84,9 +84,9 @@ def visit(batch: Batch, k: int, resident: ResidentRows) -> None:
     squared = torch.ones(n, dtype=torch.float64)
     centroids, labels = sphere.normalise(torch.randn(k, d)), torch.zeros(n, dtype=torch.int32)
     sums = ClusterSums.zeros(k, d, 35, "cpu")
-    inspect_rows(batch.rows, squared, QuantizedRows.empty(n, d, 0, False, batch.rows.device), 0)
+    inspect_rows(batch.rows, squared, QuantizedRows.empty(n, d, 0, batch.rows.device), 0)
     queue_lengths(squared)
-    resident.assign(batch, resident.columns(centroids, False), labels)
+    resident.assign(batch, resident.columns(centroids, integers=False), labels)
     resident.accumulate(batch, labels - 1, labels, sums)
     number = torch.zeros(1, dtype=torch.int32)
     resident.update(sums, centroids, n, number, number)
@@ -100,7 +100,7 @@ def late(d: int, k: int, dtype: torch.dtype, *, scaled: bool, weighted: bool) ->
     screens, weights = Screens(rows.device, "auto"), ones if weighted else None
     precompile(rows, Task(k, weights=weights), screens, state, inspects=True)
     resident = ResidentRows(state, screens, None)
-    resident.copy = QuantizedRows.empty(70, d, 0, False, rows.device)
+    resident.copy = QuantizedRows.empty(70, d, 0, rows.device)
     visit(Batch(0, rows, ones if scaled else None, None, weights), k, resident)
     return [name for name, here in (*compiled, *loaded) if here]
 

@@ -1,4 +1,4 @@
-"""How rows are read: once, as far as there is room, and beside their journey if they come from the host."""
+"""How rows are read: once, as far as there is room, and while they are sent if they come from the host."""
 
 from __future__ import annotations
 
@@ -70,7 +70,8 @@ def test_the_copy_made_on_the_way_is_the_one_that_is_used() -> None:
 
 def test_rows_that_fit_are_sent_once_and_inspected_on_the_way() -> None:
     class Reading(Silent):
-        seen: list[tuple[int, int]] = []
+        def __init__(self) -> None:
+            self.seen: list[tuple[int, int]] = []
 
         def reading(self, rows: int, total: int) -> None:
             self.seen.append((rows, total))
@@ -230,9 +231,9 @@ FORESEEN = {
     "sent in one piece": (lambda: gpu(), True, True, False),
     "sent, no room for the copy": (lambda: gpu(plan=ResidencyPlan(copied=False, chunk=20), **SPANS), True, True, False),
     "copy there": (lambda: gpu(plan=ResidencyPlan(copied=True, chunk=41, fetched=41)), True, True, False),
-    "captured at once": (lambda: replaying(False, **SPANS), True, True, False),
-    "captured later": (lambda: replaying(False, Graphs(), short=0.0, **SPANS), True, True, True),
-    "pooled": (lambda: replaying(True), False, True, False),
+    "captured at once": (lambda: replaying(pooled=False, **SPANS), True, True, False),
+    "captured later": (lambda: replaying(pooled=False, graphs=Graphs(), short=0.0, **SPANS), True, True, True),
+    "pooled": (lambda: replaying(pooled=True), False, True, False),
 }
 
 

@@ -68,7 +68,9 @@ def test_without_room_for_a_chunk_the_error_has_the_numbers() -> None:
     with pytest.raises(DeviceMemoryError) as caught:
         plan_resident(2_000_000, 100, 1000, need - 1, "cuda:3")
 
-    assert plan_resident(2_000_000, 100, 1000, need, "cuda:3") == ResidencyPlan(False, 1 << 14, need)
+    assert plan_resident(2_000_000, 100, 1000, need, "cuda:3") == ResidencyPlan(
+        copied=False, chunk=1 << 14, n_bytes=need
+    )
     assert str(caught.value) == (
         f"2000000 rows of 100 entries and 1000 clusters need {need / 2**20:,.0f} MiB besides the rows; cuda:3 has "
         f'{(need - 1) / 2**20:,.0f} MiB free. Free memory there, pass fewer rows, or device="cpu".'

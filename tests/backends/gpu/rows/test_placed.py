@@ -45,7 +45,7 @@ def fetching(copied: bool, at_once: int) -> tuple[Any, Watched]:
 
 def test_with_the_copy_only_uncertified_and_changed_rows_are_fetched() -> None:
     """Once all rows, to make the copy, then all for the first sums."""
-    backend, watched = fetching(True, 41)
+    backend, watched = fetching(copied=True, at_once=41)
     with opened(there(JOB), backend) as session:
         session.read()
         assert watched.sizes(ROWS) == [41]
@@ -73,7 +73,7 @@ def last_refined(centroids: Tensor) -> int:
 
 
 def test_without_the_copy_all_rows_are_sent_once_in_every_pass() -> None:
-    backend, watched = fetching(False, 16)
+    backend, watched = fetching(copied=False, at_once=16)
     with opened(there(JOB), backend) as session:
         session.read()
         found = fit_in(session, JOB, scored=True)
@@ -86,7 +86,7 @@ def test_without_the_copy_all_rows_are_sent_once_in_every_pass() -> None:
 
 
 def test_a_batch_that_is_sent_whole_is_sent_once_for_labels_and_sums() -> None:
-    backend, watched = fetching(False, 41)
+    backend, watched = fetching(copied=False, at_once=41)
     job = replace(JOB, epochs=1)
     with opened(there(job), backend) as session:
         session.read()
@@ -110,7 +110,7 @@ def test_rows_sent_for_labels_serve_no_other_batch(added: int, between: str) -> 
     """What is on the device is that of the batch labelled last, and only until something else is fetched."""
     resident, rows = streamed(20)
     batches = {start: Batch(start, ROWS[start : start + 20]) for start in (0, 20)}
-    columns = resident.columns(FIRST, False)
+    columns = resident.columns(FIRST, integers=False)
     labels = torch.empty(20, dtype=torch.int32)
     rows.assign(batches[0], columns, labels)
     assert torch.equal(labels, assign(batches[0], FIRST, labels).labels)
@@ -131,7 +131,7 @@ def test_rows_sent_for_labels_serve_no_other_batch(added: int, between: str) -> 
 
 def test_rows_that_nobody_planned_for_are_planned_when_the_fit_begins() -> None:
     """As rows of one pass that are fitted all the same: their float16 copy is made then."""
-    backend, _ = fetching(True, 41)
+    backend, _ = fetching(copied=True, at_once=41)
     with opened(there(JOB), backend, fit=False) as session:
         session.read()
         part = session.subset(torch.arange(0, 41, 2), Silent())
@@ -145,7 +145,7 @@ def test_epochs_that_fetch_rows_are_not_captured() -> None:
     graphs = Graphs()
     plan = ResidencyPlan(copied=True, chunk=41, fetched=41)
 
-    fit(there(JOB), replaying(True, graphs, plan=plan))
+    fit(there(JOB), replaying(pooled=True, graphs=graphs, plan=plan))
 
     assert graphs.made == 0
 

@@ -136,7 +136,7 @@ def test_a_fit_on_hopper_starts_what_was_foreseen(
 ) -> None:
     compiler, what = Compiler(), job(d, k, dtype, scaled, weighted)
 
-    fit(what, backend(compiler, Swizzled(CPU, "auto"), False), scored=True)
+    fit(what, backend(compiler, Swizzled(CPU, "auto"), integers=False), scored=True)
 
     assert not started - compiler.keys
     assert compiler.shapes[0] == screen_hopper.shape_for(k, d)
@@ -149,12 +149,12 @@ def test_what_many_clusters_start_was_foreseen(k: int) -> None:
     state = DeviceState(CPU, Tuning(compile=compiler))
     precompile(x, Task(k), screens, state, inspects=True)
     rows = ResidentRows(state, screens, None)
-    rows.copy = QuantizedRows.empty(9, 64, 0, False, CPU)
+    rows.copy = QuantizedRows.empty(9, 64, 0, CPU)
     batch, labels, sums = Batch(0, x), torch.zeros(9, dtype=torch.int32), ClusterSums.zeros(k, 64, 35, "cpu")
     number, centroids = torch.zeros(1, dtype=torch.int32), torch.zeros(k, 64)
 
     with noted_launches() as launches:
-        rows.assign(batch, rows.columns(centroids, False), labels)
+        rows.assign(batch, rows.columns(centroids, integers=False), labels)
         rows.accumulate(batch, labels, labels, sums)
         rows.update(sums, centroids, 9, number, number)
 
@@ -163,7 +163,7 @@ def test_what_many_clusters_start_was_foreseen(k: int) -> None:
 
 @pytest.mark.parametrize("offset", [0, 1, 8])
 def test_rows_between_others_are_foreseen_as_they_are(offset: int, started: set[Key]) -> None:
-    compiler, what = Compiler(), job(100, 3, torch.float16, False, False)
+    compiler, what = Compiler(), job(100, 3, torch.float16, scaled=False, weighted=False)
 
     what = replace(what, x=what.x[:, offset : offset + 60], first=unit(3, 60))
     fit(what, backend(compiler), what.first, scored=True)
@@ -173,7 +173,7 @@ def test_rows_between_others_are_foreseen_as_they_are(offset: int, started: set[
 
 @pytest.mark.parametrize("small", [0, 1 << 20], ids=["in spans", "in one piece"])
 def test_rows_of_the_host_are_foreseen_as_they_will_be(small: int, started: set[Key]) -> None:
-    compiler, what = Compiler(), job(100, 3, torch.float32, True, False)
+    compiler, what = Compiler(), job(100, 3, torch.float32, scaled=True, weighted=False)
 
     fit(
         replace(what, x=on_host(what.x)),
@@ -204,7 +204,7 @@ def test_a_captured_fit_starts_what_was_foreseen(
 def test_passes_in_8_bits_start_what_was_foreseen(scaled: bool, started: set[Key]) -> None:
     compiler = Compiler()
 
-    what = job(200, 5, torch.float32, scaled, False)
+    what = job(200, 5, torch.float32, scaled=scaled, weighted=False)
     fit(what, backend(compiler, integers=True), what.first, scored=True)
 
     compiler.assert_foresaw(started)
@@ -212,7 +212,7 @@ def test_passes_in_8_bits_start_what_was_foreseen(scaled: bool, started: set[Key
 
 
 def test_rows_labelled_once_are_foreseen_without_sums(started: set[Key]) -> None:
-    compiler, what = Compiler(), job(64, 7, torch.float32, True, False)
+    compiler, what = Compiler(), job(64, 7, torch.float32, scaled=True, weighted=False)
     with opened(what, backend(compiler), fit=False) as session:
         session.read()
         session.assign(what.first)

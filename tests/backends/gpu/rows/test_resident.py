@@ -36,7 +36,7 @@ def test_refined_rows_are_counted_over_all_chunks_and_batches() -> None:
 
 def test_memory_is_not_made_again_for_the_last_chunk() -> None:
     rows, x = resident(IN_CHUNKS), CASES["unit rows"].x
-    columns, labels = rows.columns(FIRST, False), torch.empty(41, dtype=torch.int32)
+    columns, labels = rows.columns(FIRST, integers=False), torch.empty(41, dtype=torch.int32)
     rows.assign(Batch(0, x[:16]), columns, labels[:16])
     made = rows.workspace.refining(16), rows.workspace.chunk(16, 12, 0)
 
@@ -59,7 +59,7 @@ def test_batches_are_parts_of_the_one_copy() -> None:
 
 def test_passes_in_8_bits_make_their_copy_once() -> None:
     with Started() as started:
-        fit(Job(CASES["unit rows"].x, FIRST, 2), gpu(True))
+        fit(Job(CASES["unit rows"].x, FIRST, 2), gpu(integers=True))
 
     assert started.count("quantize_rows") == 2  # in float16, and in 8 bits
     assert started.count("compare") == 3

@@ -40,7 +40,7 @@ class CascadeWorkspace:
         """n_gathered: rows that can be gathered; None: `gathered_rows`."""
         rows = gathered_rows(capacity) if n_gathered is None else n_gathered
         self.uncertified = Uncertified.empty(capacity, device)
-        self.gathered = QuantizedRows.empty(rows, n_features, tile, False, device)
+        self.gathered = QuantizedRows.empty(rows, n_features, tile, device)
         self.listed = GatherList(self.uncertified.rows, self.uncertified.counts[:1])
 
 

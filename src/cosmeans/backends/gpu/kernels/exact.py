@@ -21,7 +21,8 @@ ROUNDER32_BITS = tl.constexpr(0x4B400000)
 
 def padded(n: int) -> int:
     """P of rule 2: the smallest power of two that is at least n."""
-    return triton.next_power_of_2(n)
+    power: int = triton.next_power_of_2(n)
+    return power
 
 
 def rows_per_program(size: int) -> int:

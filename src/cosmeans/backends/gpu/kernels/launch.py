@@ -183,7 +183,7 @@ def on_device(method: Callable[Concatenate[_S, _P], _T]) -> Callable[Concatenate
     """The method with the device of its object as torch's current one."""
 
     @functools.wraps(method)
-    def run(self: _S, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    def run(self: _S, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
         with current(self.device):
             return method(self, *args, **kwargs)
 

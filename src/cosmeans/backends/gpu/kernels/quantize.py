@@ -39,11 +39,11 @@ def allocated(n: int, step: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class QuantizedRows:
-    """The copy xq of consecutive rows that the screen reads: a row is close to its values times its unit.
+    """The copy xq of consecutive rows that the screen reads: a row is close to its values times its scale.
 
     values     flat float16 or int8, indexed by `exact.tile_offset`; columns beyond D are zero
-    residuals  (N,) float32: ||x - unit * xq||, rounded up; -1: not kept
-    units      (N,) float32
+    residuals  (N,) float32: ||x - scale * xq||, rounded up; -1: not kept
+    scales     (N,) float32
     tile       rows of a swizzled tile, 0: row-major; `empty` allocates whole groups of tiles, as kernels read them
     """
 
@@ -53,7 +53,9 @@ class QuantizedRows:
     tile: int
 
     @classmethod
-    def empty(cls, n_rows: int, n_features: int, tile: int, integers: bool, device: torch.device) -> QuantizedRows:
+    def empty(
+        cls, n_rows: int, n_features: int, tile: int, device: torch.device, *, integers: bool = False
+    ) -> QuantizedRows:
         n_values = allocated(n_rows, _ROWS_READ if tile else 1) * width_of(n_features, integers)
         return cls(
             torch.empty(n_values, dtype=torch.int8 if integers else torch.float16, device=device),
@@ -195,7 +197,7 @@ def write_quantized(
     width = width_of(d, into.integers)
     size = padded(max(d, width))
     n_rows = rows_per_program(size)
-    facts = (rows if fact is None else fact for fact in (norms, keep, squared))
+    facts = (rows if norms is None else norms, rows if keep is None else keep, rows if squared is None else squared)
     launch(
         _quantize_rows,
         triton.cdiv(n, n_rows),

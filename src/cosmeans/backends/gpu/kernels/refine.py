@@ -161,7 +161,7 @@ def _refine(
                 k = tl.load(columns_ptr + i)
             if item >= n_pairs:
                 k = tl.load(original_ptr + k)
-            index = k.to(tl.int64) * n_features + feature
+            index = k.to(tl.int64) * n_features + feature  # type: ignore[attr-defined]
             centroid = tl.load(centroids_ptr + index, mask=feature < n_features, other=0.0)
             score = tree_sum(row_values * centroid.to(tl.float64), P) + 0.0
             # candidates are in any order where programs divided the columns

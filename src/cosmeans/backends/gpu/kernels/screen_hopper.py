@@ -205,7 +205,7 @@ def _compile(nvrtc: Any, code: str) -> bytes:
             f"screen_hopper.cu did not compile: {log.decode(errors='replace')} Update cuda-bindings and the NVRTC of "
             "your torch."
         )
-    binary = b" " * checked(nvrtc.nvrtcGetCUBINSize(program))
+    binary: bytes = b" " * checked(nvrtc.nvrtcGetCUBINSize(program))
     checked(nvrtc.nvrtcGetCUBIN(program, binary))
     checked(nvrtc.nvrtcDestroyProgram(program))
     return binary

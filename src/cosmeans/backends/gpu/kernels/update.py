@@ -119,9 +119,9 @@ def _metrics(
     tl.store(out_ptr + 2, squares)
     tl.store(out_ptr + 3, rows)
     tl.store(out_ptr + 4, largest)
-    tl.store(out_ptr + 5, empty.to(tl.float64))
-    tl.store(out_ptr + 6, degenerate.to(tl.float64))
-    tl.store(out_ptr + 7, (moved > 0).to(tl.float64))
+    tl.store(out_ptr + 5, empty.to(tl.float64))  # type: ignore[attr-defined]
+    tl.store(out_ptr + 6, degenerate.to(tl.float64))  # type: ignore[attr-defined]
+    tl.store(out_ptr + 7, (moved > 0).to(tl.float64))  # type: ignore[attr-defined]
     tl.store(out_ptr + 8, tl.load(changed_ptr).to(tl.float64))
     tl.store(out_ptr + 9, tl.load(settled_ptr).to(tl.float64))
 

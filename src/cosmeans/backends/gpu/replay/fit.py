@@ -79,7 +79,7 @@ class ReplayedFit:
         self.plan, self._resident, self._rows = plan, resident, rows
         self._plain = 0  # epochs that were started kernel by kernel
         if resident.integers:
-            resident.codes = workspace.resident(n, d, resident.screens.row_tile(k, d), True)
+            resident.codes = workspace.resident(n, d, resident.screens.row_tile(k, d), integers=True)
         make = functools.partial(FitState.for_replay, n, k, d, rows.scale, resident.device)
         self.fit: FitState = workspace.get("fit state", (), make)
         if workspace.captured is None:
@@ -145,7 +145,7 @@ class ReplayedFit:
         if kind and resident.copy is not None and self.fit.ring is not None:
             k, d = self.fit.ring.start.shape
             resident.make_codes(self._rows, k)
-            resident.workspace.integers(k, d, resident.screens.column_tile(k, d, True))
+            resident.workspace.integers(k, d, resident.screens.column_tile(k, d, integers=True))
             resident.workspace.cascade(len(self.plan.batch), d, resident.copy.tile)
 
     def _reset(self) -> None:

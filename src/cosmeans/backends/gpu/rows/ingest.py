@@ -256,7 +256,7 @@ class Ingest:
     # ---------------------------------------------------------------------- both
 
     def _empty_copy(self, n: int, d: int) -> QuantizedRows:
-        return QuantizedRows.empty(n, d, self._screens.row_tile(self._task.n_clusters, d), False, self._device)
+        return QuantizedRows.empty(n, d, self._screens.row_tile(self._task.n_clusters, d), self._device)
 
     def _inspect(self, near: Batch, found: Ingested) -> None:
         """Queue what is found of rows that are there; with the last ones, what it means for all."""

@@ -211,13 +211,13 @@ class Workspace:
 
     def resident(self, n: int, d: int, tile: int, integers: bool = False) -> QuantizedRows:
         """For the narrow copy of all rows."""
-        make = lambda: QuantizedRows.empty(n, d, tile, integers, self.device)  # noqa: E731
+        make = lambda: QuantizedRows.empty(n, d, tile, self.device, integers=integers)  # noqa: E731
         copy: QuantizedRows = self.get("resident codes" if integers else "resident", (n, d, tile), make)
         return copy
 
     def chunk(self, n: int, d: int, tile: int, integers: bool = False) -> QuantizedRows:
         """For the narrow copy of the rows that are labelled at once."""
-        make = lambda: QuantizedRows.empty(n, d, tile, integers, self.device)  # noqa: E731
+        make = lambda: QuantizedRows.empty(n, d, tile, self.device, integers=integers)  # noqa: E731
         copy: QuantizedRows = self.at_least("chunk codes" if integers else "chunk", n, (d, tile), make)
         return copy
 

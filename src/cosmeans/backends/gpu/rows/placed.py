@@ -126,7 +126,7 @@ class StreamedRows:
             resident.plan = plan_streamed(n, d, k, row_bytes, state.free_bytes(), state.device, state.tuning)
         if resident.plan.copied and resident.copy is None:
             tile = resident.screens.row_tile(k, d)
-            resident.copy = QuantizedRows.empty(n, d, tile, False, resident.device)
+            resident.copy = QuantizedRows.empty(n, d, tile, resident.device)
             for batch in rows.batches():
                 for _, near in self.fetch(batch):
                     quantize_rows(near, resident.copy, near.start)

@@ -88,7 +88,7 @@ def precompile_cascade(batch: Batch, n_clusters: int, screens: Screens, state: D
     if state.note(("precompiled cascade", k, *facts)):
         norms, keep = (None if fact is None else _twin(fact) for fact in (batch.norms, batch.keep))
         launches = of_cascade(Batch(0, _twin(batch.rows), norms, keep), k, screens.expected(k, d), screens)
-        compiler(launches, screens.expected(k, d, True))
+        compiler(launches, screens.expected(k, d, integers=True))
 
 
 def _compiler(state: DeviceState) -> Callable[..., None] | None:
@@ -166,11 +166,11 @@ def of_cascade(batch: Batch, n_clusters: int, shape: hopper.Shape | None, screen
     (n, d), k, workspace = batch.rows.shape, n_clusters, Workspace(_META)
     with noted_launches() as launches:
         tile = hopper.ROW_TILE if shape else 0
-        copy, codes = workspace.resident(n, d, tile), workspace.resident(n, d, tile, True)
+        copy, codes = workspace.resident(n, d, tile), workspace.resident(n, d, tile, integers=True)
         quantize_rows(batch, codes, 0)
         centroids = torch.empty((k, d), dtype=torch.float32, device=_META)
         columns = workspace.centroids(k, d, shape.columns if shape else 0).quantize(centroids)
-        wide = hopper.shape_for(k, d, True).columns if shape else 0
+        wide = hopper.shape_for(k, d, integers=True).columns if shape else 0
         coded = workspace.integers(k, d, wide).quantize(columns)
         labels, cascade, left = workspace.labels(n), workspace.cascade(n, d, tile), workspace.refining(n).uncertified
         if shape is None:

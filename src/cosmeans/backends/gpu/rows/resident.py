@@ -76,7 +76,7 @@ class ResidentRows:
         columns = space.columns(centroids) if made else space.quantize(centroids)
         if not integers:
             return columns
-        codes = self.workspace.integers(k, d, self.screens.column_tile(k, d, True)).quantize(columns)
+        codes = self.workspace.integers(k, d, self.screens.column_tile(k, d, integers=True)).quantize(columns)
         return replace(columns, codes=codes)
 
     def columns_space(self, k: int, d: int) -> CentroidWorkspace:
@@ -93,7 +93,7 @@ class ResidentRows:
         if self.codes is None and self.copy is not None:
             d = rows.n_features
             precompile_cascade(next(iter(rows.batches())), k, self.screens, self.state)
-            self.codes = self.workspace.resident(len(self.copy.scales), d, self.screens.row_tile(k, d), True)
+            self.codes = self.workspace.resident(len(self.copy.scales), d, self.screens.row_tile(k, d), integers=True)
             for batch in rows.batches():
                 quantize_rows(batch, self.codes, batch.start)
 
@@ -106,14 +106,14 @@ class ResidentRows:
         """
         size = self._chunk(*batch.rows.shape)
         if size >= len(batch):  # mostly, and to cut nothing takes less time
-            return self._assign(dense_batch(batch), columns, labels, note)
+            return self._assign(dense_batch(batch), columns, labels, note=note)
         settled = torch.zeros(1, dtype=torch.int32, device=self.device)
         for chunk in dense_batch(batch).chunks(size):
             start = chunk.start - batch.start
-            settled += self._assign(chunk, columns, labels[start : start + len(chunk)], False)
+            settled += self._assign(chunk, columns, labels[start : start + len(chunk)], note=False)
         return settled
 
-    def _assign(self, batch: Batch, columns: QuantizedCentroids, labels: Tensor, note: bool) -> Tensor:
+    def _assign(self, batch: Batch, columns: QuantizedCentroids, labels: Tensor, *, note: bool) -> Tensor:
         space, (k, d) = self.workspace.refining(len(batch)), columns.centroids.shape
         copy = self._located(batch, self.screens.row_tile(k, d))
         first = None if columns.codes is None else self._first_stage(batch, k, copy.rows.tile)
@@ -139,7 +139,7 @@ class ResidentRows:
     def note_counts(self, counts: Tensor) -> None:
         """The same for a pass in float16 that was counted elsewhere."""
         if self._precision is not None and self._precision.asks:
-            self._precision.note(read_async(counts), False)
+            self._precision.note(read_async(counts), integers=False)
 
     def accumulate(self, batch: Batch, before: Tensor, after: Tensor, into: ClusterSums) -> Tensor:
         """Move the rows whose label changed. Returns how many those were, (1,): the next call overwrites it."""
@@ -200,7 +200,7 @@ class ResidentRows:
         space = self.workspace.cascade(len(batch), d, tile)
         if self.codes is not None and batch.start != GATHERED:
             return FirstStage(Narrow(self.codes, batch.start), space)
-        codes = self.workspace.chunk(len(batch), d, self.screens.row_tile(k, d), True)
+        codes = self.workspace.chunk(len(batch), d, self.screens.row_tile(k, d), integers=True)
         quantize_rows(batch, codes, 0)
         return FirstStage(Narrow(codes, 0), space)
 

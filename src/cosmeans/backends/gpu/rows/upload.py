@@ -59,13 +59,15 @@ class CopyStream:
             into.copy_(source, non_blocking=True)
 
     def copied(self) -> Event:
-        return self._stream.record_event()
+        event: Event = self._stream.record_event()
+        return event
 
     def join(self) -> None:
         torch.cuda.current_stream(self._device).wait_stream(self._stream)
 
     def work_done(self) -> Event:
-        return torch.cuda.current_stream(self._device).record_event()
+        event: Event = torch.cuda.current_stream(self._device).record_event()
+        return event
 
     def follow(self, event: Event) -> None:
         self._stream.wait_event(event)  # type: ignore[arg-type]
