@@ -148,7 +148,7 @@ def small(n: int = 32_000, d: int = 128, k: int = 256) -> None:
 
 
 def memory() -> None:
-    """The planned bytes besides the rows, compared with the measured peak of a fit with labels and scores of its rows."""
+    """The planned bytes besides the rows, compared with the peak of a fit with labels and scores of its rows."""
     shapes = ((1_000_000, 768, 1000), (1_000_000, 768, 1000), (4_000_000, 128, 256), (262_144, 1536, 65_536))
     for turn, (n, d, k) in enumerate(shapes):
         x = unit_rows(n, d, dtype=torch.float16)

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from common import DEMO, keep, parser_of
 from cosmeans import estimator, lloyd, sphere
+from cosmeans._estimator import opening
 from cosmeans.backends.gpu import DeviceState
 from cosmeans.backends.gpu.backend import GpuBackend
 from cosmeans.backends.gpu.kernels.assign import Screens
@@ -208,11 +209,11 @@ def screening(x: Tensor, centroids: Tensor, screen: str = "auto", integers: bool
 def estimator_with(backend: Backend) -> Iterator[None]:
     """Within, `KMeans` computes with this backend."""
     before = estimator.choose_backend
-    estimator.choose_backend = lambda *_: backend
+    estimator.choose_backend = opening.choose_backend = lambda *_: backend
     try:
         yield
     finally:
-        estimator.choose_backend = before
+        estimator.choose_backend = opening.choose_backend = before
 
 
 def digest(result: FitResult) -> str:

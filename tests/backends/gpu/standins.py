@@ -7,6 +7,7 @@ for a CUDA graph: it does the same work with the same memory again.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,7 +16,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from triton.runtime.interpreter import InterpretedFunction
 
-from cosmeans import lloyd, scoring, sphere
+from cosmeans import estimator, lloyd, scoring, sphere
+from cosmeans._estimator import opening
 from cosmeans.backends.gpu import DeviceState
 from cosmeans.backends.gpu.backend import GpuBackend
 from cosmeans.backends.gpu.kernels.launch import launch, noted_launches
@@ -213,6 +215,15 @@ def fit(
     with opened(job, backend, observer) as session:
         session.read(foreseen)
         return fit_in(session, job, observer, scored=scored)
+
+
+def compute_with(make: Callable[[], Backend], patching: Any) -> None:
+    """What `KMeans` computes with from here on, in place of what it would find on this machine.
+
+    patching: pytest's monkeypatch
+    """
+    for module in (estimator, opening):
+        patching.setattr(module, "choose_backend", lambda *_: make())
 
 
 def assert_same(found: Found, expected: Found) -> None:

@@ -16,6 +16,7 @@ from backends.gpu.standins import (
     Graphs,
     Job,
     assert_same,
+    compute_with,
     directions,
     expected,
     fit,
@@ -27,7 +28,7 @@ from backends.gpu.standins import (
     unit,
     with_gaps,
 )
-from cosmeans import KMeans, estimator, lloyd, outliers, scoring, seeding, top
+from cosmeans import KMeans, lloyd, outliers, scoring, seeding, top
 from cosmeans.backends.gpu.backend import GpuBackend
 from cosmeans.backends.gpu.tuning import ResidencyPlan
 from cosmeans.backends.reference import ReferenceBackend
@@ -308,7 +309,7 @@ def test_labels_after_a_fit_are_labels_of_that_session() -> None:
 @pytest.fixture
 def with_backend(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Backend]], None]:
     """with_backend(make): what the estimator computes with."""
-    return lambda make: monkeypatch.setattr(estimator, "choose_backend", lambda *_: make())
+    return lambda make: compute_with(make, monkeypatch)
 
 
 STARTS: dict[str, dict[str, object]] = {

@@ -19,6 +19,7 @@ from backends.gpu.standins import (
     Job,
     Started,
     assert_same,
+    compute_with,
     directions,
     fit,
     fit_in,
@@ -27,7 +28,7 @@ from backends.gpu.standins import (
     there,
     unit,
 )
-from cosmeans import KMeans, estimator
+from cosmeans import KMeans
 from cosmeans.backends.gpu.backend import GpuBackend
 from cosmeans.backends.reference import ReferenceBackend
 
@@ -196,7 +197,7 @@ def answers_of(monkeypatch: pytest.MonkeyPatch, x: Any = ROWS, **options: Any) -
     answers: list[list[bytes]] = []
     saved = 0
     for make in (ReferenceBackend, gpu):
-        monkeypatch.setattr(estimator, "choose_backend", lambda *_, make=make: make())
+        compute_with(make, monkeypatch)
         kmeans = KMeans(7, epochs=1, random_state=0, verbose=0, zero_rows="skip", warm_start=again, **options)
         for _ in range(1 + again):
             with Started() as started:
