@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cosmeans.backends.gpu import DeviceState
-from cosmeans.backends.gpu.kernels import scores as exact
+from cosmeans.backends.gpu.kernels import scores
 from cosmeans.backends.gpu.kernels.assign import Screens
 from cosmeans.backends.gpu.kernels.columns import QuantizedCentroids
 from cosmeans.backends.gpu.kernels.launch import current
@@ -65,38 +65,38 @@ class PlacedRows:
     def scores(self, batch: Batch, centroids: Tensor, labels: Tensor) -> Tensor:
         with current(self.device):
             if self._is_here(batch):
-                return exact.own_scores(dense_batch(batch), centroids, labels)
+                return scores.own_scores(dense_batch(batch), centroids, labels)
             out = self._numbers(batch)
             for which, near in self._streamed.fetch(batch):
-                out[which] = exact.own_scores(near, centroids, labels[which])
+                out[which] = scores.own_scores(near, centroids, labels[which])
             return out
 
     def chords(self, batch: Batch, centroids: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         with current(self.device):
             if self._is_here(batch):
-                return exact.own_chords(dense_batch(batch), centroids, labels)
+                return scores.own_chords(dense_batch(batch), centroids, labels)
             out, squared = self._numbers(batch), self._numbers(batch)
             for which, near in self._streamed.fetch(batch):
-                out[which], squared[which] = exact.own_chords(near, centroids, labels[which])
+                out[which], squared[which] = scores.own_chords(near, centroids, labels[which])
             return out, squared
 
     def inertia_limbs(self, squared: Tensor, weights: Tensor | None) -> Tensor:
         with current(self.device):
-            return exact.inertia_limbs(squared, weights)
+            return scores.inertia_limbs(squared, weights)
 
     def cosines(self, batch: Batch, centroids: Tensor) -> Tensor:
         with current(self.device):
             if self._is_here(batch):
-                return exact.cosines(batch, centroids)
+                return scores.cosines(batch, centroids)
             out = torch.empty((len(batch), len(centroids)), dtype=torch.float32, device=self.device)
             for which, near in self._streamed.fetch(batch):
-                out[which] = exact.cosines(near, centroids)
+                out[which] = scores.cosines(near, centroids)
             return out
 
     def improve(self, batch: Batch, centroid: Tensor, best: Tensor) -> None:
         with current(self.device):
             for which, near in self._pieces(batch):
-                exact.improve(near, centroid, best[which])
+                scores.improve(near, centroid, best[which])
 
     def _pieces(self, batch: Batch) -> Iterator[tuple[Any, Batch]]:
         """The batch on the device, and which of its rows each piece holds."""
