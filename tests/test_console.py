@@ -16,13 +16,14 @@ import pytest
 import torch
 
 import cosmeans
-from cosmeans import KMeans, console, deduplicate, errors, top
+from cosmeans import KMeans, console, deduplicate, errors, open_rows, top
 from cosmeans.errors import (
     ArgumentOrderWarning,
     ClusterSplitWarning,
     CosmeansWarning,
     DistinctRowsWarning,
     FeatureNamesWarning,
+    FileOrderWarning,
     IgnoredOptionWarning,
     SkippedRowsWarning,
     WeightRangeWarning,
@@ -245,6 +246,10 @@ def a_large_cluster(_):
     deduplicate(KMeans(1, verbose=0, random_state=0).fit(np.ones((25, 3))), np.ones((25, 3)), 0.9, max_cluster_size=10)
 
 
+def files_in_two_orders(_):
+    open_rows("*.npy")
+
+
 POINTED = {
     zero_rows: ZeroRowsWarning,
     zero_rows_later: ZeroRowsWarning,
@@ -256,11 +261,15 @@ POINTED = {
     arguments_of_faiss: ArgumentOrderWarning,
     names_are_new: FeatureNamesWarning,
     a_large_cluster: ClusterSplitWarning,
+    files_in_two_orders: FileOrderWarning,
 }
 
 
 @pytest.mark.parametrize(("call", "category"), POINTED.items())
-def test_a_warning_points_at_the_code_that_called(call, category):
+def test_a_warning_points_at_the_code_that_called(call, category, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("x2.npy", "x10.npy"):
+        np.save(name, X)
     kmeans = KMeans(2, verbose=0, random_state=0).fit(np.eye(3))
 
     with pytest.warns(category) as caught:

@@ -13,10 +13,9 @@ import truth
 from cosmeans import lloyd, scoring
 from cosmeans.backends.reference import ReferenceBackend
 from cosmeans.data import Batch
-from cosmeans.errors import OptionError
+from cosmeans.errors import FileError, OptionError
 from cosmeans.options import FitOptions, declared, option
 from cosmeans.progress import Silent
-from cosmeans.rows import files
 from generators import CASES
 from test_options import written
 
@@ -56,15 +55,11 @@ def test_the_option_of_the_page_is_checked_and_written_as_it_says():
 
 
 def test_the_format_of_the_page_is_read_and_its_damage_is_found(tmp_path):
-    function, test = code("format.md")
-    names = {**vars(files), "pytest": pytest}
-    try:
-        exec(function, names)
-        exec(test, names)
+    names = {"pytest": pytest, "FileError": FileError}
+    for block in code("format.md"):
+        exec(block, names)
 
-        names["test_fvecs"](tmp_path)
-    finally:
-        del files.READERS[".fvecs"]
+    names["test_f32"](tmp_path)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -13,7 +13,7 @@ from typer.main import get_command
 
 import cosmeans
 from cosmeans.cli import app, run
-from cosmeans.rows.files import READERS
+from cosmeans.rows.formats import FORMATS
 
 ROOT = Path(__file__).parent.parent
 PAGES = [*sorted((ROOT / "docs" / "tasks").glob("*.md")), ROOT / "docs" / "report.md"]
@@ -79,9 +79,9 @@ def test_every_format_of_rows_is_named_where_one_looks_for_it():
     help_of = {name: command.params for name, command in get_command(app).commands.items()}
     helps = [param.help for params in help_of.values() for param in params if param.name == "embeddings"]
 
-    for suffix in READERS:
-        assert f"`{suffix}`" in (ROOT / "docs" / "inputs.md").read_text(encoding="utf-8")
-        assert sum(suffix in text for text in helps if text.startswith("rows: .")) >= 8
+    page = (ROOT / "docs" / "tasks" / "your-data.md").read_text(encoding="utf-8")
+    assert [suffix for suffix in FORMATS if f"`{suffix}`" not in page] == []
+    assert sum(text.startswith("rows: .parquet, .npy") for text in helps) >= 8
 
 
 def test_the_navigation_holds_every_page_once():
@@ -103,7 +103,7 @@ def test_the_files_that_a_page_on_the_design_names_exist(backend):
 
 
 def test_every_page_and_example_is_found():
-    assert [page.stem for page in PAGES] == ["choosing-k", "comparing", "dedup", "topics", "report"]
+    assert [page.stem for page in PAGES] == ["choosing-k", "comparing", "dedup", "topics", "your-data", "report"]
     assert {"quickstart", "topics", "dedup", "compare"} <= {script.stem for script in EXAMPLES}
 
 

@@ -31,6 +31,12 @@ ELSEWHERE = {
         backends/cpu/screens/pca backends/cpu/kernels/encode backends/cpu/kernels/gemm""",
     "_estimator/test_fitted_state.py": "_estimator/conversions",
     "page/test_findings.py": "page/statistics",
+    "rows/test_opening.py": """rows/extras rows/files rows/formats rows/joined rows/paths rows/place rows/reader
+        rows/table
+        rows/table_rows rows/vector_column rows/readers/arrays rows/readers/arrow rows/readers/csv rows/readers/hdf5
+        rows/readers/json_lines rows/readers/lance rows/readers/lines rows/readers/parquet rows/readers/sliced
+        rows/readers/vecs rows/readers/zarr""",
+    "rows/test_texts.py": "cli/texts",
     "test_atomic.py": "locks paths renaming system_errors",
     "test_lloyd.py": "contracts data group observer result",
     "test_model_file.py": "cli/inspect records",

@@ -10,6 +10,7 @@ from cosmeans.errors import CosmeansError, CosmeansWarning
 from cosmeans.estimator import KMeans
 from cosmeans.pickles import safe_globals
 from cosmeans.result import EpochCost, History, Iteration, StopReason
+from cosmeans.rows.opening import open_rows
 from cosmeans.version import __version__
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "exemplars",
     "match",
     "moved",
+    "open_rows",
     "outliers",
     "reorder",
     "safe_globals",

@@ -37,14 +37,16 @@ class RowSource(Protocol):
     def gather(self, indices: Tensor) -> Tensor:
         """Rows by index (int64, on `device`), (len(indices), D), as they are stored."""
 
+    def where(self, row: int) -> str:
+        """A row in words, for messages: "row 7", and which of which file it is where there are several."""
+
 
 class RowsByIndex(Protocol):
     """What a start at random rows asks for."""
 
     n_rows: int
     n_features: int
-    scale: int
-    """s of rule 4, from the total weight of all rows."""
+    scale: int  # s of rule 4, from the total weight of all rows
 
     def take(self, indices: Tensor) -> Tensor:
         """Unit rows by index, (len(indices), D) float32, after rule 1. Rows left out come as zeros, never as NaN."""
@@ -62,10 +64,8 @@ class InspectedRows(RowsByIndex, Protocol):
     n_bytes: int
     device: torch.device
     """Where lengths and weights are, and rows that `take` returns."""
-    rows_device: torch.device
-    """Where the rows of batches are: `device`, or the host."""
-    in_place: bool
-    """Whether `batches` gives the same memory in every pass."""
+    rows_device: torch.device  # where the rows of batches are: `device`, or the host
+    in_place: bool  # whether `batches` gives the same memory in every pass
     total: int
     """V of rule 4: the sum of term(w, 2^s) over the rows kept."""
     exponent: int

@@ -26,6 +26,7 @@
     ├── WeightRangeWarning                 sample weights so far apart that light rows lose digits
     ├── IgnoredOptionWarning(RuntimeWarning)  an option that has no effect together with another
     ├── ArgumentOrderWarning
+    ├── FileOrderWarning                   files are sorted by path, not by the numbers in their names
     ├── FeatureNamesWarning                names of features on one side only, of fit or of these rows
     └── ClusterSplitWarning                a cluster too large to compare its rows at once
 
@@ -148,6 +149,10 @@ class IgnoredOptionWarning(CosmeansWarning, RuntimeWarning):
 
 class ArgumentOrderWarning(CosmeansWarning):
     """The arguments look as if they were meant in another order."""
+
+
+class FileOrderWarning(CosmeansWarning):
+    """The files of a pattern or a folder are in another order by their paths than by the numbers in their names."""
 
 
 class FeatureNamesWarning(CosmeansWarning):

@@ -31,7 +31,7 @@ from cosmeans._estimator.opening import log_of, open_fitted, open_session, optio
 from cosmeans.calls import public
 from cosmeans.containers.converted import floating, on_host
 from cosmeans.containers.tensors import through_dlpack
-from cosmeans.memory_rows import MemoryRows
+from cosmeans.memory_rows import whole
 from cosmeans.model_file import load_model, save_model
 from cosmeans.options import FitOptions
 from cosmeans.plot import plot_fit
@@ -144,14 +144,14 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         Raises OptionError, InputError, InputTypeError or FileError before any work is done.
         """
         state, options, random_state, log = self._state, options_of(self), self.random_state, log_of(self)
-        tensor, kind = read_rows(X)
-        check_size(tensor.shape, options)
-        backend = choose_backend(options, tensor, log)
-        sample_weight, init = weights_of(sample_weight, tensor), through_dlpack(self.init, "init")
-        check_device(init, "init", tensor.device)
+        source, kind = read_rows(X)
+        check_size(source, options)
+        backend = choose_backend(options, source, log)
+        weights, init = weights_of(sample_weight, source), through_dlpack(self.init, "init")
+        check_device(init, "init", source.device)
         # rows as they came: sent rows would have to come back
-        taken = kind.out(floating(tensor)) if callable(init) else None
-        shape = (options.n_clusters, tensor.shape[1])
+        taken = kind.out(floating(whole(source))) if callable(init) else None
+        shape = (options.n_clusters, source.n_features)
         given = given_centroids(_sent(init, backend.device), shape, backend.device)
         key = start_key(*shape, init, given, random_state)
         before = conversions.goes_on_from(state, key, shape, options.warm_start, log)
@@ -160,11 +160,11 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
             warn_of_one_start(options)
         seed = draw_seed(random_state) if before is None else before.random_state_
         first = FirstCentroids(init, given if present is None else present, taken, seed, options)
-        source, task = MemoryRows(tensor), task_of(options, weights=sample_weight)
+        task = task_of(options, weights=weights)
         with open_session(self, backend, source, task) as (session, observer):
             known = None
             if session.labels_while_reading:
-                known = first.before_reading(source, backend, sample_weight is not None or from_file(X))
+                known = first.before_reading(source, backend, weights is not None or from_file(X, source))
             session.read(known)
             session.rows.need_weight()
             result = best_run(first, session, observer)

@@ -12,8 +12,9 @@ from cosmeans.contracts import RowSource
 class MemoryRows:
     """The rows of one tensor, or of an array that is converted batch by batch (`containers.converted`)."""
 
-    def __init__(self, rows: Rows) -> None:
-        self._rows = rows
+    def __init__(self, rows: Rows, origin: RowSource | None = None) -> None:
+        """origin: the source that the rows were read from, which knows their names."""
+        self._rows, self._origin = rows, origin
         self.n_rows, self.n_features = rows.shape
         self.n_bytes, self.dtype, self.device = rows.nbytes, rows.dtype, rows.device
 
@@ -22,6 +23,9 @@ class MemoryRows:
 
     def gather(self, indices: Tensor) -> Tensor:
         return self._rows[indices]
+
+    def where(self, row: int) -> str:
+        return f"row {row}" if self._origin is None else self._origin.where(row)
 
 
 def whole(source: RowSource) -> Tensor:
@@ -33,4 +37,4 @@ def on_device(source: RowSource, device: torch.device) -> RowSource:
     """The rows on a device: the source itself where they are there already, else all of them, sent at once."""
     if source.device == device:
         return source
-    return MemoryRows(floating(whole(source)).to(device))
+    return MemoryRows(floating(whole(source)).to(device), source)

@@ -11,6 +11,7 @@ these functions; errors and warnings of `cosmeans.errors` do so by themselves.
     cell      a cell of a CSV file, which no spreadsheet takes for a formula
     writable  data (Parquet): the text as it is, but for what UTF-8 can't hold
     brief     any value in a message: its `repr`, as far as it is short
+    sentence  words that begin a sentence
 """
 
 from __future__ import annotations
@@ -46,6 +47,11 @@ def escaped(text: str) -> str:
 def line(text: str) -> str:
     """The text as one line of words: white space is single spaces, marks of direction go, what acts is escaped."""
     return escaped(_SPACE.sub(" ", _MARK.sub("", text)).strip())
+
+
+def sentence(words: str) -> str:
+    """The words with a capital letter."""
+    return words[:1].upper() + words[1:]
 
 
 def markdown(text: str) -> str:

@@ -11,6 +11,7 @@ import torch
 from cosmeans import KMeans
 from cosmeans._estimator import dispatch
 from cosmeans.errors import BackendUnavailableError
+from cosmeans.memory_rows import MemoryRows
 from cosmeans.options import FitOptions
 
 pytest.importorskip("triton", reason="the GPU kernels are written in Triton")
@@ -33,7 +34,7 @@ def free(monkeypatch):
 
 def chosen(rows=ROWS, **options):
     told = []
-    return dispatch.choose_device(FitOptions(n_clusters=10, **options), rows, told.append), told
+    return dispatch.choose_device(FitOptions(n_clusters=10, **options), MemoryRows(rows), told.append), told
 
 
 def test_a_gpu_is_taken_where_there_is_one(free):

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from cosmeans import KMeans
 from cosmeans._estimator.inputs import read_centroids, read_rows
+from cosmeans.memory_rows import whole
 from generators import normal, unit_rows
 
 X = unit_rows(120, 8)
@@ -148,7 +149,7 @@ UNCOPIED = ["array", "memory map", "memory map by columns", "transposed", "every
 def test_arrays_are_not_copied(kind, tmp_path):
     rows = KINDS[kind](tmp_path)
 
-    assert np.shares_memory(read_rows(rows)[0].numpy(), rows)
+    assert np.shares_memory(whole(read_rows(rows)[0]).numpy(), rows)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
@@ -156,7 +157,7 @@ def test_tensors_are_not_copied(dtype):
     rows = torch.from_numpy(X).to(dtype).requires_grad_()
 
     for given in (rows, ByDLPack(rows.detach())):
-        assert read_rows(given)[0].data_ptr() == rows.data_ptr()
+        assert whole(read_rows(given)[0]).data_ptr() == rows.data_ptr()
 
 
 def test_weights_and_first_centroids_come_through_dlpack_too():

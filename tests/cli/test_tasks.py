@@ -79,7 +79,7 @@ def test_tables_on_a_narrow_screen_keep_their_numbers_and_cut_their_texts(capsys
     monkeypatch.setenv("COLUMNS", "60")
     columns = {"row": np.arange(100_000, 100_030), "cosine": np.full(30, 0.25)}
 
-    tables.show(tables.with_texts(columns, ["words " * 40] * 100_030), 20, "Worst")
+    tables.show(tables.with_others(columns, {"text": np.array(["words " * 40] * 100_030, dtype=object)}), 20, "Worst")
 
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].strip() == "Worst: the first 20 of 30"
@@ -227,7 +227,7 @@ def test_predict_answers_an_arrow_stream_and_names_a_wrong_line(case):
         ("dedup old rows.npy --removed gone.npy", "--removed gone.npy: tables are written as .parquet, .csv."),
         ("top old rows.npy --out top.npy", "--out top.npy: tables are written as .parquet, .csv."),
         ("evaluate old rows.npy --classes nothing.txt", "No such file: nothing.txt"),
-        ("evaluate old rows.npy --column class", "no file of texts or classes was given"),
+        ("evaluate old rows.npy --column class", "rows.npy has no columns besides its rows"),
         ("top old rows.npy -m 5", "the model has 4 clusters. Lower m."),
         ("fit rows.npy -k 4 --order age --out new", 'order must be "size"'),
     ],

@@ -26,7 +26,7 @@ from cosmeans.cli.texts import read_texts
 from cosmeans.errors import CosmeansError, FileError
 from cosmeans.model_file import load_model
 from cosmeans.page.thumbnails import thumbnails
-from cosmeans.rows.files import open_file
+from cosmeans.rows.readers.array_files import open_array
 
 ROWS = np.random.default_rng(0).standard_normal((9, 5)).astype(np.float32)
 TEXTS = ["one", "", "zwölf", 'say "hi", you', "5", "a\tb", "7", "true", "9"]
@@ -134,7 +134,7 @@ def ours(path):
                 raise found
             return found
         case ".npy" | ".npz" | ".pt" | ".safetensors":
-            opened = open_file(path, None if path.name in ("a.npy", "a.pt") else "rows")
+            opened = open_array(path, None if path.name in ("a.npy", "a.pt") else "rows")
             return np.array(opened) if isinstance(opened, np.ndarray) else opened.float().numpy().copy()
         case _:
             return read_texts(path, len(TEXTS), None if ".txt" in path.name else "text")

@@ -9,21 +9,21 @@ import torch
 from cosmeans.backends import cpu, gpu
 from cosmeans.backends.reference import ReferenceBackend
 from cosmeans.calls import AFTER_FORK, lost_in_fork, public, ran_out
-from cosmeans.containers.converted import Rows, floating_type
-from cosmeans.contracts import Backend
+from cosmeans.containers.converted import floating_type
+from cosmeans.contracts import Backend, RowSource
 from cosmeans.errors import BackendUnavailableError, DeviceMemoryError, OptionError
 from cosmeans.options import FitOptions
 
 _said: set[str] = set()  # lines that are shown once
 
 
-def choose_backend(options: FitOptions, rows: Rows, say: Callable[[str], None]) -> Backend:
+def choose_backend(options: FitOptions, source: RowSource, say: Callable[[str], None]) -> Backend:
     """The backend and device asked for, or the fastest that can run on these rows.
 
     Raises OptionError for anything but the name of a device, BackendUnavailableError with the reason if what was
     asked for by name can't run here.
     """
-    device = choose_device(options, rows, say)
+    device = choose_device(options, source, say)
     if options.backend == "reference":
         return ReferenceBackend(device)
     if device.type == "cpu" and options.backend != "gpu":
@@ -43,21 +43,21 @@ def empty_cache() -> None:
     gpu.empty_cache()
 
 
-def choose_device(options: FitOptions, rows: Rows, say: Callable[[str], None]) -> torch.device:
+def choose_device(options: FitOptions, source: RowSource, say: Callable[[str], None]) -> torch.device:
     """Where to compute; `auto` stays where the rows are, or takes a GPU that has a way for them."""
     if options.device == "auto":
         if options.backend == "cpu":
             return torch.device("cpu")
-        if rows.device.type not in ("cpu", "cuda"):
+        if source.device.type not in ("cpu", "cuda"):
             raise BackendUnavailableError(
-                f"The rows are on {rows.device}, which this library can't compute on (it needs exact float64 and "
+                f"The rows are on {source.device}, which this library can't compute on (it needs exact float64 and "
                 "int64). Pass x.cpu()."
             )
         if lost_in_fork():
-            return _after_fork(options, rows, say)
-        if rows.device.type == "cuda" or options.backend == "reference":
-            return rows.device
-        if torch.cuda.is_available() and (options.backend == "gpu" or _has_a_way(rows, options.n_clusters, say)):
+            return _after_fork(options, source, say)
+        if source.device.type == "cuda" or options.backend == "reference":
+            return source.device
+        if torch.cuda.is_available() and (options.backend == "gpu" or _has_a_way(source, options.n_clusters, say)):
             say(f"computing on {torch.cuda.get_device_name()}")
             return torch.device("cuda", torch.cuda.current_device())
         if options.backend == "gpu":
@@ -70,11 +70,11 @@ def choose_device(options: FitOptions, rows: Rows, say: Callable[[str], None]) -
     return _found(device)
 
 
-def _after_fork(options: FitOptions, rows: Rows, say: Callable[[str], None]) -> torch.device:
+def _after_fork(options: FitOptions, source: RowSource, say: Callable[[str], None]) -> torch.device:
     """The CPU, where no GPU can be used, unless one is needed."""
     why = lost_in_fork()
-    if rows.device.type == "cuda":
-        raise BackendUnavailableError(f"The rows are on {rows.device}, but {why}. {AFTER_FORK}")
+    if source.device.type == "cuda":
+        raise BackendUnavailableError(f"The rows are on {source.device}, but {why}. {AFTER_FORK}")
     if options.backend == "gpu":
         raise BackendUnavailableError(f'backend="gpu" needs a GPU, but {why}. {AFTER_FORK}')
     if options.backend != "reference":
@@ -103,7 +103,7 @@ def _found(device: torch.device) -> torch.device:
     return torch.device("cuda", device.index if device.index is not None else torch.cuda.current_device())
 
 
-def _has_a_way(rows: Rows, n_clusters: int, say: Callable[[str], None]) -> bool:
+def _has_a_way(source: RowSource, n_clusters: int, say: Callable[[str], None]) -> bool:
     """Whether the current GPU can fit rows of the host; one line says why not."""
     try:
         from cosmeans.backends.gpu.kernels.launch import keep_compiled_kernels
@@ -111,8 +111,9 @@ def _has_a_way(rows: Rows, n_clusters: int, say: Callable[[str], None]) -> bool:
 
         device = torch.device("cuda", torch.cuda.current_device())
         keep_compiled_kernels()
-        row_bytes = rows.shape[1] * floating_type(rows.dtype).itemsize
-        plan_incoming(rows.shape, row_bytes, n_clusters, gpu.state_of(device).free_bytes(), device)
+        row_bytes = source.n_features * floating_type(source.dtype).itemsize
+        shape, free = torch.Size((source.n_rows, source.n_features)), gpu.state_of(device).free_bytes()
+        plan_incoming(shape, row_bytes, n_clusters, free, device)
     except ImportError as error:
         say(f"computing on the CPU: the GPU backend needs Triton ({error}). pip install triton")
         return False

@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 from torch import Tensor
 
 from cosmeans import sphere
 from cosmeans.console import warn
-from cosmeans.containers.converted import ConvertedRows, Rows
+from cosmeans.containers.converted import ConvertedRows
 from cosmeans.containers.frames import column_names
 from cosmeans.containers.read import read_numbers
+from cosmeans.contracts import RowSource
 from cosmeans.errors import (
     ArgumentOrderWarning,
     FeatureNamesError,
     FeatureNamesWarning,
-    FileError,
     InputError,
     InputTypeError,
     TooFewRowsError,
 )
+from cosmeans.memory_rows import MemoryRows
 from cosmeans.options import FitOptions
-from cosmeans.rows.files import open_file
+from cosmeans.rows.files import FileRows
+from cosmeans.rows.opening import open_rows
+from cosmeans.rows.paths import is_named
+from cosmeans.rows.readers.arrays import refuse_far_apart
 
 _SMALL_BATCH = 1 << 16  # a batch_size up to this may have been meant as a number of clusters
 _SHOWN = 5  # names that a message lists
@@ -52,14 +54,17 @@ class Kind:
         return self.out(sphere.clipped(values))
 
 
-def read_rows(X: Any, name: str = "Rows") -> tuple[Rows, Kind]:
+def read_rows(X: Any, name: str = "Rows") -> tuple[RowSource, Kind]:
     """Rows (N, D) of real numbers, uncopied where that is possible, and the kind to answer in.
 
-    Takes what `containers.read.read_numbers` takes, and paths of files. Integers keep their type. name: for messages.
+    Takes what `containers.read.read_numbers` takes, what `open_rows` returns, and paths, which are opened by it.
+    Integers keep their type. name: for messages.
     """
-    if isinstance(X, str | os.PathLike):
-        X = open_file(X)
-    _refuse_far_apart(X)
+    if is_named(X):
+        X = open_rows(X)
+    if isinstance(X, FileRows):
+        return X, Kind(X.tensor, X.device)
+    refuse_far_apart(X)
     rows, tensor = read_numbers(X, name)
     kind = Kind(tensor, rows.device, None if tensor else feature_names(X))
     if rows.ndim != 2:
@@ -70,30 +75,17 @@ def read_rows(X: Any, name: str = "Rows") -> tuple[Rows, Kind]:
     for size, what in zip(rows.shape, ("sample", "feature"), strict=True):
         if size == 0:
             raise InputError(f"{name} have 0 {what}(s) (shape={tuple(rows.shape)}) while a minimum of 1 is required.")
-    return rows, kind
+    return MemoryRows(rows), kind
 
 
-def _refuse_far_apart(X: Any) -> None:
-    """Raise for a mapped file stored column by column that memory can't hold: each batch would read the whole file."""
-    if not isinstance(X, np.memmap) or X.ndim != 2 or X.flags.c_contiguous or abs(X.strides[1]) <= abs(X.strides[0]):
-        return
-    if X.nbytes > psutil.virtual_memory().available // 2:
-        name = X.filename or "the file"
-        raise FileError(
-            f"{name} is stored column by column (Fortran order) and takes {X.nbytes / 2**30:.1f} GiB: each batch would "
-            'read all of it. Write it row by row once, with x = np.load(path, mmap_mode="r"): '
-            'np.lib.format.open_memmap("rows.npy", "w+", x.dtype, x.shape)[:] = x.'
-        )
-
-
-def from_file(X: Any) -> bool:
+def from_file(X: Any, source: RowSource) -> bool:
     """Whether single rows may have to be read from a disk: each takes longer than many in a row."""
-    return isinstance(X, str | os.PathLike | np.memmap)
+    return isinstance(X, np.memmap) or isinstance(source, FileRows)
 
 
-def check_size(shape: torch.Size, options: FitOptions) -> None:
+def check_size(source: RowSource, options: FitOptions) -> None:
     """At least one row per cluster; a hint where the arguments look like another library's."""
-    (n, d), k, batch = shape, options.n_clusters, options.batch_size
+    n, d, k, batch = source.n_rows, source.n_features, options.n_clusters, options.batch_size
     if n < k:
         raise TooFewRowsError(
             f"n_clusters={k} needs at least {k} rows, got n_samples={n}. Lower n_clusters or pass more rows."
@@ -126,16 +118,16 @@ def feature_names(X: Any) -> np.ndarray | None:
     return found
 
 
-def check_features(estimator: Any, kind: Kind, rows: Rows) -> None:
+def check_features(estimator: Any, kind: Kind, source: RowSource) -> None:
     """Rows must have the features of the fit: the same names where both have names, and as many."""
     known = getattr(estimator, "feature_names_in_", None)
     model = type(estimator).__name__
     if known is not None and kind.names is not None:
         check_names(known.tolist(), kind.names.tolist())
-    if rows.shape[1] != estimator.n_features_in_:
+    if source.n_features != estimator.n_features_in_:
         raise InputError(
-            f"X has {rows.shape[1]} features, but {model} is expecting {estimator.n_features_in_} features as input. "
-            "Pass rows of the same embedding as in fit."
+            f"X has {source.n_features} features, but {model} is expecting {estimator.n_features_in_} features as "
+            "input. Pass rows of the same embedding as in fit."
         )
     if known is None and kind.names is not None:
         told = f"X has feature names, but {model} was fitted without feature names"

@@ -13,16 +13,15 @@ from cosmeans import console
 from cosmeans._estimator.dispatch import choose_backend
 from cosmeans._estimator.fitted_state import state_of
 from cosmeans._estimator.inputs import Kind, check_device, check_features, read_rows
-from cosmeans.containers.converted import Rows
 from cosmeans.containers.tensors import through_dlpack
 from cosmeans.contracts import Backend, RowSource, Session
 from cosmeans.data import Task
 from cosmeans.group import Alone
 from cosmeans.inspection.weights import read_weights
-from cosmeans.memory_rows import MemoryRows
 from cosmeans.observer import Log, Observer
 from cosmeans.options import FitOptions
 from cosmeans.progress import observer_of, watch
+from cosmeans.rows.files import FileRows
 
 
 def options_of(model: Any) -> FitOptions:
@@ -36,11 +35,13 @@ def log_of(model: Any) -> Log:
     return lambda line: console.say(f"cosmeans: {line}") if verbose else None
 
 
-def weights_of(sample_weight: Any, rows: Rows) -> Tensor | None:
-    """Weights that can be those of these rows, before any work is done on the rows."""
+def weights_of(sample_weight: Any, source: RowSource) -> Tensor | None:
+    """Weights that can be those of these rows, before any work is done on the rows; those in the files if none came."""
+    if sample_weight is None and isinstance(source, FileRows):
+        sample_weight = source.weights()
     sample_weight = through_dlpack(sample_weight, "sample_weight")
-    check_device(sample_weight, "sample_weight", rows.device)
-    return read_weights(sample_weight, len(rows))
+    check_device(sample_weight, "sample_weight", source.device)
+    return read_weights(sample_weight, source.n_rows)
 
 
 @contextmanager
@@ -64,15 +65,15 @@ def open_fitted(
     """
     model = copy.copy(model)  # one state and one set of options, whatever other threads fit and set meanwhile
     state, options = state_of(model), options_of(model)
-    tensor, kind = read_rows(X)
-    check_features(model, kind, tensor)
+    source, kind = read_rows(X)
+    check_features(model, kind, source)
     if check is not None:
-        check(len(tensor))
-    backend = choose_backend(options, tensor, log_of(model))
-    sample_weight = weights_of(sample_weight, tensor)
+        check(source.n_rows)
+    backend = choose_backend(options, source, log_of(model))
+    sample_weight = weights_of(sample_weight, source)
     centroids = state.centroids(backend.device, backend.squared_norms)
     task = task_of(options, len(centroids), fit=False, weights=sample_weight)
-    with open_session(model, backend, MemoryRows(tensor), task) as (session, _):
+    with open_session(model, backend, source, task) as (session, _):
         session.read()
         yield session, kind, centroids
 

@@ -21,13 +21,13 @@ from cosmeans.analysis.assignments import assign_rows
 from cosmeans.analysis.evaluation import simplified_silhouette
 from cosmeans.analysis.runs import Run, RunStore
 from cosmeans.calls import public
-from cosmeans.containers.converted import Rows
+from cosmeans.contracts import RowSource
 from cosmeans.errors import FileError, InputError, OptionError, TooFewRowsError
 from cosmeans.estimator import KMeans
 from cosmeans.options import FitOptions, check_integer, check_start
 from cosmeans.paths import as_path
 from cosmeans.plot import plot_choice
-from cosmeans.printable import brief
+from cosmeans.printable import brief, sentence
 from cosmeans.progress import watch
 
 _GROWTH = 2.0**0.5  # of the K tried by default: two steps double it
@@ -112,7 +112,7 @@ def choose_k(
     options = {"epochs": int(epochs), "init": check_start(init)}
     given = _listed(ks)
     rows, _ = read_rows(X)
-    _checked_ks(given, min(len(rows), sample_size))
+    _checked_ks(given, min(rows.n_rows, sample_size))
     kept = None if folder is None else as_path(folder, "folder")
     if kept is not None and os.path.exists(kept) and not os.path.isdir(kept):
         raise FileError(f"{folder} is not a folder. Choose another one for the runs.")
@@ -177,14 +177,14 @@ def _caution(points: list[Point], best: Point, chosen: Point) -> str:
     return caution
 
 
-def _sample(rows: Rows, size: int, seed: int) -> Tensor:
+def _sample(rows: RowSource, size: int, seed: int) -> Tensor:
     """Rows of the sample, (n, D) float32, without those that have no direction."""
-    index = torch.from_numpy(seeding.subset(len(rows), size, seed))
-    sample = rows[index.to(rows.device)].to(torch.float32)
+    index = torch.from_numpy(seeding.subset(rows.n_rows, size, seed))
+    sample = rows.gather(index.to(rows.device)).to(torch.float32)
     squared = sphere.squared_norms(sample)
     bad = (~torch.isfinite(squared)).nonzero()[:, 0]
     if len(bad):
-        raise InputError(f"Row {int(index[int(bad[0])])} contains NaN or infinity. Remove such rows.")
+        raise InputError(f"{sentence(rows.where(int(index[int(bad[0])])))} contains NaN or infinity. Remove such rows.")
     return sample[squared > 0]
 
 

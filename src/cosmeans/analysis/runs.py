@@ -17,7 +17,7 @@ from cosmeans.atomic import new_file
 from cosmeans.errors import FileError, InputError, OptionError, OutputExistsError
 from cosmeans.reading import read_bytes, reading
 from cosmeans.records import integer, number, parse, record
-from cosmeans.rows.files import open_file
+from cosmeans.rows.readers.array_files import open_array
 
 _SETUP = "setup.json"
 _LARGEST_NOTE = 1 << 20  # bytes of it
@@ -72,8 +72,8 @@ class RunStore:
         if not os.path.lexists(path):
             return None
         try:
-            run = _RUN(parse(str(np.asarray(open_file(path, "run", n_dims=0)))), "run")
-            labels = np.asarray(open_file(path, "labels", n_dims=1))
+            run = _RUN(parse(str(np.asarray(open_array(path, "run", n_dims=0)))), "run")
+            labels = np.asarray(open_array(path, "labels", n_dims=1))
             for name, value in (("n_clusters", k), ("seed", seed)):
                 if run[name] != value:
                     raise ValueError(f"run.{name} must be {value}; it is {run[name]}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +16,7 @@ from cosmeans.cli import demo as demos
 from cosmeans.cli import flags, inspect, results
 from cosmeans.cli.interrupt import stop_on_interrupt
 from cosmeans.cli.outputs import FILES, check_label_path, find_model, output_folder, write_fit, write_labels
+from cosmeans.cli.row_files import RowFiles
 from cosmeans.cli.stream import predict_stream
 from cosmeans.cli.tell import show_clusters, tell_fit, tell_json, write_clusters
 from cosmeans.cli.texts import given_texts
@@ -28,7 +28,7 @@ from cosmeans.plot import plot_fit
 from cosmeans.progress import set_observer, watch
 from cosmeans.report import check_options, write_report
 from cosmeans.result import StopReason
-from cosmeans.rows.files import SUFFIXES, open_file
+from cosmeans.rows.readers.array_files import open_array
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -56,12 +56,12 @@ def root(
 
 @app.command()
 @flags.takes_fit_options
+@flags.takes_rows
 def fit(
     context: typer.Context,
-    embeddings: flags.Embeddings,
+    embeddings: RowFiles,
     options: dict[str, Any],
     weights: flags.Weights = None,
-    key: flags.Key = None,
     texts: flags.Texts = None,
     column: flags.Column = None,
     order: flags.Order = None,
@@ -82,20 +82,22 @@ def fit(
     check_options() if report else None
     given = {name for name in options if _was_given(context, name)}
     kmeans = _new_kmeans(options) if go_on_from is None else _old_kmeans(go_on_from, options, given)
-    folder = out or Path(f"cosmeans-{embeddings.stem}")
+    folder = out or Path(f"cosmeans-{embeddings.name}")
     with output_folder(folder, force) as new:
-        rows = open_file(embeddings, key)
-        sample_weight = None if weights is None else open_file(weights, n_dims=1)
-        lines = given_texts(texts, len(rows), column)
+        rows = embeddings.open()
+        if weights is not None and rows.weight_column is not None:
+            raise OptionError("--weights and --weight-column both give weights. Remove one of them.")
+        sample_weight = None if weights is None else open_array(weights, n_dims=1)
+        lines = given_texts(texts, rows, column)
         run_fit(kmeans, rows, quiet, sample_weight)
         kmeans = kmeans if order is None else reorder(kmeans, order, rows)
-        written = write_fit(kmeans, new)
+        written = write_fit(kmeans, new, embeddings.others(rows))
         if lines is not None:
             written.append("clusters")
             write_clusters(kmeans, lines, new / FILES["clusters"])
         if report:
             written.append("report")
-            write_report(kmeans, rows, new / FILES["report"], texts=lines, title=embeddings.stem)
+            write_report(kmeans, rows, new / FILES["report"], texts=lines, title=embeddings.name)
     files = {name: str(folder / FILES[name]) for name in written}
     if lines is not None and not (quiet or as_json):
         show_clusters(kmeans, lines)
@@ -104,33 +106,33 @@ def fit(
 
 
 @app.command()
+@flags.takes_rows
 def predict(
     context: typer.Context,
     model: flags.Model,
-    embeddings: Annotated[Path, typer.Argument(help=f"rows: {SUFFIXES}; or - to answer stdin", show_default=False)],
-    key: flags.Key = None,
+    embeddings: RowFiles,
     out: Annotated[Path, typer.Option("--out", help="labels, .npy or .parquet", metavar="FILE")] = Path("labels.npy"),
     arrow: Annotated[bool, typer.Option("--arrow", help="with -: Arrow IPC streams instead of JSON lines")] = False,
-    field: Annotated[str, typer.Option("--field", help="with -: field or column of the embedding")] = "embedding",
     force: flags.Force = False,
     quiet: flags.Quiet = False,
     as_json: flags.Json = False,
 ) -> None:
     """Label embeddings with a saved model; with - as they arrive on stdin, with answers on stdout."""
-    if embeddings == Path("-"):
-        _without_effect(
-            context, ("key", "out", "force", "as_json"), "with -: rows come from stdin, answers go to stdout"
-        )
-        predict_stream(model, arrow, field)
+    if embeddings.paths == ["-"]:
+        of_files = ("key", "file_order", "dtype", "shape", "id_column", "carried", "out", "force", "as_json")
+        _without_effect(context, of_files, "with -: rows come from stdin, answers go to stdout")
+        predict_stream(model, arrow, embeddings.options.get("embedding", "embedding"))
         return
-    _without_effect(context, ("arrow", "field"), "without -: they are about rows that come from stdin")
+    _without_effect(context, ("arrow",), "without -: it is about rows that come from stdin")
     check_label_path(out)
+    if embeddings.carried and out.suffix != ".parquet":
+        raise OptionError(f"--out {out} holds labels alone; columns are carried to .parquet. Change the suffix.")
     refuse_existing(out, force, folder=False)
     kmeans = KMeans.load(find_model(model))
     kmeans.verbose = 0 if quiet else 1
-    rows = open_file(embeddings, key)
+    rows = embeddings.open()
     labels = np.asarray(kmeans.predict(rows))
-    write_labels(out, labels, None, force)
+    write_labels(out, labels, None, force, embeddings.others(rows))
     left_out = int((labels < 0).sum())
     if as_json:
         tell_json({"rows": len(labels), "left_out": left_out, "labels": str(out)})
@@ -139,14 +141,15 @@ def predict(
 
 
 @app.command()
-def info(
-    path: Annotated[Path, typer.Argument(help="a model folder or a file of embeddings", show_default=False)],
-    key: flags.Key = None,
-    as_json: flags.Json = False,
-) -> None:
-    """Show what a model or a file of embeddings contains."""
+@flags.takes_rows
+def info(embeddings: RowFiles, as_json: flags.Json = False) -> None:
+    """Show what a model, or files of embeddings, contain."""
+    path = Path(embeddings.paths[0])
     model = find_model(path)
-    facts = inspect.model_facts(model) if is_model(model) or os.path.isdir(path) else inspect.row_facts(path, key)
+    if len(embeddings.paths) == 1 and is_model(model):
+        facts = inspect.model_facts(model)
+    else:
+        facts = inspect.row_facts(embeddings)
     tell_json(facts) if as_json else inspect.show(facts)
 
 

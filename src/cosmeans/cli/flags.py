@@ -13,10 +13,10 @@ from typing import Annotated, Any
 import typer
 
 from cosmeans.cli import results
-from cosmeans.cli.texts import TABLES
+from cosmeans.cli.row_files import row_files
 from cosmeans.errors import OptionError
 from cosmeans.options import OPTIONS
-from cosmeans.rows.files import SUFFIXES
+from cosmeans.rows.formats import TABLES
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +58,44 @@ def _default(name: str) -> Any:
 
 def takes_fit_options(command: Callable[..., None]) -> Callable[..., None]:
     """The command with a flag for every option of a fit; their values come by name, as its parameter `options`."""
-    own = list(inspect.signature(command, eval_str=True).parameters.values())
-    place = next(index for index, parameter in enumerate(own) if parameter.name == "options")
     kind = Parameter.POSITIONAL_OR_KEYWORD
     flags = [
         Parameter(name, kind, default=_default(name), annotation=Annotated[_type(name), _flag(name)])
         for name in FIT_FLAGS
     ]
-    shown = own[:place] + flags + own[place + 1 :]
+    return _expanded(command, "options", flags, lambda given: {name: given.pop(name) for name in FIT_FLAGS})
+
+
+def takes_rows(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with paths of rows, and the flags that say how they are read, as its parameter `embeddings`."""
+    own = inspect.signature(command, eval_str=True).parameters
+    kind = Parameter.POSITIONAL_OR_KEYWORD
+    hidden = [] if "weights" in own else ["weight_column"]  # weights are for fits
+    flags = [Parameter("embeddings", kind, **_PATHS if own["embeddings"].default is Parameter.empty else _PATHS_OPTION)]
+    flags += [
+        Parameter(name, kind, default=default, annotation=annotation)
+        for name, (annotation, default) in _ROW_FLAGS.items()
+        if name not in hidden
+    ]
+    return _expanded(command, "embeddings", flags, row_files)
+
+
+def _expanded(
+    command: Callable[..., None], name: str, flags: list[Parameter], value: Callable[[dict[str, Any]], Any]
+) -> Callable[..., None]:
+    """The command with flags in place of one parameter. value: takes theirs out of a dict and makes that of them."""
+    own = list(inspect.signature(command, eval_str=True).parameters.values())
+    place = next(index for index, parameter in enumerate(own) if parameter.name == name)
+    # what has no default goes first
+    flags = sorted(flags, key=lambda parameter: parameter.default is not Parameter.empty)
+    shown = sorted(
+        own[:place] + flags + own[place + 1 :], key=lambda parameter: parameter.default is not Parameter.empty
+    )
 
     @functools.wraps(command)
     def flagged(**given: Any) -> None:
-        options = {name: given.pop(name) for name in FIT_FLAGS}
-        command(options=options, **given)
+        made = value(given)
+        command(**given, **{name: made})
 
     flagged.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
     flagged.__annotations__ = {parameter.name: parameter.annotation for parameter in shown}
@@ -88,9 +113,47 @@ Init = Annotated[str, _flag("init")]
 RandomState = Annotated[int, _flag("random_state")]
 BatchSize = Annotated[int | None, _flag("batch_size")]
 
-Embeddings = Annotated[Path, typer.Argument(help=f"rows: {SUFFIXES}", show_default=False)]
+_PATHS: dict[str, Any] = {
+    "annotation": Annotated[
+        list[str],
+        typer.Argument(
+            help="rows: .parquet, .npy, .csv and more; files, folders, or patterns in quotes",
+            show_default=False,
+            metavar="EMBEDDINGS...",
+        ),
+    ]
+}
+_PATHS_OPTION: dict[str, Any] = {
+    "annotation": Annotated[
+        list[str] | None, typer.Option("--embeddings", help="rows: files, folders or patterns", metavar="FILE")
+    ],
+    "default": None,
+}
+
+
+def _named(help: str, *names: str, metavar: str = "NAME") -> Any:
+    return Annotated[str | None, typer.Option(*names, help=help, metavar=metavar)]
+
+
+# how rows are read: what `open_rows` takes, and the columns that go along
+_ROW_FLAGS: dict[str, tuple[Any, Any]] = {
+    "embedding": (_named("the column with the vectors, if there are several", "--embedding", "--field"), None),
+    "key": (_named("which array, if a file has several", "--key"), None),
+    "file_order": (
+        Annotated[
+            str,
+            typer.Option("--file-order", help="order of the files of a folder or pattern", metavar="path|natural"),
+        ],
+        "path",
+    ),
+    "dtype": (_named("numbers of raw files; float16 also for its bits in uint16", "--dtype", metavar="TYPE"), None),
+    "shape": (_named("rows and features of a raw file", "--shape", metavar="N,D"), None),
+    "id_column": (_named("a column that names the rows; it is carried to tables", "--id-column"), None),
+    "weight_column": (_named("a column with one weight per row", "--weight-column"), None),
+    "carried": (_named("more columns to carry to tables", "--with", metavar="NAME,NAME"), None),
+}
+
 Model = Annotated[Path, typer.Argument(help="a model folder, or the folder that fit wrote", show_default=False)]
-Key = Annotated[str | None, typer.Option("--key", help="which array, if the file has several", metavar="NAME")]
 Weights = Annotated[Path | None, typer.Option("--weights", help="a file with one weight per row", metavar="FILE")]
 Texts = Annotated[
     Path | None,
@@ -101,7 +164,8 @@ Texts = Annotated[
     ),
 ]
 Column = Annotated[
-    str | None, typer.Option("--column", help="the column with the texts, if the file has several", metavar="NAME")
+    str | None,
+    typer.Option("--column", help="the column with the texts: of --texts, or of the rows", metavar="NAME"),
 ]
 Order = Annotated[
     str | None,

@@ -8,10 +8,9 @@ from typing import Any
 import torch
 
 from cosmeans import sphere
-from cosmeans._estimator.inputs import read_rows
+from cosmeans.cli.row_files import RowFiles
 from cosmeans.cli.tables import show_facts
 from cosmeans.model_file import load_model
-from cosmeans.rows.files import open_file
 
 _BATCH_VALUES = 1 << 22
 
@@ -35,23 +34,22 @@ def model_facts(folder: Path) -> dict[str, Any]:
     }
 
 
-def row_facts(path: Path, key: str | None) -> dict[str, Any]:
+def row_facts(files: RowFiles) -> dict[str, Any]:
     """Shape and dtype of the rows, and how many are of unit length, zero, or hold NaN or infinity."""
-    stored = open_file(path, key)
-    rows, _ = read_rows(stored, str(path))
+    rows = files.open()
     unit = zero = bad = 0
-    step = max(1, _BATCH_VALUES // rows.shape[1])
+    step = max(1, _BATCH_VALUES // rows.n_features)
     for start in range(0, len(rows), step):
-        squared = sphere.squared_norms(rows[start : start + step])
+        squared = sphere.squared_norms(rows.read(slice(start, min(start + step, len(rows)))))
         unit += int(((squared - 1.0).abs() <= sphere.UNIT_TOLERANCE).sum())
         zero += int((squared == 0).sum())
         bad += int((~torch.isfinite(squared)).sum())
     return {
-        "embeddings": str(path),
+        "embeddings": " ".join(files.paths),
         "rows": rows.shape[0],
         "features": rows.shape[1],
-        "dtype": str(stored.dtype).removeprefix("torch."),
-        "bytes": stored.nbytes,
+        "dtype": str(rows.dtype).removeprefix("torch."),
+        "bytes": rows.n_bytes,
         "unit_rows": unit,
         "zero_rows": zero,
         "nonfinite_rows": bad,

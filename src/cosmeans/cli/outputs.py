@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -50,12 +50,15 @@ def output_folder(folder: Path, force: bool) -> Iterator[Path]:
             raise WriteError(str(error).replace(str(new), str(folder))) from error
 
 
-def write_fit(kmeans: KMeans, new: Path) -> list[str]:
-    """Model, labels, history and plot of a fit into a new folder; returns their names in `FILES`."""
+def write_fit(kmeans: KMeans, new: Path, others: Mapping[str, np.ndarray] | None = None) -> list[str]:
+    """Model, labels, history and plot of a fit into a new folder; returns their names in `FILES`.
+
+    others  columns (N,) of the rows that go into the table of labels
+    """
     labels, similarity = np.asarray(kmeans.labels_), np.asarray(kmeans.similarity_)
     kmeans.save(new / FILES["model"])
     write_labels(new / FILES["labels"], labels, None)
-    write_labels(new / FILES["table"], labels, similarity)
+    write_labels(new / FILES["table"], labels, similarity, others=others)
     write_text(new / FILES["history"], json.dumps(history_record(kmeans), indent=1) + "\n")
     plot_fit(kmeans.history_, counts=kmeans.counts_, path=new / FILES["plot"])
     return ["model", "labels", "table", "history", "plot"]
@@ -71,8 +74,14 @@ def history_record(kmeans: KMeans) -> dict[str, Any]:
     }
 
 
-def write_labels(path: Path, labels: np.ndarray, similarity: np.ndarray | None, force: bool = False) -> None:
-    """Labels as .npy (N,) int64, or as .parquet with columns row, label and, where given, similarity."""
+def write_labels(
+    path: Path,
+    labels: np.ndarray,
+    similarity: np.ndarray | None,
+    force: bool = False,
+    others: Mapping[str, np.ndarray] | None = None,
+) -> None:
+    """Labels as .npy (N,) int64, or as .parquet with columns row, label and, where given, similarity and others."""
     check_label_path(path)
     with new_file(path, force) as temporary:
         if path.suffix == ".npy":
@@ -85,6 +94,7 @@ def write_labels(path: Path, labels: np.ndarray, similarity: np.ndarray | None, 
         columns = {"row": np.arange(len(labels)), "label": labels}
         if similarity is not None:
             columns["similarity"] = similarity
+        columns = {**(others or {}), **columns}
         with temporary.open("wb") as file:  # Arrow takes some names for addresses, and can't say others in UTF-8
             parquet.write_table(pyarrow.table(columns), file)
 

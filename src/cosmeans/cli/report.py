@@ -10,20 +10,21 @@ import typer
 from cosmeans.atomic import refuse_existing
 from cosmeans.cli import flags
 from cosmeans.cli.outputs import load_model
+from cosmeans.cli.row_files import RowFiles
 from cosmeans.cli.tell import tell_json
-from cosmeans.cli.texts import given_texts, read_texts
+from cosmeans.cli.texts import given_texts
 from cosmeans.console import say
 from cosmeans.report import check_options, write_report
-from cosmeans.rows.files import open_file
+from cosmeans.rows.texts import read_texts
 
 app = typer.Typer()
 
 
 @app.command()
+@flags.takes_rows
 def report(
     model: flags.Model,
-    embeddings: flags.Embeddings,
-    key: flags.Key = None,
+    embeddings: RowFiles,
     texts: flags.Texts = None,
     column: flags.Column = None,
     images: Annotated[
@@ -42,8 +43,8 @@ def report(
     refuse_existing(out, force, folder=False)
     check_options(n_examples, sample, projection)
     kmeans = load_model(model, quiet)
-    rows = open_file(embeddings, key)
-    lines = given_texts(texts, len(rows), column)
+    rows = embeddings.open()
+    lines = given_texts(texts, rows, column)
     paths = None if images is None else read_texts(images, len(rows))
     write_report(
         kmeans, rows, out, texts=lines, images=paths, title=title, n_examples=n_examples, sample=sample,

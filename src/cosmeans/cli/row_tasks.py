@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import typer
@@ -13,11 +13,12 @@ from cosmeans.analysis.queries import exemplars, outliers, top
 from cosmeans.atomic import refuse_existing
 from cosmeans.cli import flags, tables
 from cosmeans.cli.outputs import load_model
+from cosmeans.cli.row_files import RowFiles
 from cosmeans.cli.tell import tell_json
 from cosmeans.cli.texts import given_texts
 from cosmeans.console import say
 from cosmeans.errors import OptionError
-from cosmeans.rows.files import open_file
+from cosmeans.rows.files import FileRows
 
 app = typer.Typer()
 _SHOWN = 20
@@ -28,23 +29,23 @@ Out = Annotated[
 
 
 @app.command("outliers")
+@flags.takes_rows
 def find_outliers(
     model: flags.Model,
-    embeddings: flags.Embeddings,
+    embeddings: RowFiles,
     quantile: Annotated[float | None, typer.Option("--quantile", help="share of the rows; default: 0.01")] = None,
     threshold: Annotated[float | None, typer.Option("--threshold", help="instead: all rows below this cosine")] = None,
     texts: flags.Texts = None,
     column: flags.Column = None,
-    key: flags.Key = None,
     out: Out = Path("outliers.parquet"),
     force: flags.Force = False,
     quiet: flags.Quiet = False,
     as_json: flags.Json = False,
 ) -> None:
     """List the rows that fit their clusters worst."""
-    lines, rows = _before(out, force, texts, column, embeddings, key)
+    others, rows = _before(out, force, texts, column, embeddings)
     found = outliers(load_model(model, quiet), rows, quantile=quantile, threshold=threshold)
-    columns = tables.with_texts({"row": np.asarray(found.rows), "cosine": np.asarray(found.cosines)}, lines)
+    columns = tables.with_others({"row": np.asarray(found.rows), "cosine": np.asarray(found.cosines)}, others)
     tables.write(out, columns, force)
     if as_json:
         tell_json({"rows": len(found.rows), "threshold": _number(found.threshold), "outliers": str(out)})
@@ -55,25 +56,25 @@ def find_outliers(
 
 
 @app.command("exemplars")
+@flags.takes_rows
 def find_exemplars(
     model: flags.Model,
-    embeddings: flags.Embeddings,
+    embeddings: RowFiles,
     m: Annotated[int, typer.Option("-m", "--rows", help="rows per cluster")] = 10,
     texts: flags.Texts = None,
     column: flags.Column = None,
-    key: flags.Key = None,
     out: Out = Path("exemplars.parquet"),
     force: flags.Force = False,
     quiet: flags.Quiet = False,
     as_json: flags.Json = False,
 ) -> None:
     """List the rows closest to each centroid."""
-    lines, rows = _before(out, force, texts, column, embeddings, key)
+    others, rows = _before(out, force, texts, column, embeddings)
     found = exemplars(load_model(model, quiet), rows, m)
     members, cosines = np.asarray(found.rows), np.asarray(found.cosines)
     there = members >= 0
     cluster = np.broadcast_to(np.arange(len(members))[:, None], members.shape)
-    columns = tables.with_texts({"row": members[there], "cluster": cluster[there], "cosine": cosines[there]}, lines)
+    columns = tables.with_others({"row": members[there], "cluster": cluster[there], "cosine": cosines[there]}, others)
     tables.write(out, columns, force)
     if as_json:
         tell_json({"rows": int(there.sum()), "clusters": int(there.any(axis=1).sum()), "exemplars": str(out)})
@@ -83,9 +84,10 @@ def find_exemplars(
 
 
 @app.command("dedup")
+@flags.takes_rows
 def remove_duplicates(
     model: flags.Model,
-    embeddings: flags.Embeddings,
+    embeddings: RowFiles,
     threshold: Annotated[
         float, typer.Option("--threshold", help="rows with at least this cosine are duplicates")
     ] = 0.95,
@@ -102,7 +104,6 @@ def remove_duplicates(
     ] = 16_384,
     texts: flags.Texts = None,
     column: flags.Column = None,
-    key: flags.Key = None,
     out: Annotated[Path, typer.Option("--out", help="the keep list: row numbers", metavar="FILE.npy")] = Path(
         "keep.npy"
     ),
@@ -115,7 +116,7 @@ def remove_duplicates(
     as_json: flags.Json = False,
 ) -> None:
     """Find near-copies within clusters; write the list of rows to keep."""
-    lines, rows = _before(out, force, texts, column, embeddings, key)
+    others, rows = _before(out, force, texts, column, embeddings)
     if removed is not None:
         tables.check_path(removed, tables.TABLES, "--removed")
         refuse_existing(removed, force, folder=False)
@@ -124,9 +125,8 @@ def remove_duplicates(
     found = deduplicate(load_model(model, quiet), rows, threshold, keep=keep, max_cluster_size=max_cluster_size)
     columns = {name: np.asarray(getattr(found, name)) for name in ("removed", "original")}
     columns["cosine"] = np.asarray(found.cosines)
-    if lines is not None:
-        every = np.array(lines, dtype=object)
-        columns |= {"text": every[columns["removed"]], "text of original": every[columns["original"]]}
+    for name, values in others.items():
+        columns |= {name: values[columns["removed"]], f"{name} of original": values[columns["original"]]}
     written = {out: {"row": np.asarray(found.kept)}}
     tables.write_all(written if removed is None else written | {removed: columns}, force)
     if as_json:
@@ -138,13 +138,13 @@ def remove_duplicates(
 
 
 @app.command("top")
+@flags.takes_rows
 def find_top(
     model: flags.Model,
-    embeddings: flags.Embeddings,
+    embeddings: RowFiles,
     m: Annotated[int, typer.Option("-m", "--clusters", help="clusters per row")] = 3,
     texts: flags.Texts = None,
     column: flags.Column = None,
-    key: flags.Key = None,
     out: Annotated[
         Path, typer.Option("--out", help="one line per row and cluster: .parquet or .csv", metavar="FILE")
     ] = (Path("top.parquet")),
@@ -154,28 +154,30 @@ def find_top(
 ) -> None:
     """List the best clusters of every row, with their cosines."""
     tables.check_path(out, tables.TABLES)
-    lines, rows = _before(out, force, texts, column, embeddings, key)
+    others, rows = _before(out, force, texts, column, embeddings)
     found = top(load_model(model, quiet), rows, m)
     labels, cosines = np.asarray(found.labels), np.asarray(found.cosines)
     there = labels >= 0
     row, rank = np.nonzero(there)
     columns = {"row": row, "rank": rank + 1, "cluster": labels[there], "cosine": cosines[there]}
-    tables.write(out, tables.with_texts(columns, lines), force)
+    tables.write(out, tables.with_others(columns, others), force)
     if as_json:
         tell_json({"rows": len(labels), "left_out": int((~there).all(axis=1).sum()), "top": str(out)})
     elif not quiet:
-        tables.show(tables.with_texts({n: values[:_SHOWN] for n, values in columns.items()}, lines), _SHOWN)
+        tables.show(tables.with_others({n: values[:_SHOWN] for n, values in columns.items()}, others), _SHOWN)
         say(f"The {m} best clusters of {int(there.any(axis=1).sum()):,} rows are in {out}")
 
 
 def _before(
-    out: Path, force: bool, texts: Path | None, column: str | None, embeddings: Path, key: str | None
-) -> tuple[list[str] | None, Any]:
-    """Texts and rows, after everything that can be refused before the work."""
+    out: Path, force: bool, texts: Path | None, column: str | None, embeddings: RowFiles
+) -> tuple[dict[str, np.ndarray], FileRows]:
+    """The columns (N,) that go along, texts among them, and the rows; after everything that can be refused before."""
     tables.check_path(out)
     refuse_existing(out, force, folder=False)
-    rows = open_file(embeddings, key)
-    return given_texts(texts, len(rows), column), rows
+    rows = embeddings.open()
+    lines = given_texts(texts, rows, column)
+    others = embeddings.others(rows)
+    return others if lines is None else others | {"text": np.array(lines, dtype=object)}, rows
 
 
 def _number(value: float) -> float | None:

@@ -64,11 +64,9 @@ def _write(file: BinaryIO, suffix: str, columns: Mapping[str, np.ndarray]) -> No
     parquet.write_table(table, file) if suffix == ".parquet" else csv.write_csv(table, file)
 
 
-def with_texts(columns: dict[str, np.ndarray], texts: list[str] | None) -> dict[str, np.ndarray]:
-    """The columns, with the text of each row."""
-    if texts is None:
-        return columns
-    return columns | {"text": np.array([texts[row] for row in columns["row"].tolist()], dtype=object)}
+def with_others(columns: dict[str, np.ndarray], others: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The columns, with what other columns (N,) hold for their rows."""
+    return columns | {name: values[columns["row"]] for name, values in others.items()}
 
 
 def show(columns: Mapping[str, Any], n_shown: int, title: str | None = None) -> None:

@@ -14,19 +14,22 @@ from cosmeans.analysis.matching import match, moved
 from cosmeans.atomic import new_file, refuse_existing
 from cosmeans.cli import flags, tables
 from cosmeans.cli.outputs import load_model
+from cosmeans.cli.row_files import RowFiles
 from cosmeans.cli.tell import tell_json
 from cosmeans.cli.texts import given_texts
 from cosmeans.console import say
 from cosmeans.errors import OptionError
-from cosmeans.rows.files import open_file
+from cosmeans.rows.files import FileRows
+from cosmeans.rows.readers.array_files import open_array
 
 app = typer.Typer()
 _SHOWN = 20
 
 
 @app.command("choose-k")
+@flags.takes_rows
 def choose(
-    embeddings: flags.Embeddings,
+    embeddings: RowFiles,
     ks: Annotated[
         str | None,
         typer.Option("--ks", help="numbers to try, such as 10,20,40; default: from 2 up to 256", metavar="K,K,..."),
@@ -36,7 +39,6 @@ def choose(
     epochs: Annotated[int, typer.Option("--epochs", help="most epochs of each fit")] = 50,
     init: flags.Init = "k-means++",
     random_state: flags.RandomState = 0,
-    key: flags.Key = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="folder of the results; finished fits in it are reused", metavar="DIR"),
@@ -46,8 +48,8 @@ def choose(
 ) -> None:
     """Suggest a number of clusters; draw how good each is. Run it again to go on after an interruption."""
     tried = None if ks is None else _integers(ks)
-    folder = out or Path(f"cosmeans-choose-{embeddings.stem}")
-    rows = open_file(embeddings, key)
+    folder = out or Path(f"cosmeans-choose-{embeddings.name}")
+    rows = embeddings.open()
     try:
         choice = choose_k(
             rows,
@@ -73,9 +75,10 @@ def choose(
 
 
 @app.command("evaluate")
+@flags.takes_rows
 def measure(
     model: flags.Model,
-    embeddings: flags.Embeddings,
+    embeddings: RowFiles,
     classes: Annotated[
         Path | None,
         typer.Option(
@@ -89,25 +92,22 @@ def measure(
         typer.Option("--column", help="the column with the classes, if there are several", metavar="NAME"),
     ] = None,
     sample_size: Annotated[int, typer.Option("--sample", help="rows of the sampled silhouette")] = 5000,
-    key: flags.Key = None,
     quiet: flags.Quiet = False,
     as_json: flags.Json = False,
 ) -> None:
     """Measure how good a model is on embeddings, and against known classes."""
-    rows = open_file(embeddings, key)
-    known = _classes(classes, len(rows), column)
+    rows = embeddings.open()
+    known = _classes(classes, rows, column)
     measured = evaluate(load_model(model, quiet), rows, known, sample_size=sample_size)
     tell_json(measured.to_json()) if as_json else tables.show_evaluation(measured)
 
 
 @app.command("match")
+@flags.takes_rows
 def match_models(
     old: Annotated[Path, typer.Argument(help="the model whose cluster ids are kept", show_default=False)],
     new: Annotated[Path, typer.Argument(help="the model whose clusters get these ids", show_default=False)],
-    embeddings: Annotated[
-        Path | None, typer.Option("--embeddings", help="rows: also report which of them moved", metavar="FILE")
-    ] = None,
-    key: flags.Key = None,
+    embeddings: RowFiles = RowFiles([]),  # noqa: B008  no default of Python's: `takes_rows` makes it
     plot: Annotated[
         Path | None, typer.Option("--plot", help="picture of what moved (needs --embeddings)", metavar="FILE.png")
     ] = None,
@@ -117,7 +117,7 @@ def match_models(
     as_json: flags.Json = False,
 ) -> None:
     """Match the clusters of a new model to those of an old one, and report which rows moved."""
-    if plot is not None and embeddings is None:
+    if plot is not None and not embeddings.paths:
         raise OptionError("--plot draws how rows moved, so it needs them: pass --embeddings FILE.")
     for path in (plot, out):
         if path is not None:
@@ -129,7 +129,7 @@ def match_models(
         "ids_of_new": matched.ids.tolist(),
         "cosines": [float(cosine) for cosine in matched.cosines],
     }
-    moves = None if embeddings is None else moved(before, after, open_file(embeddings, key), matched)
+    moves = moved(before, after, embeddings.open(), matched) if embeddings.paths else None
     if moves is not None:
         record["moves"] = moves.to_json()
     with ExitStack() as files:  # both are written before one of them appears
@@ -143,10 +143,10 @@ def match_models(
         tables.show_match(matched, moves, _SHOWN)
 
 
-def _classes(path: Path | None, n_rows: int, column: str | None) -> Any:
+def _classes(path: Path | None, rows: FileRows, column: str | None) -> Any:
     if path is not None and path.suffix.lower() == ".npy" and column is None:
-        return open_file(path, n_dims=1)
-    return given_texts(path, n_rows, column)
+        return open_array(path, n_dims=1)
+    return given_texts(path, rows, column)
 
 
 def _integers(text: str) -> list[int]:

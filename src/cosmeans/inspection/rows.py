@@ -15,6 +15,7 @@ from cosmeans.data import Batch, Task
 from cosmeans.errors import InputError, SkippedRowsWarning, ZeroRowsWarning
 from cosmeans.inspection.evenly import evenly
 from cosmeans.inspection.weights import prepare_weights, too_heavy, total_weight, warn_of_range
+from cosmeans.printable import sentence
 
 _BATCH_BYTES = 64 << 20  # a float32 copy of one batch; larger batches gain nothing
 _MEMORY_SHARE = 64  # and at most this part of the memory that is free
@@ -130,7 +131,7 @@ class Inspected:
             self._note(batch, squared, found, bad, zero, task.nonfinite)
             if progress is not None:
                 progress(batch.start + len(batch), self.n_rows)
-        _report(bad, zero, task.zero_rows, self.n_rows)
+        _report(bad, zero, task.zero_rows, self.n_rows, self.source.where)
 
     def _note(
         self, batch: Batch, squared: Tensor, found: sphere.Lengths, bad: _Left, zero: _Left, nonfinite: str
@@ -149,8 +150,8 @@ class Inspected:
         zero.add_tiny(batch.rows, squared == 0)
         if nonfinite == "error" and bad.count:
             raise InputError(
-                f"Row {bad.first} contains NaN or infinity (a null is NaN, and beyond float32's 3.4e38 is infinity). "
-                'Remove such rows, or pass nonfinite="skip" to give them label -1.'
+                f"{sentence(self.source.where(bad.first))} contains NaN or infinity (a null is NaN, and beyond "
+                'float32\'s 3.4e38 is infinity). Remove such rows, or pass nonfinite="skip" to give them label -1.'
             )
         if self.keep is None:
             self.keep = torch.ones(self.n_rows, dtype=torch.bool, device=self.device)
@@ -229,24 +230,24 @@ class _Left:
         if bool(mask.any()):
             self.tiny += int((rows[mask.to(rows.device)] != 0).any(dim=1).sum())
 
-    def zero(self, n_rows: int) -> str:
+    def zero(self, n_rows: int, where: Callable[[int], str]) -> str:
         """These rows in words, as zero rows."""
         tiny = f", {self.tiny} of them with numbers below float32's 1.2e-38" if self.tiny else ""
         advice = " Multiply such rows by a constant first." if self.tiny else ""
-        which = f"(the first is row {self.first}{tiny})"
+        which = f"(the first is {where(self.first)}{tiny})"
         return f"{self.count} of {n_rows} rows are zero {which} and have no direction.{advice}"
 
 
-def _report(bad: _Left, zero: _Left, zero_rows: str, n_rows: int) -> None:
+def _report(bad: _Left, zero: _Left, zero_rows: str, n_rows: int, where: Callable[[int], str]) -> None:
     if zero.count and zero_rows == "error":
         raise InputError(
-            f'{zero.zero(n_rows)} Remove zero rows, or pass zero_rows="warn" or "skip" to give them label -1.'
+            f'{zero.zero(n_rows, where)} Remove zero rows, or pass zero_rows="warn" or "skip" to give them label -1.'
         )
     if zero.count and zero_rows == "warn":
-        warn(f"{zero.zero(n_rows)} They get label -1.", ZeroRowsWarning)
+        warn(f"{zero.zero(n_rows, where)} They get label -1.", ZeroRowsWarning)
     if bad.count:
         warn(
-            f"{bad.count} of {n_rows} rows contain NaN or infinity (the first is row {bad.first}) and are "
+            f"{bad.count} of {n_rows} rows contain NaN or infinity (the first is {where(bad.first)}) and are "
             "skipped: they get label -1.",
             SkippedRowsWarning,
         )

@@ -1,250 +1,128 @@
-"""Arrays from files: `.npy` and `.safetensors` are mapped into memory, `.npz` and `.pt` are read.
-
-No size that a file declares is believed before it was compared with the file and with the memory that there is.
-"""
+"""Rows of files as a source for a fit: read batch by batch, the next ones while this one is worked on."""
 
 from __future__ import annotations
 
-import json
-import math
 import os
-import pickle
-import pickletools
-import zipfile
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
-from typing import IO, Any, BinaryIO
+from collections.abc import Iterator
+from threading import Lock, Thread
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cosmeans.containers.converted import held
-from cosmeans.errors import FileError, InputError, OptionError
-from cosmeans.paths import as_path
-from cosmeans.reading import damaged, name_of, open_regular, reading, require_memory, size_words
-
-Array = np.ndarray | Tensor
-
-_LONGEST_NPY_HEADER = 10_000  # what NumPy reads without being asked
-_LONGEST_SAFETENSORS_HEADER = 100_000_000  # the format's own limit
-_SAFETENSORS_TYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U64": torch.uint64,
-    "U32": torch.uint32,
-    "U16": torch.uint16,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-    "C64": torch.complex64,
-}
+from cosmeans.errors import OptionError
+from cosmeans.rows.joined import JoinedRows
+from cosmeans.rows.table import Table
 
 
-def open_file(path: str | os.PathLike[str], key: str | None = None, n_dims: int = 2) -> Array:
-    """The array of a file, as it is stored: dtype kept, bfloat16 too; mapped files are never copied.
+class FileRows:
+    """`contracts.RowSource` over files. Made by `open_rows`; any number of fits may share it.
 
-    key     which array, for files that hold several
-    n_dims  2 for rows (N, D), 1 for weights (N,)
-
-    Raises FileError (missing, not a regular file, unreadable, damaged, larger than the memory, pickled, unknown
-    kind), OptionError (key missing or unknown) and InputError (another number of dimensions).
+    shape (N, D); dtype: of the rows as torch computes with them; names: the files, in order; tensor: whether the files
+    hold tensors, so that results for them are tensors.
     """
-    source = as_path(path)
-    if os.path.isdir(source):
-        raise FileError(f"{source} is not a file. Pass one of the files in it.")
-    read = READERS.get(source.suffix.lower())
-    if read is None:
-        raise FileError(f"{source} is of an unknown kind ({source.suffix or 'no suffix'}). Known: {SUFFIXES}.")
-    with open_regular(source) as file, reading(source):
-        array = read(source, file, key)
-    if array.ndim != n_dims:
-        needed = "rows of shape (N, D)" if n_dims == 2 else f"{n_dims} dimension"
-        raise InputError(f"{source} holds an array of shape {tuple(array.shape)}; needed: {needed}.")
-    return array
 
+    device = torch.device("cpu")
 
-def _read_npy(source: Path, file: BinaryIO, key: str | None) -> Array:
-    if key is not None:
-        raise OptionError(f"key={key!r}: {source} is a .npy file, which holds one array. Remove the key.")
-    size = os.fstat(file.fileno()).st_size
-    shape, fortran_order, dtype = _npy_header(source, file, size)
-    _require_stored(source, math.prod(shape) * dtype.itemsize, size - file.tell())
-    return np.memmap(file, dtype, "r", file.tell(), shape, "F" if fortran_order else "C")
-
-
-def _read_npz(source: Path, file: BinaryIO, key: str | None) -> Array:
-    if not zipfile.is_zipfile(file):
-        raise damaged(source, "not a .npz archive")
-    with zipfile.ZipFile(file) as archive:
-        members = archive.infolist()
-        names = [member.filename.removesuffix(".npy") for member in members]
-        member = members[names.index(_pick(source, names, key))]
-        with archive.open(member) as stored:
-            shape, _, dtype = _npy_header(source, stored, member.file_size)
-            _require_stored(source, math.prod(shape) * dtype.itemsize, member.file_size - stored.tell())
-        require_memory(source, member.file_size, "unpacks to")
-        with archive.open(member) as stored:
-            return np.asarray(np.lib.format.read_array(stored, allow_pickle=False))
-
-
-def _npy_header(source: Path, file: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, order and dtype of a .npy file of `size` bytes; leaves the file at its first entry."""
-    version = np.lib.format.read_magic(file)
-    width = 2 if version == (1, 0) else 4
-    length = int.from_bytes(file.read(width), "little")
-    if length > min(_LONGEST_NPY_HEADER, size):
-        raise damaged(source, f"it declares a header of {size_words(length)}")
-    file.seek(-width, os.SEEK_CUR)
-    # version 3 differs from 2 in the names of fields, which no rows have
-    read = np.lib.format.read_array_header_1_0 if width == 2 else np.lib.format.read_array_header_2_0
-    shape, fortran_order, dtype = read(file)
-    if dtype.hasobject:
-        raise FileError(
-            f"{source} holds pickled Python objects, which could run code and are never loaded. "
-            "Save a plain numeric array with numpy.save."
+    def __init__(self, rows: JoinedRows, id_column: str | None = None, weight_column: str | None = None) -> None:
+        self._rows = rows
+        self.n_rows, self.n_features, self.n_bytes, self.dtype = (
+            rows.n_rows,
+            rows.n_features or 0,
+            rows.n_bytes,
+            rows.dtype,
         )
-    if any(length < 0 for length in shape):
-        raise damaged(source, f"it declares the shape {shape}")
-    return shape, fortran_order, dtype
+        self.mapped, self.names, self.tensor = rows.mapped, rows.names, rows.tensor
+        self.id_column, self.weight_column = id_column, weight_column
+        self.require([column for column in (id_column, weight_column) if column is not None])
+        self._lock = Lock()
+        self._ahead: _Ahead | None = None
+
+    def __len__(self) -> int:
+        return self.n_rows
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.n_rows, self.n_features
+
+    def __repr__(self) -> str:
+        more = f" and {len(self.names) - 1} more" if len(self.names) > 1 else ""
+        return f"<{self.n_rows:,} rows x {self.n_features} {self.dtype} of {self.names[0]}{more}>"
+
+    def read(self, span: slice) -> Tensor:
+        """Rows as they are stored. What a pass asks for next is decoded meanwhile."""
+        if self.mapped:
+            return self._rows.read(span.start, span.stop)
+        with self._lock:
+            ahead, self._ahead = self._ahead, None
+            found = None if ahead is None else ahead.rows(span)
+            if found is None:
+                found = self._rows.read(span.start, span.stop)
+            stop = min(span.stop + len(found), self.n_rows)
+            if span.stop < stop:
+                self._ahead = _Ahead(self._rows, span.stop, stop)
+            return found
+
+    def gather(self, indices: Tensor) -> Tensor:
+        return self._rows.gather(indices.numpy())
+
+    def where(self, row: int) -> str:
+        """A row in words, for messages: which row of which file."""
+        return self._rows.where(row)
+
+    @property
+    def tables(self) -> list[Table]:
+        """The files, where they have columns; raises OptionError where one has none."""
+        return self._rows.tables
+
+    def columns(self, names: list[str], text: bool = False) -> Iterator[Any]:
+        """Record batches of Arrow with other columns of the files, all rows in order. Raises OptionError.
+
+        text: as text is stored in a file of text, where 007 is not 7
+        """
+        for table in self.tables:
+            yield from table.batches(0, names, text)
+
+    def weights(self) -> np.ndarray | None:
+        """The weights (N,) of `weight_column`, which alone is read for them; None without one."""
+        if self.weight_column is None:
+            return None
+        batches = self.columns([self.weight_column])
+        return np.concatenate([batch.column(0).to_numpy(zero_copy_only=False) for batch in batches])
+
+    def require(self, columns: list[str]) -> None:
+        """Raise OptionError for columns that one of the files doesn't have."""
+        for table in self.tables if columns else ():
+            for column in columns:
+                if column not in table.schema.names:
+                    listed = ", ".join(table.schema.names[:20]) or "none"
+                    raise OptionError(f"{table.name} has no column {column!r}. Its columns: {listed}.")
 
 
-def _read_torch(source: Path, file: BinaryIO, key: str | None) -> Array:
-    # mmap needs the zip format, which torch writes since 1.6; older files are pickle streams
-    mapped = zipfile.is_zipfile(file)
-    file.seek(0)
-    if not mapped and file.read(len(pickle.PROTO)) != pickle.PROTO:
-        raise damaged(source, "not a file of torch.save")
-    _refuse_unpacking(source, file) if mapped else _refuse_other_things(source, file, 4)
-    try:
-        loaded = torch.load(name_of(file, source), map_location="cpu", weights_only=True, mmap=mapped)
-    except pickle.UnpicklingError as error:
-        raise _other_things(source) from error
-    if isinstance(loaded, Tensor):
-        if key is not None:
-            raise OptionError(f"key={key!r}: {source} holds one tensor without a name. Remove the key.")
-        return _of_true_size(source, loaded)
-    if not isinstance(loaded, Mapping):
-        raise FileError(f"{source} holds a {type(loaded).__name__}; needed: a tensor, or a dict of tensors.")
-    tensors = [(str(name), value) for name, value in loaded.items() if isinstance(value, Tensor)]
-    names = [name for name, _ in tensors]
-    return _of_true_size(source, tensors[names.index(_pick(source, names, key))][1])
+class _Ahead:
+    """Rows that the next read will ask for, decoded in a thread meanwhile."""
 
+    def __init__(self, rows: JoinedRows, start: int, stop: int) -> None:
+        self._rows, self._span, self._process = rows, (start, stop), os.getpid()
+        self._found: Tensor | None = None
+        self._error: BaseException | None = None
+        self._thread = Thread(target=self._decode, daemon=True)
+        self._thread.start()
 
-def _refuse_unpacking(source: Path, file: BinaryIO) -> None:
-    """torch stores what it saves as it is: a record that is packed, or says that it is larger, is not torch's."""
-    with zipfile.ZipFile(file) as archive:
-        for record in archive.infolist():
-            if record.compress_type != zipfile.ZIP_STORED or record.file_size != record.compress_size:
-                raise damaged(source, f"{record.filename} declares {size_words(record.file_size)} in packed form")
-        for record in archive.infolist():
-            if record.filename.endswith("data.pkl"):
-                with archive.open(record) as stored:
-                    _refuse_other_things(source, stored, 1)
+    def rows(self, span: slice) -> Tensor | None:
+        """The rows of this span, if they are what was decoded, once the thread has ended. Raises what it raised."""
+        if self._process != os.getpid():
+            return None  # a fork took along everything but the thread
+        self._thread.join()
+        if (span.start, span.stop) != self._span:
+            return None
+        if self._error is not None:
+            raise self._error
+        return self._found
 
-
-def _refuse_other_things(source: Path, file: IO[bytes], pickles: int) -> None:
-    """Raise for pickles that ask for bytearrays: torch makes them of any size that a few bytes declare."""
-    file.seek(0)
-    for _ in range(pickles):
-        for opcode, argument, _ in pickletools.genops(file):
-            if "GLOBAL" in opcode.name and str(argument).endswith("bytearray"):
-                raise _other_things(source)
-
-
-def _of_true_size(source: Path, tensor: Tensor) -> Tensor:
-    """The tensor, unless its shape declares more than is stored and more than fits into memory."""
-    if tensor.layout is torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized:
-        declared = tensor.numel() * tensor.element_size()
-        if declared > tensor.untyped_storage().nbytes():  # the same entries under many indices: expanded
-            require_memory(source, declared, "declares")
-    return tensor
-
-
-def _read_safetensors(source: Path, file: BinaryIO, key: str | None) -> Array:
-    size = os.fstat(file.fileno()).st_size
-    length = int.from_bytes(file.read(8), "little")
-    if size < 8 or length > min(size - 8, _LONGEST_SAFETENSORS_HEADER):
-        raise damaged(source, f"it declares a header of {size_words(length)} in a file of {size_words(size)}")
-    header = json.loads(file.read(length).decode("utf-8"), object_pairs_hook=_once)
-    header.pop("__metadata__", None)
-    end = 0
-    for entry in sorted(header.values(), key=lambda entry: entry["data_offsets"]):
-        start, stop = entry["data_offsets"]
-        if start != end or stop < start:
-            raise damaged(source, "its arrays are not contiguous")
-        end = stop
-    _require_stored(source, end, size - 8 - length)
-    name = _pick(source, list(header), key)
-    shape, (start, stop) = header[name]["shape"], header[name]["data_offsets"]
-    dtype = _SAFETENSORS_TYPES.get(header[name]["dtype"])
-    if dtype is None:
-        known = ", ".join(_SAFETENSORS_TYPES)
-        raise FileError(f"{source}: {name} has the type {header[name]['dtype']!r}. Known: {known}.")
-    if any(type(length) is not int or length < 0 for length in shape):
-        raise damaged(source, f"it declares the shape {shape}")
-    if math.prod(shape) * dtype.itemsize != stop - start:
-        raise damaged(source, f"{name} declares the shape {shape} in {size_words(stop - start)}")
-    if stop == start:
-        return torch.empty(shape, dtype=dtype, device="cpu")
-    stored: np.ndarray = np.memmap(file, np.uint8, "r", 8 + length + start, (stop - start,))
-    if (8 + length + start) % dtype.itemsize:  # no number begins where a processor reads one
-        require_memory(source, stop - start, "holds")
-        stored = np.array(stored)
-    return held(stored).view(dtype).reshape(shape)
-
-
-def _once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON whose names differ."""
-    listed = list(pairs)
-    found = dict(listed)
-    if len(found) != len(listed):
-        raise ValueError("a name appears twice")
-    return found
-
-
-def _require_stored(source: Path, declared: int, stored: int) -> None:
-    if declared > stored:
-        raise damaged(source, f"it declares {size_words(declared)} and holds {size_words(stored)}")
-
-
-def _pick(source: Path, names: list[str], key: str | None) -> str:
-    listed = ", ".join(sorted(names)) or "none"
-    if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise FileError(
-            f"{source} holds several arrays with the name {twice[0]!r} (names are compared as strings). "
-            "Save it again with a name for each."
-        )
-    if key is not None:
-        if key not in names:
-            raise OptionError(f"key={key!r}: no such array in {source}. It holds: {listed}.")
-        return key
-    if len(names) != 1:
-        raise OptionError(f"{source} holds {len(names)} arrays; name one with key (--key). It holds: {listed}.")
-    return names[0]
-
-
-def _other_things(source: Path) -> FileError:
-    return FileError(
-        f"{source} holds objects other than tensors, or is damaged. Only tensors are loaded, since "
-        "anything else could run code; save the tensor alone with torch.save(tensor, path)."
-    )
-
-
-# the formats of rows; messages and help name them from here
-READERS: dict[str, Callable[[Path, BinaryIO, str | None], Array]] = {
-    ".npy": _read_npy,
-    ".npz": _read_npz,
-    ".pt": _read_torch,
-    ".pth": _read_torch,
-    ".safetensors": _read_safetensors,
-}
-SUFFIXES = ", ".join(READERS)
+    def _decode(self) -> None:
+        try:
+            self._found = self._rows.read(*self._span)
+        except BaseException as error:  # noqa: BLE001  raised again where the rows are asked for
+            self._error = error

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from cosmeans.errors import FileError, InputError, OptionError
-from cosmeans.rows.files import open_file
+from cosmeans.rows.readers.array_files import open_array
 from refusing import leave_memory
 
 VALUES = np.arange(12, dtype=np.float32).reshape(4, 3)
@@ -37,7 +37,7 @@ def test_every_kind_gives_the_values_that_were_written(tmp_path, suffix, dtype):
     values = VALUES.astype(dtype)
     path = write(tmp_path / f"rows{suffix.lower()}", values).rename(tmp_path / f"rows{suffix}")
 
-    opened = open_file(path)
+    opened = open_array(path)
 
     assert np.asarray(opened).dtype == dtype
     assert np.array_equal(np.asarray(opened), values)
@@ -49,14 +49,14 @@ def test_bfloat16_stays_bfloat16(tmp_path, suffix):
     path = tmp_path / f"rows{suffix}"
     torch.save(rows, path) if suffix == ".pt" else save_file({"rows": rows}, path)
 
-    opened = open_file(path)
+    opened = open_array(path)
 
     assert opened.dtype == torch.bfloat16
     assert torch.equal(opened, rows)
 
 
 def test_a_npy_file_is_mapped_and_read_only(tmp_path):
-    opened = open_file(write(tmp_path / "rows.npy", VALUES))
+    opened = open_array(write(tmp_path / "rows.npy", VALUES))
 
     assert isinstance(opened, np.memmap)
     assert not opened.flags.writeable
@@ -67,7 +67,7 @@ def test_a_npy_file_is_mapped_and_read_only(tmp_path):
 def test_a_file_that_can_be_mapped_is_read_only_when_its_rows_are(tmp_path, suffix):
     path = write(tmp_path / f"rows{suffix}", np.ones((16_384, 1024), np.float32))
 
-    opened = open_file(path)
+    opened = open_array(path)
     before = _resident_bytes()
     np.asarray(opened).sum(dtype=np.float64)
     grown = _resident_bytes() - before
@@ -93,16 +93,16 @@ def test_several_arrays_need_a_key_and_are_listed(tmp_path, suffix):
             save_file({"a": torch.from_numpy(VALUES), "b": torch.from_numpy(other)}, path)
 
     with pytest.raises(OptionError, match=r"holds 2 arrays.*It holds: a, b"):
-        open_file(path)
+        open_array(path)
     with pytest.raises(OptionError, match=r"key='c': no such array.*It holds: a, b"):
-        open_file(path, "c")
-    assert np.array_equal(np.asarray(open_file(path, "b")), other)
+        open_array(path, "c")
+    assert np.array_equal(np.asarray(open_array(path, "b")), other)
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".pt"])
 def test_a_key_for_a_file_with_one_nameless_array_is_an_error(tmp_path, suffix):
     with pytest.raises(OptionError, match="Remove the key"):
-        open_file(write(tmp_path / f"rows{suffix}", VALUES), "a")
+        open_array(write(tmp_path / f"rows{suffix}", VALUES), "a")
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".pt", ".safetensors"])
@@ -113,7 +113,7 @@ def test_truncated_files_are_told(tmp_path, suffix, share):
     path.write_bytes(whole[: int(share * len(whole))])
 
     with pytest.raises(FileError, match=f"rows{suffix} .*damaged"):
-        open_file(path)
+        open_array(path)
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".pt", ".safetensors"])
@@ -123,7 +123,7 @@ def test_garbage_is_told(tmp_path, suffix, start):
     path.write_bytes(start + b"these are no numbers, nor were they ever meant to be" * 9)
 
     with pytest.raises(FileError, match=f"rows{suffix} .*damaged"):
-        open_file(path)
+        open_array(path)
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz"])
@@ -131,7 +131,7 @@ def test_pickled_arrays_are_never_loaded(tmp_path, suffix):
     write(tmp_path / f"rows{suffix}", np.array([[object()]]))
 
     with pytest.raises(FileError, match="pickled Python objects"):
-        open_file(tmp_path / f"rows{suffix}")
+        open_array(tmp_path / f"rows{suffix}")
 
 
 class Bomb:
@@ -143,39 +143,39 @@ def test_code_in_a_torch_file_does_not_run(tmp_path):
     torch.save({"rows": Bomb()}, tmp_path / "rows.pt")
 
     with pytest.raises(FileError, match="holds objects other than tensors"):
-        open_file(tmp_path / "rows.pt")
+        open_array(tmp_path / "rows.pt")
 
 
 def test_a_torch_file_with_something_else_is_told(tmp_path):
     torch.save([1, 2], tmp_path / "rows.pt")
 
     with pytest.raises(FileError, match="holds a list; needed: a tensor"):
-        open_file(tmp_path / "rows.pt")
+        open_array(tmp_path / "rows.pt")
 
 
 def test_an_old_torch_file_is_read(tmp_path):
     torch.save(torch.from_numpy(VALUES), tmp_path / "rows.pt", _use_new_zipfile_serialization=False)
 
-    assert np.array_equal(open_file(tmp_path / "rows.pt").numpy(), VALUES)
+    assert np.array_equal(open_array(tmp_path / "rows.pt").numpy(), VALUES)
 
 
 def test_the_wrong_rank_is_told(tmp_path):
     path = write(tmp_path / "rows.npy", np.ones((2, 3, 4)))
 
     with pytest.raises(InputError, match=r"shape \(2, 3, 4\); needed: rows of shape \(N, D\)"):
-        open_file(path)
+        open_array(path)
     with pytest.raises(InputError, match="needed: 1 dimension"):
-        open_file(path, n_dims=1)
+        open_array(path, n_dims=1)
 
 
 def test_missing_unknown_and_unreadable_files_are_told(tmp_path, monkeypatch):
     with pytest.raises(FileError, match=r"No such file: .*none.npy"):
-        open_file(tmp_path / "none.npy")
+        open_array(tmp_path / "none.npy")
     with pytest.raises(FileError, match=r"unknown kind \(.csv\). Known: .npy, .npz, .pt, .pth, .safetensors"):
-        open_file(tmp_path / "rows.csv")
+        open_array(tmp_path / "rows.csv")
     (tmp_path / "folder.npy").mkdir()
     with pytest.raises(FileError, match="is not a file"):
-        open_file(tmp_path / "folder.npy")
+        open_array(tmp_path / "folder.npy")
 
     path = write(tmp_path / "rows.npy", VALUES)
 
@@ -184,11 +184,11 @@ def test_missing_unknown_and_unreadable_files_are_told(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "open", denied)  # tests may run as root, who may read all
     with pytest.raises(FileError, match=r"Can't read .*permission denied"):
-        open_file(path)
+        open_array(path)
 
 
 def test_a_file_without_rows_opens(tmp_path):
-    assert open_file(write(tmp_path / "rows.npy", np.ones((0, 3), np.float32))).shape == (0, 3)
+    assert open_array(write(tmp_path / "rows.npy", np.ones((0, 3), np.float32))).shape == (0, 3)
 
 
 @pytest.mark.linux
@@ -211,7 +211,7 @@ def test_only_regular_files_are_opened_and_nothing_is_waited_for(tmp_path, monke
 
     def read():
         with pytest.raises(FileError, match=rf"rows{suffix} is not a file") as caught:
-            open_file(path)
+            open_array(path)
         told.append(str(caught.value))
 
     reader = threading.Thread(target=read, daemon=True)
@@ -234,9 +234,9 @@ def test_names_that_are_equal_as_text_are_told(tmp_path):
     for suffix in ("pt", "npz"):
         for key in (None, "1"):
             with pytest.raises(FileError, match=r"several arrays with the name '1'"):
-                open_file(tmp_path / f"rows.{suffix}", key)
+                open_array(tmp_path / f"rows.{suffix}", key)
     with pytest.raises(FileError, match="a name appears twice"):
-        open_file(tmp_path / "rows.safetensors", "1")
+        open_array(tmp_path / "rows.safetensors", "1")
 
 
 def npy(header, version=1):
@@ -269,7 +269,7 @@ def test_headers_of_npy_are_not_believed(tmp_path, content):
     (tmp_path / "rows.npy").write_bytes(content + bytes(8))
 
     with pytest.raises(FileError, match=r"rows.npy is truncated or damaged"):
-        open_file(tmp_path / "rows.npy")
+        open_array(tmp_path / "rows.npy")
 
 
 def write_safetensors(path, header, content=bytes(8)):
@@ -300,14 +300,14 @@ def test_headers_of_safetensors_are_not_believed(tmp_path, header):
     write_safetensors(tmp_path / "rows.safetensors", header)
 
     with pytest.raises(FileError, match=r"rows.safetensors is truncated or damaged"):
-        open_file(tmp_path / "rows.safetensors")
+        open_array(tmp_path / "rows.safetensors")
 
 
 def test_a_safetensors_file_declares_no_header_that_it_has_not(tmp_path):
     (tmp_path / "rows.safetensors").write_bytes((10**15).to_bytes(8, "little") + b"{}")
 
     with pytest.raises(FileError, match=r"declares a header of 1,000.0 TB in a file of 10 bytes"):
-        open_file(tmp_path / "rows.safetensors")
+        open_array(tmp_path / "rows.safetensors")
 
 
 def test_a_safetensors_file_of_any_alignment_is_read(tmp_path):
@@ -317,7 +317,7 @@ def test_a_safetensors_file_of_any_alignment_is_read(tmp_path):
     )
     write_safetensors(tmp_path / "rows.safetensors", header, b"x" + VALUES.tobytes())
 
-    assert np.array_equal(open_file(tmp_path / "rows.safetensors", "b").numpy(), VALUES)
+    assert np.array_equal(open_array(tmp_path / "rows.safetensors", "b").numpy(), VALUES)
 
 
 @pytest.mark.parametrize("name", ["rows.npz", "rows.pt"])
@@ -329,7 +329,7 @@ def test_what_unpacks_to_more_than_the_memory_is_told_with_its_size(tmp_path, na
         torch.save(torch.zeros(1, 100).expand(10_000, 100), tmp_path / name)
 
     with pytest.raises(FileError, match=rf"{name} (unpacks to|declares) 4.0 MB, and 1.0 MB of memory are free"):
-        open_file(tmp_path / name)
+        open_array(tmp_path / name)
 
 
 def test_a_torch_file_allocates_nothing_that_a_few_bytes_declare(tmp_path):
@@ -340,6 +340,6 @@ def test_a_torch_file_allocates_nothing_that_a_few_bytes_declare(tmp_path):
 
     for name in ("rows.pt", "old.pt"):
         with pytest.raises(FileError, match="objects other than tensors"):
-            open_file(tmp_path / name)
+            open_array(tmp_path / name)
     with pytest.raises(FileError, match=r"data.pkl declares 100.0 kB in packed form"):
-        open_file(tmp_path / "packed.pt")
+        open_array(tmp_path / "packed.pt")

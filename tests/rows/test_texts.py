@@ -12,8 +12,8 @@ import pytest
 from pyarrow import parquet
 
 from cosmeans.cli import run
-from cosmeans.cli.texts import read_texts
 from cosmeans.errors import FileError, InputError, OptionError
+from cosmeans.rows.texts import read_texts
 from refusing import leave_memory
 
 TEXTS = ["007", 'say "hi", you\nthere', "2020-01-01T00:00:00Z", "NA", "", "été"]

@@ -1,0 +1,78 @@
+"""The rows that a command line names: how their files are read, and which of their columns go along with results."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from glob import has_magic
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cosmeans.errors import OptionError
+from cosmeans.rows.files import FileRows
+from cosmeans.rows.opening import open_rows
+
+
+@dataclass(frozen=True, slots=True)
+class RowFiles:
+    """Paths as they were written, options of `open_rows`, and the columns that are carried to tables of results."""
+
+    paths: list[str]
+    options: dict[str, Any] = field(default_factory=dict)
+    carried: list[str] = field(default_factory=list)
+
+    def open(self) -> FileRows:
+        """The rows. Raises what `open_rows` raises, and OptionError for a column to carry that isn't there."""
+        rows = open_rows(list(self.paths), **self.options)
+        rows.require(self.carried)
+        return rows
+
+    @property
+    def name(self) -> str:
+        """What results are named after: the file, or the folder of several."""
+        path = Path(self.paths[0])
+        if has_magic(path.name) or len(self.paths) > 1:
+            path = path.parent
+        return path.stem or "rows"
+
+    def others(self, rows: FileRows) -> dict[str, np.ndarray]:
+        """The carried columns (N,): numbers as numbers, all else as text, missing cells as empty text."""
+        if not self.carried:
+            return {}
+        import pyarrow
+
+        table = pyarrow.Table.from_batches(list(rows.columns(self.carried)))
+        return {name: _array(table.column(name)) for name in self.carried}
+
+
+def row_files(given: dict[str, Any]) -> RowFiles:
+    """What flags say; takes its own out of `given`."""
+    options = {name: given.pop(name, None) for name in ("embedding", "dtype", "key", "id_column", "weight_column")}
+    options = {name: value for name, value in options.items() if value is not None}
+    order, shape, carried = given.pop("file_order"), given.pop("shape"), given.pop("carried")
+    if shape is not None:
+        options["shape"] = _shape(shape)
+    names = [name.strip() for name in (carried or "").split(",") if name.strip()]
+    if "id_column" in options and options["id_column"] not in names:
+        names = [options["id_column"], *names]
+    return RowFiles(given.pop("embeddings") or [], options | {"order": order}, names)
+
+
+def _shape(text: str) -> tuple[int, int]:
+    try:
+        n, d = (int(part) for part in text.split(","))
+    except ValueError as error:
+        raise OptionError(f"--shape {text} must be two numbers, rows and features, such as 100000,768.") from error
+    if n < 1 or d < 1:
+        raise OptionError(f"--shape {text}: both numbers must be at least 1.")
+    return n, d
+
+
+def _array(column: Any) -> np.ndarray:
+    values = column.to_numpy()
+    if values.dtype.kind in "fiub":
+        return np.asarray(values)
+    found = np.empty(len(values), dtype=object)
+    found[:] = ["" if value is None else str(value) for value in column.to_pylist()]
+    return found

@@ -1,0 +1,81 @@
+"""The rows of several files, one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cosmeans.errors import InputError, OptionError
+from cosmeans.rows.reader import Reader
+from cosmeans.rows.table import Table
+
+
+class JoinedRows:
+    """`rows.reader.Reader` over others. Files without rows are passed over."""
+
+    def __init__(self, readers: Sequence[Reader], name: str) -> None:
+        """readers: at least one. name: for messages."""
+        self.name, self._all = name, list(readers)
+        self._readers = [reader for reader in readers if reader.n_rows] or self._all[:1]
+        first = self._readers[0]
+        for reader in self._readers:
+            if reader.n_features != first.n_features:
+                raise InputError(
+                    f"{reader.name} has rows of {reader.n_features} numbers, {first.name} has rows of "
+                    f"{first.n_features}. Pass files of one embedding."
+                )
+        self._first = np.cumsum([0, *(reader.n_rows for reader in self._readers)])
+        self.n_rows, self.n_features = int(self._first[-1]), first.n_features
+        self.dtype = reduce(torch.promote_types, (reader.dtype for reader in self._readers))
+        self.n_bytes = self.n_rows * (self.n_features or 0) * self.dtype.itemsize
+        self.tensor = all(getattr(reader, "tensor", False) for reader in self._readers)
+        self.mapped = all(reader.mapped for reader in self._readers)
+
+    @property
+    def names(self) -> list[str]:
+        """The files, in order."""
+        return [reader.name for reader in self._all]
+
+    def read(self, start: int, stop: int) -> Tensor:
+        file = int(np.searchsorted(self._first, start, "right")) - 1
+        parts = []
+        while start < stop:
+            first, end = int(self._first[file]), int(self._first[file + 1])
+            parts.append(self._readers[file].read(start - first, min(stop, end) - first).to(self.dtype))
+            start, file = min(stop, end), file + 1
+        if not parts:
+            return torch.empty((0, self.n_features or 0), dtype=self.dtype)
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def gather(self, indices: np.ndarray) -> Tensor:
+        if len(self._readers) == 1:
+            return self._readers[0].gather(indices)
+        found = torch.empty((len(indices), self.n_features or 0), dtype=self.dtype)
+        files = np.searchsorted(self._first, indices, "right") - 1
+        for file in np.unique(files).tolist():
+            here = np.flatnonzero(files == file)
+            found[torch.from_numpy(here)] = self._readers[file].gather(indices[here] - self._first[file]).to(self.dtype)
+        return found
+
+    def where(self, row: int) -> str:
+        """A row in words: which of which file, if there are several."""
+        if len(self._all) == 1:
+            return f"row {row}"
+        file = int(np.searchsorted(self._first, row, "right")) - 1
+        return f"row {row} ({self._readers[file].name}, row {row - int(self._first[file])})"
+
+    @property
+    def tables(self) -> list[Table]:
+        """The files, where all of them have columns; raises OptionError for one that has none."""
+        found: list[Table] = []
+        for reader in self._readers:
+            nested = getattr(reader, "tables", None)
+            table = getattr(reader, "table", None)
+            if nested is None and table is None:
+                raise OptionError(f"{reader.name} has no columns besides its rows. Remove the names of columns.")
+            found += nested or [table]
+        return found

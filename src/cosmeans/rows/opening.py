@@ -1,0 +1,49 @@
+"""`open_rows`: files of any known kind as rows."""
+
+from __future__ import annotations
+
+import os
+
+from cosmeans.errors import FileError, InputError
+from cosmeans.rows.files import FileRows
+from cosmeans.rows.formats import FORMATS, open_reader
+from cosmeans.rows.joined import JoinedRows
+from cosmeans.rows.paths import find_files
+from cosmeans.rows.reader import Wanted
+
+Paths = str | os.PathLike[str] | list[str | os.PathLike[str]]
+
+
+def open_rows(
+    paths: Paths,
+    embedding: str | None = None,
+    order: str = "path",
+    dtype: str | None = None,
+    shape: tuple[int, int] | None = None,
+    key: str | None = None,
+    id_column: str | None = None,
+    weight_column: str | None = None,
+) -> FileRows:
+    """Rows (N, D) of files, to be passed wherever rows are. They are read batch by batch, and may exceed the memory.
+
+    paths          a file, a folder, a pattern (`emb/*.parquet`), or a list of them: rows are numbered in their order
+    embedding      the column of a table, or the data set of an HDF5 file or zarr group, that holds the vectors; needed
+                   only where there are several
+    order          "path" or "natural": how the files of a folder or a pattern are sorted, by the bytes of their paths
+                   or by the numbers in them
+    dtype, shape   of raw numbers without a header. dtype="float16" also for bits of float16 in unsigned 16-bit integers
+    key            the array, for files that hold several (.npz, .pt, .safetensors)
+    id_column      a column that names the rows; it is carried to tables of results
+    weight_column  a column of nonnegative weights, taken where none are passed
+
+    Headers are checked here, rows when they are read. Raises FileError, OptionError, InputError, InputTypeError.
+    """
+    wanted = Wanted(embedding, key, dtype, shape)
+    files = find_files(paths, order, FORMATS)
+    if shape is not None and len(files) > 1:
+        raise InputError(f"shape={shape} is that of one file, and {len(files)} are given. Open them one by one.")
+    readers = [open_reader(file, wanted) for file in files]
+    rows = FileRows(JoinedRows(readers, os.fspath(files[0])), id_column, weight_column)
+    if rows.n_rows == 0:
+        raise FileError(f"{rows.names[0]}{' and the others' if len(files) > 1 else ''}: no rows. Pass files with rows.")
+    return rows

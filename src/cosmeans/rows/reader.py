@@ -1,0 +1,64 @@
+"""What a format of rows must answer: the rows of one file in a fixed order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cosmeans.errors import OptionError
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a caller says of files.
+
+    embedding  the column of a table, or the data set of an HDF5 file or zarr group, that holds the vectors
+    key        which array, where a file holds several
+    dtype      how numbers are stored, where the file does not say it: raw files, and bits of float16 in uint16
+    shape      (N, D) of raw files
+    """
+
+    embedding: str | None = None
+    key: str | None = None
+    dtype: str | None = None
+    shape: tuple[int, int] | None = None
+
+    @property
+    def name(self) -> str | None:
+        """The array or data set asked for, by either word."""
+        return self.key if self.embedding is None else self.embedding
+
+    def refuse(self, path: object, kind: str, **unfit: str) -> None:
+        """Raise OptionError for options that mean nothing here. unfit: of each, what this kind of file does instead."""
+        for option, instead in unfit.items():
+            value = getattr(self, option)
+            if value is not None:
+                raise OptionError(f"{option}={value!r}: {path} is {kind}, which {instead}. Remove the {option}.")
+
+
+class Reader(Protocol):
+    """The rows of one file. Any thread may ask."""
+
+    name: str
+    """The file, as the caller knows it."""
+    n_rows: int
+    dtype: torch.dtype
+    """Of what `read` and `gather` return: a type that torch computes with."""
+    n_bytes: int
+    """Of all rows in that type."""
+    mapped: bool
+    """Whether rows are views of memory that is mapped from the file, so that any of them costs its own pages only."""
+
+    @property
+    def n_features(self) -> int | None:
+        """D; None: a table without rows, which does not say how long its vectors are."""
+
+    def read(self, start: int, stop: int) -> Tensor:
+        """Consecutive rows, (stop - start, D); may be a view, never written to."""
+
+    def gather(self, indices: np.ndarray) -> Tensor:
+        """Rows by index, in any order, (len(indices), D)."""

@@ -1,0 +1,1 @@
+"""One format of rows a file."""

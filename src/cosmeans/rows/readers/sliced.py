@@ -1,0 +1,52 @@
+"""Arrays that are stored in chunks and read by slices: HDF5 by h5py, zarr (version 2 and 3) by zarr."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cosmeans.containers.converted import ConvertedRows, from_numpy
+from cosmeans.containers.nouns import NUMBERS, of_dtype
+from cosmeans.errors import InputError, InputTypeError
+
+_STEP = 4096  # rows that are read at once for single ones, where the array has no chunks
+
+
+class SlicedRows:
+    """`rows.reader.Reader` over something that has `shape`, `dtype`, and gives arrays for slices."""
+
+    mapped = False
+
+    def __init__(self, name: str, stored: Any, chunk: int | None) -> None:
+        """chunk: rows that are decoded together; None: rows are not packed."""
+        if len(stored.shape) != 2:
+            raise InputError(f"{name} holds an array of shape {tuple(stored.shape)}; needed: rows of shape (N, D).")
+        if (noun := of_dtype(np.dtype(stored.dtype))) != NUMBERS:
+            raise InputTypeError(f"{name} holds {noun}; needed: numbers.")
+        self.name, self._stored, self._chunk = name, stored, max(1, chunk or _STEP)
+        self.n_rows, self.n_features = (int(size) for size in stored.shape)
+        self.dtype = _tensor(np.empty((0, 0), stored.dtype)).dtype
+        self.n_bytes = self.n_rows * self.n_features * self.dtype.itemsize
+
+    def read(self, start: int, stop: int) -> Tensor:
+        return _tensor(np.asarray(self._stored[start:stop]))
+
+    def gather(self, indices: np.ndarray) -> Tensor:
+        """Each chunk that holds one of the rows is read once."""
+        found = torch.empty((len(indices), self.n_features), dtype=self.dtype)
+        order = np.argsort(indices, kind="stable")
+        chunks = indices[order] // self._chunk
+        for chunk in np.unique(chunks).tolist():
+            here = order[chunks == chunk]
+            start = chunk * self._chunk
+            rows = self.read(start, min(self.n_rows, start + self._chunk))
+            found[torch.from_numpy(here)] = rows[torch.from_numpy(indices[here] - start)]
+        return found
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    rows = from_numpy(array)
+    return rows[:] if isinstance(rows, ConvertedRows) else rows
