@@ -6,7 +6,7 @@ from pathlib import Path
 
 TESTS = Path(__file__).parent
 NEEDS = re.compile(
-    r"os\.fork\b|forking\.py|guarded\.|/proc/|RLIMIT|\"resource\"|mkfifo|/dev/|SIGKILL|SIGALRM|SIGTERM|SIGINT|setitimer|"
+    r"os\.fork\b|children\.|forking\.py|guarded\.|/proc/|RLIMIT|\"resource\"|mkfifo|/dev/|SIGKILL|SIGALRM|SIGTERM|SIGINT|setitimer|"
     r"pthread_kill|os\.kill|geteuid|getuid|openpty|AF_UNIX|preexec_fn|start_new_session|mprotect|umask|chmod\(|symlink|"
     r"os\.link\(|nvcc|get_context\(\"fork|flock"
 )

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 
 import numpy as np
@@ -45,11 +44,6 @@ def out(capsys):
     return call
 
 
-def process(line, **options):
-    command = [sys.executable, "-m", "cosmeans", *line.split()]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
-
-
 def test_fit_writes_what_the_estimator_finds(folder, out):
     code, stdout, stderr = out("fit rows.npy -k 4 --out result")
 
@@ -68,13 +62,13 @@ def test_fit_writes_what_the_estimator_finds(folder, out):
     assert KMeans.load("result/model").cluster_centers_.tobytes() == kmeans.cluster_centers_.tobytes()
 
 
+@pytest.mark.linux
 def test_json_is_one_object_on_stdout(folder):
-    running = process("fit rows.npy -k 4 --json --out result", cwd=folder)
-    stdout, stderr = running.communicate()
+    code, stdout, stderr = children.ran("fit rows.npy -k 4 --json --out result")
 
     record = json.loads(stdout)
-    assert running.returncode == 0
-    assert stdout.count("\n") == 1
+    assert code == 0
+    assert stdout.count(b"\n") == 1
     assert "Traceback" not in stderr
     assert (record["rows"], record["features"], record["clusters"]) == (300, 8, 4)
     assert record["files"]["labels"] == "result/labels.npy"
