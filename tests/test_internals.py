@@ -17,8 +17,6 @@ ALLOWED = {
     ("conftest.py", "inspected"): "batches of a few rows in every test; users' are merged up to megabytes",
     ("conftest.py", "module"): "np.empty as modules see it: a compiler must find NumPy's own",
     ("checked.py", "fused"): "a processor without the instructions, in a process of its own",
-    ("backends/gpu/test_session.py", "estimator"): "the kernels' interpreter, which no option of KMeans chooses",
-    ("backends/gpu/rows/test_prefetch.py", "estimator"): "the same",
 }
 
 
