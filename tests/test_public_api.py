@@ -64,7 +64,7 @@ def test_import_loads_no_drawing_no_command_line_and_no_gpu():
     """Nor does giving back the memory of a GPU that is not there."""
     code = (
         "import sys, torch, sklearn.base; before = set(sys.modules); import cosmeans; cosmeans.empty_cache();"
-        "print(*{'matplotlib', 'typer', 'triton', 'cuda', 'pandas', 'pyarrow', 'torch._dynamo'} &"
+        "print(*{'matplotlib', 'typer', 'triton', 'cuda', 'pandas', 'pyarrow', 'torch._dynamo', 'sklearn.metrics'} &"
         " (set(sys.modules) - before))"
     )
 

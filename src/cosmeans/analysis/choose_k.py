@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
 from cosmeans import seeding, sphere
@@ -234,6 +233,8 @@ def _run(sample: Tensor, k: int, seed: int, options: dict[str, Any]) -> tuple[Ru
 
 
 def _point(runs: list[Run], labels: dict[tuple[int, int], np.ndarray]) -> Point:
+    from sklearn.metrics import adjusted_rand_score  # a hundred modules that no fit needs
+
     k = runs[0].n_clusters
     best = max(runs, key=lambda run: run.similarity)
     silhouettes = [run.silhouette for run in runs]

@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn import config_context
-from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, silhouette_score
-from sklearn.metrics.cluster import contingency_matrix
 
 from cosmeans import seeding, sphere
 from cosmeans.analysis.assignments import Assigned, assign_rows, tiles
@@ -168,10 +166,13 @@ def gini(sizes: np.ndarray) -> float:
 
 def against_classes(labels: np.ndarray, classes: np.ndarray) -> dict[str, float]:
     """nmi, ari and purity of labels (N,) against classes (N,)."""
+    from sklearn import metrics  # a hundred modules that no fit needs
+    from sklearn.metrics.cluster import contingency_matrix
+
     table = contingency_matrix(classes, labels, sparse=True)
     return {
-        "nmi": float(normalized_mutual_info_score(classes, labels)),
-        "ari": float(adjusted_rand_score(classes, labels)),
+        "nmi": float(metrics.normalized_mutual_info_score(classes, labels)),
+        "ari": float(metrics.adjusted_rand_score(classes, labels)),
         "purity": float(table.max(axis=0).sum()) / len(labels),
     }
 
@@ -183,5 +184,7 @@ def _sampled_silhouette(assigned: Assigned, size: int, seed: int) -> float | Non
     if not 2 <= len(np.unique(labels)) < len(labels):
         return None
     rows = assigned.session.rows.take(torch.from_numpy(chosen)).cpu().to(torch.float64).numpy()
+    from sklearn.metrics import silhouette_score  # loaded when asked for
+
     with config_context(working_memory=_WORKING_MEMORY):
         return float(silhouette_score(rows, labels, metric="cosine"))

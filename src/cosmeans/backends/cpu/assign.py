@@ -63,7 +63,8 @@ def _sample(batch: Batch) -> np.ndarray:
     index = torch.from_numpy(chosen)
     norms = None if batch.norms is None else batch.norms[index]
     rows = unit_block(Batch(0, batch.rows[index], norms), slice(None))
-    return rows[np.isfinite(rows).all(axis=1)]
+    finite: np.ndarray = rows[np.isfinite(rows).all(axis=1)]
+    return finite
 
 
 class _Counts(NamedTuple):

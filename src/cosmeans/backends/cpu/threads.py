@@ -24,6 +24,7 @@ from cosmeans.calls import usable_threads
 _SMALLEST_SHARE = 64  # rows; below this a thread costs more than it brings
 _POOLS = 4
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Pools:
@@ -60,7 +61,7 @@ _POOL = Pools()
 scratch = _POOL.scratch
 
 
-def spread(kernel: Callable[..., Any], *args: Any, size: int, smallest: int = _SMALLEST_SHARE) -> list[Any]:
+def spread(kernel: Callable[..., R], *args: Any, size: int, smallest: int = _SMALLEST_SHARE) -> list[R]:
     """kernel(*args, start, stop) over [0, size) cut into one range per thread; what each returned."""
     shares = max(1, min(usable_threads(), size // smallest))
     if shares == 1:
@@ -72,7 +73,7 @@ def spread(kernel: Callable[..., Any], *args: Any, size: int, smallest: int = _S
     return [first, *(future.result() for future in futures)]
 
 
-def each(work: Callable[[T], Any], items: Iterable[T]) -> list[Any]:
+def each(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
     """work(item) for every item, shared out to threads in which torch uses one core each; in no order.
 
     One thread multiplies while another looks at what it multiplied: no step waits for the memory alone.
@@ -80,8 +81,8 @@ def each(work: Callable[[T], Any], items: Iterable[T]) -> list[Any]:
     remaining = iter(list(items))
     taking = threading.Lock()
 
-    def take_turns(_: int) -> list[Any]:
-        done: list[Any] = []
+    def take_turns(_: int) -> list[R]:
+        done: list[R] = []
         while True:
             with taking:
                 item = next(remaining, None)

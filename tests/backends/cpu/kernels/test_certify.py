@@ -116,6 +116,22 @@ def test_a_decision_without_its_error_lets_wrong_labels_through(columns, without
     assert (decided(x, centroids, **{without: 0.0})[0] != expected).any()
 
 
+@pytest.mark.parametrize("columns", [3, 12, 40])
+def test_products_after_a_coarse_screen_need_their_error(columns):
+    """A screen that leaves everything open: few columns are tried by products, more by chords."""
+    x, centroids = near_ties(1500, 64, columns, 1e-7)
+    expected = truth.scores(x, centroids).argmax(axis=1)
+    np.testing.assert_array_equal(decided(x, centroids, slack=0.5)[0], expected)
+    assert (decided(x, centroids, slack=0.5, error=0.0)[0] != expected).any() == (columns <= 16)
+
+
+def test_products_after_a_coarse_screen_are_enough_where_they_tell_columns_apart():
+    x, centroids = unit_rows(500, 64, 1), unit_rows(10, 64, 2)
+    labels, (settled, dots) = decided(x, centroids, slack=3.0)
+    np.testing.assert_array_equal(labels, truth.scores(x, centroids).argmax(axis=1))
+    assert (settled, dots) == (0, 10 * len(x))  # and no chord
+
+
 def test_rows_near_their_centroids_are_told_apart_without_canonical_scores():
     """The errors of products are 4e-6 here, and gaps of scores about 1e-8: chords in float32 see them."""
     x, centroids = among_their_centroids(300)

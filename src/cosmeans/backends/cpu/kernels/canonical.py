@@ -118,7 +118,7 @@ def _scorer(rows: int) -> Any:
         return context.get_dummy_value()
 
     @intrinsic
-    def score(context, wide, centroid, q, leaves, room, out):  # type: ignore[no-untyped-def]
+    def score(context, wide, centroid, q, leaves, room, out):
         return types.void(wide, centroid, q, leaves, room, out), generate
 
     return score

@@ -14,12 +14,16 @@ import numpy as np
 from cosmeans.backends.cpu.kernels.canonical import room_for, stride_of, widen
 from cosmeans.backends.cpu.kernels.compiling import INNER, INNER_ORDERLESS, JIT, njit
 from cosmeans.backends.cpu.kernels.refine import refine_all, refine_close, refine_tied
-from cosmeans.backends.cpu.kernels.vectors import above, base_of, squared_chord
+from cosmeans.backends.cpu.kernels.vectors import above, base_of, dot, squared_chord
 
 _LOWEST = np.int32(-(2**31))  # below the key of every float32
 # a row whose first so many candidates mostly can't be told apart gets canonical scores with all its candidates, and so
 # does one of which more than so many are left after float32; such rows are taken a few at a time
 _MANY, _CLOSE = 16, 4
+# a screen whose bounds are so many times wider than the error of a float32 product leaves columns that such a product
+# mostly tells apart, for less than chords take
+_COARSE = 4
+_CHORDS = False  # an argument by position, as compiled loops take them
 _CANONICAL = 2.0**-45  # canonical scores of two centroids, 2^-46 each
 
 
@@ -105,7 +109,8 @@ def certify_rows(values, width, lowest, which, block, screened, targets, start, 
         found, second = 0, -np.inf
         if _finite(scale, tail, slack, top, assigned, block.assigned[i]):
             found, tried, second = _survivors(
-                upper, highest, slack, reaching, words, rows[i], assigned, floor, targets, columns, sharp, off
+                upper, highest, slack, reaching, words, rows[i], assigned, block.assigned[i], targets, columns,
+                sharp, off,
             )  # fmt: skip
             dots += tried
         if found == 0:
@@ -176,36 +181,44 @@ def _listed(reaching, words, columns, n):
 
 
 @njit(**INNER, inline="always")
-def _survivors(upper, highest, slack, reaching, words, row, assigned, floor, targets, columns, sharp, off):
+def _survivors(upper, highest, slack, reaching, words, row, assigned, value, targets, columns, sharp, off):
     """Columns that may hold the largest t, with a sharp value of theirs; the assigned one is first if there is one.
 
     t = <x, x/2 - g> + |c|^2 / 2 - |x - c|^2 / 2: what float32 loses of a squared chord is a fraction of it, so chords
-    separate the centroids near a row where products can't. Writes sharp and off: t is no farther than off from sharp,
-    except for an error that all columns share (targets.base_error).
+    separate the centroids near a row where products can't. Where a coarse screen leaves few columns, products are
+    tried before. Writes sharp and off: t is no farther than off from sharp, except for an error that all columns share
+    (targets.base_error).
     The column of the highest bound is tried first: it raises the floor that the others must reach.
+    value: t of the assigned column, off by targets.error.
     reaching: room for a byte a column, the rest 0; words: the same memory, 8 at a time. upper is overwritten.
     Returns (how many, sharp values made, a bound on t of the columns left out); how many: -1 where too many can't be
     separated: all that may win are left in `reaching`.
     """
-    base, found = base_of(row, targets.origin), 0
+    coarse = slack > _COARSE * targets.error
+    base = 0.0 if coarse else base_of(row, targets.origin)
+    found, tried, floor = 0, 0, -np.inf
     if assigned >= 0:
-        columns[0] = assigned
-        _sharpen(row, base, targets, columns, sharp, off, 0)
-        floor = max(floor, sharp[0] - off[0] - targets.base_error)
-        found = 1
+        columns[0], sharp[0], off[0], found = assigned, value, targets.error, 1
+        if not coarse:
+            _sharpen(row, base, coarse, targets, columns, sharp, off, 0)
+            tried = 1
+        floor = max(value - targets.error, sharp[0] - off[0] - targets.base_error)
         if assigned < upper.shape[0]:
             upper[assigned] = -np.inf
     first = _first_of(upper, highest)
     if first != assigned and first < upper.shape[0]:
         columns[found] = first
-        _sharpen(row, base, targets, columns, sharp, off, found)
+        _sharpen(row, base, coarse, targets, columns, sharp, off, found)
         floor = max(floor, sharp[found] - off[found] - targets.base_error)
         upper[first] = -np.inf
-        found += 1
+        found, tried = found + 1, tried + 1
     least = np.nextafter(np.float32(floor - slack), np.float32(-np.inf))
     _reach(upper, least, reaching)
     others = np.float64(_highest_below(upper, least)) + slack
     reached = _listed(reaching, words, columns, found)
+    if coarse and reached > _MANY:  # products would leave most of them
+        coarse, base = False, base_of(row, targets.origin)
+        floor, tried = _by_chords(row, base, targets, columns, sharp, off, found, floor), tried + found
     for n in range(found, reached):
         j = columns[n]
         v = np.float64(upper[j])
@@ -213,21 +226,39 @@ def _survivors(upper, highest, slack, reaching, words, row, assigned, floor, tar
             others = max(others, v + slack)
             continue
         columns[found] = j
-        _sharpen(row, base, targets, columns, sharp, off, found)
+        _sharpen(row, base, coarse, targets, columns, sharp, off, found)
         floor = max(floor, sharp[found] - off[found] - targets.base_error)
-        found += 1
-        if found == _MANY and _best(columns, sharp, off, found)[1] > _MANY // 2:
+        found, tried = found + 1, tried + 1
+        if not coarse and found == _MANY and _best(columns, sharp, off, found)[1] > _MANY // 2:
             for m in range(found):
                 if columns[m] < upper.shape[0]:
                     reaching[columns[m]] = np.uint8(1)
-            return -1, found, others
-    return found, found, others
+            return -1, tried, others
+    if coarse and found > 1 and _best(columns, sharp, off, found)[1] > 1:
+        _by_chords(row, base_of(row, targets.origin), targets, columns, sharp, off, found, floor)
+        tried += found
+    return found, tried, others
 
 
 @njit(**INNER)
-def _sharpen(row, base, targets, columns, sharp, off, n):
-    """Value and error of columns[n]; the error holds what the canonical score of that centroid loses, too."""
+def _by_chords(row, base, targets, columns, sharp, off, found, floor):
+    """Values and errors of the first columns from chords. Returns the floor, or what these raise it to."""
+    for n in range(found):
+        _sharpen(row, base, _CHORDS, targets, columns, sharp, off, n)
+        floor = max(floor, sharp[n] - off[n] - targets.base_error)
+    return floor
+
+
+@njit(**INNER)
+def _sharpen(row, base, coarse, targets, columns, sharp, off, n):
+    """Value and error of columns[n]; the error holds what the canonical score of that centroid loses, too.
+
+    coarse: from a product with the column, else from a chord
+    """
     j = columns[n]
+    if coarse:
+        sharp[n], off[n] = np.float64(dot(row, targets.shifted[j])), targets.error
+        return
     squared = np.float64(squared_chord(row, targets.centroids[targets.ids[j]]))
     sharp[n] = base + (targets.halves[j] - 0.5 * squared)
     off[n] = targets.chord_error * squared + _CANONICAL

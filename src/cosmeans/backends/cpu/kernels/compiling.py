@@ -2,7 +2,8 @@
 
 numba's cache raises where it finds no folder that it can write to, where a file is damaged and where a disk is full,
 and knows an entry by the source of one function alone. Here an entry that can't be read is compiled, one that can't be
-written is not kept, and all sources of this folder are part of its name: loops call one another across files.
+written is not kept, and all sources of this folder are part of its name: loops call one another across files. numba has
+no public way to be given another cache: what is private to it is marked where it is used.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def njit(
     def decorate(function: Callable[..., Any]) -> Any:
         kernel: Any = numba.njit(**options)(function)
         if cache and isinstance(kernel, Dispatcher):
-            kernel._cache = kept(function)  # type: ignore[attr-defined]
+            kernel._cache = kept(function)  # type: ignore[attr-defined]  # noqa: SLF001
             _compile_alone(kernel)
         return kernel
 
@@ -72,13 +73,13 @@ def _compile_alone(kernel: Any) -> None:
 
     Calls for known types don't come here. A fork waits until nothing is being compiled (`calls.Lock`).
     """
-    whole = kernel._compile_for_args
+    whole = kernel._compile_for_args  # noqa: SLF001
 
     def compile_for(*args: Any, **named: Any) -> Any:
         with _ALONE:
             return whole(*args, **named)
 
-    kernel._compile_for_args = compile_for
+    kernel._compile_for_args = compile_for  # noqa: SLF001
 
 
 class Kept:
@@ -129,7 +130,7 @@ class Kept:
             try:
                 found = (folder / name).read_bytes()
                 if hashlib.sha256(found[_DIGEST:]).digest() == found[:_DIGEST]:
-                    return CompileResult._rebuild(target_context, *pickle.loads(found[_DIGEST:]))
+                    return CompileResult._rebuild(target_context, *pickle.loads(found[_DIGEST:]))  # noqa: SLF001
             except Exception:  # noqa: BLE001 - whatever is wrong with it: it is compiled
                 continue
         return None
@@ -141,7 +142,7 @@ class Kept:
         try:
             if result.library.has_dynamic_globals or not all(lifted.can_cache for lifted in result.lifted):
                 return
-            name, content = self._file(sig, result.codegen), dumps(result._reduce())
+            name, content = self._file(sig, result.codegen), dumps(result._reduce())  # noqa: SLF001
         except Exception:  # noqa: BLE001 - of numba: what can't be pickled isn't kept
             return
         for folder in self._folders():

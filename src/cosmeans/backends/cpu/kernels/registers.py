@@ -96,7 +96,7 @@ def tile(kind: Kind, columns: int, panel: int) -> Any:
         return context.get_dummy_value()
 
     @intrinsic
-    def multiply(context, rows, at, first, packed, steps, out, stride):  # type: ignore[no-untyped-def]
+    def multiply(context, rows, at, first, packed, steps, out, stride):
         return types.void(rows, at, first, packed, steps, out, stride), generate
 
     return multiply
