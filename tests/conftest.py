@@ -13,6 +13,8 @@ from types import ModuleType
 # to others, or tests take twice their time. Read when the libraries are loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")  # 2^4 clocks
+# The GPU kernels run in Triton's interpreter. Read when any test file, wherever it is, loads Triton first.
+os.environ.setdefault("TRITON_INTERPRET", "1")
 
 import numpy as np
 import pytest

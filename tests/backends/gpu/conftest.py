@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 
-# read when the kernels are first imported
-os.environ["TRITON_INTERPRET"] = "1"
 pytest.importorskip("triton", reason="the GPU kernels are written in Triton")
 
 from triton.language.core import is_builtin
