@@ -16,7 +16,6 @@ from torch import Tensor
 
 from cosmeans import scoring, sphere
 from cosmeans._estimator import conversions
-from cosmeans._estimator.dispatch import choose_backend
 from cosmeans._estimator.fitted_state import HoldsFit, state_of
 from cosmeans._estimator.initialization import (
     FirstCentroids,
@@ -27,7 +26,7 @@ from cosmeans._estimator.initialization import (
     warn_of_one_start,
 )
 from cosmeans._estimator.inputs import Kind, check_device, check_size, from_file, read_centroids, read_rows
-from cosmeans._estimator.opening import log_of, open_fitted, open_session, options_of, task_of, weights_of
+from cosmeans._estimator.opening import choose, log_of, open_fitted, open_session, options_of, task_of, weights_of
 from cosmeans.calls import public
 from cosmeans.containers.converted import floating, on_host
 from cosmeans.containers.tensors import through_dlpack
@@ -70,8 +69,9 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
     backend : "auto", "cpu", "gpu" or "reference", default "auto". What computes; the answer does not depend on it.
     strategy : "auto", "float32", "split", "pca" or "int8", default "auto". How the CPU finds labels: chosen before
         every pass, or one by name; the answer does not depend on it (docs/cpu.md).
-    memory_limit : int or None, default None. Bytes the CPU may keep of the rows from pass to pass; default: 128 MiB,
-        more for gigabytes: a quarter of the rows less 600 MiB, so that a process takes a quarter more than its rows.
+    memory_limit : int, str such as "8GB" or None, default None. Bytes of memory for what is kept of the rows; default:
+        a quarter of what is free for rows of files that are decoded, 128 MiB or more besides them: a quarter of the
+        rows less 600 MiB, so that a process takes a quarter more than its rows.
     device : "auto", "cpu", "cuda" or "cuda:1", default "auto". Where to compute; "auto" takes a GPU if there is one;
         the answer does not depend on it.
 
@@ -111,7 +111,7 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         empty_clusters: str = "move",
         backend: str = "auto",
         strategy: str = "auto",
-        memory_limit: int | None = None,
+        memory_limit: int | str | None = None,
         device: str = "auto",
     ) -> None:
         self.n_clusters = n_clusters
@@ -146,9 +146,10 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         state, options, random_state, log = self._state, options_of(self), self.random_state, log_of(self)
         source, kind = read_rows(X)
         check_size(source, options)
-        backend = choose_backend(options, source, log)
         weights, init = weights_of(sample_weight, source), through_dlpack(self.init, "init")
         check_device(init, "init", source.device)
+        slow = from_file(X, source)
+        source, backend = choose(source, options, log)
         # rows as they came: sent rows would have to come back
         taken = kind.out(floating(whole(source))) if callable(init) else None
         shape = (options.n_clusters, source.n_features)
@@ -164,7 +165,7 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         with open_session(self, backend, source, task) as (session, observer):
             known = None
             if session.labels_while_reading:
-                known = first.before_reading(source, backend, weights is not None or from_file(X, source))
+                known = first.before_reading(source, backend, weights is not None or slow)
             session.read(known)
             session.rows.need_weight()
             result = best_run(first, session, observer)

@@ -6,6 +6,7 @@ written; tests/test_options.py proves that they agree.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
@@ -19,6 +20,9 @@ from cosmeans.printable import brief
 
 STARTS = ("random", "k-means++", "nested")  # the names that `init` takes
 _LARGEST = 2**63 - 1
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([a-zA-Z]*)")
+_UNITS = {"": 1, "b": 1, **{f"{letter}b": 1000**power for power, letter in enumerate("kmgt", 1)}}
+_UNITS |= {f"{letter}ib": 1024**power for power, letter in enumerate("kmgt", 1)}
 _LARGEST_FLOAT = float(np.finfo(np.float64).max)
 
 
@@ -31,6 +35,7 @@ class Option:
     at_least  the smallest value of a number
     choices   the names that a string may be; none: any string
     switch    a number that may be True or False
+    size      a number of bytes, which may be a string with a unit
     takes     what it takes, in words
     help      what it does: the help of its flag, and the beginning of its entry in the docstring of `KMeans`
     """
@@ -42,6 +47,7 @@ class Option:
     at_least: float
     choices: tuple[str, ...]
     switch: bool
+    size: bool
     takes: str
     help: str
 
@@ -49,8 +55,20 @@ class Option:
         """The value, checked, as one of Python's own types. Raises OptionError."""
         if self.kind is object:
             return plain_seed(value) if self.name == "random_state" else value
+        if self.size and isinstance(value, str):
+            return self._bytes(value)
         self._check(value)
         return None if value is None else self.kind(value)
+
+    def _bytes(self, value: str) -> int:
+        """A number of bytes that is written with its unit."""
+        found = _SIZE.fullmatch(value.strip())
+        if found is None or found[2].lower() not in _UNITS:
+            raise OptionError(
+                f'{self.name} must be a number of bytes of at least 0, or a string such as "8GB" or "500 MiB"; got '
+                f"{brief(value)}."
+            )
+        return int(float(found[1]) * _UNITS[found[2].lower()])
 
     def _check(self, value: Any) -> None:
         if value is None and self.none:
@@ -87,10 +105,11 @@ def option(
     at_least: float = 0,
     choices: tuple[str, ...] = (),
     switch: bool = False,
+    size: bool = False,
     takes: str = "",
 ) -> Any:
     """A field of FitOptions. Its type is its annotation; takes: default: what the type says in words."""
-    told = {"help": help, "at_least": at_least, "choices": choices, "switch": switch, "takes": takes}
+    told = {"help": help, "at_least": at_least, "choices": choices, "switch": switch, "size": size, "takes": takes}
     return field(default=default, metadata=told)
 
 
@@ -137,7 +156,11 @@ class FitOptions:
         help="how the CPU finds labels: chosen before every pass, or one by name; the answer does not depend on it",
     )
     memory_limit: int | None = option(
-        None, help="bytes the CPU may keep of the rows from pass to pass; default: 128 MiB, more for gigabytes"
+        None,
+        size=True,
+        takes='int, str such as "8GB" or None',
+        help="bytes of memory for what is kept of the rows; default: a quarter of what is free for rows of files that "
+        "are decoded, 128 MiB or more besides them",
     )
     device: str = option(
         "auto",
@@ -199,6 +222,7 @@ _INIT = Option(
     at_least=0,
     choices=STARTS,
     switch=False,
+    size=False,
     takes='"random", "k-means++", "nested", array (K, D) or callable(X, n_clusters, random_state)',
     help="how the first centroids are chosen",
 )

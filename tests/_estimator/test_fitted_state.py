@@ -352,7 +352,7 @@ OPTIONS = {
     "empty_clusters": ("raise", None),
     "backend": ("tpu", None, np.array(["cpu"])),
     "strategy": ("fast", 0),
-    "memory_limit": (-1, "1 GB"),
+    "memory_limit": (-1, "1 XB"),
     "device": ("gpu9", 0, None),
 }
 

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow
 import pytest
 import torch
-from pyarrow import parquet
+from pyarrow import feather, parquet
 
 from cosmeans import KMeans, open_rows
 from cosmeans.errors import FileError, FileOrderWarning, InputError, InputTypeError, OptionError
@@ -123,7 +123,7 @@ def test_rows_that_are_null_are_rows_of_nan(tmp_path, name):
         case ".parquet":
             parquet.write_table(made, path, row_group_size=5)
         case ".feather":
-            pyarrow.feather.write_feather(made[2:], path, chunksize=4)
+            feather.write_feather(made[2:], path, chunksize=4)
             rows = rows[2:]
         case ".jsonl":
             path.write_text("".join(f'{{"{EMBEDDING}": {value}}}\n'.replace("None", "null") for value in values))

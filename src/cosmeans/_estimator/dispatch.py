@@ -11,8 +11,9 @@ from cosmeans.backends.reference import ReferenceBackend
 from cosmeans.calls import AFTER_FORK, lost_in_fork, public, ran_out
 from cosmeans.containers.converted import floating_type
 from cosmeans.contracts import Backend, RowSource
-from cosmeans.errors import BackendUnavailableError, DeviceMemoryError, OptionError
+from cosmeans.errors import BackendUnavailableError, DeviceMemoryError, FileError, OptionError
 from cosmeans.options import FitOptions
+from cosmeans.rows.held import HeldRows
 
 _said: set[str] = set()  # lines that are shown once
 
@@ -114,10 +115,12 @@ def _has_a_way(source: RowSource, n_clusters: int, say: Callable[[str], None]) -
         row_bytes = source.n_features * floating_type(source.dtype).itemsize
         shape, free = torch.Size((source.n_rows, source.n_features)), gpu.state_of(device).free_bytes()
         plan_incoming(shape, row_bytes, n_clusters, free, device)
+        if isinstance(source, HeldRows):
+            source.hold_all()
     except ImportError as error:
         say(f"computing on the CPU: the GPU backend needs Triton ({error}). pip install triton")
         return False
-    except (BackendUnavailableError, DeviceMemoryError) as error:
+    except (BackendUnavailableError, DeviceMemoryError, FileError) as error:
         say(f"computing on the CPU: {error}")
         return False
     except RuntimeError as error:  # a card so full that it takes no context

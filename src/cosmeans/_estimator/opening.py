@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -22,6 +23,7 @@ from cosmeans.observer import Log, Observer
 from cosmeans.options import FitOptions
 from cosmeans.progress import observer_of, watch
 from cosmeans.rows.files import FileRows
+from cosmeans.rows.held import HeldRows, held
 
 
 def options_of(model: Any) -> FitOptions:
@@ -33,6 +35,15 @@ def log_of(model: Any) -> Log:
     """Where a model writes its lines: to stderr, unless it is silent."""
     verbose = model.verbose
     return lambda line: console.say(f"cosmeans: {line}") if verbose else None
+
+
+def choose(source: RowSource, options: FitOptions, log: Log) -> tuple[RowSource, Backend]:
+    """What computes, and the source as it is read: rows of files that must be decoded stay in memory where they can."""
+    source, limit = held(source, options.memory_limit)
+    backend = choose_backend(replace(options, memory_limit=limit), source, log)
+    if isinstance(source, HeldRows) and backend.device.type != "cpu":
+        source.hold_all()
+    return source, backend
 
 
 def weights_of(sample_weight: Any, source: RowSource) -> Tensor | None:
@@ -69,10 +80,10 @@ def open_fitted(
     check_features(model, kind, source)
     if check is not None:
         check(source.n_rows)
-    backend = choose_backend(options, source, log_of(model))
-    sample_weight = weights_of(sample_weight, source)
+    weights = weights_of(sample_weight, source)
+    source, backend = choose(source, options, log_of(model))
     centroids = state.centroids(backend.device, backend.squared_norms)
-    task = task_of(options, len(centroids), fit=False, weights=sample_weight)
+    task = task_of(options, len(centroids), fit=False, weights=weights)
     with open_session(model, backend, source, task) as (session, _):
         session.read()
         yield session, kind, centroids

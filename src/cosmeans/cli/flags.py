@@ -33,7 +33,7 @@ _FLAGS = {
     "n_clusters": _Flag(("--n-clusters", "-k"), "K", None),  # --from has one
     "batch_size": _Flag(metavar="ROWS"),
     "random_state": _Flag(("--random-state", "--seed"), "SEED", 0),  # the same command gives the same answer
-    "memory_limit": _Flag(metavar="BYTES"),
+    "memory_limit": _Flag(metavar="SIZE"),
 }
 FIT_FLAGS = tuple(name for name in OPTIONS if name not in _NOT_FLAGS)
 
@@ -47,7 +47,7 @@ def _flag(name: str) -> Any:
 
 def _type(name: str) -> Any:
     """What typer makes of the flag's value."""
-    kind: Any = {"random_state": int, "init": str}.get(name, OPTIONS[name].kind)
+    kind: Any = {"random_state": int, "init": str, "memory_limit": str}.get(name, OPTIONS[name].kind)
     return kind | None if _default(name) is None else kind
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from cosmeans.calls import public
 from cosmeans.errors import FileError, InputError
 from cosmeans.rows.files import FileRows
 from cosmeans.rows.formats import FORMATS, open_reader
@@ -14,6 +15,7 @@ from cosmeans.rows.reader import Wanted
 Paths = str | os.PathLike[str] | list[str | os.PathLike[str]]
 
 
+@public
 def open_rows(
     paths: Paths,
     embedding: str | None = None,

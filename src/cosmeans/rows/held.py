@@ -1,0 +1,87 @@
+"""Rows that stay in memory once they are decoded, so that files are decoded once, as far as the memory goes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cosmeans.contracts import RowSource
+from cosmeans.errors import FileError
+from cosmeans.reading import free_memory, size_words
+from cosmeans.rows.files import FileRows
+
+_SHARE = 4  # of the free memory, one part for decoded rows
+_BLOCK_BYTES = 64 << 20  # that are decoded at once where many rows are asked for
+
+
+def held(source: RowSource, memory_limit: int | None) -> tuple[RowSource, int | None]:
+    """The source, and what is left of the limit. Files that must be decoded keep as many rows as memory allows.
+
+    memory_limit: bytes; None: a quarter of the free memory, and then None is left
+    """
+    if not isinstance(source, FileRows) or source.mapped:
+        return source, memory_limit
+    room = free_memory() // _SHARE if memory_limit is None else memory_limit
+    rows = HeldRows(source, min(source.n_rows, room // _row_bytes(source)))
+    return rows, None if memory_limit is None else memory_limit - rows.n_bytes_held
+
+
+class HeldRows:
+    """`contracts.RowSource` over files, for one session: the first pass keeps its first rows."""
+
+    def __init__(self, source: FileRows, n_held: int) -> None:
+        self._source = source
+        self.n_rows, self.n_features, self.n_bytes = source.n_rows, source.n_features, source.n_bytes
+        self.dtype, self.device, self.where = source.dtype, source.device, source.where
+        self._rows = torch.empty((n_held, source.n_features), dtype=source.dtype)
+        self._done = 0  # rows that are there
+        self._block = max(1, _BLOCK_BYTES // _row_bytes(source))
+
+    @property
+    def n_bytes_held(self) -> int:
+        return self._rows.nbytes
+
+    def hold_all(self) -> None:
+        """Keep all rows, which a GPU is sent from memory. Raises FileError if there is not so much."""
+        if len(self._rows) == self.n_rows:
+            return
+        free = free_memory()
+        if self.n_bytes > free:
+            raise FileError(
+                f"{self._source.names[0]}: rows that must be decoded need {size_words(self.n_bytes)} of the host's "
+                f'memory for a GPU, and {size_words(free)} are free. Pass device="cpu", or write the rows to .npy '
+                "files, which are mapped."
+            )
+        self._rows, self._done = torch.empty((self.n_rows, self.n_features), dtype=self.dtype), 0
+
+    def read(self, span: slice) -> Tensor:
+        self._fill(span)
+        if span.stop <= self._done:
+            return self._rows[span]
+        if span.start >= self._done:
+            return self._source.read(span)
+        rest = self._source.read(slice(self._done, span.stop))
+        return torch.cat([self._rows[span.start : self._done], rest])
+
+    def gather(self, indices: Tensor) -> Tensor:
+        here = indices < self._done
+        if bool(here.all()):
+            return self._rows[indices]
+        if not bool(here.any()):
+            return self._source.gather(indices)
+        found = torch.empty((len(indices), self.n_features), dtype=self.dtype)
+        found[here] = self._rows[indices[here]]
+        found[~here] = self._source.gather(indices[~here])
+        return found
+
+    def _fill(self, span: slice) -> None:
+        """Decode rows that follow those that are there, as far as they are asked for and may be kept."""
+        end = min(span.stop, len(self._rows))
+        while span.start <= self._done < end:
+            stop = min(self._done + self._block, end)
+            self._rows[self._done : stop] = self._source.read(slice(self._done, stop))
+            self._done = stop
+
+
+def _row_bytes(source: FileRows) -> int:
+    return max(1, source.n_bytes // max(1, source.n_rows))

@@ -1,0 +1,101 @@
+"""Rows that stay in memory: the same bits for any limit, and files decoded once where all of them fit."""
+
+import numpy as np
+import pytest
+import torch
+
+from cosmeans import KMeans, open_rows
+from cosmeans.errors import OptionError
+from cosmeans.options import FitOptions
+from cosmeans.rows.held import HeldRows, held
+from files_of import KINDS
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((500, 16)).astype(np.float32)
+
+
+class Counted:
+    """A source of files that counts the rows it was asked for."""
+
+    def __init__(self, source):
+        self._source, self.read_rows = source, 0
+
+    def __getattr__(self, name):
+        return getattr(self._source, name)
+
+    def read(self, span):
+        self.read_rows += span.stop - span.start
+        return self._source.read(span)
+
+    def gather(self, indices):
+        self.read_rows += len(indices)
+        return self._source.gather(indices)
+
+
+@pytest.fixture
+def path(tmp_path):
+    KINDS["groups.parquet"][0](tmp_path / "a.parquet", X)
+    return tmp_path / "a.parquet"
+
+
+@pytest.mark.parametrize("limit", [None, 0, 1, 64 * 100, 64 * 499, 64 * 500, "1kB", "1 GiB"])
+@pytest.mark.parametrize("init", ["random", "nested", "k-means++"])
+def test_the_limit_changes_no_bit(path, limit, init):
+    options = {"init": init, "random_state": 0, "epochs": 3, "verbose": 0, "batch_size": 90}
+
+    found = KMeans(6, memory_limit=limit, **options).fit(path)
+
+    expected = KMeans(6, **options).fit(X)
+    assert np.array_equal(found.cluster_centers_, expected.cluster_centers_)
+    assert np.array_equal(found.labels_, expected.labels_)
+    assert found.inertia_ == expected.inertia_
+    assert np.array_equal(found.predict(path), expected.predict(X))
+
+
+@pytest.mark.parametrize("n_held", [0, 1, 99, 100, 101, 499, 500])
+def test_held_rows_are_not_asked_for_again(path, n_held):
+    source = Counted(open_rows(path))
+    rows = HeldRows(source, n_held)
+
+    for _ in range(3):
+        for start in range(0, 500, 70):
+            span = slice(start, min(500, start + 70))
+            assert np.array_equal(rows.read(span).numpy(), X[span])
+
+    assert source.read_rows == 500 + 2 * (500 - n_held)
+    for wanted in ([3, 3, 499, 0], [], RNG.permutation(500)):
+        index = torch.tensor(np.array(wanted, np.int64))
+        assert np.array_equal(rows.gather(index).numpy(), X[index.numpy()])
+
+
+def test_all_at_once_is_one_view(path):
+    rows = HeldRows(Counted(open_rows(path)), 20)
+    rows.hold_all()
+
+    whole = rows.read(slice(0, 500))
+
+    assert np.array_equal(whole.numpy(), X)
+    assert whole.data_ptr() == rows.read(slice(0, 1)).data_ptr()
+
+
+def test_a_limit_is_shared_by_rows_and_what_is_kept_besides(path, tmp_path):
+    rows, left = held(open_rows(path), 64 * 120 + 7)
+    assert rows.n_bytes_held == 64 * 120
+    assert left == 7
+    np.save(tmp_path / "a.npy", X)
+    mapped = open_rows(tmp_path / "a.npy")
+    assert held(mapped, 1000) == (mapped, 1000), "mapped rows are in memory already"
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("8GB", 8 * 10**9), ("500 MiB", 500 << 20), ("1.5kb", 1500), ("12", 12), ("2tib", 2 << 40), ("0B", 0)],
+)
+def test_a_size_may_be_written_with_its_unit(text, size):
+    assert FitOptions(memory_limit=text).memory_limit == size
+
+
+@pytest.mark.parametrize("text", ["", "GB", "-1GB", "8 XB", "1e9", "8GB more"])
+def test_a_size_without_meaning_is_told(text):
+    with pytest.raises(OptionError, match=r'memory_limit must be a number of bytes.*such as "8GB".*got'):
+        FitOptions(memory_limit=text)
