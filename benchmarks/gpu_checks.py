@@ -20,10 +20,9 @@ from torch import Tensor
 from cosmeans import KMeans, sphere
 from cosmeans.backends import reference
 from cosmeans.backends.gpu.kernels import accumulate
-from cosmeans.backends.gpu.kernels.accumulate import MoveWorkspace
 from cosmeans.backends.gpu.kernels.assign import Screens
 from cosmeans.backends.gpu.kernels.cascade import MOST_FEATURES
-from cosmeans.backends.gpu.tuning import ResidencyPlan
+from cosmeans.backends.gpu.tuning import DEFAULT, ResidencyPlan
 from cosmeans.backends.reference import ReferenceBackend
 from cosmeans.contracts import Backend
 from cosmeans.data import NO_LABEL, Batch, ClusterSums
@@ -127,16 +126,6 @@ class Way:
         return self(x, centroids, epochs, options, again=True)
 
 
-def _in_many_groups(x: Tensor, centroids: Tensor, epochs: int, options: dict[str, Any]) -> str | None:
-    """Rows that change are sorted a thousand at a time."""
-    before = accumulate._SPAN
-    accumulate._SPAN = 1024
-    try:
-        return Way("hopper", batch_size=len(x) - 1)(x, centroids, epochs, options)  # with no memory of others
-    finally:
-        accumulate._SPAN = before
-
-
 _PORTABLE, _HOPPER = Way("portable", replayed=True), Way("hopper", replayed=True)
 _INTEGERS = Way("hopper", integers=True)
 _IN_PLACE = {"most_pooled": 0, "long": 1.0}  # epochs are captured where the rows are, as in fits too large to copy them
@@ -158,7 +147,7 @@ WAYS: dict[str, Callable[..., str | None]] = {
     "hopper, chunks": Way("hopper", **_CHUNKS),
     "hopper, 8 bits, chunks": Way("hopper", integers=True, **_CHUNKS),
     "hopper, batches": Way("hopper", batch_size=999),
-    "hopper, many groups": _in_many_groups,
+    "hopper, many groups": Way("hopper", move_span=1024),  # rows that change are sorted a thousand at a time
     "portable, batches": Way("portable", batch_size=1001),
 }
 
@@ -226,7 +215,7 @@ def _same_sums(x: Tensor, labels: Tensor, k: int) -> dict[str, bool]:
             norms = None if batch.norms is None else batch.norms[span]
             part = Batch(start, x[span], norms)
             reference.accumulate(part, nothing[span].clone(), labels[span], expected)
-        space = MoveWorkspace(n, k, backend.device)
+        space = accumulate.MoveWorkspace(n, k, backend.device, span=DEFAULT.move_span)
         accumulate.accumulate(batch, nothing, labels, found, space, Screens(backend.device, "auto").programs)
         synchronize()
     return {

@@ -91,6 +91,10 @@ def say(text: str, file: Any = None) -> None:
     Screen(file, PATIENCE).write(printable.escaped(text) + "\n")
 
 
+def silent(text: str) -> None:
+    """A log in which nothing is written."""
+
+
 def say_in_handler(text: str) -> None:
     """`say` for signal handlers, which may not enter a stream in the middle of its own write."""
     if sys.stderr is not None and _takes_more(2, 0.0):

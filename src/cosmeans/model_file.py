@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,17 +21,19 @@ from torch import Tensor
 
 from cosmeans import sphere
 from cosmeans.atomic import new_folder, put_back, refuse_existing
-from cosmeans.errors import FileError, InputError, ModelFormatError, OutputExistsError, WriteError
+from cosmeans.errors import FileError, InputError, ModelFormatError, OutputExistsError
 from cosmeans.options import OPTIONS, check_start, check_switch
 from cosmeans.paths import as_path
 from cosmeans.printable import brief
 from cosmeans.reading import open_regular, read_bytes, reading
 from cosmeans.records import by, each, integer, number, one_of, optional, parse, record, text
 from cosmeans.result import History, Iteration, StopReason
+from cosmeans.system_errors import write_error
 
 FORMAT = "cosmeans model"
 FORMAT_VERSION = 2
 TENSORS, VALUES = "model.safetensors", "model.json"
+_SYSTEM_ERROR = re.compile(r"os error (\d+)")
 _ADVICE = "Restore it from a copy, or fit again."
 _LARGEST_VALUES = 1 << 28  # bytes of model.json: a million epochs
 
@@ -120,8 +123,10 @@ def save_model(folder: str | os.PathLike[str], state: ModelState, force: bool = 
     with new_folder(target, force, owned=(TENSORS, VALUES)) as temporary:
         try:
             save_file(tensors, temporary / TENSORS)
-        except SafetensorError as error:
-            raise WriteError(f"Can't write {target}: {error}. Check the disk's free space.") from error
+        except SafetensorError as error:  # the system's error is in its text alone
+            number = _SYSTEM_ERROR.search(str(error))
+            cause = OSError(int(number[1]) if number else 0, "the file of tensors can't be written")
+            raise write_error(Path(target), cause) from error
         values["sha256"] = _digest(temporary / TENSORS)
         written = json.dumps(values, indent=1, allow_nan=False) + "\n"
         (temporary / VALUES).write_text(written, encoding="utf-8")

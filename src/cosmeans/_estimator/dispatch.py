@@ -9,6 +9,7 @@ import torch
 from cosmeans.backends import cpu, gpu
 from cosmeans.backends.reference import ReferenceBackend
 from cosmeans.calls import AFTER_FORK, lost_in_fork, public, ran_out
+from cosmeans.console import silent
 from cosmeans.containers.converted import floating_type
 from cosmeans.contracts import Backend, RowSource
 from cosmeans.errors import BackendUnavailableError, DeviceMemoryError, FileError, OptionError
@@ -149,8 +150,8 @@ def _cpu(options: FitOptions, say: Callable[[str], None]) -> Backend:
 
 
 def _say_once(say: Callable[[str], None], line: str) -> None:
-    """Once in a process."""
-    if line not in _said:
+    """Once in a process, where it is shown."""
+    if say is not silent and line not in _said:
         _said.add(line)
         say(line)
 

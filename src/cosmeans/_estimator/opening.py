@@ -33,8 +33,7 @@ def options_of(model: Any) -> FitOptions:
 
 def log_of(model: Any) -> Log:
     """Where a model writes its lines: to stderr, unless it is silent."""
-    verbose = model.verbose
-    return lambda line: console.say(f"cosmeans: {line}") if verbose else None
+    return (lambda line: console.say(f"cosmeans: {line}")) if model.verbose else console.silent
 
 
 def choose(source: RowSource, options: FitOptions, log: Log) -> tuple[RowSource, Backend]:

@@ -76,6 +76,7 @@ class Tuning:
     middle            ... below which they are captured during the first one, and not the second
     long              ... above which what replaying saves counts for nothing
     most_of_outcomes  bytes of all slots for outcomes: half of the margin of the plan (rows/memory.py)
+    move_span         rows whose changes of cluster are sorted together
     most_workspaces   that are pooled, each for another kind of fits
     pool_share        of the device's memory: what all of them may take there
     """
@@ -93,6 +94,7 @@ class Tuning:
     middle: float = _number(2e-3, "limit; docs/design-gpu.md, 5")
     long: float = _number(50e-3, "docs/design-gpu.md, 5: not measured")
     most_of_outcomes: int = _number(128 << 20, "docs/design-gpu.md, 5: computed")
+    move_span: int = _number(8192, "not measured since; docs/design-gpu.md, 4")
     most_workspaces: int = _number(4, "docs/design-gpu.md, 5: not measured")
     pool_share: float = _number(1 / 64, "docs/design-gpu.md, 5: not measured")
 

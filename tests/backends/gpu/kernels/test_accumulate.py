@@ -44,7 +44,7 @@ def test_sums_and_counts_are_the_truth(n: int, d: int, k: int, scale: int, weigh
     batch, generator = a_batch(n, d, weighted=weighted), torch.Generator().manual_seed(2)
     labels = [torch.randint(-1, k, (n,), dtype=torch.int32, generator=generator) for _ in range(3)]
 
-    check_moves(batch, [torch.full_like(labels[0], -1), *labels], k, MoveWorkspace(n, k, CPU), scale)
+    check_moves(batch, [torch.full_like(labels[0], -1), *labels], k, MoveWorkspace(n, k, CPU, span=8192), scale)
 
 
 @pytest.mark.parametrize("share", [0.02, 1.0], ids=["few rows move", "all move"])
@@ -87,7 +87,7 @@ def events_of(before: Tensor, after: Tensor, k: int) -> Tensor:
     ],
 )
 def test_groups_hold_runs(n: int, k: int, first: int, span: int) -> None:
-    space = MoveWorkspace(n, k, torch.device("meta"))
+    space = MoveWorkspace(n, k, torch.device("meta"), span=8192)
 
     assert (space.first, space.span) == (first, span)
     assert space.groups == first + -(-n // span)

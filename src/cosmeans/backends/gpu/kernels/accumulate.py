@@ -25,7 +25,6 @@ _BLOCK = tl.constexpr(1024)
 _RUN = tl.constexpr(8)  # sorted events that are added up together
 _RUNS = tl.constexpr(8)  # such runs that one program visits one after another
 _SLAB = tl.constexpr(128)  # features of one program
-_SPAN = 8192  # rows of a group
 _LEAST_RUN = 8  # events of a cluster in a group: fewer would go to memory one by one
 # The same for rows that leave no cluster: in a first pass these are all rows.
 _FIRST_GROUPS, _LEAST_FIRST_RUN = 8, 64
@@ -52,7 +51,7 @@ class MoveWorkspace:
         n_clusters: int,
         device: torch.device,
         *,
-        span: int = _SPAN,
+        span: int,
         first_run: int = _LEAST_FIRST_RUN,
     ) -> None:
         """span: rows of a group, if clusters have enough of them; first_run: the least events of a cluster in a first

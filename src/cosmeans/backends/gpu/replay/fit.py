@@ -159,7 +159,7 @@ class ReplayedFit:
 def in_pooled_workspace(plan: ReplayPlan, resident: ResidentRows, k: int) -> ReplayPlan:
     """The plan with its rows copied to a pooled workspace; where they are if there is no room for that."""
     (n, d), state = plan.batch.rows.shape, resident.state
-    workspace = state.acquire(plan.kind) or Workspace(state.device)
+    workspace = state.acquire(plan.kind) or Workspace(state.device, state.tuning)
     residency = ResidencyPlan(copied=True, chunk=n)
     if workspace.captured is None:  # otherwise it has all its memory
         residency = plan_resident(n, d, k, ANY, state.device, state.tuning)

@@ -179,8 +179,8 @@ class Workspace:
     columns_for  the epoch that starts from the centroids whose columns are here, left by the one replayed before it
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+    def __init__(self, device: torch.device, tuning: Tuning = DEFAULT) -> None:
+        self.device, self._move_span = device, tuning.move_span
         self.n_bytes, self.columns_for = 0, NO_EPOCH
         self.captured: Any = None
         self._made: dict[str, tuple[tuple[Any, ...], Any]] = {}
@@ -237,7 +237,9 @@ class Workspace:
         return labels[:n]
 
     def moves(self, n: int, k: int) -> MoveWorkspace:
-        space: MoveWorkspace = self.at_least("moves", n, (k,), lambda: MoveWorkspace(n, k, self.device))
+        space: MoveWorkspace = self.at_least(
+            "moves", n, (k,), lambda: MoveWorkspace(n, k, self.device, span=self._move_span)
+        )
         return space
 
     def updates(self, k: int) -> UpdateWorkspace:

@@ -41,7 +41,7 @@ class ResidentRows:
     def __init__(self, state: DeviceState, screens: Screens, integers: bool | None) -> None:
         """integers: whether passes begin in 8 bits; None: where earlier passes show that it pays."""
         self.device, self.state, self.screens = state.device, state, screens
-        self.workspace = Workspace(self.device)
+        self.workspace = Workspace(self.device, state.tuning)
         self.plan: ResidencyPlan | None = None
         self.copy: QuantizedRows | None = None
         self.codes: QuantizedRows | None = None
