@@ -101,7 +101,7 @@ def hdf5(path, rows):
     import h5py
 
     with h5py.File(path, "w") as file:
-        file.create_dataset("group/rows", data=rows, chunks=(29, rows.shape[1]), compression="gzip")
+        file.create_dataset("group/rows", data=rows, chunks=(min(29, len(rows)), rows.shape[1]), compression="gzip")
         file.create_dataset("others", data=np.arange(3))
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from cosmeans.errors import OptionError
+from cosmeans.reading import reading
 from cosmeans.rows.joined import JoinedRows
 from cosmeans.rows.table import Table
 
@@ -82,7 +83,10 @@ class FileRows:
         text: as text is stored in a file of text, where 007 is not 7
         """
         for table in self.tables:
-            yield from table.batches(0, names, text)
+            for batch in table.batches(0, names, text):
+                with reading(table.name):
+                    batch.validate(full=True)
+                yield batch
 
     def weights(self) -> np.ndarray | None:
         """The weights (N,) of `weight_column`, which alone is read for them; None without one."""

@@ -33,7 +33,13 @@ def open_reader(path: Path, wanted: Wanted) -> Reader:
     OptionError for options that mean nothing here or are missing, and InputError or InputTypeError for what is not rows
     of numbers.
     """
-    place, suffix = Place(path), kind_of(path)
+    place = Place(path)
+    with place.reading():  # whatever a library raises for what it did not expect
+        return _opened(place, wanted)
+
+
+def _opened(place: Place, wanted: Wanted) -> Reader:
+    path, suffix = place.path, kind_of(place.path)
     if suffix == _DATASET:
         return _dataset(place, wanted)
     if wanted.shape is not None or (suffix in _RAW and wanted.dtype is not None):
@@ -55,7 +61,8 @@ def open_table(path: Path) -> Table:
         raise FileError(f"{place} is not a table. Known: {', '.join(TABLES)}.")
     if place.packed and suffix not in _PACKABLE:
         raise FileError(f"{place}: only {', '.join(_PACKABLE)} are read as .gz. Unpack the file first (gunzip).")
-    return _table_of(suffix)(place)
+    with place.reading():
+        return _table_of(suffix)(place)
 
 
 def kind_of(path: Path) -> str:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cosmeans.errors import InputError, OptionError
+from cosmeans.reading import reading
 from cosmeans.rows.reader import Reader
 from cosmeans.rows.table import Table
 
@@ -45,7 +46,8 @@ class JoinedRows:
         parts = []
         while start < stop:
             first, end = int(self._first[file]), int(self._first[file + 1])
-            parts.append(self._readers[file].read(start - first, min(stop, end) - first).to(self.dtype))
+            with reading(self._readers[file].name):
+                parts.append(self._readers[file].read(start - first, min(stop, end) - first).to(self.dtype))
             start, file = min(stop, end), file + 1
         if not parts:
             return torch.empty((0, self.n_features or 0), dtype=self.dtype)
@@ -53,12 +55,15 @@ class JoinedRows:
 
     def gather(self, indices: np.ndarray) -> Tensor:
         if len(self._readers) == 1:
-            return self._readers[0].gather(indices)
+            with reading(self._readers[0].name):
+                return self._readers[0].gather(indices)
         found = torch.empty((len(indices), self.n_features or 0), dtype=self.dtype)
         files = np.searchsorted(self._first, indices, "right") - 1
         for file in np.unique(files).tolist():
             here = np.flatnonzero(files == file)
-            found[torch.from_numpy(here)] = self._readers[file].gather(indices[here] - self._first[file]).to(self.dtype)
+            with reading(self._readers[file].name):
+                rows = self._readers[file].gather(indices[here] - self._first[file])
+            found[torch.from_numpy(here)] = rows.to(self.dtype)
         return found
 
     def where(self, row: int) -> str:

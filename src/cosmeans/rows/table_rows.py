@@ -83,6 +83,7 @@ class TableRows:
     def _arrays(self, group: int) -> Generator[np.ndarray, None, None]:
         start = int(self._first[group])
         for batch in self.table.batches(group, self._vectors.names):
+            batch.validate(full=True)  # what is mapped was checked by nobody: offsets may lead anywhere
             yield self._vectors.rows(batch, start)
             start += batch.num_rows
 

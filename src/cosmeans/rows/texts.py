@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cosmeans.errors import FileError, InputError, OptionError
-from cosmeans.reading import free_memory, require_memory, size_words
+from cosmeans.reading import free_memory, reading, require_memory, size_words
 from cosmeans.rows.formats import TABLES, open_table
 from cosmeans.rows.place import Place
 from cosmeans.rows.readers.lines import lines_of
@@ -82,12 +82,15 @@ def _wrong_count(path: str, count: str, what: str, n_rows: int) -> InputError:
 
 def _cells(table: Table, column: str) -> Cells:
     for batch in table.batches(0, [column], text=True):
-        cells = batch.column(0)
-        if hasattr(cells, "dictionary"):
-            values = _texts(cells.dictionary)
-            yield from (None if place is None else values[place] for place in cells.indices.to_pylist())
-        else:
-            yield from _texts(cells)
+        with reading(table.name):
+            batch.validate(full=True)
+            cells = batch.column(0)
+            if hasattr(cells, "dictionary"):
+                values = _texts(cells.dictionary)
+                texts = [None if place is None else values[place] for place in cells.indices.to_pylist()]
+            else:
+                texts = _texts(cells)
+        yield from texts
 
 
 def _texts(cells: Any) -> list[str | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from functools import cached_property
@@ -101,4 +102,12 @@ def _checked(value: Any, kind: Any, where: str, name: str) -> Any:
     if not isinstance(numbers, list) or not all(_is_number(number) or number is None for number in numbers):
         wanted = "a list of numbers" if is_list else "a number"
         raise FileError(f"{where}: {name!r} must be {wanted}, as in the lines before. Correct or remove the line.")
-    return value
+    floats = [None if number is None else _float(number) for number in numbers]
+    return floats if is_list else floats[0]
+
+
+def _float(number: int | float) -> float:
+    try:
+        return float(number)
+    except OverflowError:  # an integer of hundreds of digits
+        return math.inf if number > 0 else -math.inf
