@@ -19,6 +19,7 @@ from cosmeans.containers.classes import read_classes
 from cosmeans.containers.converted import ConvertedRows, from_numpy
 from cosmeans.containers.read import read_numbers
 from cosmeans.errors import CosmeansError, FeatureNamesWarning, FileError, InputError, InputTypeError
+from cosmeans.memory_rows import whole
 from generators import normal
 from refusing import leave_memory
 
@@ -155,7 +156,7 @@ def test_columns_of_polars_that_are_not_numbers_are_named():
 
 
 def values_of(rows):
-    return np.asarray(read_rows(rows)[0][:].to(torch.float32))
+    return np.asarray(whole(read_rows(rows)[0]).to(torch.float32))
 
 
 # nulls: the same two rows in every container, a null where the oracle has NaN
@@ -229,7 +230,7 @@ def test_one_column_of_vectors_is_the_rows_and_others_are_not_asked():
 
     rows, kind = read_rows(frame)
 
-    assert np.array_equal(rows.numpy(), vectors)
+    assert np.array_equal(whole(rows).numpy(), vectors)
     assert kind.names is None
     with pytest.raises(InputError, match=r"2 columns hold vectors \('e', 'f'\)"):
         read_rows(frame.assign(f=list(vectors)))
@@ -348,9 +349,9 @@ def test_arrays_that_torch_can_not_hold_are_converted_piece_by_piece(array):
 def test_tensors_and_arrays_that_torch_can_hold_are_not_copied(dtype):
     rows = torch.ones(5, 3).to(getattr(torch, dtype))
 
-    assert read_rows(rows)[0].data_ptr() == rows.data_ptr()
+    assert whole(read_rows(rows)[0]).data_ptr() == rows.data_ptr()
     if dtype != "bfloat16":
-        assert read_rows(rows.numpy())[0].data_ptr() == rows.data_ptr()
+        assert whole(read_rows(rows.numpy())[0]).data_ptr() == rows.data_ptr()
 
 
 def anonymous():

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cosmeans._estimator.inputs import read_rows
-from cosmeans.containers.converted import Rows
 from cosmeans.errors import InputError, InputTypeError
+from cosmeans.memory_rows import whole
 
 INTEGERS = {"int8": 7, "int16": 15, "int32": 31, "int64": 63, "uint8": 8, "uint16": 16, "uint32": 32, "uint64": 64}
 FLOATS = ("float16", "float32", "float64")
@@ -120,8 +120,7 @@ HOLD_ALL = ("pandas", "arrow", "polars")
 
 
 def read(rows: object) -> np.ndarray:
-    found: Rows = read_rows(rows)[0]
-    return np.asarray(found[:].to(torch.float32))
+    return np.asarray(whole(read_rows(rows)[0]).to(torch.float32))
 
 
 def check_values(table, container: str) -> None:

@@ -33,7 +33,7 @@ class HeldRows:
         self._source = source
         self.n_rows, self.n_features, self.n_bytes = source.n_rows, source.n_features, source.n_bytes
         self.dtype, self.device, self.where = source.dtype, source.device, source.where
-        self._rows = torch.empty((n_held, source.n_features), dtype=source.dtype)
+        self._rows = torch.empty((n_held, source.n_features), dtype=source.dtype, device="cpu")
         self._done = 0  # rows that are there
         self._block = max(1, _BLOCK_BYTES // _row_bytes(source))
 
@@ -52,7 +52,7 @@ class HeldRows:
                 f'memory for a GPU, and {size_words(free)} are free. Pass device="cpu", or write the rows to .npy '
                 "files, which are mapped."
             )
-        self._rows, self._done = torch.empty((self.n_rows, self.n_features), dtype=self.dtype), 0
+        self._rows, self._done = torch.empty((self.n_rows, self.n_features), dtype=self.dtype, device="cpu"), 0
 
     def read(self, span: slice) -> Tensor:
         self._fill(span)
@@ -69,7 +69,7 @@ class HeldRows:
             return self._rows[indices]
         if not bool(here.any()):
             return self._source.gather(indices)
-        found = torch.empty((len(indices), self.n_features), dtype=self.dtype)
+        found = torch.empty((len(indices), self.n_features), dtype=self.dtype, device="cpu")
         found[here] = self._rows[indices[here]]
         found[~here] = self._source.gather(indices[~here])
         return found

@@ -50,14 +50,14 @@ class JoinedRows:
                 parts.append(self._readers[file].read(start - first, min(stop, end) - first).to(self.dtype))
             start, file = min(stop, end), file + 1
         if not parts:
-            return torch.empty((0, self.n_features or 0), dtype=self.dtype)
+            return torch.empty((0, self.n_features or 0), dtype=self.dtype, device="cpu")
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def gather(self, indices: np.ndarray) -> Tensor:
         if len(self._readers) == 1:
             with reading(self._readers[0].name):
                 return self._readers[0].gather(indices)
-        found = torch.empty((len(indices), self.n_features or 0), dtype=self.dtype)
+        found = torch.empty((len(indices), self.n_features or 0), dtype=self.dtype, device="cpu")
         files = np.searchsorted(self._first, indices, "right") - 1
         for file in np.unique(files).tolist():
             here = np.flatnonzero(files == file)

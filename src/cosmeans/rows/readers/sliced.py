@@ -36,7 +36,7 @@ class SlicedRows:
 
     def gather(self, indices: np.ndarray) -> Tensor:
         """Each chunk that holds one of the rows is read once."""
-        found = torch.empty((len(indices), self.n_features), dtype=self.dtype)
+        found = torch.empty((len(indices), self.n_features), dtype=self.dtype, device="cpu")
         order = np.argsort(indices, kind="stable")
         chunks = indices[order] // self._chunk
         for chunk in np.unique(chunks).tolist():
