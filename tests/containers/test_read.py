@@ -236,6 +236,34 @@ def test_one_column_of_vectors_is_the_rows_and_others_are_not_asked():
         read_rows(frame.assign(f=list(vectors)))
 
 
+class HandsOutArrow:
+    """An object that knows nothing but the Arrow PyCapsule interface."""
+
+    def __init__(self, table):
+        self._table = table
+
+    def __arrow_c_stream__(self, requested_schema=None):
+        return self._table.__arrow_c_stream__(requested_schema)
+
+
+def test_anything_that_hands_out_arrow_is_a_table():
+    pa = pytest.importorskip("pyarrow")
+    vectors = normal(N, 4)
+    table = pa.table({"id": range(N), "e": list(vectors)})
+
+    assert np.array_equal(values_of(HandsOutArrow(table)), vectors)
+    with pytest.raises(InputTypeError, match="text"):
+        read_rows(HandsOutArrow(pa.table({"id": ["x"] * N})))
+
+
+def test_a_data_set_of_datasets_is_read_by_its_indices_mapping():
+    datasets = pytest.importorskip("datasets")
+    vectors = normal(N, 4)
+    shuffled = datasets.Dataset.from_dict({"id": list(range(N)), "e": vectors.tolist()}).select(range(N - 1, -1, -2))
+
+    assert np.array_equal(values_of(shuffled), vectors[::-1][::2])
+
+
 RAGGED = [[1.0, 2.0], [3.0, 4.0], [5.0]]
 MISSING = [[1.0, 2.0], [3.0, 4.0], None]
 

@@ -24,6 +24,23 @@ def library(values: Any) -> str | None:
     return "pandas" if hasattr(values, "iloc") and (hasattr(values, "dtypes") or hasattr(values, "dtype")) else None
 
 
+def as_table(values: Any) -> Any:
+    """A table of Arrow, where an object of another library hands one out; else the object itself.
+
+    Those are anything with `__arrow_c_stream__` (DuckDB's relations, say), and data sets of Hugging Face's `datasets`,
+    by their indices mapping.
+    """
+    if library(values) is not None:
+        return values
+    if type(values).__module__.partition(".")[0] == "datasets" and hasattr(values, "with_format"):
+        return values.with_format("arrow")[:]
+    if hasattr(values, "__arrow_c_stream__") and not hasattr(values, "__array__"):
+        import pyarrow
+
+        return pyarrow.table(values)
+    return values
+
+
 def from_frame(values: Any, name: str, wide: type[np.floating[Any]] = np.float32) -> Any:
     """What a frame, a table or a column holds: an array of numbers, or a list of rows that is still to be judged.
 

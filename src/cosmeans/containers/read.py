@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cosmeans.containers.arrays import checked_array
 from cosmeans.containers.converted import Rows, from_numpy
-from cosmeans.containers.frames import from_frame, library
+from cosmeans.containers.frames import as_table, from_frame, library
 from cosmeans.containers.tensors import by_dlpack, checked_tensor, stacked, through_dlpack
 
 
@@ -22,6 +22,7 @@ def read_numbers(values: Any, name: str, wide: type[np.floating[Any]] = np.float
 
     Raises InputTypeError for what is not numbers, with the column or the row; InputError for rows of several lengths.
     """
+    values = as_table(values)
     if library(values) is not None:
         values = from_frame(values, name, wide)
     values = through_dlpack(values, name)
