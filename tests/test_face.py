@@ -42,7 +42,16 @@ def test_first_centroids_are_numbers_by_the_same_rule(kind, tmp_path):
 def test_the_table_holds_every_public_function():
     functions = {name for name in cosmeans.__all__ if inspect.isfunction(getattr(cosmeans, name))}
     methods = {name for name, _ in inspect.getmembers(cosmeans.KMeans, inspect.isfunction) if name[0] != "_"}
-    without_rows = {"empty_cache", "safe_globals", "reset", "load", "get_params", "set_params", "get_metadata_routing"}
+    without_rows = {
+        "open_rows",
+        "empty_cache",
+        "safe_globals",
+        "reset",
+        "load",
+        "get_params",
+        "set_params",
+        "get_metadata_routing",
+    }
     of_options = {"set_fit_request", "set_score_request", "get_feature_names_out"}
 
     assert functions | methods - without_rows - of_options - {"fit_transform"} <= face.FUNCTIONS.keys() | without_rows

@@ -131,7 +131,7 @@ def test_what_has_no_effect_with_a_stream_is_told(folder, capsys, flags, flag):
     assert f"Error: {flag} has no effect with -: rows come from stdin" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("flags", ["--arrow", "--field x"])
+@pytest.mark.parametrize("flags", ["--arrow"])
 def test_what_has_no_effect_with_a_file_is_told(folder, capsys, flags):
     assert run(["predict", "model", "rows.npy", *flags.split()]) == 2
     assert f"Error: {flags.split()[0]} has no effect without -" in capsys.readouterr().err

@@ -78,6 +78,16 @@ def test_rows_are_read_in_any_order_and_any_pieces(folder, name):
         assert np.array_equal(rows.gather(index).to(torch.float32).numpy(), X[index.numpy()])
 
 
+def test_a_pass_may_have_any_number_of_batches(tmp_path):
+    rows = RNG.standard_normal((2500, 3)).astype(np.float32)
+    parquet.write_table(table(rows), tmp_path / "a.parquet", row_group_size=1500)
+    opened = open_rows(tmp_path / "a.parquet")
+
+    found = [opened.read(slice(row, row + 1)) for row in range(2500)]
+
+    assert np.array_equal(torch.cat(found).numpy(), rows)
+
+
 @pytest.mark.parametrize("kind", ["list", "large", "fixed"])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int8, np.uint8, np.int32])
 def test_columns_of_every_type_count_by_value(tmp_path, kind, dtype):

@@ -26,6 +26,7 @@ class TableRows:
         self._first = np.array([0, *accumulate(table.groups)], np.int64)
         self._vectors = vectors
         self._lock, self._position, self._rest = Lock(), -1, _nothing()
+        self._left: np.ndarray | None = None  # rows that were decoded with the last ones that were asked for
         self.n_rows = int(self._first[-1])
         if vectors.width is None:
             self._find_width()
@@ -36,17 +37,16 @@ class TableRows:
         with self._lock:
             if start != self._position:
                 self._rest.close()
-                self._rest = self._arrays_from(start)
+                self._rest, self._left = self._arrays_from(start), None
             self._position = -1  # should decoding fail, nothing is known of where it is
             found = np.empty((stop - start, self.n_features or 0), str(self.dtype).removeprefix("torch."))
             done = 0
             while done < len(found):
-                part = next(self._rest, None)
+                part = next(self._rest, None) if self._left is None else self._left
                 if part is None:
                     raise damaged(self.name, f"it declares {self.n_rows:,} rows and holds fewer")
                 taken = part[: len(found) - done]
-                if len(taken) < len(part):
-                    self._rest = _before(part[len(taken) :], self._rest)
+                self._left = part[len(taken) :] if len(taken) < len(part) else None
                 found[done : done + len(taken)] = taken
                 done += len(taken)
             self._position = stop
@@ -108,8 +108,3 @@ class TableRows:
 
 def _nothing() -> Generator[np.ndarray, None, None]:
     yield from ()
-
-
-def _before(first: np.ndarray, rest: Generator[np.ndarray, None, None]) -> Generator[np.ndarray, None, None]:
-    yield first
-    yield from rest

@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any
 
 from cosmeans.errors import FileError
+from cosmeans.printable import writable
 from cosmeans.reading import reading
 from cosmeans.rows.place import Place
 from cosmeans.rows.readers.lines import lines_of
@@ -96,7 +97,7 @@ def _checked(value: Any, kind: Any, where: str, name: str) -> Any:
     if value is None:
         return None
     if pyarrow.types.is_string(kind):
-        return value if isinstance(value, str) else str(value)
+        return writable(value if isinstance(value, str) else str(value))
     is_list = pyarrow.types.is_list(kind)
     numbers = value if is_list else [value]
     if not isinstance(numbers, list) or not all(_is_number(number) or number is None for number in numbers):
