@@ -209,6 +209,11 @@ def test_bits_of_float16_in_unsigned_integers_are_told_from_integers(tmp_path, n
 
 
 BAD = {
+    "bits in one of many columns": (
+        {"a": X[:, 0], "b": X[:, 1].view(np.uint32).astype(np.uint16)},
+        InputTypeError,
+        "'b' holds uint16",
+    ),
     "two columns": (
         {"a": lists(X), "b": lists(X, "fixed")},
         OptionError,

@@ -125,7 +125,7 @@ def _opener(suffix: str) -> Callable[[Place, Wanted], Reader]:
 
 
 def _table_rows(table: Table, place: Place, wanted: Wanted) -> TableRows:
-    wanted.refuse(place, f"a {place.suffix} file", shape="says how many rows it has", key="has columns (embedding)")
+    wanted.refuse(place, "a table", shape="says how many rows it has", key="has columns (embedding)")
     return TableRows(table, VectorColumn(place.name, table.schema, wanted.embedding, wanted.dtype))
 
 

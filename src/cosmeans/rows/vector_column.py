@@ -37,7 +37,8 @@ class VectorColumn:
         self.names = self._chosen(schema, nouns, embedding)
         field = schema.field(self.names[0])
         self._wide = len(self.names) > 1
-        self._check(field)
+        for name in self.names:
+            self._check(schema.field(name))
         kind = getattr(field.type, "storage_type", field.type)
         value = kind if self._wide else kind.value_type
         self.dtype = self._float_of(value)
