@@ -119,7 +119,7 @@ _PATHS: dict[str, Any] = {
         typer.Argument(
             help="rows: .parquet, .npy, .csv and more; files, folders, or patterns in quotes",
             show_default=False,
-            metavar="EMBEDDINGS...",
+            metavar="EMBEDDINGS",
         ),
     ]
 }
