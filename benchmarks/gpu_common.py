@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from common import DEMO, keep, parser_of
-from cosmeans import estimator, lloyd, sphere
+from cosmeans import lloyd, sphere
 from cosmeans._estimator import opening
 from cosmeans.backends.gpu import DeviceState
 from cosmeans.backends.gpu.backend import GpuBackend
@@ -208,12 +208,12 @@ def screening(x: Tensor, centroids: Tensor, screen: str = "auto", integers: bool
 @contextmanager
 def estimator_with(backend: Backend) -> Iterator[None]:
     """Within, `KMeans` computes with this backend."""
-    before = estimator.choose_backend
-    estimator.choose_backend = opening.choose_backend = lambda *_: backend
+    before = opening.choose_backend
+    opening.choose_backend = lambda *_: backend
     try:
         yield
     finally:
-        estimator.choose_backend = opening.choose_backend = before
+        opening.choose_backend = before
 
 
 def digest(result: FitResult) -> str:

@@ -16,7 +16,7 @@ ALLOWED = {
     # (file, what it replaces): why there is no other way
     ("conftest.py", "inspected"): "batches of a few rows in every test; users' are merged up to megabytes",
     ("conftest.py", "module"): "np.empty as modules see it: a compiler must find NumPy's own",
-    ("backends/gpu/standins.py", "module"): "a backend that no option of KMeans chooses: the kernels' interpreter",
+    ("backends/gpu/standins.py", "opening"): "a backend that no option of KMeans chooses: the kernels' interpreter",
     ("checked.py", "fused"): "a processor without the instructions, in a process of its own",
 }
 

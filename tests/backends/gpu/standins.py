@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from triton.runtime.interpreter import InterpretedFunction
 
-from cosmeans import estimator, lloyd, scoring, sphere
+from cosmeans import lloyd, scoring, sphere
 from cosmeans._estimator import opening
 from cosmeans.backends.gpu import DeviceState
 from cosmeans.backends.gpu.backend import GpuBackend
@@ -222,8 +222,7 @@ def compute_with(make: Callable[[], Backend], patching: Any) -> None:
 
     patching: pytest's monkeypatch
     """
-    for module in (estimator, opening):
-        patching.setattr(module, "choose_backend", lambda *_: make())
+    patching.setattr(opening, "choose_backend", lambda *_: make())
 
 
 def assert_same(found: Found, expected: Found) -> None:
