@@ -103,7 +103,7 @@ ROWS = {
     "a dictionary": ({"a": [1.0]}, InputTypeError, "must be an array, a tensor or a list of rows, got a dict"),
     "a series": (pd.Series([1.0, 2.0]), InputError, "two dimensions (N, D), got shape (2,)"),
     "a frame of text": (pd.DataFrame({"a": ["x"] * 9}), InputTypeError, "must be real numbers, got text", "'a'"),
-    "a folder": (".", OSError, ". holds files of 3 kinds (1 .npy, 1 .safetensors, 6 .jsonl). Name those with the rows"),
+    "a folder": (".", OSError, ". holds files of ", "Name those with the rows, as "),
     "an unknown kind of file": ("rows.docx", OSError, "rows.docx is of an unknown kind (.docx). Known: .npy, .npz"),
     "sparse array": (csr_matrix(X), InputTypeError, "must be dense, got a sparse csr_matrix. Use x.toarray()"),
     "sparse tensor": (T.to_sparse(), InputTypeError, "must be dense, got layout torch.sparse_coo. Use x.to_dense()"),
