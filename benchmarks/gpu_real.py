@@ -17,7 +17,6 @@ from common import DEMO
 from gpu_common import DEVICE, burst, fit, flash_fit, gpu, record, run_actions, screening, torch_loop, wall
 
 NEIGHBOURS = 8
-NAMES = {"refined": "settled", "cascade": "first rung"}  # as records have called them from the first
 N = 1 << 20
 
 
@@ -56,7 +55,7 @@ def screens() -> None:
                 for name, screened in (("half", half), ("ladder", ladder)):
                     screened.screen()
                     facts[name] = {
-                        f"{NAMES[listed]}, {what}": count / len(x)
+                        f"{listed}, {what}": count / len(x)
                         for listed, counts in screened.listed().items()
                         for what, count in zip(("again", "pairs"), counts, strict=True)
                     }

@@ -1,6 +1,5 @@
 """The page: right numbers, harmless texts, small, the same every time; used in a real browser by keyboard."""
 
-import json
 import re
 import shutil
 from itertools import pairwise
@@ -8,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from clusters_page import data_of
 from cosmeans import KMeans
 from cosmeans.errors import InputError, OptionError, OutputExistsError
 from cosmeans.page.keywords import distinctive_words
@@ -33,10 +33,6 @@ def fitted():
 def page(fitted, tmp_path_factory):
     kmeans, rows, texts = fitted
     return kmeans.report(rows, tmp_path_factory.mktemp("report") / "page.html", texts=texts, n_examples=50)
-
-
-def data_of(page):
-    return json.loads(re.search(r'id="data">(.*?)</script>', page.read_text("utf-8"), re.S).group(1))
 
 
 def test_sizes_similarities_and_examples_are_those_of_a_float64_brute_force(fitted, page):

@@ -14,7 +14,7 @@ import typer
 
 import children
 from cosmeans import KMeans, __main__
-from cosmeans.cli import app, run
+from cosmeans.cli import app
 from cosmeans.cli.demo import peak_bytes, random_unit_rows
 from cosmeans.demo_data import sample
 from refusing import refuse_flush
@@ -30,18 +30,6 @@ def folder(tmp_path, monkeypatch):
     np.save(tmp_path / "rows.npy", rows.astype(np.float32))
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-@pytest.fixture
-def out(capsys):
-    """Run a command here; gives exit code, stdout, stderr."""
-
-    def call(line):
-        code = run(line.split())
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 def test_fit_writes_what_the_estimator_finds(folder, out):

@@ -5,16 +5,14 @@ import json
 import numpy as np
 import pytest
 
-from cosmeans import KMeans
+from clusters_page import three_groups
 from cosmeans.cli import run
 from cosmeans.report import write_report
 
 
 @pytest.fixture(scope="module")
 def fitted():
-    rng = np.random.default_rng(0)
-    rows = (np.eye(3, 8)[np.arange(90) % 3] + 0.3 * rng.standard_normal((90, 8))).astype(np.float32)
-    return KMeans(3, random_state=0, verbose=0).fit(rows), rows
+    return three_groups()
 
 
 def test_the_command_writes_the_page_that_python_writes(fitted, tmp_path, monkeypatch, capsys):

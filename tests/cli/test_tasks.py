@@ -16,7 +16,7 @@ from cosmeans.analysis.dedup import deduplicate
 from cosmeans.analysis.evaluation import evaluate
 from cosmeans.analysis.matching import match, moved
 from cosmeans.analysis.queries import exemplars, outliers
-from cosmeans.cli import run, tables
+from cosmeans.cli import tables
 
 
 @pytest.fixture
@@ -35,18 +35,6 @@ def case(tmp_path, monkeypatch):
     for name, model in zip(("old", "new"), models, strict=True):
         model.save(name)
     return rows, *models
-
-
-@pytest.fixture
-def out(capsys):
-    """Run a command here; gives exit code, stdout, stderr."""
-
-    def call(line):
-        code = run(line.split())
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 def test_choose_k_suggests_draws_and_goes_on(case, out, tmp_path):

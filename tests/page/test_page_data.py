@@ -1,16 +1,10 @@
 """What a page holds: its size has a bound, whatever the texts and however many clusters."""
 
-import json
-import re
-
 import numpy as np
 
+from clusters_page import data_of
 from cosmeans import KMeans
 from cosmeans.report import write_report
-
-
-def data_of(page):
-    return json.loads(re.search(r'id="data">(.*?)</script>', page.read_text("utf-8"), re.S).group(1))
 
 
 def test_a_thousand_clusters_with_long_texts_stay_below_ten_megabytes(tmp_path):

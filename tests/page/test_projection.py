@@ -1,27 +1,19 @@
 """The map of a page by another projection."""
 
-import json
-import re
 import sys
 import types
 
 import numpy as np
 import pytest
 
-from cosmeans import KMeans
+from clusters_page import data_of, three_groups
 from cosmeans.errors import OptionError
 from cosmeans.report import write_report
 
 
-def data_of(page):
-    return json.loads(re.search(r'id="data">(.*?)</script>', page.read_text("utf-8"), re.S).group(1))
-
-
 @pytest.fixture(scope="module")
 def fitted():
-    rng = np.random.default_rng(0)
-    rows = (np.eye(3, 8)[np.arange(90) % 3] + 0.3 * rng.standard_normal((90, 8))).astype(np.float32)
-    return KMeans(3, random_state=0, verbose=0).fit(rows), rows
+    return three_groups()
 
 
 def test_the_map_is_made_by_umap_where_it_is_installed(fitted, tmp_path, monkeypatch):

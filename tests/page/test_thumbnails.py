@@ -2,9 +2,7 @@
 
 import base64
 import io
-import json
 import os
-import re
 import struct
 import zlib
 
@@ -12,21 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cosmeans import KMeans
+from clusters_page import data_of, three_groups
 from cosmeans.errors import FileError
 from cosmeans.page.thumbnails import thumbnails
 from cosmeans.report import write_report
 
 
-def data_of(page):
-    return json.loads(re.search(r'id="data">(.*?)</script>', page.read_text("utf-8"), re.S).group(1))
-
-
 @pytest.fixture(scope="module")
 def fitted():
-    rng = np.random.default_rng(0)
-    rows = (np.eye(3, 8)[np.arange(90) % 3] + 0.3 * rng.standard_normal((90, 8))).astype(np.float32)
-    return KMeans(3, random_state=0, verbose=0).fit(rows), rows
+    return three_groups()
 
 
 def test_pictures_become_small_ones_of_the_same_colour(fitted, tmp_path):

@@ -7,7 +7,7 @@ import torch
 from cosmeans import KMeans, open_rows
 from cosmeans.errors import OptionError
 from cosmeans.options import FitOptions
-from cosmeans.rows.held import HeldRows, held
+from cosmeans.rows.held import HeldRows, hold
 from files_of import KINDS
 
 RNG = np.random.default_rng(0)
@@ -79,12 +79,12 @@ def test_all_at_once_is_one_view(path):
 
 
 def test_a_limit_is_shared_by_rows_and_what_is_kept_besides(path, tmp_path):
-    rows, left = held(open_rows(path), 64 * 120 + 7)
+    rows, left = hold(open_rows(path), 64 * 120 + 7)
     assert rows.n_bytes_held == 64 * 120
     assert left == 7
     np.save(tmp_path / "a.npy", X)
     mapped = open_rows(tmp_path / "a.npy")
-    assert held(mapped, 1000) == (mapped, 1000), "mapped rows are in memory already"
+    assert hold(mapped, 1000) == (mapped, 1000), "mapped rows are in memory already"
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,7 @@ def _has_a_way(source: RowSource, n_clusters: int, say: Callable[[str], None]) -
         shape, free = torch.Size((source.n_rows, source.n_features)), gpu.state_of(device).free_bytes()
         plan_incoming(shape, row_bytes, n_clusters, free, device)
         if isinstance(source, HeldRows):
-            source.hold_all()
+            source.require_room()
     except ImportError as error:
         say(f"computing on the CPU: the GPU backend needs Triton ({error}). pip install triton")
         return False

@@ -23,7 +23,7 @@ from cosmeans.observer import Log, Observer
 from cosmeans.options import FitOptions
 from cosmeans.progress import observer_of, watch
 from cosmeans.rows.files import FileRows
-from cosmeans.rows.held import HeldRows, held
+from cosmeans.rows.held import HeldRows, hold
 
 
 def options_of(model: Any) -> FitOptions:
@@ -38,7 +38,7 @@ def log_of(model: Any) -> Log:
 
 def choose(source: RowSource, options: FitOptions, log: Log) -> tuple[RowSource, Backend]:
     """What computes, and the source as it is read: rows of files that must be decoded stay in memory where they can."""
-    source, limit = held(source, options.memory_limit)
+    source, limit = hold(source, options.memory_limit)
     backend = choose_backend(replace(options, memory_limit=limit), source, log)
     if isinstance(source, HeldRows) and backend.device.type != "cpu":
         source.hold_all()

@@ -16,7 +16,7 @@ from cosmeans.cli import results
 from cosmeans.cli.row_files import row_files
 from cosmeans.errors import OptionError
 from cosmeans.options import OPTIONS
-from cosmeans.rows.formats import TABLES
+from cosmeans.rows.formats import TABLE_SUFFIXES
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,7 @@ Texts = Annotated[
     Path | None,
     typer.Option(
         "--texts",
-        help=f"one text per row, shown with the results: .txt, {', '.join(TABLES)}",
+        help=f"one text per row, shown with the results: .txt, {', '.join(TABLE_SUFFIXES)}",
         metavar="FILE",
     ),
 ]

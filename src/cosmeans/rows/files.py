@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from cosmeans.errors import OptionError
-from cosmeans.reading import reading
 from cosmeans.rows.joined import JoinedRows
-from cosmeans.rows.table import Table
+from cosmeans.rows.table import Table, validated
 
 
 class FileRows:
@@ -28,12 +27,8 @@ class FileRows:
 
     def __init__(self, rows: JoinedRows, id_column: str | None = None, weight_column: str | None = None) -> None:
         self._rows = rows
-        self.n_rows, self.n_features, self.n_bytes, self.dtype = (
-            rows.n_rows,
-            rows.n_features or 0,
-            rows.n_bytes,
-            rows.dtype,
-        )
+        self.n_rows, self.n_features = rows.n_rows, rows.n_features or 0
+        self.n_bytes, self.dtype = rows.n_bytes, rows.dtype
         self.mapped, self.names, self.tensor = rows.mapped, rows.names, rows.tensor
         self.id_column, self.weight_column = id_column, weight_column
         self.require([column for column in (id_column, weight_column) if column is not None])
@@ -83,10 +78,7 @@ class FileRows:
         text: as text is stored in a file of text, where 007 is not 7
         """
         for table in self.tables:
-            for batch in table.batches(0, names, text):
-                with reading(table.name):
-                    batch.validate(full=True)
-                yield batch
+            yield from validated(table, 0, names, text)
 
     def weights(self) -> np.ndarray | None:
         """The weights (N,) of `weight_column`, which alone is read for them; None without one."""

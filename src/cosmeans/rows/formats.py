@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from cosmeans.errors import FileError, OptionError
 from cosmeans.rows.joined import JoinedRows
-from cosmeans.rows.place import Place
+from cosmeans.rows.place import DATASET, Place, kind_of
 from cosmeans.rows.reader import Reader, Wanted
 from cosmeans.rows.readers.array_files import ARRAY_FILES, open_array
 from cosmeans.rows.readers.arrays import ArrayRows
@@ -18,11 +17,11 @@ from cosmeans.rows.table import Table
 from cosmeans.rows.table_rows import TableRows
 from cosmeans.rows.vector_column import VectorColumn
 
-TABLES = (".parquet", ".pq", ".arrow", ".feather", ".ipc", ".csv", ".tsv", ".jsonl", ".ndjson", ".lance")
+TABLE_SUFFIXES = (".parquet", ".pq", ".arrow", ".feather", ".ipc", ".csv", ".tsv", ".jsonl", ".ndjson", ".lance")
 _OTHERS = (".h5", ".hdf5", ".hdf", ".zarr", ".fvecs", ".bvecs", ".fbin", ".f16bin", ".u8bin", ".i8bin")
 _RAW = (".raw", ".bin", ".dat")
 _PACKABLE = (".csv", ".tsv", ".jsonl", ".ndjson")
-FORMATS = (*ARRAY_FILES, *TABLES, *_OTHERS)
+FORMATS = (*ARRAY_FILES, *TABLE_SUFFIXES, *_OTHERS)
 SUFFIXES = ", ".join((*FORMATS, *_RAW))
 
 
@@ -40,13 +39,13 @@ def open_reader(path: Path, wanted: Wanted) -> Reader:
 
 def _opened(place: Place, wanted: Wanted) -> Reader:
     path, suffix = place.path, kind_of(place.path)
-    if suffix == _DATASET:
+    if suffix == DATASET:
         return _dataset(place, wanted)
     if wanted.shape is not None or (suffix in _RAW and wanted.dtype is not None):
         return _raw(place, wanted)
     if suffix in ARRAY_FILES:
         return _array(place, wanted)
-    if suffix in TABLES:
+    if suffix in TABLE_SUFFIXES:
         return _table_rows(open_table(path), place, wanted)
     if suffix in _OTHERS:
         return _opener(suffix)(place, wanted)
@@ -57,27 +56,12 @@ def _opened(place: Place, wanted: Wanted) -> Reader:
 def open_table(path: Path) -> Table:
     """A file with columns, whichever of them is of interest. Raises FileError."""
     place, suffix = Place(path), kind_of(path)
-    if suffix not in TABLES:
-        raise FileError(f"{place} is not a table. Known: {', '.join(TABLES)}.")
+    if suffix not in TABLE_SUFFIXES:
+        raise FileError(f"{place} is not a table. Known: {', '.join(TABLE_SUFFIXES)}.")
     if place.packed and suffix not in _PACKABLE:
         raise FileError(f"{place}: only {', '.join(_PACKABLE)} are read as .gz. Unpack the file first (gunzip).")
     with place.reading():
         return _table_of(suffix)(place)
-
-
-def kind_of(path: Path) -> str:
-    """The suffix that says what reads a file or a folder; of folders by what is in them."""
-    if os.path.isdir(path):
-        if os.path.exists(path / "_versions"):
-            return ".lance"
-        if any(os.path.exists(path / mark) for mark in ("zarr.json", ".zarray", ".zgroup")):
-            return ".zarr"
-        if os.path.exists(path / "state.json"):
-            return _DATASET
-    return Place(path).suffix
-
-
-_DATASET = "datasets"
 
 
 def _table_of(suffix: str) -> Callable[[Place], Table]:

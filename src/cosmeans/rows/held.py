@@ -14,7 +14,7 @@ _SHARE = 4  # of the free memory, one part for decoded rows
 _BLOCK_BYTES = 64 << 20  # that are decoded at once where many rows are asked for
 
 
-def held(source: RowSource, memory_limit: int | None) -> tuple[RowSource, int | None]:
+def hold(source: RowSource, memory_limit: int | None) -> tuple[RowSource, int | None]:
     """The source, and what is left of the limit. Files that must be decoded keep as many rows as memory allows.
 
     memory_limit: bytes; None: a quarter of the free memory, and then None is left
@@ -41,18 +41,21 @@ class HeldRows:
     def n_bytes_held(self) -> int:
         return self._rows.nbytes
 
-    def hold_all(self) -> None:
-        """Keep all rows, which a GPU is sent from memory. Raises FileError if there is not so much."""
-        if len(self._rows) == self.n_rows:
-            return
+    def require_room(self) -> None:
+        """Raise FileError if memory can't hold all rows, which a GPU is sent from there."""
         free = free_memory()
-        if self.n_bytes > free:
+        if len(self._rows) < self.n_rows and self.n_bytes > free:
             raise FileError(
                 f"{self._source.names[0]}: rows that must be decoded need {size_words(self.n_bytes)} of the host's "
                 f'memory for a GPU, and {size_words(free)} are free. Pass device="cpu", or write the rows to .npy '
                 "files, which are mapped."
             )
-        self._rows, self._done = torch.empty((self.n_rows, self.n_features), dtype=self.dtype, device="cpu"), 0
+
+    def hold_all(self) -> None:
+        """Keep all rows, whatever the limit. Raises FileError if there is no room."""
+        self.require_room()
+        if len(self._rows) < self.n_rows:
+            self._rows, self._done = torch.empty((self.n_rows, self.n_features), dtype=self.dtype, device="cpu"), 0
 
     def read(self, span: slice) -> Tensor:
         self._fill(span)

@@ -13,6 +13,7 @@ from cosmeans.console import warn
 from cosmeans.errors import FileError, FileOrderWarning, InputTypeError, OptionError
 from cosmeans.paths import as_path
 from cosmeans.printable import brief
+from cosmeans.rows.place import Place, is_data_folder
 
 ORDERS = ("path", "natural")
 _DIGITS = re.compile(r"(\d+)")
@@ -44,7 +45,7 @@ def find_files(paths: Any, order: str, suffixes: Iterable[str]) -> list[Path]:
 
 def _looks_like_a_path(text: str) -> bool:
     try:
-        return has_magic(text) or (bool(_suffix(text)) and " " not in text) or os.path.lexists(text)
+        return has_magic(text) or (bool(Place(Path(text)).suffix) and " " not in text) or os.path.lexists(text)
     except ValueError:  # a null character
         return False
 
@@ -68,12 +69,6 @@ def _found(named: Any, order: str, suffixes: tuple[str, ...]) -> list[Path]:
     return _ordered(_in_folder(path, suffixes), order, path)
 
 
-def is_data_folder(folder: Path) -> bool:
-    """Whether a folder is one data set: zarr's, Lance's, or one that Hugging Face's `datasets` saved."""
-    marks = ("zarr.json", ".zarray", ".zgroup", "state.json", "_versions")  # of `formats.kind_of`
-    return folder.suffix.lower() in (".zarr", ".lance") or any(os.path.exists(folder / mark) for mark in marks)
-
-
 def _in_folder(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     """All files of a folder, and of the folders in it, that have the one suffix that is known."""
     found: dict[str, list[Path]] = {}
@@ -81,7 +76,7 @@ def _in_folder(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
         whole = [name for name in folders if is_data_folder(Path(place, name))]
         folders[:] = [name for name in folders if not name.startswith(("_", ".")) and name not in whole]
         for name in names + whole:
-            suffix = _suffix(name)
+            suffix = Place(Path(name)).suffix
             if not name.startswith(("_", ".")) and suffix in suffixes:
                 found.setdefault(suffix, []).append(Path(place, name))
     if not found:
@@ -94,11 +89,6 @@ def _in_folder(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
             f"{folder / '**' / ('*' + first)}."
         )
     return next(iter(found.values()))
-
-
-def _suffix(name: str) -> str:
-    path = Path(name)
-    return (path.with_suffix("") if path.suffix.lower() == ".gz" else path).suffix.lower()
 
 
 def _ordered(files: list[Path], order: str, named: Path) -> list[Path]:

@@ -10,6 +10,23 @@ from typing import BinaryIO
 
 from cosmeans.reading import open_regular, reading
 
+DATASET = "datasets"  # in place of a suffix: a folder that Hugging Face's `datasets` saved
+_MARKS = {"_versions": ".lance", "zarr.json": ".zarr", ".zarray": ".zarr", ".zgroup": ".zarr", "state.json": DATASET}
+
+
+def kind_of(path: Path) -> str:
+    """The suffix that says what reads a file or a folder: of folders by what is in them, else by the name."""
+    if os.path.isdir(path):
+        for mark, kind in _MARKS.items():
+            if os.path.exists(path / mark):
+                return kind
+    return Place(path).suffix
+
+
+def is_data_folder(folder: Path) -> bool:
+    """Whether a folder is one data set: of Lance, of zarr, or one that `datasets` saved."""
+    return kind_of(folder) in _MARKS.values()
+
 
 class Place:
     """A file, or a folder that is one data set, on this machine's file systems."""

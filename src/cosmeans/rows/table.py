@@ -5,6 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
+from cosmeans.reading import reading
+
+
+def validated(table: Table, group: int, names: list[str], text: bool = False) -> Iterator[Any]:
+    """`table.batches`, each checked before it is used: in what is mapped, offsets may lead anywhere."""
+    for batch in table.batches(group, names, text):
+        with reading(table.name):
+            batch.validate(full=True)
+        yield batch
+
 
 class Table(Protocol):
     """One file with columns. Any thread may ask; each answer has a handle of its own on the file."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cosmeans.errors import InputError
 from cosmeans.reading import damaged
-from cosmeans.rows.table import Table
+from cosmeans.rows.table import Table, validated
 from cosmeans.rows.vector_column import VectorColumn
 
 
@@ -39,7 +39,7 @@ class TableRows:
                 self._rest.close()
                 self._rest, self._left = self._arrays_from(start), None
             self._position = -1  # should decoding fail, nothing is known of where it is
-            found = np.empty((stop - start, self.n_features or 0), str(self.dtype).removeprefix("torch."))
+            found = np.empty((stop - start, self.n_features or 0), self._vectors.array_dtype)
             done = 0
             while done < len(found):
                 part = next(self._rest, None) if self._left is None else self._left
@@ -54,7 +54,7 @@ class TableRows:
 
     def gather(self, indices: np.ndarray) -> Tensor:
         """Every group that holds one of the rows is decoded once, up to the last of them."""
-        found = np.empty((len(indices), self.n_features or 0), str(self.dtype).removeprefix("torch."))
+        found = np.empty((len(indices), self.n_features or 0), self._vectors.array_dtype)
         order = np.argsort(indices, kind="stable")
         wanted = indices[order]
         done = 0
@@ -82,8 +82,7 @@ class TableRows:
 
     def _arrays(self, group: int) -> Generator[np.ndarray, None, None]:
         start = int(self._first[group])
-        for batch in self.table.batches(group, self._vectors.names):
-            batch.validate(full=True)  # what is mapped was checked by nobody: offsets may lead anywhere
+        for batch in validated(self.table, group, self._vectors.names):
             yield self._vectors.rows(batch, start)
             start += batch.num_rows
 

@@ -13,10 +13,10 @@ from typing import Any
 
 from cosmeans.errors import FileError, InputError, OptionError
 from cosmeans.reading import free_memory, reading, require_memory, size_words
-from cosmeans.rows.formats import TABLES, open_table
+from cosmeans.rows.formats import TABLE_SUFFIXES, open_table
 from cosmeans.rows.place import Place
 from cosmeans.rows.readers.lines import lines_of
-from cosmeans.rows.table import Table
+from cosmeans.rows.table import Table, validated
 
 _SHARE = 4  # of the free memory, one part for texts: Python needs up to four bytes a character
 _COUNTED = 1000  # texts beyond twice the rows that are counted, not to read a whole file of another kind
@@ -26,14 +26,15 @@ Cells = Generator[str | None, None, None]
 def read_texts(path: Path, n_rows: int, column: str | None = None) -> list[str]:
     """One text per row: a line of plain text, or a cell of a column. Text, CSV and JSON lines may be gzipped.
 
-    column  of a table (`formats.TABLES`); needed unless the table has only one. An empty cell is ""
+    column  of a table (`formats.TABLE_SUFFIXES`); needed unless the table has only one. An empty cell is ""
     Raises FileError (also for texts that are larger than the memory), InputError if there are not as many texts as
     rows, and OptionError for a column that isn't there.
     """
     place = Place(path)
-    if place.suffix not in TABLES:
+    if place.suffix not in TABLE_SUFFIXES:
         if column is not None:
-            raise OptionError(f"--column {column}: {path} is read as plain lines. Columns are in {', '.join(TABLES)}.")
+            tables = ", ".join(TABLE_SUFFIXES)
+            raise OptionError(f"--column {column}: {path} is read as plain lines. Columns are in {tables}.")
         with closing(lines_of(place)) as lines:
             return _collected(str(path), lines, n_rows, "lines")
     table = open_table(path)
@@ -81,9 +82,8 @@ def _wrong_count(path: str, count: str, what: str, n_rows: int) -> InputError:
 
 
 def _cells(table: Table, column: str) -> Cells:
-    for batch in table.batches(0, [column], text=True):
+    for batch in validated(table, 0, [column], text=True):
         with reading(table.name):
-            batch.validate(full=True)
             cells = batch.column(0)
             if hasattr(cells, "dictionary"):
                 values = _texts(cells.dictionary)

@@ -59,7 +59,7 @@ class VectorColumn:
             integers = [self._arrow.types.is_integer(batch.schema.field(name).type) for name in self.names]
             parts = zip(self.names, integers, strict=True)
             columns = [self._numbers(batch.column(name), np.float32 if whole else None) for name, whole in parts]
-            return np.stack(columns, axis=1).astype(self._numpy, copy=False)
+            return np.stack(columns, axis=1).astype(self.array_dtype, copy=False)
         column = batch.column(self.names[0])
         lists = getattr(column, "storage", column)
         present = None
@@ -93,7 +93,8 @@ class VectorColumn:
         return np.diff(np.asarray(lists.offsets.to_numpy(zero_copy_only=False)))
 
     @property
-    def _numpy(self) -> np.dtype[Any]:
+    def array_dtype(self) -> np.dtype[Any]:
+        """`dtype`, as NumPy has it."""
         return np.dtype(str(self.dtype).removeprefix("torch."))
 
     def _numbers(self, values: Any, dtype: Any = None) -> np.ndarray:
@@ -103,7 +104,7 @@ class VectorColumn:
             found = np.asarray(values.fill_null(0).to_numpy(zero_copy_only=False)).astype(np.uint16).view(np.float16)
             found[np.asarray(values.is_null().to_numpy(zero_copy_only=False))] = np.nan
             return found
-        return ArrowColumn(self.names[0], values).numbers(self._numpy if dtype is None else dtype)
+        return ArrowColumn(self.names[0], values).numbers(self.array_dtype if dtype is None else dtype)
 
     def _column(self, field: Any) -> ArrowColumn:
         kind = getattr(field.type, "storage_type", field.type)

@@ -61,11 +61,6 @@ class ArrowTable:
                 yield stream.schema, islice(stream, first, None)
 
 
-def is_dataset(folder: Path) -> bool:
-    """Whether a folder was written by `datasets.Dataset.save_to_disk`."""
-    return (folder / _STATE).is_file() and (folder / "dataset_info.json").is_file()
-
-
 def dataset_files(folder: Path) -> tuple[list[Path], list[Path]]:
     """The files of a data set that was saved, in order, and those of its indices mapping, if it has one."""
     with Place(folder / _STATE).reading():

@@ -38,8 +38,7 @@ class CsvTable:
 
     @cached_property
     def groups(self) -> list[int]:
-        _, *batches = self._parsed(self.schema.names[:1])
-        return [sum(batch.num_rows for batch in batches)]
+        return [sum(batch.num_rows for batch in islice(self._parsed(self.schema.names[:1]), 1, None))]
 
     def _type_of(self, field: Any, cells: Any) -> Any:
         """Lists of numbers where a column's first text holds several, else what Arrow took it for."""

@@ -10,9 +10,24 @@ from torch import Tensor
 
 from cosmeans.containers.converted import ConvertedRows, from_numpy
 from cosmeans.containers.nouns import NUMBERS, of_dtype
-from cosmeans.errors import InputError, InputTypeError
+from cosmeans.errors import InputError, InputTypeError, OptionError
+from cosmeans.rows.place import Place
+from cosmeans.rows.reader import Wanted
 
 _STEP = 4096  # rows that are read at once for single ones, where the array has no chunks
+
+
+def choose(place: Place, arrays: dict[str, Any], wanted: Wanted, noun: str) -> Any:
+    """The array that is asked for, or the only one of two dimensions. noun: what the format calls one."""
+    two = [name for name, item in arrays.items() if len(item.shape) == 2]
+    name = two[0] if wanted.name is None and len(two) == 1 else wanted.name
+    if name is None or name not in arrays:
+        listed = ", ".join(f"{name} {item.shape}" for name, item in list(arrays.items())[:20]) or "none"
+        asked = "" if name is None else f"no {noun} {name!r}; "
+        raise OptionError(
+            f"{place}: {asked}name the {noun} with the vectors by embedding (--embedding). It holds: {listed}."
+        )
+    return arrays[name]
 
 
 class SlicedRows:
@@ -37,10 +52,9 @@ class SlicedRows:
     def gather(self, indices: np.ndarray) -> Tensor:
         """Each chunk that holds one of the rows is read once."""
         found = torch.empty((len(indices), self.n_features), dtype=self.dtype, device="cpu")
-        order = np.argsort(indices, kind="stable")
-        chunks = indices[order] // self._chunk
+        chunks = indices // self._chunk
         for chunk in np.unique(chunks).tolist():
-            here = order[chunks == chunk]
+            here = np.flatnonzero(chunks == chunk)
             start = chunk * self._chunk
             rows = self.read(start, min(self.n_rows, start + self._chunk))
             found[torch.from_numpy(here)] = rows[torch.from_numpy(indices[here] - start)]

@@ -6,25 +6,19 @@ from cosmeans.errors import OptionError
 from cosmeans.rows.extras import needed
 from cosmeans.rows.place import Place
 from cosmeans.rows.reader import Wanted
-from cosmeans.rows.readers.sliced import SlicedRows
+from cosmeans.rows.readers.sliced import SlicedRows, choose
 
 
 def read_zarr(place: Place, wanted: Wanted) -> SlicedRows:
-    """Rows of a zarr array, or of one in a group. Raises as `rows.files.open_reader` does."""
+    """Rows of a zarr array, or of one in a group. Raises as `rows.formats.open_reader` does."""
     wanted.refuse(place, "a zarr folder", shape="says how many rows it has", dtype="says what its numbers are")
     zarr = needed("zarr", place, "zarr")
     with place.reading():
         stored = zarr.open(str(place.path), mode="r")
         if not hasattr(stored, "shape"):
-            arrays = dict(stored.members(max_depth=None))
-            arrays = {name: item for name, item in arrays.items() if hasattr(item, "shape")}
-            two = [name for name, item in arrays.items() if len(item.shape) == 2]
-            name = two[0] if wanted.name is None and len(two) == 1 else wanted.name
-            if name is None or name not in arrays:
-                listed = ", ".join(f"{name} {item.shape}" for name, item in list(arrays.items())[:20]) or "none"
-                raise OptionError(f"{place}: name the array with the vectors by embedding (--embedding). It holds: "
-                                  f"{listed}.")  # fmt: skip
-            stored = arrays[name]
+            members = dict(stored.members(max_depth=None))
+            arrays = {name: item for name, item in members.items() if hasattr(item, "shape")}
+            stored = choose(place, arrays, wanted, "array")
         elif wanted.name is not None:
             raise OptionError(f"embedding={wanted.name!r}: {place} is one array. Remove the embedding.")
         shards = getattr(stored, "shards", None)
