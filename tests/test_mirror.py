@@ -39,7 +39,7 @@ ELSEWHERE = {
     "rows/test_texts.py": "cli/texts",
     "test_atomic.py": "locks paths renaming system_errors",
     "test_lloyd.py": "contracts data group observer result",
-    "test_model_file.py": "cli/inspect records",
+    "test_model_file.py": "records",
     "test_public_api.py": "errors",
     "test_report.py": """page/analysis page/examples page/keywords page/render page/sample page/write""",
 }

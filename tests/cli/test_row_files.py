@@ -1,7 +1,5 @@
 """Rows on the command line: files of every kind, and the columns of theirs that go along with results."""
 
-import json
-
 import numpy as np
 import pyarrow
 import pytest
@@ -94,13 +92,3 @@ def test_what_can_not_be_is_told(folder, capsys, line, word):
 
     assert run(line.split()) == 2
     assert word in capsys.readouterr().err
-
-
-def test_info_tells_of_files(folder, capsys):
-    X.tofile("raw.bin")
-
-    assert run(["info", "emb", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["rows"] == 120
-    assert run(["info", "raw.bin", "--shape", "120,6", "--dtype", "float32", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["features"] == 6
-    assert run(["info", "two.parquet", "emb/part-0.parquet"]) == 2

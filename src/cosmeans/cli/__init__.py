@@ -14,7 +14,7 @@ from typing import Any
 
 import typer
 
-from cosmeans.cli import report, row_tasks, tasks
+from cosmeans.cli import inspect, report, row_tasks, tasks
 from cosmeans.cli.commands import app
 from cosmeans.console import say
 from cosmeans.errors import (
@@ -29,6 +29,7 @@ from cosmeans.errors import (
 
 __all__ = ["app", "run"]
 
+app.add_typer(inspect.app)
 app.add_typer(tasks.app)
 app.add_typer(row_tasks.app)
 app.add_typer(report.app)

@@ -13,7 +13,7 @@ from cosmeans import __version__, demo_data
 from cosmeans.analysis.matching import check_order, reorder
 from cosmeans.atomic import new_file, refuse_existing
 from cosmeans.cli import demo as demos
-from cosmeans.cli import flags, inspect, results
+from cosmeans.cli import flags, results
 from cosmeans.cli.interrupt import stop_on_interrupt
 from cosmeans.cli.outputs import FILES, check_label_path, find_model, output_folder, write_fit, write_labels
 from cosmeans.cli.row_files import RowFiles
@@ -23,7 +23,6 @@ from cosmeans.cli.texts import given_texts
 from cosmeans.console import say
 from cosmeans.errors import OptionError
 from cosmeans.estimator import KMeans
-from cosmeans.model_file import is_model
 from cosmeans.plot import plot_fit
 from cosmeans.progress import set_observer, watch
 from cosmeans.report import check_options, write_report
@@ -138,19 +137,6 @@ def predict(
         tell_json({"rows": len(labels), "left_out": left_out, "labels": str(out)})
     elif not quiet:
         say(f"{len(labels):,} labels ({left_out:,} rows left out) are in {out}")
-
-
-@app.command()
-@flags.takes_rows
-def info(embeddings: RowFiles, as_json: flags.Json = False) -> None:
-    """Show what a model, or files of embeddings, contain."""
-    path = Path(embeddings.paths[0])
-    model = find_model(path)
-    if len(embeddings.paths) == 1 and is_model(model):
-        facts = inspect.model_facts(model)
-    else:
-        facts = inspect.row_facts(embeddings)
-    tell_json(facts) if as_json else inspect.show(facts)
 
 
 @app.command()

@@ -1,18 +1,49 @@
-"""Facts about a model or a file of embeddings."""
+"""The commands `look` and `info`: what files of rows, or a model, hold."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
+import typer
 
-from cosmeans import sphere
+from cosmeans import printable
+from cosmeans.cli import flags, results
+from cosmeans.cli.outputs import find_model
 from cosmeans.cli.row_files import RowFiles
 from cosmeans.cli.tables import show_facts
-from cosmeans.model_file import load_model
+from cosmeans.cli.tell import tell_json
+from cosmeans.model_file import is_model, load_model
+from cosmeans.reading import size_words
+from cosmeans.rows.look import RowFacts
 
-_BATCH_VALUES = 1 << 22
+app = typer.Typer()
+_SHOWN = 20  # names of columns
+
+
+@app.command()
+@flags.takes_rows
+def look(embeddings: RowFiles, as_json: flags.Json = False) -> None:
+    """Show what files of embeddings hold, and the memory and disk that a fit needs, from headers and footers alone."""
+    _tell(embeddings, as_json)
+
+
+@app.command()
+@flags.takes_rows
+def info(embeddings: RowFiles, as_json: flags.Json = False) -> None:
+    """Show what a model contains; of files of embeddings, what `look` shows."""
+    model = find_model(Path(embeddings.paths[0]))
+    if len(embeddings.paths) > 1 or not is_model(model):
+        _tell(embeddings, as_json)
+        return
+    facts = model_facts(model)
+    tell_json(facts) if as_json else _show(facts)
+
+
+def _tell(embeddings: RowFiles, as_json: bool) -> None:
+    facts = embeddings.look()
+    tell_json({"embeddings": embeddings.paths} | asdict(facts)) if as_json else results.show("\n".join(lines(facts)))
 
 
 def model_facts(folder: Path) -> dict[str, Any]:
@@ -34,29 +65,59 @@ def model_facts(folder: Path) -> dict[str, Any]:
     }
 
 
-def row_facts(files: RowFiles) -> dict[str, Any]:
-    """Shape and dtype of the rows, and how many are of unit length, zero, or hold NaN or infinity."""
-    rows = files.open()
-    unit = zero = bad = 0
-    step = max(1, _BATCH_VALUES // rows.n_features)
-    for start in range(0, len(rows), step):
-        squared = sphere.squared_norms(rows.read(slice(start, min(start + step, len(rows)))))
-        unit += int(((squared - 1.0).abs() <= sphere.UNIT_TOLERANCE).sum())
-        zero += int((squared == 0).sum())
-        bad += int((~torch.isfinite(squared)).sum())
-    return {
-        "embeddings": " ".join(files.paths),
-        "rows": rows.shape[0],
-        "features": rows.shape[1],
-        "dtype": str(rows.dtype).removeprefix("torch."),
-        "bytes": rows.n_bytes,
-        "unit_rows": unit,
-        "zero_rows": zero,
-        "nonfinite_rows": bad,
-    }
+def lines(facts: RowFacts) -> list[str]:
+    """The facts in words, for people."""
+    rows = "rows not counted" if facts.rows is None else f"{facts.rows:,} rows"
+    files = f"{_count(facts.files, 'file')}, {size_words(facts.bytes_on_disk)}"
+    found = [
+        f"{files}: {rows} x {facts.features or 'unknown'} {facts.dtype}",
+        *_columns(facts),
+        f"memory: {_memory(facts)}",
+    ]
+    if facts.label_bytes is not None:
+        found.append(f"disk: labels and cosines of a fit take up to {size_words(facts.label_bytes)}")
+    return [printable.line(text) for text in found]
 
 
-def show(facts: dict[str, Any]) -> None:
-    """The facts as a table on stdout."""
+def _columns(facts: RowFacts) -> list[str]:
+    """Where the vectors are, their nulls and row groups, and the other columns, of files that have columns."""
+    if not facts.columns:
+        return []
+    first, last = facts.columns[0], facts.columns[-1]
+    each = f'columns "{first}" to "{last}", one number each' if len(facts.columns) > 1 else f'column "{first}"'
+    where = f'column "{first}", lists, {"named" if facts.named else "found by itself"}' if facts.lists else each
+    nulls = "nulls not counted"
+    if facts.nulls is not None:
+        nulls = f"{_count(facts.nulls, 'null')}"
+        nulls += f" in {_count(facts.files_with_nulls or 0, 'file')}" if facts.nulls else ""
+    groups = ""
+    if facts.row_groups is not None:
+        groups = f"; {_count(facts.row_groups, 'row group')} of up to {facts.largest_row_group:,} rows"
+    others = [f"{name} ({kind})" for name, kind in facts.other_columns.items()]
+    cut = ", ..." if len(others) > _SHOWN else ""
+    listed = [f"other columns: {', '.join(others[:_SHOWN])}{cut}"] if others else []
+    return [f"{where}; {nulls}{groups}", *listed]
+
+
+def _memory(facts: RowFacts) -> str:
+    """What rows need of the memory in a fit."""
+    if facts.mapped:
+        return "rows are mapped from the files, and need none of their own"
+    limit = f"memory_limit, by default {size_words(facts.memory_limit)} here"
+    if facts.rows is None or facts.decoded_bytes is None or facts.rows_in_memory is None:
+        return f"decoded rows are kept as far as {limit} allows; the files are read once before to count them"
+    needed = f"decoded rows take {size_words(facts.decoded_bytes)}"
+    if facts.rows_in_memory == facts.rows:
+        return f"{needed}, which {limit}, holds: the files are decoded once"
+    share = f"{facts.rows_in_memory / facts.rows:.0%}"
+    return f"{needed}, of which {limit}, holds {share}: the others are decoded again in every pass"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def _show(facts: dict[str, Any]) -> None:
+    """The facts of a model as a table on stdout."""
     whole = {name: value for name, value in facts.items() if isinstance(value, int) and name != "seed"}
     show_facts({name: whole.get(name, str(value)) for name, value in facts.items()})

@@ -11,6 +11,7 @@ import numpy as np
 
 from cosmeans.errors import OptionError
 from cosmeans.rows.files import FileRows
+from cosmeans.rows.look import RowFacts, look
 from cosmeans.rows.opening import open_rows
 
 
@@ -27,6 +28,12 @@ class RowFiles:
         rows = open_rows(list(self.paths), **self.options)
         rows.require(self.carried)
         return rows
+
+    def look(self) -> RowFacts:
+        """What headers and footers say of the rows. Raises as `open` does."""
+        options = dict(self.options)
+        named = [options.pop(name, None) for name in ("id_column", "weight_column")]
+        return look(list(self.paths), columns=[name for name in (*named, *self.carried) if name], **options)
 
     @property
     def name(self) -> str:

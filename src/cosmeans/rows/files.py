@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cosmeans.errors import OptionError
 from cosmeans.rows.joined import JoinedRows
-from cosmeans.rows.table import Table, validated
+from cosmeans.rows.table import Table, require_columns, validated
 
 
 class FileRows:
@@ -90,10 +89,7 @@ class FileRows:
     def require(self, columns: list[str]) -> None:
         """Raise OptionError for columns that one of the files doesn't have."""
         for table in self.tables if columns else ():
-            for column in columns:
-                if column not in table.schema.names:
-                    listed = ", ".join(table.schema.names[:20]) or "none"
-                    raise OptionError(f"{table.name} has no column {column!r}. Its columns: {listed}.")
+            require_columns(table, columns)
 
 
 class _Ahead:

@@ -21,9 +21,14 @@ def hold(source: RowSource, memory_limit: int | None) -> tuple[RowSource, int | 
     """
     if not isinstance(source, FileRows) or source.mapped:
         return source, memory_limit
-    room = free_memory() // _SHARE if memory_limit is None else memory_limit
+    room = default_limit() if memory_limit is None else memory_limit
     rows = HeldRows(source, min(source.n_rows, room // _row_bytes(source)))
     return rows, None if memory_limit is None else memory_limit - rows.n_bytes_held
+
+
+def default_limit() -> int:
+    """Bytes that decoded rows may take where no limit is given."""
+    return free_memory() // _SHARE
 
 
 class HeldRows:

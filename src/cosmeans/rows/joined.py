@@ -15,6 +15,18 @@ from cosmeans.rows.reader import Reader
 from cosmeans.rows.table import Table
 
 
+def one_width(readers: Sequence[Reader]) -> int | None:
+    """D, which all of them must have; raises InputError for the first of another."""
+    first = readers[0]
+    for reader in readers:
+        if reader.n_features != first.n_features:
+            raise InputError(
+                f"{reader.name} has rows of {reader.n_features} numbers, {first.name} has rows of "
+                f"{first.n_features}. Pass files of one embedding."
+            )
+    return first.n_features
+
+
 class JoinedRows:
     """`rows.reader.Reader` over others. Files without rows are passed over."""
 
@@ -22,15 +34,9 @@ class JoinedRows:
         """readers: at least one. name: for messages."""
         self.name, self._all = name, list(readers)
         self._readers = [reader for reader in readers if reader.n_rows] or self._all[:1]
-        first = self._readers[0]
-        for reader in self._readers:
-            if reader.n_features != first.n_features:
-                raise InputError(
-                    f"{reader.name} has rows of {reader.n_features} numbers, {first.name} has rows of "
-                    f"{first.n_features}. Pass files of one embedding."
-                )
+        self.n_features = one_width(self._readers)
         self._first = np.cumsum([0, *(reader.n_rows for reader in self._readers)])
-        self.n_rows, self.n_features = int(self._first[-1]), first.n_features
+        self.n_rows = int(self._first[-1])
         self.dtype = reduce(torch.promote_types, (reader.dtype for reader in self._readers))
         self.n_bytes = self.n_rows * (self.n_features or 0) * self.dtype.itemsize
         self.tensor = all(getattr(reader, "tensor", False) for reader in self._readers)
@@ -40,6 +46,11 @@ class JoinedRows:
     def names(self) -> list[str]:
         """The files, in order."""
         return [reader.name for reader in self._all]
+
+    @property
+    def readers(self) -> list[Reader]:
+        """What reads each file, in order."""
+        return self._all
 
     def read(self, start: int, stop: int) -> Tensor:
         file = int(np.searchsorted(self._first, start, "right")) - 1
@@ -76,11 +87,13 @@ class JoinedRows:
     @property
     def tables(self) -> list[Table]:
         """The files, where all of them have columns; raises OptionError for one that has none."""
-        found: list[Table] = []
-        for reader in self._readers:
-            nested = getattr(reader, "tables", None)
-            table = getattr(reader, "table", None)
-            if nested is None and table is None:
-                raise OptionError(f"{reader.name} has no columns besides its rows. Remove the names of columns.")
-            found += nested or [table]
-        return found
+        return [table for reader in self._readers for table in tables_of(reader)]
+
+
+def tables_of(reader: Reader) -> list[Table]:
+    """The files of a reader, where they have columns; raises OptionError where one has none."""
+    nested = getattr(reader, "tables", None)
+    table = getattr(reader, "table", None)
+    if nested is None and table is None:
+        raise OptionError(f"{reader.name} has no columns besides its rows. Remove the names of columns.")
+    return nested or [table]

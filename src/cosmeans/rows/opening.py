@@ -10,7 +10,7 @@ from cosmeans.rows.files import FileRows
 from cosmeans.rows.formats import FORMATS, open_reader
 from cosmeans.rows.joined import JoinedRows
 from cosmeans.rows.paths import find_files
-from cosmeans.rows.reader import Wanted
+from cosmeans.rows.reader import Reader, Wanted
 
 Paths = str | os.PathLike[str] | list[str | os.PathLike[str]]
 
@@ -40,12 +40,17 @@ def open_rows(
 
     Headers are checked here, rows when they are read. Raises FileError, OptionError, InputError, InputTypeError.
     """
-    wanted = Wanted(embedding, key, dtype, shape)
-    files = find_files(paths, order, FORMATS)
-    if shape is not None and len(files) > 1:
-        raise InputError(f"shape={shape} is that of one file, and {len(files)} are given. Open them one by one.")
-    readers = [open_reader(file, wanted) for file in files]
-    rows = FileRows(JoinedRows(readers, os.fspath(files[0])), id_column, weight_column)
+    readers = open_readers(paths, order, Wanted(embedding, key, dtype, shape))
+    rows = FileRows(JoinedRows(readers, readers[0].name), id_column, weight_column)
     if rows.n_rows == 0:
-        raise FileError(f"{rows.names[0]}{' and the others' if len(files) > 1 else ''}: no rows. Pass files with rows.")
+        others = " and the others" if len(readers) > 1 else ""
+        raise FileError(f"{rows.names[0]}{others}: no rows. Pass files with rows.")
     return rows
+
+
+def open_readers(paths: Paths, order: str, wanted: Wanted) -> list[Reader]:
+    """What reads each file that is named, in order; their headers are checked. Raises as `open_rows` does."""
+    files = find_files(paths, order, FORMATS)
+    if wanted.shape is not None and len(files) > 1:
+        raise InputError(f"shape={wanted.shape} is that of one file, and {len(files)} are given. Open them one by one.")
+    return [open_reader(file, wanted) for file in files]

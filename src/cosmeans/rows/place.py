@@ -28,6 +28,12 @@ def is_data_folder(folder: Path) -> bool:
     return kind_of(folder) in _MARKS.values()
 
 
+def size_on_disk(path: str | os.PathLike[str]) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    inside = (os.path.join(at, name) for at, _, names in os.walk(path) for name in names)
+    return sum(map(os.path.getsize, inside)) if os.path.isdir(path) else os.path.getsize(path)
+
+
 class Place:
     """A file, or a folder that is one data set, on this machine's file systems."""
 

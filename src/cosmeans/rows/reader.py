@@ -45,13 +45,18 @@ class Reader(Protocol):
 
     name: str
     """The file, as the caller knows it."""
-    n_rows: int
     dtype: torch.dtype
     """Of what `read` and `gather` return: a type that torch computes with."""
-    n_bytes: int
-    """Of all rows in that type."""
     mapped: bool
     """Whether rows are views of memory that is mapped from the file, so that any of them costs its own pages only."""
+
+    @property
+    def n_rows(self) -> int:
+        """N; to be told it may take reading the whole file, of formats that don't say it."""
+
+    @property
+    def n_bytes(self) -> int:
+        """Of all rows in `dtype`."""
 
     @property
     def n_features(self) -> int | None:

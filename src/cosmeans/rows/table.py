@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
+from cosmeans.errors import OptionError
 from cosmeans.reading import reading
 
 
@@ -14,6 +15,14 @@ def validated(table: Table, group: int, names: list[str], text: bool = False) ->
         with reading(table.name):
             batch.validate(full=True)
         yield batch
+
+
+def require_columns(table: Table, names: Iterable[str]) -> None:
+    """Raise OptionError for a column that the table doesn't have."""
+    for name in names:
+        if name not in table.schema.names:
+            listed = ", ".join(table.schema.names[:20]) or "none"
+            raise OptionError(f"{table.name} has no column {name!r}. Its columns: {listed}.")
 
 
 class Table(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from functools import cached_property
 from itertools import accumulate
 from threading import Lock
 
@@ -22,16 +23,26 @@ class TableRows:
     mapped = False
 
     def __init__(self, table: Table, vectors: VectorColumn) -> None:
-        self.table, self.name = table, table.name
-        self._first = np.array([0, *accumulate(table.groups)], np.int64)
-        self._vectors = vectors
+        self.table, self.name, self.vectors = table, table.name, vectors
         self._lock, self._position, self._rest = Lock(), -1, _nothing()
         self._left: np.ndarray | None = None  # rows that were decoded with the last ones that were asked for
-        self.n_rows = int(self._first[-1])
         if vectors.width is None:
             self._find_width()
         self.n_features, self.dtype = vectors.width, vectors.dtype
-        self.n_bytes = self.n_rows * (self.n_features or 0) * self.dtype.itemsize
+
+    @cached_property
+    def _first(self) -> np.ndarray:
+        """The first row of each group, and the end, (groups + 1,)."""
+        return np.array([0, *accumulate(self.table.groups)], np.int64)
+
+    @property
+    def n_rows(self) -> int:
+        """Counted by reading the file, where that is the only way (`Table.counted`)."""
+        return int(self._first[-1])
+
+    @property
+    def n_bytes(self) -> int:
+        return self.n_rows * (self.n_features or 0) * self.dtype.itemsize
 
     def read(self, start: int, stop: int) -> Tensor:
         with self._lock:
@@ -39,7 +50,7 @@ class TableRows:
                 self._rest.close()
                 self._rest, self._left = self._arrays_from(start), None
             self._position = -1  # should decoding fail, nothing is known of where it is
-            found = np.empty((stop - start, self.n_features or 0), self._vectors.array_dtype)
+            found = np.empty((stop - start, self.n_features or 0), self.vectors.array_dtype)
             done = 0
             while done < len(found):
                 part = next(self._rest, None) if self._left is None else self._left
@@ -54,7 +65,7 @@ class TableRows:
 
     def gather(self, indices: np.ndarray) -> Tensor:
         """Every group that holds one of the rows is decoded once, up to the last of them."""
-        found = np.empty((len(indices), self.n_features or 0), self._vectors.array_dtype)
+        found = np.empty((len(indices), self.n_features or 0), self.vectors.array_dtype)
         order = np.argsort(indices, kind="stable")
         wanted = indices[order]
         done = 0
@@ -81,9 +92,9 @@ class TableRows:
         return done
 
     def _arrays(self, group: int) -> Generator[np.ndarray, None, None]:
-        start = int(self._first[group])
-        for batch in validated(self.table, group, self._vectors.names):
-            yield self._vectors.rows(batch, start)
+        start = int(self._first[group]) if group else 0
+        for batch in validated(self.table, group, self.vectors.names):
+            yield self.vectors.rows(batch, start)
             start += batch.num_rows
 
     def _arrays_from(self, start: int) -> Generator[np.ndarray, None, None]:
@@ -96,13 +107,25 @@ class TableRows:
             skipped = max(0, skipped - len(array))
 
     def _find_width(self) -> None:
-        """Decode until a row says how long the vectors are."""
-        for array in self._arrays(0) if self.n_rows else ():
-            if array.shape[1]:
+        """By the footer, where it tells; else decode until a row says how long the vectors are."""
+        name = self.vectors.names[0]
+        values, nulls = getattr(self.table, "values", _unknown)(name) or (0, 1)
+        told = nulls == 0 and self.n_rows > 0
+        if told and values % self.n_rows == 0:
+            self.vectors.width = values // self.n_rows
+            return
+        for array in self._arrays(0):
+            if array.shape[1] and not told:  # lists of several lengths are decoded up to the first that is odd
                 return
+        if told:
+            raise damaged(self.name, f"its footer says {values:,} numbers in {self.n_rows:,} rows of column {name!r}")
         if self.n_rows:
-            raise InputError(f"{self.name}: all {self.n_rows:,} rows of column {self._vectors.names[0]!r} are null or "
+            raise InputError(f"{self.name}: all {self.n_rows:,} rows of column {name!r} are null or "
                              "empty. Name another column with embedding (--embedding).")  # fmt: skip
+
+
+def _unknown(name: str) -> None:
+    return None
 
 
 def _nothing() -> Generator[np.ndarray, None, None]:

@@ -21,6 +21,8 @@ class VectorColumn:
     dtype  of the array that `rows` makes: floating, so that a null can be NaN. Integers of 8 bits become float16, which
            holds them; all others float32
     width  D, where the type says it
+    lists  whether it is one column of lists
+    stored  the type of the numbers in the file, for people
     """
 
     def __init__(self, path: str, schema: Any, embedding: str | None, dtype: str | None) -> None:
@@ -36,7 +38,7 @@ class VectorColumn:
         nouns = {field.name: self._column(field).noun() for field in schema}
         self.names = self._chosen(schema, nouns, embedding)
         field = schema.field(self.names[0])
-        self._wide = len(self.names) > 1
+        self._wide = nouns[self.names[0]] != VECTORS
         for name in self.names:
             self._check(schema.field(name))
         kind = getattr(field.type, "storage_type", field.type)
@@ -45,6 +47,9 @@ class VectorColumn:
         if self._wide:
             doubles = any(self._float_of(field.type) == torch.float64 for field in schema)
             self.dtype = torch.float64 if doubles else torch.float32
+        self.lists = not self._wide
+        inner = {field.type for field in schema if field.name in self.names} if self._wide else {value}
+        self.stored = "float16, as uint16" if self._bits else ", ".join(sorted(map(_type_name, inner)))
         self.width: int | None = len(self.names) if self._wide else None
         if pyarrow.types.is_fixed_size_list(kind):
             self.width = kind.list_size
@@ -173,3 +178,8 @@ class VectorColumn:
 def _listed(names: list[str]) -> str:
     shown = ", ".join(names[:_SHOWN])
     return (shown + ", ..." if len(names) > _SHOWN else shown) or "none"
+
+
+def _type_name(kind: Any) -> str:
+    """A type of Arrow by its name in NumPy, which is what most know."""
+    return {"halffloat": "float16", "float": "float32", "double": "float64"}.get(str(kind), str(kind))

@@ -87,12 +87,12 @@ class IndexedRows:
                 f"{reader.name}: its indices mapping names row {indices.max():,} of {reader.n_rows:,}. Save the data "
                 "set again."
             )
-        self._reader, self._indices = reader, indices
+        self.reader, self._indices = reader, indices
         self.name, self.n_rows, self.n_features, self.dtype = reader.name, len(indices), reader.n_features, reader.dtype
         self.n_bytes = reader.n_bytes * len(indices) // max(1, reader.n_rows)
 
     def read(self, start: int, stop: int) -> Tensor:
-        return self._reader.gather(self._indices[start:stop])
+        return self.reader.gather(self._indices[start:stop])
 
     def gather(self, indices: np.ndarray) -> Tensor:
-        return self._reader.gather(self._indices[indices])
+        return self.reader.gather(self._indices[indices])

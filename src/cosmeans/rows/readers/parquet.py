@@ -21,9 +21,11 @@ class ParquetTable:
 
     def __init__(self, place: Place) -> None:
         self._place, self.name = place, place.name
+        self._footer: Any = None
         with self._reading(), self._opened([]) as file:
-            self.schema, metadata = file.schema_arrow, file.metadata
-            self.groups = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+            self.schema, self._footer = file.schema_arrow, file.metadata
+            self._parts = [self._footer.row_group(group) for group in range(self._footer.num_row_groups)]
+            self.groups = [part.num_rows for part in self._parts]
 
     def batches(self, group: int, names: list[str], text: bool = False) -> Iterator[Any]:
         types = [self.schema.field(name).type for name in names]
@@ -37,11 +39,30 @@ class ParquetTable:
 
     def packed_bytes(self, name: str) -> int:
         """What a column unpacks to."""
-        with self._reading(), self._opened([]) as file:
-            found = file.metadata
-            places = [at for at in range(found.num_columns) if found.schema.column(at).path.split(".")[0] == name]
-            groups = [found.row_group(group) for group in range(found.num_row_groups)]
-            return sum(group.column(at).total_uncompressed_size for group in groups for at in places)
+        return sum(chunk.total_uncompressed_size for chunk in self._chunks(name))
+
+    def values(self, name: str) -> tuple[int, int] | None:
+        """How many values a column holds, and how many of them are null, by the footer; None: it doesn't say.
+
+        A list that is null or empty counts as one value that is null.
+        """
+        chunks = list(self._chunks(name))
+        statistics = [chunk.statistics for chunk in chunks]
+        if not chunks or not all(found is not None and found.has_null_count for found in statistics):
+            return None
+        return sum(chunk.num_values for chunk in chunks), sum(found.null_count for found in statistics)
+
+    def _chunks(self, name: str) -> Iterator[Any]:
+        """What the footer says of each part of a column."""
+        with self._reading():
+            first = 0
+            for field in self.schema:
+                if field.name == name:
+                    break
+                first += _leaves(field.type)
+            for part in self._parts:
+                for leaf in range(first, first + _leaves(self.schema.field(name).type)):
+                    yield part.column(leaf)
 
     def _reading(self) -> AbstractContextManager[None]:
         return self._place.reading(says="can't be read as .parquet", advice="Write the file again.")
@@ -51,4 +72,10 @@ class ParquetTable:
 
         options = {"pre_buffer": False, "buffer_size": _BUFFER, "read_dictionary": dictionaries}
         with self._place.open() as file:
-            return parquet.ParquetFile(name_of(file, self._place.path), **options)
+            return parquet.ParquetFile(name_of(file, self._place.path), metadata=self._footer, **options)
+
+
+def _leaves(kind: Any) -> int:
+    """How many columns of Parquet hold a column of this type of Arrow."""
+    kind = getattr(kind, "storage_type", kind)
+    return sum(_leaves(kind.field(at).type) for at in range(kind.num_fields)) if kind.num_fields else 1
