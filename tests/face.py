@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import save_file
+from torch.utils.data import DataLoader, TensorDataset
 
 from cosmeans import KMeans, choose_k, deduplicate, evaluate, exemplars, match, moved, outliers, reorder, top
 
@@ -48,6 +49,11 @@ def kinds(device: str = "cpu") -> dict[str, tuple[Make, bool]]:
         found |= {f"frame {name}": (make, False) for name, make in _frames().items()}
         found |= {f"file {name}": (make, name in ("pt", "pt int8", "safetensors")) for name, make in _files().items()}
     return found
+
+
+def rows(device: str = "cpu") -> dict[str, tuple[Make, bool]]:
+    """`kinds`, and what only rows can be: batches that can be read again."""
+    return kinds(device) | ({} if device != "cpu" else _batches())
 
 
 def weights(device: str = "cpu") -> dict[str, Make]:
@@ -218,6 +224,20 @@ def _files() -> dict[str, Make]:
     }
 
 
+def _batches() -> dict[str, tuple[Make, bool]]:
+    def parts(x: np.ndarray) -> list[np.ndarray]:
+        return np.split(x, [7, 7, 40])
+
+    def loader(x: np.ndarray, path: Path) -> Any:
+        return DataLoader(TensorDataset(torch.from_numpy(x.copy()), torch.arange(len(x))), batch_size=9)
+
+    return {
+        "batches of a DataLoader": (loader, True),
+        "batches of arrays": (lambda x, path: lambda: iter(parts(x)), False),
+        "batches of frames": (lambda x, path: lambda: (pd.DataFrame(part, columns=NAMES) for part in parts(x)), False),
+    }
+
+
 def _read_only(x: np.ndarray, path: Path) -> np.ndarray:
     rows = x.copy()
     rows.flags.writeable = False
@@ -305,11 +325,11 @@ def _expected(name: str) -> dict[str, Any]:
 
 def check(kind: str, path: Path, device: str = "cpu", only: Collection[str] = FUNCTIONS) -> None:
     """Raise AssertionError unless every function answers for rows of a kind what it answers for float32 rows."""
-    make, tensors = kinds(device)[kind]
-    rows = make(ROWS, path)
-    model = _model().fit(rows)
+    make, tensors = rows(device)[kind]
+    given = make(ROWS, path)
+    model = _model().fit(given)
     for name in only:
-        found, expected = FUNCTIONS[name](model, rows, path), _expected(name)
+        found, expected = FUNCTIONS[name](model, given, path), _expected(name)
         for field, value in found.items():
             where = f"{name} of {kind}: {field}"
             if name in FOLLOWING:

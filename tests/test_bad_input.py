@@ -99,7 +99,7 @@ ROWS = {
     ),
     "an integer beyond float64": ([[10**400, 1]] * 9, InputTypeError, "must be an array of real numbers", "too large"),
     "masked entries": (np.ma.masked_array(X, X > 1.5), InputError, "contains NaN", "a null is NaN"),
-    "a generator": (iter(list(X)), InputTypeError, "must be an array, a tensor or a list", "list_iterator", "list(x)"),
+    "a generator": (iter(list(X)), InputTypeError, "must be an array, a tensor, a list", "list_iterator", "list(x)"),
     "a dictionary": ({"a": [1.0]}, InputTypeError, "must be an array, a tensor or a list of rows, got a dict"),
     "a series": (pd.Series([1.0, 2.0]), InputError, "two dimensions (N, D), got shape (2,)"),
     "a frame of text": (pd.DataFrame({"a": ["x"] * 9}), InputTypeError, "must be real numbers, got text", "'a'"),

@@ -11,9 +11,10 @@ import face
 ENTRANCES = ("fit", "predict", "score")
 LONGER = ("choose_k", "report", "plot")
 CHOSEN = ("array >f4", "array reversed", "tensor int8", "tensor list", "frame pandas mixed", "frame Series of arrays")
+CHOSEN += ("batches of a DataLoader",)
 
 
-@pytest.mark.parametrize("kind", face.kinds())
+@pytest.mark.parametrize("kind", face.rows())
 def test_rows_of_every_kind_are_taken(kind, tmp_path):
     face.check(kind, tmp_path, only=ENTRANCES)
 
@@ -24,7 +25,7 @@ def test_every_function_takes_rows_of_chosen_kinds(kind, tmp_path):
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("kind", face.kinds())
+@pytest.mark.parametrize("kind", face.rows())
 def test_every_function_takes_rows_of_every_kind(kind, tmp_path):
     face.check(kind, tmp_path)
 

@@ -143,6 +143,35 @@ def _plain() -> Iterator[None]:
         yield
 
 
+class ModesOfAGenerator:
+    """torch's modes as a generator of the caller's left them: on again when it goes on, and off in between.
+
+    One that yields inside of `with torch.inference_mode()` leaves that on in the thread that asked for the next item.
+    """
+
+    def __init__(self) -> None:
+        self._modes = _modes()
+
+    def run(self, step: Callable[[], R]) -> R:
+        """A step of the generator."""
+        inference, gradients, autocast = self._modes
+        with ExitStack() as modes:  # each one puts back what there is now
+            modes.enter_context(torch.inference_mode(mode=inference))
+            modes.enter_context(torch.set_grad_enabled(gradients))
+            for device, enabled, dtype in autocast:
+                modes.enter_context(torch.autocast(device, dtype=dtype, enabled=enabled))
+            try:
+                return step()
+            finally:
+                self._modes = _modes()
+
+
+def _modes() -> tuple[bool, bool, list[tuple[str, bool, torch.dtype]]]:
+    """Whether inference mode and gradients are on in this thread; of each device, whether autocast is, and its type."""
+    autocast = [(name, torch.is_autocast_enabled(name), torch.get_autocast_dtype(name)) for name in _AUTOCAST]
+    return torch.is_inference_mode_enabled(), torch.is_grad_enabled(), autocast
+
+
 @contextmanager
 def _one_thread_of_torch() -> Iterator[None]:
     """OpenMP's threads don't survive a fork, and the thread that forked waits for them forever if it had some.

@@ -25,7 +25,7 @@ from cosmeans._estimator.initialization import (
     start_key,
     warn_of_one_start,
 )
-from cosmeans._estimator.inputs import Kind, check_device, check_size, from_file, read_centroids, read_rows
+from cosmeans._estimator.inputs import Kind, check_device, check_size, read_centroids, read_rows, slow_singly
 from cosmeans._estimator.opening import choose, log_of, open_fitted, open_session, options_of, task_of, weights_of
 from cosmeans.calls import public
 from cosmeans.containers.converted import floating, on_host
@@ -70,8 +70,8 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
     strategy : "auto", "float32", "split", "pca" or "int8", default "auto". How the CPU finds labels: chosen before
         every pass, or one by name; the answer does not depend on it (docs/cpu.md).
     memory_limit : int, str such as "8GB" or None, default None. Bytes of memory for what is kept of the rows; default:
-        a quarter of what is free for rows of files that are decoded, 128 MiB or more besides them: a quarter of the
-        rows less 600 MiB, so that a process takes a quarter more than its rows.
+        a quarter of what is free for rows that are decoded from files or come in batches, 128 MiB or more besides them:
+        a quarter of the rows less 600 MiB, so that a process takes a quarter more than its rows.
     device : "auto", "cpu", "cuda" or "cuda:1", default "auto". Where to compute; "auto" takes a GPU if there is one;
         the answer does not depend on it.
 
@@ -136,7 +136,7 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
 
     @public
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
-        """Cluster rows X (N, D): an array, tensor, list, frame, column of vectors or file path (docs/inputs.md).
+        """Cluster rows X (N, D): an array, tensor, list, frame, file path, batches (docs/inputs.md).
 
         y is ignored. sample_weight (N,), nonnegative. Integer weights equal repeated rows bit by bit for given first
         centroids, init="random", and init="k-means++" up to 256 K rows on both sides; not for init="nested". A
@@ -144,11 +144,11 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         Raises OptionError, InputError, InputTypeError or FileError before any work is done.
         """
         state, options, random_state, log = self._state, options_of(self), self.random_state, log_of(self)
-        source, kind = read_rows(X)
+        source, kind = read_rows(X, memory_limit=options.memory_limit)
         check_size(source, options)
         weights, init = weights_of(sample_weight, source), through_dlpack(self.init, "init")
         check_device(init, "init", source.device)
-        slow = from_file(X, source)
+        slow = slow_singly(X, source)
         source, backend = choose(source, options, log)
         # rows as they came: sent rows would have to come back
         taken = kind.out(floating(whole(source))) if callable(init) else None

@@ -159,8 +159,8 @@ class FitOptions:
         None,
         size=True,
         takes='int, str such as "8GB" or None',
-        help="bytes of memory for what is kept of the rows; default: a quarter of what is free for rows of files that "
-        "are decoded, 128 MiB or more besides them",
+        help="bytes of memory for what is kept of the rows; default: a quarter of what is free for rows that are "
+        "decoded from files or come in batches, 128 MiB or more besides them",
     )
     device: str = option(
         "auto",

@@ -309,7 +309,6 @@ class Fails:
 OTHERS = {  # containers that are not rows: what came, and advice that works
     "dict.values": ({0: [1.0]}.values(), "dict_values", "list(x)"),
     "dict": ({0: [1.0]}, "dict", "list(x.values())"),
-    "DataLoader": (torch.utils.data.DataLoader(torch.ones(3, 2)), "DataLoader", "torch.cat(list(x))"),
     "Embedding": (nn.Embedding(3, 2), "Embedding", "x.weight"),
     "module": (nn.ReLU(), "ReLU", "what it computes"),
     "records": (

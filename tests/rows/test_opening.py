@@ -171,6 +171,18 @@ def test_the_order_of_files_is_that_of_their_paths_or_of_their_numbers(tmp_path)
     assert same(fitted(natural), fitted(X))
 
 
+def test_integers_and_halves_that_follow_one_another_count_by_value(tmp_path):
+    large = np.arange(70_000, 70_040, dtype=np.int32).reshape(10, 4)  # beyond float16
+    np.save(tmp_path / "a.npy", large)
+    np.save(tmp_path / "b.npy", X[:10, :4].astype(np.float16))
+
+    rows = open_rows([tmp_path / "a.npy", tmp_path / "b.npy"])
+
+    expected = np.concatenate([large, X[:10, :4].astype(np.float16).astype(np.float32)])
+    assert np.array_equal(rows.read(slice(0, 20)).numpy(), expected)
+    assert np.array_equal(rows.gather(torch.tensor([12, 3])).numpy(), expected[[12, 3]])
+
+
 @pytest.mark.parametrize("name", TABLES)
 def test_ids_and_weights_are_columns_of_the_same_files(folder, name):
     path = written(folder, name)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cosmeans import sphere
 from cosmeans.console import warn
+from cosmeans.containers.batches import in_batches
 from cosmeans.containers.converted import ConvertedRows
 from cosmeans.containers.frames import column_names
 from cosmeans.containers.read import read_numbers
@@ -26,7 +27,9 @@ from cosmeans.errors import (
 )
 from cosmeans.memory_rows import MemoryRows
 from cosmeans.options import FitOptions
+from cosmeans.rows.batches import BatchRows
 from cosmeans.rows.files import FileRows
+from cosmeans.rows.held import default_limit
 from cosmeans.rows.opening import open_rows
 from cosmeans.rows.paths import is_named
 from cosmeans.rows.readers.arrays import refuse_far_apart
@@ -54,32 +57,44 @@ class Kind:
         return self.out(sphere.clipped(values))
 
 
-def read_rows(X: Any, name: str = "Rows") -> tuple[RowSource, Kind]:
+def read_rows(X: Any, name: str = "Rows", memory_limit: int | None = None) -> tuple[RowSource, Kind]:
     """Rows (N, D) of real numbers, uncopied where that is possible, and the kind to answer in.
 
-    Takes what `containers.read.read_numbers` takes, what `open_rows` returns, and paths, which are opened by it.
-    Integers keep their type. name: for messages.
+    Takes what `containers.read.read_numbers` takes, what `open_rows` returns, paths, which are opened by it, and
+    iterables of batches, which are read once here: to count them, and to keep their rows if the limit allows it.
+    Integers keep their type. name: for messages. memory_limit: bytes; None: a quarter of the free memory.
     """
     if is_named(X):
         X = open_rows(X)
     if isinstance(X, FileRows):
         return X, Kind(X.tensor, X.device)
+    if in_batches(X):
+        batches = BatchRows(X, name, default_limit() if memory_limit is None else memory_limit)
+        _require_some((batches.n_rows, batches.n_features), name)
+        names = None if batches.tensor else feature_names(batches.column_names)
+        return batches, Kind(batches.tensor, batches.device, names)
     refuse_far_apart(X)
     rows, tensor = read_numbers(X, name)
-    kind = Kind(tensor, rows.device, None if tensor else feature_names(X))
+    kind = Kind(tensor, rows.device, None if tensor else feature_names(column_names(X)))
     if rows.ndim != 2:
         raise InputError(
             f"{name} must have two dimensions (N, D), got shape {tuple(rows.shape)}. Reshape your data: x[None, :] "
             "for a single row, x.reshape(len(x), -1) for more than two dimensions."
         )
-    for size, what in zip(rows.shape, ("sample", "feature"), strict=True):
-        if size == 0:
-            raise InputError(f"{name} have 0 {what}(s) (shape={tuple(rows.shape)}) while a minimum of 1 is required.")
+    _require_some(tuple(rows.shape), name)
     return MemoryRows(rows), kind
 
 
-def from_file(X: Any, source: RowSource) -> bool:
-    """Whether single rows may have to be read from a disk: each takes longer than many in a row."""
+def _require_some(shape: tuple[int, ...], name: str) -> None:
+    for size, what in zip(shape, ("sample", "feature"), strict=True):
+        if size == 0:
+            raise InputError(f"{name} have 0 {what}(s) (shape={shape}) while a minimum of 1 is required.")
+
+
+def slow_singly(X: Any, source: RowSource) -> bool:
+    """Whether single rows may have to be read from a disk, or looked for: each takes longer than many in a row."""
+    if isinstance(source, BatchRows):
+        return source.n_bytes_held == 0
     return isinstance(X, np.memmap) or isinstance(source, FileRows)
 
 
@@ -98,12 +113,11 @@ def check_size(source: RowSource, options: FitOptions) -> None:
         )
 
 
-def feature_names(X: Any) -> np.ndarray | None:
+def feature_names(names: list[Any] | None) -> np.ndarray | None:
     """The names of the columns of a frame, if all are text; None where there are none.
 
     Raises InputTypeError for text mixed with other names, as scikit-learn does.
     """
-    names = column_names(X)
     if not names or not any(isinstance(name, str) for name in names):
         return None
     if odd := [name for name in names if not isinstance(name, str)]:

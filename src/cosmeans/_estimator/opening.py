@@ -75,7 +75,7 @@ def open_fitted(
     """
     model = copy.copy(model)  # one state and one set of options, whatever other threads fit and set meanwhile
     state, options = state_of(model), options_of(model)
-    source, kind = read_rows(X)
+    source, kind = read_rows(X, memory_limit=options.memory_limit)
     check_features(model, kind, source)
     if check is not None:
         check(source.n_rows)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from cosmeans.containers.nouns import NUMBERS, VECTORS, is_null, of_dtype, of_type, refusal, refuse_value
 from cosmeans.errors import InputError, InputTypeError
@@ -176,11 +175,6 @@ def _refuse_containers(values: Any, name: str) -> None:
     if isinstance(values, nn.Module):
         advice = "Use x.weight." if hasattr(values, "weight") else "Pass what it computes for your data."
         raise InputTypeError(f"{needed}, got a {kind}, a module of torch. {advice}")
-    if isinstance(values, DataLoader):
-        raise InputTypeError(
-            f"{needed}, got a DataLoader. Put its batches together first: torch.cat(list(x)), or "
-            "torch.cat([batch[0] for batch in x]) where a batch is a tuple."
-        )
     if isinstance(values, Mapping) and not hasattr(values, "__array__"):
         raise InputTypeError(f"{needed}, got a {kind}. Put its rows into a list first: list(x.values()).")
     if isinstance(values, Iterator | Set | ValuesView):

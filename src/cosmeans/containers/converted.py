@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -93,3 +95,19 @@ def floating_type(dtype: torch.dtype) -> torch.dtype:
     if dtype.is_floating_point:
         return dtype
     return torch.float16 if dtype in (torch.int8, torch.uint8) else torch.float32
+
+
+def joined_type(types: Iterable[torch.dtype]) -> torch.dtype:
+    """The type of rows of several types that follow one another (one at least): one that holds the values of each.
+
+    Integers count as what they are rounded to: torch would make float16 of 32-bit integers and float16.
+    """
+    distinct = set(types)
+    if len(distinct) > 1:
+        return reduce(torch.promote_types, map(floating_type, distinct))
+    return distinct.pop()
+
+
+def as_type(rows: Tensor, dtype: torch.dtype) -> Tensor:
+    """Rows in their `joined_type`: integers are rounded once, as if they came alone."""
+    return rows if rows.dtype == dtype else floating(rows).to(dtype)

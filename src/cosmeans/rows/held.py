@@ -8,6 +8,7 @@ from torch import Tensor
 from cosmeans.contracts import RowSource
 from cosmeans.errors import FileError
 from cosmeans.reading import free_memory, size_words
+from cosmeans.rows.batches import BatchRows
 from cosmeans.rows.files import FileRows
 
 _SHARE = 4  # of the free memory, one part for decoded rows
@@ -19,6 +20,10 @@ def hold(source: RowSource, memory_limit: int | None) -> tuple[RowSource, int | 
 
     memory_limit: bytes; None: a quarter of the free memory, and then None is left
     """
+    if isinstance(source, BatchRows):  # all of them, or none
+        kept = source.n_bytes_held
+        rest = None if memory_limit is None else max(0, memory_limit - kept)
+        return source if kept else HeldRows(source, 0), rest
     if not isinstance(source, FileRows) or source.mapped:
         return source, memory_limit
     room = default_limit() if memory_limit is None else memory_limit
@@ -32,9 +37,9 @@ def default_limit() -> int:
 
 
 class HeldRows:
-    """`contracts.RowSource` over files, for one session: the first pass keeps its first rows."""
+    """`contracts.RowSource` over rows that must be decoded, for one session: the first pass keeps its first rows."""
 
-    def __init__(self, source: FileRows, n_held: int) -> None:
+    def __init__(self, source: FileRows | BatchRows, n_held: int) -> None:
         self._source = source
         self.n_rows, self.n_features, self.n_bytes = source.n_rows, source.n_features, source.n_bytes
         self.dtype, self.device, self.where = source.dtype, source.device, source.where
@@ -91,5 +96,5 @@ class HeldRows:
             self._done = stop
 
 
-def _row_bytes(source: FileRows) -> int:
+def _row_bytes(source: FileRows | BatchRows) -> int:
     return max(1, source.n_bytes // max(1, source.n_rows))

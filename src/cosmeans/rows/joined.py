@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import reduce
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from cosmeans.containers.converted import as_type, joined_type
 from cosmeans.errors import InputError, OptionError
 from cosmeans.reading import reading
 from cosmeans.rows.reader import Reader
@@ -37,7 +37,7 @@ class JoinedRows:
         self.n_features = one_width(self._readers)
         self._first = np.cumsum([0, *(reader.n_rows for reader in self._readers)])
         self.n_rows = int(self._first[-1])
-        self.dtype = reduce(torch.promote_types, (reader.dtype for reader in self._readers))
+        self.dtype = joined_type(reader.dtype for reader in self._readers)
         self.n_bytes = self.n_rows * (self.n_features or 0) * self.dtype.itemsize
         self.tensor = all(getattr(reader, "tensor", False) for reader in self._readers)
         self.mapped = all(reader.mapped for reader in self._readers)
@@ -58,7 +58,7 @@ class JoinedRows:
         while start < stop:
             first, end = int(self._first[file]), int(self._first[file + 1])
             with reading(self._readers[file].name):
-                parts.append(self._readers[file].read(start - first, min(stop, end) - first).to(self.dtype))
+                parts.append(as_type(self._readers[file].read(start - first, min(stop, end) - first), self.dtype))
             start, file = min(stop, end), file + 1
         if not parts:
             return torch.empty((0, self.n_features or 0), dtype=self.dtype, device="cpu")
@@ -74,7 +74,7 @@ class JoinedRows:
             here = np.flatnonzero(files == file)
             with reading(self._readers[file].name):
                 rows = self._readers[file].gather(indices[here] - self._first[file])
-            found[torch.from_numpy(here)] = rows.to(self.dtype)
+            found[torch.from_numpy(here)] = as_type(rows, self.dtype)
         return found
 
     def where(self, row: int) -> str:
