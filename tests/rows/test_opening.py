@@ -1,6 +1,10 @@
 """Rows of files of every kind: the same bits as in memory, whatever the kind, the batch and the order of reading."""
 
+import copy
 import os
+import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow
@@ -97,6 +101,41 @@ def test_columns_of_every_type_count_by_value(tmp_path, kind, dtype):
     parquet.write_table(pyarrow.table({EMBEDDING: lists(rows, kind)}), tmp_path / "a.parquet")
 
     assert same(fitted(tmp_path / "a.parquet"), fitted(rows))
+
+
+def read_elsewhere(pickled, folder):
+    """What another process, in another folder, reads by a pickle: the rows and their ids."""
+    read = "import pickle, sys; rows = pickle.load(sys.stdin.buffer); read = rows.read(slice(0, len(rows))).numpy(); "
+    read += "pickle.dump((read, [batch.to_pydict() for batch in rows.columns([rows.id_column])]), sys.stdout.buffer)"
+    done = subprocess.run([sys.executable, "-c", read], input=pickled, cwd=folder, capture_output=True, check=True)
+    return pickle.loads(done.stdout)
+
+
+def test_a_pickle_opens_the_same_files_in_another_process(tmp_path, monkeypatch):
+    for number, part in enumerate(np.split(X, [120])):
+        parquet.write_table(table(part), tmp_path / f"{number}.parquet")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    rows = open_rows(["1.parquet", "0.parquet"], embedding=EMBEDDING, id_column="id", weight_column="weight")
+    rows.read(slice(0, 10))  # the next ones are being decoded
+
+    pickled = pickle.dumps(rows)
+    found, ids = read_elsewhere(pickled, tmp_path / "elsewhere")
+
+    assert np.array_equal(found, np.concatenate([X[120:], X[:120]]))
+    assert [name for batch in ids for name in batch["id"]] == [f"{n:03d}" for n in [*range(180), *range(120)]]
+    again = pickle.loads(pickled)
+    assert again.weights().tolist() == rows.weights().tolist()
+    assert same(fitted(again), fitted(rows))
+    assert copy.copy(rows) is copy.deepcopy(rows) is rows
+
+
+def test_a_pickle_of_files_that_have_changed_is_an_error(tmp_path):
+    np.save(tmp_path / "a.npy", X)
+    pickled = pickle.dumps(open_rows(tmp_path / "a.npy"))
+    np.save(tmp_path / "a.npy", X[:50])
+    with pytest.raises(FileError, match=r"a\.npy: 50 rows x 12 .* are there, and there were 300 x 12 .*Restore"):
+        pickle.loads(pickled)
 
 
 def test_several_files_are_one_after_another(tmp_path):

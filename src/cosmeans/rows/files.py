@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from threading import Lock, Thread
 from typing import Any
 
@@ -11,12 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cosmeans.errors import FileError
 from cosmeans.rows.joined import JoinedRows
 from cosmeans.rows.table import Table, require_columns, validated
 
 
 class FileRows:
-    """`contracts.RowSource` over files. Made by `open_rows`; any number of fits may share it.
+    """`contracts.RowSource` over files. Made by `open_rows`; any number of fits may share it, so a copy is itself.
+
+    A pickle holds where the files are, and opens them again; raises FileError if they have other rows by then.
 
     shape (N, D); dtype: of the rows as torch computes with them; names: the files, in order; tensor: whether the files
     hold tensors, so that results for them are tensors.
@@ -24,8 +27,15 @@ class FileRows:
 
     device = torch.device("cpu")
 
-    def __init__(self, rows: JoinedRows, id_column: str | None = None, weight_column: str | None = None) -> None:
-        self._rows = rows
+    def __init__(
+        self,
+        rows: JoinedRows,
+        reopen: Callable[[], FileRows],
+        id_column: str | None = None,
+        weight_column: str | None = None,
+    ) -> None:
+        """reopen: opens the same files again, in any process of this machine."""
+        self._rows, self._reopen = rows, reopen
         self.n_rows, self.n_features = rows.n_rows, rows.n_features or 0
         self.n_bytes, self.dtype = rows.n_bytes, rows.dtype
         self.mapped, self.names, self.tensor = rows.mapped, rows.names, rows.tensor
@@ -40,6 +50,15 @@ class FileRows:
     @property
     def shape(self) -> tuple[int, int]:
         return self.n_rows, self.n_features
+
+    def __copy__(self) -> FileRows:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> FileRows:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopened, (self._reopen, self.shape, self.dtype)
 
     def __repr__(self) -> str:
         more = f" and {len(self.names) - 1} more" if len(self.names) > 1 else ""
@@ -90,6 +109,17 @@ class FileRows:
         """Raise OptionError for columns that one of the files doesn't have."""
         for table in self.tables if columns else ():
             require_columns(table, columns)
+
+
+def _reopened(reopen: Callable[[], FileRows], shape: tuple[int, int], dtype: torch.dtype) -> FileRows:
+    """The rows of a pickle."""
+    rows = reopen()
+    if (rows.shape, rows.dtype) != (shape, dtype):
+        raise FileError(
+            f"{rows.names[0]}: {rows.shape[0]:,} rows x {rows.shape[1]} {rows.dtype} are there, and there were "
+            f"{shape[0]:,} x {shape[1]} {dtype} when the rows were pickled. Restore the files, or open them again."
+        )
+    return rows
 
 
 class _Ahead:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import reduce
 
-import torch
-
+from cosmeans.containers.converted import joined_type
 from cosmeans.rows.held import default_limit
 from cosmeans.rows.joined import JoinedRows, one_width, tables_of
 from cosmeans.rows.opening import Paths, open_readers
@@ -79,7 +77,7 @@ def look(
     counted = all(found.table.counted for found in tables)
     n_rows = sum(reader.n_rows for reader in readers) if counted else None
     width = JoinedRows(readers, readers[0].name).n_features if counted else one_width(readers)
-    numbers = reduce(torch.promote_types, (reader.dtype for reader in readers))
+    numbers = joined_type(reader.dtype for reader in readers)
     row_bytes = (width or 0) * numbers.itemsize
     vectors = tables[0].vectors if tables else None
     mapped = all(reader.mapped for reader in readers)

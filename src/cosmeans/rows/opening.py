@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 
 from cosmeans.calls import public
 from cosmeans.errors import FileError, InputError
@@ -41,7 +42,10 @@ def open_rows(
     Headers are checked here, rows when they are read. Raises FileError, OptionError, InputError, InputTypeError.
     """
     readers = open_readers(paths, order, Wanted(embedding, key, dtype, shape))
-    rows = FileRows(JoinedRows(readers, readers[0].name), id_column, weight_column)
+    # what another process opens, maybe in another folder: each file by its name, whatever is in a folder by then
+    names: Paths = [reader.name if "://" in reader.name else os.path.abspath(reader.name) for reader in readers]
+    reopen = partial(open_rows, names, embedding, order, dtype, shape, key, id_column, weight_column)
+    rows = FileRows(JoinedRows(readers, readers[0].name), reopen, id_column, weight_column)
     if rows.n_rows == 0:
         others = " and the others" if len(readers) > 1 else ""
         raise FileError(f"{rows.names[0]}{others}: no rows. Pass files with rows.")
