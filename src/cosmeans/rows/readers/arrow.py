@@ -32,8 +32,8 @@ class ArrowTable:
             head = file.read(len(_MAGIC))
         if head.startswith(_FEATHER_1):
             raise FileError(
-                f"{place} is a Feather file of version 1, which Arrow no longer writes. Convert it once with pandas: "
-                "pd.read_feather(path).to_parquet(new_path)."
+                f"{place} is a Feather file of version 1, an older format, which is not read. Convert it once with "
+                "pandas: pd.read_feather(path).to_parquet(new_path)."
             )
         self._is_file = head == _MAGIC
         with place.reading(), self._opened(0) as (self.schema, batches):
