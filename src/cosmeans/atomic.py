@@ -117,6 +117,11 @@ def put_back(path: str | os.PathLike[str]) -> None:
             return
 
 
+def is_temporary(path: str | os.PathLike[str]) -> bool:
+    """Whether a file has the name of one that is being written."""
+    return _TEMPORARY.fullmatch(os.path.basename(path)) is not None
+
+
 def flush(path: Path) -> None:
     """Make sure that a file or folder has reached the disk."""
     if sys.platform == "win32" and path.is_dir():  # Windows opens no folders, and writes their entries by itself

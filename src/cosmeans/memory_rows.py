@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -12,9 +14,9 @@ from cosmeans.contracts import RowSource
 class MemoryRows:
     """The rows of one tensor, or of an array that is converted batch by batch (`containers.converted`)."""
 
-    def __init__(self, rows: Rows, origin: RowSource | None = None) -> None:
-        """origin: the source that the rows were read from, which knows their names."""
-        self._rows, self._origin = rows, origin
+    def __init__(self, rows: Rows, where: Callable[[int], str] = "row {}".format) -> None:
+        """where: a row in words, for messages; that of the source that the rows were read from knows their files."""
+        self._rows, self.where = rows, where
         self.n_rows, self.n_features = rows.shape
         self.n_bytes, self.dtype, self.device = rows.nbytes, rows.dtype, rows.device
 
@@ -23,9 +25,6 @@ class MemoryRows:
 
     def gather(self, indices: Tensor) -> Tensor:
         return self._rows[indices]
-
-    def where(self, row: int) -> str:
-        return f"row {row}" if self._origin is None else self._origin.where(row)
 
 
 def whole(source: RowSource) -> Tensor:
@@ -37,4 +36,4 @@ def on_device(source: RowSource, device: torch.device) -> RowSource:
     """The rows on a device: the source itself where they are there already, else all of them, sent at once."""
     if source.device == device:
         return source
-    return MemoryRows(floating(whole(source)).to(device), source)
+    return MemoryRows(floating(whole(source)).to(device), source.where)

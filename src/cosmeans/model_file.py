@@ -154,6 +154,12 @@ def load_model(folder: str | os.PathLike[str]) -> ModelState:
     )
 
 
+def digest(centroids: Tensor) -> str:
+    """What tells one model from another: a hash of the bits of its centroids (K, D), and of K and D."""
+    values = centroids.detach().to("cpu", torch.float32).contiguous().numpy()
+    return hashlib.sha256(f"{values.shape}".encode() + values.astype("<f4").tobytes()).hexdigest()
+
+
 def is_model(folder: str | os.PathLike[str]) -> bool:
     """Whether a folder holds a model, whole or damaged."""
     return any(os.path.isfile(os.path.join(folder, name)) for name in (VALUES, TENSORS))

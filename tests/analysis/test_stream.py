@@ -50,17 +50,17 @@ def test_json_lines_are_answered_as_predict_answers(case, source):
 
     found = answers(model, ("\n".join(lines[:60]) + "\n\n" + "\n".join(lines[60:])).encode(), source)
 
-    assert [answer["label"] for answer in found] == model.predict(rows).tolist()
-    assert [answer["similarity"] for answer in found] == model.similarity_.tolist()
-    assert found[7] == {"label": -1, "similarity": 0.0}
-    assert list(found[0]) == ["id", "text", "label", "similarity"]
+    assert [answer["cluster"] for answer in found] == model.predict(rows).tolist()
+    assert [np.float32(answer["similarity"]) for answer in found] == model.similarity_.astype(np.float32).tolist()
+    assert found[7] == {"cluster": -1, "similarity": 0.0}
+    assert list(found[0]) == ["id", "text", "cluster", "similarity"]
 
 
 def test_a_field_is_not_overwritten_by_the_answer(case):
     rows, model = case
-    line = json.dumps({"embedding": rows[0].tolist(), "label": "mine"}).encode()
+    line = json.dumps({"embedding": rows[0].tolist(), "cluster": "mine"}).encode()
 
-    with pytest.raises(InputError, match="Line 1 already has a field 'label', which"):
+    with pytest.raises(InputError, match="Line 1 already has a field 'cluster', which"):
         answers(model, line)
 
 
@@ -74,7 +74,7 @@ def test_a_line_is_answered_before_the_next_one_comes(case):
         for i in (3, 5):
             asking.write(json.dumps(rows[i].tolist()).encode() + b"\n")
             asking.flush()
-            assert json.loads(hearing.readline())["label"] == model.labels_[i]
+            assert json.loads(hearing.readline())["cluster"] == model.labels_[i]
         asking.close()
         worker.join(10)
         assert not worker.is_alive()
@@ -136,7 +136,7 @@ def test_a_mark_of_utf_8_is_no_part_of_the_first_line(case):
     rows, model = case
     line = json.dumps(rows[0].tolist())
 
-    assert [a["label"] for a in answers(model, b"\xef\xbb\xbf" + line.encode())] == [model.labels_[0]]
+    assert [a["cluster"] for a in answers(model, b"\xef\xbb\xbf" + line.encode())] == [model.labels_[0]]
 
 
 def test_whole_numbers_of_any_size_are_taken_by_their_value(case):
@@ -145,7 +145,7 @@ def test_whole_numbers_of_any_size_are_taken_by_their_value(case):
 
     found = answers(model, "\n".join(map(json.dumps, whole)).encode())
 
-    assert [answer["label"] for answer in found] == model.predict(np.array(whole, dtype=float)).tolist()
+    assert [answer["cluster"] for answer in found] == model.predict(np.array(whole, dtype=float)).tolist()
 
 
 class BreaksOff(io.BytesIO):
@@ -180,7 +180,7 @@ def test_a_source_that_breaks_off_is_named_and_what_came_before_is_answered(case
     with pytest.raises(InputError, match=r"broke off or is damaged after \d+ rows \(.+\)"):
         predict_arrow(model, BreaksOff(source[: len(source) // 2]), sink)
     answered = ipc.open_stream(sink.getvalue()).read_all()
-    assert answered["label"].to_pylist() == model.labels_[: len(answered)].tolist()
+    assert answered["cluster"].to_pylist() == model.labels_[: len(answered)].tolist()
 
 
 def test_an_arrow_stream_cut_anywhere_answers_whole_batches_and_is_told(case):
@@ -245,7 +245,7 @@ def test_a_long_line_takes_linear_time(case, monkeypatch):
         def read1(self, size=-1):
             return Counting(super().read1(4096))
 
-    assert answers(model, line, Pieces)[0]["label"] == model.labels_[0]
+    assert answers(model, line, Pieces)[0]["cluster"] == model.labels_[0]
     assert sum(joined) <= 2 * len(line)
 
 
@@ -273,7 +273,7 @@ def lists(rows, kind):
 
 
 @pytest.mark.parametrize("kind", ["fixed", "float16", "list"])
-def test_arrow_streams_come_back_with_label_and_similarity(case, kind):
+def test_arrow_streams_come_back_with_cluster_and_similarity(case, kind):
     rows, model = case
     sink = io.BytesIO()
 
@@ -281,9 +281,9 @@ def test_arrow_streams_come_back_with_label_and_similarity(case, kind):
 
     table = ipc.open_stream(sink.getvalue()).read_all()
     assert count == 120
-    assert table.column_names == ["id", "label", "similarity"]
-    assert table["label"].to_pylist() == model.predict(rows).tolist()
-    assert table["similarity"].to_pylist() == model.similarity_.tolist()
+    assert table.column_names == ["id", "cluster", "similarity"]
+    assert table["cluster"].to_pylist() == model.predict(rows).tolist()
+    assert table["similarity"].to_numpy().tolist() == model.similarity_.astype(np.float32).tolist()
 
 
 @pytest.mark.parametrize(
@@ -293,7 +293,7 @@ def test_arrow_streams_come_back_with_label_and_similarity(case, kind):
         ({"embedding": [1.0]}, InputError, "is of type double; it must hold lists"),
         ({"embedding": [[1.0], [1.0, 2.0, 3.0]]}, InputError, "lists of different lengths"),
         ({"embedding": [[1.0], None]}, InputError, "is null in some"),
-        ({"embedding": [[1.0]], "label": [1]}, OptionError, "already has a column 'label'"),
+        ({"embedding": [[1.0]], "cluster": [1]}, OptionError, "already has a column 'cluster'"),
         ({"embedding": [[1.0, 2.0]]}, InputError, "X has 2 features, but KMeans is expecting 384"),
         ({"embedding": [[0.0] * 384, [float("nan")] * 384]}, InputError, "Row 1 contains NaN or infinity"),
         ({"embedding": [[[1.0]], [[2.0]]]}, InputError, r"holds lists of list<.*>; it must hold lists of numbers"),
@@ -320,7 +320,7 @@ def test_columns_of_one_name_come_back_and_two_embeddings_are_told(case):
     predict_arrow(model, _stream(columns, ["embedding", "x", "x"]), sink)
 
     found = ipc.open_stream(sink.getvalue()).read_all()
-    assert found.column_names == ["x", "x", "label", "similarity"]
+    assert found.column_names == ["x", "x", "cluster", "similarity"]
     assert found.column(2).to_pylist() == model.labels_.tolist()
     with pytest.raises(InputError, match='has 2 columns "embedding"'):
         predict_arrow(model, _stream(columns[:1] * 2, ["embedding"] * 2), io.BytesIO())

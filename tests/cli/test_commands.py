@@ -42,8 +42,10 @@ def test_fit_writes_what_the_estimator_finds(folder, out):
     assert np.array_equal(np.load("result/labels.npy"), kmeans.labels_)
     table = pandas.read_parquet("result/labels.parquet")
     assert table["row"].tolist() == list(range(300))
+    assert table.columns.tolist() == ["row", "cluster", "similarity", "label"]
+    assert np.array_equal(table["cluster"], kmeans.labels_)
     assert np.array_equal(table["label"], kmeans.labels_)
-    assert np.array_equal(table["similarity"], kmeans.similarity_)
+    assert np.array_equal(table["similarity"], kmeans.similarity_.astype(np.float32))
     history = json.loads((folder / "result/history.json").read_text())
     assert [epoch["similarity"] for epoch in history["iterations"]] == kmeans.similarities
     assert history["seed"] == kmeans.random_state_
@@ -114,7 +116,7 @@ def test_predict_repeats_the_labels_of_the_fit(folder, out):
     assert (code, json.loads(stdout)) == (0, {"rows": 300, "left_out": 0, "labels": "labels.npy"})
     assert np.array_equal(np.load("labels.npy"), np.load("result/labels.npy"))
     assert out("predict result/model rows.npy --out new.parquet")[0] == 0
-    assert pandas.read_parquet("new.parquet")["label"].tolist() == np.load("labels.npy").tolist()
+    assert pandas.read_parquet("new.parquet")["cluster"].tolist() == np.load("labels.npy").tolist()
 
 
 def test_texts_stand_for_their_clusters(folder, out):
@@ -123,13 +125,13 @@ def test_texts_stand_for_their_clusters(folder, out):
     code, stdout, _ = out("fit rows.npy -k 4 --texts texts.txt --out result")
 
     table = pandas.read_parquet("result/labels.parquet")
-    nearest = table.loc[table.groupby("label")["similarity"].idxmax()]
+    nearest = table.loc[table.groupby("cluster")["similarity"].idxmax()]
     written = (folder / "result/clusters.md").read_text()
     assert code == 0
-    for row, label in zip(nearest["row"], nearest["label"], strict=True):
+    for row, label in zip(nearest["row"], nearest["cluster"], strict=True):
         assert f"text {row} [b]" in stdout
         section = written.split(f"## Cluster {label}: ")[1]
-        assert section.startswith(f"{(table['label'] == label).sum()} rows")
+        assert section.startswith(f"{(table['cluster'] == label).sum()} rows")
         assert section.split("\n- ")[1] == f"text {row} [b]"
 
 

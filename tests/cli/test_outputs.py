@@ -269,7 +269,7 @@ def test_fits_killed_at_any_moment_leave_the_outputs_of_one_fit(folder, start):
 
         seed = KMeans.load("result/model").random_state_
         assert np.array_equal(np.load("result/labels.npy"), labels[seed])
-        assert parquet.read_table("result/labels.parquet")["label"].to_pylist() == labels[seed].tolist()
+        assert parquet.read_table("result/labels.parquet")["cluster"].to_pylist() == labels[seed].tolist()
         assert json.loads((folder / "result/history.json").read_text())["seed"] == seed
         assert len(content(folder / "result")) == 8
     assert run(f"{EVERYTHING} --force".split()) == 0

@@ -67,7 +67,8 @@ def test_tables_on_a_narrow_screen_keep_their_numbers_and_cut_their_texts(capsys
     monkeypatch.setenv("COLUMNS", "60")
     columns = {"row": np.arange(100_000, 100_030), "cosine": np.full(30, 0.25)}
 
-    tables.show(tables.with_others(columns, {"text": np.array(["words " * 40] * 100_030, dtype=object)}), 20, "Worst")
+    texts = {"text": np.array(["words " * 40] * 100_030, dtype=object)}
+    tables.show(tables.with_others(columns, texts, None), 20, "Worst")
 
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].strip() == "Worst: the first 20 of 30"
@@ -81,7 +82,7 @@ def test_a_table_without_rows_has_the_types_of_its_columns(case, out):
 
     schema = parquet.read_schema("outliers.parquet")
 
-    assert [str(schema.field(name).type) for name in ("row", "cosine", "text")] == ["int64", "double", "string"]
+    assert [str(schema.field(name).type) for name in ("row", "similarity", "text")] == ["int64", "float", "string"]
 
 
 def test_evaluate_tells_what_python_tells(case, out):
@@ -119,7 +120,7 @@ def test_top_lists_the_best_clusters_of_every_row(case, out):
     assert code == 0
     assert listed["row"].tolist() == np.repeat(np.arange(200), 2).tolist()
     assert listed["cluster"].tolist() == np.argsort(-cosines, axis=1)[:, :2].ravel().tolist()
-    assert listed["cosine"].tolist() == pytest.approx(np.sort(cosines)[:, :-3:-1].ravel(), abs=1e-6)
+    assert listed["similarity"].tolist() == pytest.approx(np.sort(cosines)[:, :-3:-1].ravel(), abs=1e-6)
     assert listed["text"][3] == "text 1"
     assert "text 1" in stdout
 
@@ -183,7 +184,7 @@ def test_predict_answers_a_stream(case):
 
     answers = [json.loads(line) for line in stdout.splitlines()]
     assert (code, stderr) == (0, "")
-    assert [answer["label"] for answer in answers] == model.labels_[:20].tolist()
+    assert [answer["cluster"] for answer in answers] == model.labels_[:20].tolist()
     assert [answer["id"] for answer in answers] == list(range(20))
 
 
@@ -198,7 +199,7 @@ def test_predict_answers_an_arrow_stream_and_names_a_wrong_line(case):
     wrong = children.ran("predict old -", b"[1, 2]\n")
 
     assert done[::2] == (0, "")
-    assert ipc.open_stream(done[1]).read_all()["label"].to_pylist() == model.labels_.tolist()
+    assert ipc.open_stream(done[1]).read_all()["cluster"].to_pylist() == model.labels_.tolist()
     told = "Error: Line 1: the embedding has shape (2,). Send 8 numbers, as many as the model has features.\n"
     assert wrong == (2, b"", told)
 

@@ -68,6 +68,8 @@ def read_rows(X: Any, name: str = "Rows", memory_limit: int | None = None) -> tu
         X = open_rows(X)
     if isinstance(X, FileRows):
         return X, Kind(X.tensor, X.device)
+    if isinstance(X, MemoryRows):  # a piece of files
+        return X, Kind(tensor=False, device=X.device)
     if in_batches(X):
         batches = BatchRows(X, name, default_limit() if memory_limit is None else memory_limit)
         _require_some((batches.n_rows, batches.n_features), name)

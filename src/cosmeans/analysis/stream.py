@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
-import torch
 
-from cosmeans import sphere
 from cosmeans.analysis.assignments import labels_and_scores
 from cosmeans.console import without
 from cosmeans.errors import CosmeansWarning, InputError, InputTypeError, OptionError
 from cosmeans.estimator import KMeans
+from cosmeans.label_files.columns import CLUSTER, SIMILARITY, as_similarity
 
 LONGEST_LINE = 1 << 26  # bytes: a million numbers need a third of it, and without an end memory would be the limit
 _CHUNK = 1 << 20  # most bytes read at once
@@ -27,14 +26,14 @@ _MARK = b"\xef\xbb\xbf"  # some editors write it before UTF-8
 
 
 def predict_json_lines(model: KMeans, source: BinaryIO, sink: BinaryIO, field: str = "embedding") -> int:
-    """Answer every line with {"label": ..., "similarity": ...}; returns how many rows were answered.
+    """Answer every line with {"cluster": ..., "similarity": ...}; returns how many rows were answered.
 
     source  one row per line in UTF-8: [0.1, ...] or {"embedding": [0.1, ...], ...}, whose other fields are kept in the
             answer; a line has at most 64 MiB
-    field   the name of the embedding in such objects; another field may not be called label or similarity
+    field   the name of the embedding in such objects; another field may not be called cluster or similarity
 
     Lines that have arrived are answered at once: a program at the other end may wait for the answer to each line.
-    Rows without direction get label -1 and similarity 0. Raises InputError that names the line, also where the
+    Rows without direction get cluster -1 and similarity 0. Raises InputError that names the line, also where the
     source breaks off; the lines before it have been answered.
     """
     model = _quiet(model)
@@ -54,7 +53,7 @@ def predict_json_lines(model: KMeans, source: BinaryIO, sink: BinaryIO, field: s
 
 
 def predict_arrow(model: KMeans, source: BinaryIO, sink: BinaryIO, field: str = "embedding") -> int:
-    """The same for Arrow IPC streams: the column `field` (lists of D numbers) is answered by label and similarity.
+    """The same for Arrow IPC streams: the column `field` (lists of D numbers) is answered by cluster and similarity.
 
     All other columns are kept. Needs pyarrow. Raises InputError for anything but such a stream and column, and where
     the stream breaks off; the batches before it have been answered.
@@ -77,9 +76,9 @@ def predict_arrow(model: KMeans, source: BinaryIO, sink: BinaryIO, field: str = 
         while (batch := _next_batch(reader, done)) is not None:
             rows = _column(batch.column(at), done, field)
             _check_finite(model, rows, "Row", done)
-            labels, cosines = _labels(model, rows) if len(rows) else ([], [])
+            labels, cosines = _labels(model, rows) if len(rows) else ([], np.empty(0, np.float32))
             others = [batch.column(index) for index in range(batch.num_columns) if index != at]
-            answer = [*others, pyarrow.array(labels, pyarrow.int64()), pyarrow.array(cosines, pyarrow.float64())]
+            answer = [*others, pyarrow.array(labels, pyarrow.int64()), pyarrow.array(cosines, pyarrow.float32())]
             writer.write_batch(pyarrow.record_batch(answer, schema=schema))
             sink.flush()
             done += len(rows)
@@ -93,10 +92,10 @@ def _quiet(model: KMeans) -> KMeans:
     return quiet
 
 
-def _labels(model: KMeans, rows: np.ndarray) -> tuple[list[int], list[float]]:
+def _labels(model: KMeans, rows: np.ndarray) -> tuple[list[int], np.ndarray]:
     with without(CosmeansWarning):
         labels, scores = labels_and_scores(model, rows)
-    return labels.tolist(), sphere.clipped(torch.from_numpy(scores)).tolist()
+    return labels.tolist(), as_similarity(scores)
 
 
 def _reason(error: Exception) -> str:
@@ -150,9 +149,9 @@ class _Record:
     row: np.ndarray
     rest: str
 
-    def answer(self, label: int, similarity: float) -> bytes:
+    def answer(self, label: int, similarity: np.float32) -> bytes:
         comma = ", " if len(self.rest) > 1 else ""
-        return f'{self.rest}{comma}"label": {label}, "similarity": {json.dumps(similarity)}}}\n'.encode()
+        return f'{self.rest}{comma}"{CLUSTER}": {label}, "{SIMILARITY}": {similarity!s}}}\n'.encode()
 
 
 def _records(model: KMeans, lines: list[bytes], read: int, field: str) -> tuple[list[_Record], InputError | None]:
@@ -172,7 +171,7 @@ def _records(model: KMeans, lines: list[bytes], read: int, field: str) -> tuple[
 def _record(model: KMeans, line: bytes, number: int, field: str) -> _Record:
     value = _parsed(line, number)
     rest = value if isinstance(value, dict) else {}
-    if clash := {"label", "similarity"} & set(rest):
+    if clash := {CLUSTER, SIMILARITY} & set(rest):
         raise InputError(
             f"Line {number} already has a field {min(clash)!r}, which the answer would overwrite. Rename it."
         )
@@ -247,13 +246,13 @@ def _answer_schema(schema: Any, names: list[str], field: str) -> Any:
         raise InputError(f'The stream has no column "{field}"; it has {", ".join(names)}. Choose one of these.')
     if names.count(field) > 1:
         raise InputError(f'The stream has {names.count(field)} columns "{field}". Rename all but one.')
-    if clash := {"label", "similarity"} & set(names):
+    if clash := {CLUSTER, SIMILARITY} & set(names):
         raise OptionError(
             f"The stream already has a column {min(clash)!r}, which the answer would overwrite. Rename it."
         )
     others = [column for column in schema if column.name != field]
     return pyarrow.schema(
-        [*others, pyarrow.field("label", pyarrow.int64()), pyarrow.field("similarity", pyarrow.float64())]
+        [*others, pyarrow.field(CLUSTER, pyarrow.int64()), pyarrow.field(SIMILARITY, pyarrow.float32())]
     )
 
 

@@ -5,17 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 from torch import Tensor
 
 from cosmeans import __version__, demo_data
+from cosmeans._estimator.file_labels import FileLabels
 from cosmeans.analysis.matching import check_order, reorder
 from cosmeans.atomic import new_file, refuse_existing
 from cosmeans.cli import demo as demos
 from cosmeans.cli import flags, results
 from cosmeans.cli.interrupt import stop_on_interrupt
-from cosmeans.cli.outputs import FILES, check_label_path, find_model, output_folder, write_fit, write_labels
+from cosmeans.cli.outputs import (
+    FILES,
+    check_label_path,
+    find_model,
+    load_model,
+    output_folder,
+    refuse_model,
+    write_fit,
+    write_labels,
+)
 from cosmeans.cli.row_files import RowFiles
 from cosmeans.cli.stream import predict_stream
 from cosmeans.cli.tell import show_clusters, tell_fit, tell_json, write_clusters
@@ -23,6 +32,8 @@ from cosmeans.cli.texts import given_texts
 from cosmeans.console import say
 from cosmeans.errors import OptionError
 from cosmeans.estimator import KMeans
+from cosmeans.label_files.folder import LabelFolder, Wanted, is_folder_name
+from cosmeans.label_files.writers import PARQUET, layout_of
 from cosmeans.plot import plot_fit
 from cosmeans.progress import set_observer, watch
 from cosmeans.report import check_options, write_report
@@ -65,6 +76,8 @@ def fit(
     column: flags.Column = None,
     order: flags.Order = None,
     report: flags.Report = False,
+    labels: flags.LabelKind = None,
+    partition: flags.Partition = False,
     go_on_from: Annotated[
         Path | None, typer.Option("--from", help="go on from this saved model", metavar="MODEL")
     ] = None,
@@ -80,6 +93,8 @@ def fit(
     check_order(order)
     check_options() if report else None
     given = {name for name in options if _was_given(context, name)}
+    wanted = Wanted(labels, embeddings.carried, partition)
+    wanted.check()
     kmeans = _new_kmeans(options) if go_on_from is None else _old_kmeans(go_on_from, options, given)
     folder = out or Path(f"cosmeans-{embeddings.name}")
     with output_folder(folder, force) as new:
@@ -87,10 +102,13 @@ def fit(
         if weights is not None and rows.weight_column is not None:
             raise OptionError("--weights and --weight-column both give weights. Remove one of them.")
         sample_weight = None if weights is None else open_array(weights, n_dims=1)
+        several = len(rows.names) > 1 or labels is not None or partition
+        tables = LabelFolder(new / FILES["tables"], rows, wanted) if several else None
+        layout_of(PARQUET, rows, wanted.carried)
         lines = given_texts(texts, rows, column)
         run_fit(kmeans, rows, quiet, sample_weight)
         kmeans = kmeans if order is None else reorder(kmeans, order, rows)
-        written = write_fit(kmeans, new, embeddings.others(rows))
+        written = write_fit(kmeans, new, rows, wanted.carried, tables)
         if lines is not None:
             written.append("clusters")
             write_clusters(kmeans, lines, new / FILES["clusters"])
@@ -110,7 +128,14 @@ def predict(
     context: typer.Context,
     model: flags.Model,
     embeddings: RowFiles,
-    out: Annotated[Path, typer.Option("--out", help="labels, .npy or .parquet", metavar="FILE")] = Path("labels.npy"),
+    out: Annotated[
+        str,
+        typer.Option(
+            "--out", help="labels: .npy, .parquet, or a folder with one table for each file of rows", metavar="FILE|DIR"
+        ),
+    ] = "labels.npy",
+    labels: flags.LabelKind = None,
+    partition: flags.Partition = False,
     arrow: Annotated[bool, typer.Option("--arrow", help="with -: Arrow IPC streams instead of JSON lines")] = False,
     force: flags.Force = False,
     quiet: flags.Quiet = False,
@@ -118,25 +143,44 @@ def predict(
 ) -> None:
     """Label embeddings with a saved model; with - as they arrive on stdin, with answers on stdout."""
     if embeddings.paths == ["-"]:
-        of_files = ("key", "file_order", "dtype", "shape", "id_column", "carried", "out", "force", "as_json")
+        of_files = (
+            "key",
+            "file_order",
+            "dtype",
+            "shape",
+            "id_column",
+            "carried",
+            "out",
+            "labels",
+            "partition",
+            "force",
+            "as_json",
+        )
         _without_effect(context, of_files, "with -: rows come from stdin, answers go to stdout")
         predict_stream(model, arrow, embeddings.options.get("embedding", "embedding"))
         return
     _without_effect(context, ("arrow",), "without -: it is about rows that come from stdin")
-    check_label_path(out)
-    if embeddings.carried and out.suffix != ".parquet":
-        raise OptionError(f"--out {out} holds labels alone; columns are carried to .parquet. Change the suffix.")
-    refuse_existing(out, force, folder=False)
-    kmeans = KMeans.load(find_model(model))
-    kmeans.verbose = 0 if quiet else 1
+    wanted = Wanted(labels, embeddings.carried, partition)
+    if is_folder_name(out):
+        wanted.check()
+        refuse_model(Path(out))
+    else:
+        _without_effect(context, ("labels", "partition"), f"for one file of labels. Name a folder: --out {out}/")
+        check_label_path(Path(out), embeddings.carried)
+        refuse_existing(out, force, folder=False)
+    kmeans = load_model(model, quiet)
     rows = embeddings.open()
-    labels = np.asarray(kmeans.predict(rows))
-    write_labels(out, labels, None, force, embeddings.others(rows))
-    left_out = int((labels < 0).sum())
+    found = FileLabels(kmeans, rows)
+    if is_folder_name(out):
+        written = found.write(Path(out), wanted, force=force)
+    else:
+        written = write_labels(Path(out), rows, found, embeddings.carried, force)
+    files = {"files": written.files, "kept": written.kept} if is_folder_name(out) else {}
     if as_json:
-        tell_json({"rows": len(labels), "left_out": left_out, "labels": str(out)})
+        tell_json({"rows": written.rows, "left_out": written.left_out, "labels": out} | files)
     elif not quiet:
-        say(f"{len(labels):,} labels ({left_out:,} rows left out) are in {out}")
+        kept = f"; {written.kept} of {written.files} files were finished before" if written.kept else ""
+        say(f"{written.rows:,} labels ({written.left_out:,} rows left out) are in {out}{kept}")
 
 
 @app.command()

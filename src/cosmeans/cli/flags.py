@@ -172,6 +172,17 @@ Order = Annotated[
     typer.Option("--order", help="number the clusters by size, largest first", metavar="size"),
 ]
 Report = Annotated[bool, typer.Option("--report", help="also write report.html, a page about the clusters")]
+LabelKind = Annotated[
+    str | None,
+    typer.Option(
+        "--labels",
+        help="what a folder of labels holds; default: .csv for .csv, .jsonl for .jsonl, else .parquet",
+        metavar="parquet|npy",
+    ),
+]
+Partition = Annotated[
+    bool, typer.Option("--partition-by-cluster", help="one folder for each cluster, so that one can be read alone")
+]
 Force = Annotated[bool, typer.Option("--force", help="replace outputs that exist")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress and no summary")]
 Json = Annotated[

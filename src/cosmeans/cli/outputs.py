@@ -4,24 +4,40 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cosmeans._estimator.file_labels import FileLabels
+from cosmeans._estimator.fitted_state import state_of
 from cosmeans.atomic import new_file, new_folder, put_back, refuse_existing
-from cosmeans.errors import OptionError, WriteError
+from cosmeans.errors import OptionError, OutputExistsError, WriteError
 from cosmeans.estimator import KMeans
-from cosmeans.model_file import TENSORS, VALUES, is_model
+from cosmeans.label_files.columns import CLUSTER, ROW, SIMILARITY, Carried, as_similarity, refuse_clash
+from cosmeans.label_files.folder import LabelFolder, Written, refuse_foreign
+from cosmeans.label_files.writers import (
+    CHUNK_ROWS,
+    NPY,
+    PARQUET,
+    Pieces,
+    in_chunks,
+    layout_of,
+    require_tables,
+    write_table,
+)
+from cosmeans.model_file import TENSORS, VALUES, digest, is_model
 from cosmeans.plot import plot_fit
+from cosmeans.rows.files import FileRows
 
 LABEL_SUFFIXES = (".npy", ".parquet")
 FILES = {
     "model": "model",
     "labels": "labels.npy",
     "table": "labels.parquet",
+    "tables": "labels",
     "history": "history.json",
     "plot": "convergence.png",
     "clusters": "clusters.md",
@@ -41,8 +57,11 @@ def output_folder(folder: Path, force: bool) -> Iterator[Path]:
     if force and folder.is_dir():
         for name in FILES.values():
             if os.path.lexists(folder / name):
-                model = name == FILES["model"]
-                refuse_existing(folder / name, force, folder=model, owned=(TENSORS, VALUES) if model else None)
+                model, tables = name == FILES["model"], name == FILES["tables"]
+                owned = (TENSORS, VALUES) if model else None
+                refuse_existing(folder / name, force, folder=model or tables, owned=owned)
+                if tables:
+                    refuse_foreign(folder / name)
     with new_folder(folder, force, owned=FILES.values(), keep_others=True) as new:
         try:
             yield new
@@ -50,18 +69,29 @@ def output_folder(folder: Path, force: bool) -> Iterator[Path]:
             raise WriteError(str(error).replace(str(new), str(folder))) from error
 
 
-def write_fit(kmeans: KMeans, new: Path, others: Mapping[str, np.ndarray] | None = None) -> list[str]:
+def write_fit(
+    kmeans: KMeans,
+    new: Path,
+    rows: FileRows | None = None,
+    carried: Carried = Carried(),  # noqa: B008  a value that nobody changes
+    tables: LabelFolder | None = None,
+) -> list[str]:
     """Model, labels, history and plot of a fit into a new folder; returns their names in `FILES`.
 
-    others  columns (N,) of the rows that go into the table of labels
+    rows     of the fit, where they came from files: carried columns are read from there
+    tables   one for each file of rows; None: labels are in one array and one table
     """
-    labels, similarity = np.asarray(kmeans.labels_), np.asarray(kmeans.similarity_)
     kmeans.save(new / FILES["model"])
-    write_labels(new / FILES["labels"], labels, None)
-    write_labels(new / FILES["table"], labels, similarity, others=others)
+    if tables is None:
+        for kind, name in ((NPY, FILES["labels"]), (PARQUET, FILES["table"])):
+            pieces = pieces_of(kmeans, 0, len(kmeans.labels_))
+            _write_table(new / name, kind, rows, len(kmeans.labels_), carried, pieces)
+    else:
+        tables.agree(digest(state_of(kmeans).centroids()))
+        tables.write(lambda part: pieces_of(kmeans, part.start, part.stop))
     write_text(new / FILES["history"], json.dumps(history_record(kmeans), indent=1) + "\n")
     plot_fit(kmeans.history_, counts=kmeans.counts_, path=new / FILES["plot"])
-    return ["model", "labels", "table", "history", "plot"]
+    return ["model", *(["labels", "table"] if tables is None else ["tables"]), "history", "plot"]
 
 
 def history_record(kmeans: KMeans) -> dict[str, Any]:
@@ -74,35 +104,49 @@ def history_record(kmeans: KMeans) -> dict[str, Any]:
     }
 
 
-def write_labels(
-    path: Path,
-    labels: np.ndarray,
-    similarity: np.ndarray | None,
-    force: bool = False,
-    others: Mapping[str, np.ndarray] | None = None,
+def write_labels(path: Path, rows: FileRows, labels: FileLabels, carried: Carried, force: bool) -> Written:
+    """Labels of all rows in one file: .npy (N,) int64, or a table. Raises OutputExistsError, OptionError."""
+    check_label_path(path, carried)
+    kind = path.suffix.removeprefix(".")
+    pieces = labels.pieces(rows.whole(), similarity=kind != NPY)
+    _write_table(path, kind, rows, len(rows), carried, pieces, force)
+    labels.warn_of_left_out()
+    return Written(len(rows), labels.left_out, 1, 0)
+
+
+def pieces_of(kmeans: KMeans, start: int, stop: int) -> Pieces:
+    """The labels of a fit from row `start` to `stop`, as tables are written from them."""
+    for first in range(start, stop, CHUNK_ROWS):
+        span = slice(first, min(first + CHUNK_ROWS, stop))
+        yield np.asarray(kmeans.labels_[span]), as_similarity(np.asarray(kmeans.similarity_[span]))
+
+
+def _write_table(
+    path: Path, kind: str, rows: FileRows | None, n_rows: int, carried: Carried, pieces: Pieces, force: bool = False
 ) -> None:
-    """Labels as .npy (N,) int64, or as .parquet with columns row, label and, where given, similarity and others."""
-    check_label_path(path)
-    with new_file(path, force) as temporary:
-        if path.suffix == ".npy":
-            with temporary.open("wb") as file:
-                np.save(file, labels)
-            return
-        import pyarrow
-        from pyarrow import parquet
-
-        columns = {"row": np.arange(len(labels)), "label": labels}
-        if similarity is not None:
-            columns["similarity"] = similarity
-        columns = {**(others or {}), **columns}
-        with temporary.open("wb") as file:  # Arrow takes some names for addresses, and can't say others in UTF-8
-            parquet.write_table(pyarrow.table(columns), file)
+    layout = layout_of(kind, rows, carried, old_name=True)
+    with new_file(path, force) as temporary, temporary.open("wb") as file:
+        write_table(kind, file, n_rows, layout, in_chunks(kind, rows, layout, pieces))
 
 
-def check_label_path(path: Path) -> None:
+def check_label_path(path: Path, carried: Carried) -> None:
     """Raise OptionError unless labels can be written in the kind that the suffix names."""
     if path.suffix not in LABEL_SUFFIXES:
-        raise OptionError(f"--out {path}: labels are written as {' or '.join(LABEL_SUFFIXES)}. Change the suffix.")
+        raise OptionError(
+            f"--out {path}: labels are written as {' or '.join(LABEL_SUFFIXES)}, or into a folder (--out {path}/). "
+            "Change the suffix."
+        )
+    if carried.names and path.suffix != ".parquet":
+        raise OptionError(f"--out {path} holds labels alone; columns are carried to .parquet. Change the suffix.")
+    if path.suffix == ".parquet":
+        require_tables()
+    refuse_clash((ROW, CLUSTER, SIMILARITY), carried.names)
+
+
+def refuse_model(path: Path) -> None:
+    """Raise OutputExistsError for a model folder, which holds nothing else."""
+    if is_model(path):
+        raise OutputExistsError(f"{path} is a model folder, and labels go to a folder of their own. Choose another.")
 
 
 def write_text(path: Path, text: str, force: bool = False) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from cosmeans.errors import OptionError
+from cosmeans.label_files.columns import Carried
 from cosmeans.rows.files import FileRows
 from cosmeans.rows.look import RowFacts, look
 from cosmeans.rows.opening import open_rows
@@ -21,19 +22,19 @@ class RowFiles:
 
     paths: list[str]
     options: dict[str, Any] = field(default_factory=dict)
-    carried: list[str] = field(default_factory=list)
+    carried: Carried = Carried()
 
     def open(self) -> FileRows:
         """The rows. Raises what `open_rows` raises, and OptionError for a column to carry that isn't there."""
         rows = open_rows(list(self.paths), **self.options)
-        rows.require(self.carried)
+        rows.require(self.carried.names)
         return rows
 
     def look(self) -> RowFacts:
         """What headers and footers say of the rows. Raises as `open` does."""
         options = dict(self.options)
         named = [options.pop(name, None) for name in ("id_column", "weight_column")]
-        return look(list(self.paths), columns=[name for name in (*named, *self.carried) if name], **options)
+        return look(list(self.paths), columns=[name for name in (*named, *self.carried.names) if name], **options)
 
     @property
     def name(self) -> str:
@@ -45,12 +46,13 @@ class RowFiles:
 
     def others(self, rows: FileRows) -> dict[str, np.ndarray]:
         """The carried columns (N,): numbers as numbers, all else as text, missing cells as empty text."""
-        if not self.carried:
+        names = self.carried.names
+        if not names:
             return {}
         import pyarrow
 
-        table = pyarrow.Table.from_batches(list(rows.columns(self.carried)))
-        return {name: _array(table.column(name)) for name in self.carried}
+        table = pyarrow.Table.from_batches(list(rows.columns(names)))
+        return {name: _array(table.column(name)) for name in names}
 
 
 def row_files(given: dict[str, Any]) -> RowFiles:
@@ -60,10 +62,9 @@ def row_files(given: dict[str, Any]) -> RowFiles:
     order, shape, carried = given.pop("file_order"), given.pop("shape"), given.pop("carried")
     if shape is not None:
         options["shape"] = _shape(shape)
-    names = [name.strip() for name in (carried or "").split(",") if name.strip()]
-    if "id_column" in options and options["id_column"] not in names:
-        names = [options["id_column"], *names]
-    return RowFiles(given.pop("embeddings") or [], options | {"order": order}, names)
+    names = tuple(name.strip() for name in (carried or "").split(",") if name.strip())
+    kept = Carried(options.get("id_column"), names)
+    return RowFiles(given.pop("embeddings") or [], options | {"order": order}, kept)
 
 
 def _shape(text: str) -> tuple[int, int]:

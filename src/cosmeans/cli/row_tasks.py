@@ -18,6 +18,7 @@ from cosmeans.cli.tell import tell_json
 from cosmeans.cli.texts import given_texts
 from cosmeans.console import say
 from cosmeans.errors import OptionError
+from cosmeans.label_files.columns import as_similarity, refuse_clash
 from cosmeans.rows.files import FileRows
 
 app = typer.Typer()
@@ -43,9 +44,10 @@ def find_outliers(
     as_json: flags.Json = False,
 ) -> None:
     """List the rows that fit their clusters worst."""
-    others, rows = _before(out, force, texts, column, embeddings)
+    others, rows = _before(out, force, texts, column, embeddings, ("row", "similarity"))
     found = outliers(load_model(model, quiet), rows, quantile=quantile, threshold=threshold)
-    columns = tables.with_others({"row": np.asarray(found.rows), "cosine": np.asarray(found.cosines)}, others)
+    columns = {"row": np.asarray(found.rows), "similarity": as_similarity(np.asarray(found.cosines))}
+    columns = tables.with_others(columns, others, rows.id_column)
     tables.write(out, columns, force)
     if as_json:
         tell_json({"rows": len(found.rows), "threshold": _number(found.threshold), "outliers": str(out)})
@@ -69,12 +71,13 @@ def find_exemplars(
     as_json: flags.Json = False,
 ) -> None:
     """List the rows closest to each centroid."""
-    others, rows = _before(out, force, texts, column, embeddings)
+    others, rows = _before(out, force, texts, column, embeddings, ("row", "cluster", "similarity"))
     found = exemplars(load_model(model, quiet), rows, m)
     members, cosines = np.asarray(found.rows), np.asarray(found.cosines)
     there = members >= 0
     cluster = np.broadcast_to(np.arange(len(members))[:, None], members.shape)
-    columns = tables.with_others({"row": members[there], "cluster": cluster[there], "cosine": cosines[there]}, others)
+    columns = {"row": members[there], "cluster": cluster[there], "similarity": as_similarity(cosines[there])}
+    columns = tables.with_others(columns, others, rows.id_column)
     tables.write(out, columns, force)
     if as_json:
         tell_json({"rows": int(there.sum()), "clusters": int(there.any(axis=1).sum()), "exemplars": str(out)})
@@ -116,7 +119,7 @@ def remove_duplicates(
     as_json: flags.Json = False,
 ) -> None:
     """Find near-copies within clusters; write the list of rows to keep."""
-    others, rows = _before(out, force, texts, column, embeddings)
+    others, rows = _before(out, force, texts, column, embeddings, ("row", "removed", "original", "cosine"))
     if removed is not None:
         tables.check_path(removed, tables.TABLES, "--removed")
         refuse_existing(removed, force, folder=False)
@@ -154,26 +157,31 @@ def find_top(
 ) -> None:
     """List the best clusters of every row, with their cosines."""
     tables.check_path(out, tables.TABLES)
-    others, rows = _before(out, force, texts, column, embeddings)
+    others, rows = _before(out, force, texts, column, embeddings, ("row", "rank", "cluster", "similarity"))
     found = top(load_model(model, quiet), rows, m)
     labels, cosines = np.asarray(found.labels), np.asarray(found.cosines)
     there = labels >= 0
     row, rank = np.nonzero(there)
-    columns = {"row": row, "rank": rank + 1, "cluster": labels[there], "cosine": cosines[there]}
-    tables.write(out, tables.with_others(columns, others), force)
+    columns = {"row": row, "rank": rank + 1, "cluster": labels[there], "similarity": as_similarity(cosines[there])}
+    tables.write(out, tables.with_others(columns, others, rows.id_column), force)
     if as_json:
         tell_json({"rows": len(labels), "left_out": int((~there).all(axis=1).sum()), "top": str(out)})
     elif not quiet:
-        tables.show(tables.with_others({n: values[:_SHOWN] for n, values in columns.items()}, others), _SHOWN)
+        shown = {name: values[:_SHOWN] for name, values in columns.items()}
+        tables.show(tables.with_others(shown, others, rows.id_column), _SHOWN)
         say(f"The {m} best clusters of {int(there.any(axis=1).sum()):,} rows are in {out}")
 
 
 def _before(
-    out: Path, force: bool, texts: Path | None, column: str | None, embeddings: RowFiles
+    out: Path, force: bool, texts: Path | None, column: str | None, embeddings: RowFiles, own: tuple[str, ...]
 ) -> tuple[dict[str, np.ndarray], FileRows]:
-    """The columns (N,) that go along, texts among them, and the rows; after everything that can be refused before."""
+    """The columns (N,) that go along, texts among them, and the rows; after everything that can be refused before.
+
+    own  the columns of the table, which no other may be called
+    """
     tables.check_path(out)
     refuse_existing(out, force, folder=False)
+    refuse_clash(own, embeddings.carried.names)
     rows = embeddings.open()
     lines = given_texts(texts, rows, column)
     others = embeddings.others(rows)

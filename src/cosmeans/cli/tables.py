@@ -19,6 +19,7 @@ from cosmeans.analysis.matching import Match, Moves
 from cosmeans.atomic import new_file
 from cosmeans.cli import results
 from cosmeans.errors import OptionError
+from cosmeans.label_files.columns import in_order
 
 TABLES = (".parquet", ".csv")
 ROW_LISTS = (*TABLES, ".npy")
@@ -64,9 +65,12 @@ def _write(file: BinaryIO, suffix: str, columns: Mapping[str, np.ndarray]) -> No
     parquet.write_table(table, file) if suffix == ".parquet" else csv.write_csv(table, file)
 
 
-def with_others(columns: dict[str, np.ndarray], others: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The columns, with what other columns (N,) hold for their rows."""
-    return columns | {name: values[columns["row"]] for name, values in others.items()}
+def with_others(
+    columns: dict[str, np.ndarray], others: Mapping[str, np.ndarray], id_column: str | None
+) -> dict[str, np.ndarray]:
+    """The columns, with what other columns (N,) hold for their rows, in the order of tables of labels."""
+    found = columns | {name: values[columns["row"]] for name, values in others.items()}
+    return {name: found[name] for name in in_order(columns, list(others), id_column)}
 
 
 def show(columns: Mapping[str, Any], n_shown: int, title: str | None = None) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
 from threading import Lock, Thread
 from typing import Any
 
@@ -13,6 +16,7 @@ from torch import Tensor
 
 from cosmeans.errors import FileError
 from cosmeans.rows.joined import JoinedRows
+from cosmeans.rows.reader import Wanted
 from cosmeans.rows.table import Table, require_columns, validated
 
 
@@ -33,9 +37,10 @@ class FileRows:
         reopen: Callable[[], FileRows],
         id_column: str | None = None,
         weight_column: str | None = None,
+        wanted: Wanted = Wanted(),  # noqa: B008  a value that nobody changes
     ) -> None:
-        """reopen: opens the same files again, in any process of this machine."""
-        self._rows, self._reopen = rows, reopen
+        """reopen: opens the same files again, in any process of this machine. wanted: how they were read."""
+        self._rows, self._reopen, self.wanted = rows, reopen, wanted
         self.n_rows, self.n_features = rows.n_rows, rows.n_features or 0
         self.n_bytes, self.dtype = rows.n_bytes, rows.dtype
         self.mapped, self.names, self.tensor = rows.mapped, rows.names, rows.tensor
@@ -85,6 +90,19 @@ class FileRows:
         """A row in words, for messages: which row of which file."""
         return self._rows.where(row)
 
+    def parts(self) -> list[FilePart]:
+        """The rows of each file, in order."""
+        stops = list(accumulate(reader.n_rows for reader in self._rows.readers))
+        found = []
+        for place, (reader, stop) in enumerate(zip(self._rows.readers, stops, strict=True)):
+            rows = FileRows(JoinedRows([reader], reader.name), partial(_part, self._reopen, place))
+            found.append(FilePart(reader.name, stop - reader.n_rows, stop, rows))
+        return found
+
+    def whole(self) -> FilePart:
+        """All rows as one part."""
+        return FilePart(self.names[0], 0, self.n_rows, self)
+
     @property
     def tables(self) -> list[Table]:
         """The files, where they have columns; raises OptionError where one has none."""
@@ -120,6 +138,25 @@ def _reopened(reopen: Callable[[], FileRows], shape: tuple[int, int], dtype: tor
             f"{shape[0]:,} x {shape[1]} {dtype} when the rows were pickled. Restore the files, or open them again."
         )
     return rows
+
+
+def _part(reopen: Callable[[], FileRows], place: int) -> FileRows:
+    """The rows of one of several files, opened again."""
+    return reopen().parts()[place].rows
+
+
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """Some of the rows of a source, from row `start` to `stop`: those of one file, or all.
+
+    name  the file, as the caller knows it
+    rows  these rows as a source of their own, numbered from 0
+    """
+
+    name: str
+    start: int
+    stop: int
+    rows: FileRows
 
 
 class _Ahead:

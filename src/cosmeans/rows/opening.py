@@ -41,11 +41,12 @@ def open_rows(
 
     Headers are checked here, rows when they are read. Raises FileError, OptionError, InputError, InputTypeError.
     """
-    readers = open_readers(paths, order, Wanted(embedding, key, dtype, shape))
+    wanted = Wanted(embedding, key, dtype, shape)
+    readers = open_readers(paths, order, wanted)
     # what another process opens, maybe in another folder: each file by its name, whatever is in a folder by then
     names: Paths = [reader.name if "://" in reader.name else os.path.abspath(reader.name) for reader in readers]
     reopen = partial(open_rows, names, embedding, order, dtype, shape, key, id_column, weight_column)
-    rows = FileRows(JoinedRows(readers, readers[0].name), reopen, id_column, weight_column)
+    rows = FileRows(JoinedRows(readers, readers[0].name), reopen, id_column, weight_column, wanted)
     if rows.n_rows == 0:
         others = " and the others" if len(readers) > 1 else ""
         raise FileError(f"{rows.names[0]}{others}: no rows. Pass files with rows.")
