@@ -354,3 +354,22 @@ def test_a_file_that_is_cut_is_an_error_that_names_it(folder, tmp_path, name):
 def test_texts_in_a_list_are_texts_and_paths_are_paths():
     with pytest.raises(InputTypeError, match="text"):
         KMeans(2).fit(["the cat", "sat on the mat"])
+
+
+def test_the_rows_of_each_file_are_sources_of_their_own(tmp_path):
+    counts = (5, 0, 7)
+    starts = np.cumsum([0, *counts])
+    for name, start, stop in zip("abc", starts, starts[1:], strict=False):
+        parquet.write_table(table(X[start:stop], "fixed"), tmp_path / f"{name}.parquet")
+    rows = open_rows(tmp_path)
+
+    parts = rows.parts()
+
+    assert [os.path.basename(part.name) for part in parts] == ["a.parquet", "b.parquet", "c.parquet"]
+    assert [(part.start, part.stop) for part in parts] == [(0, 5), (5, 5), (5, 12)]
+    assert (rows.whole().start, rows.whole().stop, rows.whole().rows) == (0, 12, rows)
+    for part in parts:
+        for found in (part.rows, pickle.loads(pickle.dumps(part.rows))):
+            assert np.array_equal(found.read(slice(0, len(found))), X[part.start : part.stop])
+            weights = [cell for batch in found.columns(["weight"]) for cell in batch.column(0).to_pylist()]
+            assert weights == [n % 5.0 for n in range(part.stop - part.start)]
