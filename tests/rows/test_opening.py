@@ -317,6 +317,35 @@ def test_rows_of_several_lengths_are_told_with_their_file(tmp_path):
         open_rows([tmp_path / "a.npy", tmp_path / "b.npy"])
 
 
+@pytest.mark.parametrize(
+    ("name", "head", "line", "told"),
+    [
+        ("a.jsonl", "", '{"embedding": [1.0, 2.0]}', "line 2001 is not JSON"),
+        ("a.csv", "embedding\n", '"[1.0, 2.0]"', "row 2000: column 'embedding' holds 'no list'"),
+    ],
+)
+def test_text_is_counted_when_it_is_opened_and_taken_apart_when_it_is_read(tmp_path, name, head, line, told):
+    (tmp_path / name).write_text(head + (line + "\n") * 2000 + "no list\n")
+
+    rows = open_rows(tmp_path / name)
+
+    assert rows.shape == (2001, 2)
+    with pytest.raises(FileError, match=told):
+        rows.read(slice(0, len(rows)))
+
+
+def test_blank_lines_and_empty_lists_in_front_are_no_rows_and_no_width(tmp_path):
+    (tmp_path / "a.jsonl").write_text('\n{"embedding": null}\n\n{"embedding": [1, 2, 3]}\n  \n')
+    rows = open_rows(tmp_path / "a.jsonl")
+    assert np.array_equal(rows.read(slice(0, 2)).numpy(), [[np.nan] * 3, [1, 2, 3]], equal_nan=True)
+    (tmp_path / "b.jsonl").write_text('{"embedding": []}\n{"embedding": [1, 2, 3]}\n')
+    with pytest.raises(InputError, match="row 0: a list of 0 numbers, others have 3"):
+        open_rows(tmp_path / "b.jsonl").read(slice(0, 2))
+    (tmp_path / "c.jsonl").write_text('{"embedding": []}\n' * 3)
+    with pytest.raises(InputError, match="all 3 rows of column 'embedding' are null or empty"):
+        open_rows(tmp_path / "c.jsonl")
+
+
 def test_names_that_name_nothing(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "two").mkdir()

@@ -107,8 +107,11 @@ class TableRows:
             skipped = max(0, skipped - len(array))
 
     def _find_width(self) -> None:
-        """By the footer, where it tells; else decode until a row says how long the vectors are."""
+        """By the footer or the first lines, where they tell; else decode until a row says how long the vectors are."""
         name = self.vectors.names[0]
+        self.vectors.width = getattr(self.table, "width", _unknown)(name) or None
+        if self.vectors.width:
+            return
         values, nulls = getattr(self.table, "values", _unknown)(name) or (0, 1)
         told = nulls == 0 and self.n_rows > 0
         if told and values % self.n_rows == 0:

@@ -29,6 +29,7 @@ class CsvTable:
 
         self._place, self.name = place, place.name
         self._lists = pyarrow.list_(pyarrow.float64())
+        self._widths: dict[str, int] = {}
         self.schema = pyarrow.schema([])
         with closing(self._parsed(None)) as batches:
             found, head = next(batches), next(batches, None)
@@ -46,7 +47,14 @@ class CsvTable:
         if str(field.type) != "string" or not len(present):
             return field.type
         numbers = _numbers_of(present[0].as_py())
-        return self._lists if numbers is not None and len(numbers) > 1 else field.type
+        if numbers is None or len(numbers) < 2:
+            return field.type
+        self._widths[field.name] = len(numbers)
+        return self._lists
+
+    def width(self, name: str) -> int | None:
+        """Numbers in the first list of a column."""
+        return self._widths.get(name)
 
     def batches(self, group: int, names: list[str], text: bool = False) -> Iterator[Any]:
         import pyarrow

@@ -33,10 +33,16 @@ class JsonLinesTable:
             head = [record for _, record in islice(found, _LOOKED_AT)]
         fields = dict.fromkeys(name for record in head for name in record)
         self.schema = pyarrow.schema([(name, _type_of([record.get(name) for record in head])) for name in fields])
+        lists = [field.name for field in self.schema if pyarrow.types.is_list(field.type)]
+        self._widths = {name: next((len(record[name]) for record in head if record.get(name)), 0) for name in lists}
 
     @cached_property
     def groups(self) -> list[int]:
-        return [sum(1 for _ in records(self._place))]
+        return [sum(1 for line in lines_of(self._place) if line.strip())]
+
+    def width(self, name: str) -> int | None:
+        """Numbers in the first list of a column that has some; 0: the first lines have none."""
+        return self._widths.get(name)
 
     def batches(self, group: int, names: list[str], text: bool = False) -> Iterator[Any]:
         import pyarrow
