@@ -197,6 +197,18 @@ def test_a_limit_is_shared_by_rows_and_what_is_kept_besides():
     assert (others.n_bytes_held, left) == (0, 1000)
 
 
+def test_all_rows_can_be_held_for_a_device_whatever_the_limit():
+    counted = Counted()
+    rows, _ = hold(BatchRows(counted, "Rows", 0), 0)
+    rows.hold_all()
+
+    for _ in range(2):
+        assert np.array_equal(rows.read(slice(0, 200)).numpy(), X[:200])
+        assert np.array_equal(rows.read(slice(200, 500)).numpy(), X[200:])
+    assert np.array_equal(rows.gather(torch.tensor([499, 0])).numpy(), X[[499, 0]])
+    assert (counted.begun, counted.ended) == (2, 2)
+
+
 # ----------------------------------------------------------------- other contents
 
 
