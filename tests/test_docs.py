@@ -1,5 +1,6 @@
 """The code of the task pages and the examples run as they are printed."""
 
+import importlib.util
 import pkgutil
 import re
 import runpy
@@ -7,6 +8,7 @@ import shlex
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from matplotlib import pyplot
 from typer.main import get_command
@@ -14,6 +16,7 @@ from typer.main import get_command
 import cosmeans
 from cosmeans.cli import app, run
 from cosmeans.rows.formats import FORMATS
+from files_of import KINDS
 
 ROOT = Path(__file__).parent.parent
 PAGES = [*sorted((ROOT / "docs" / "tasks").glob("*.md")), ROOT / "docs" / "report.md"]
@@ -82,6 +85,30 @@ def test_every_format_of_rows_is_named_where_one_looks_for_it():
     page = (ROOT / "docs" / "tasks" / "your-data.md").read_text(encoding="utf-8")
     assert [suffix for suffix in FORMATS if f"`{suffix}`" not in page] == []
     assert sum(text.startswith("rows: .parquet, .npy") for text in helps) >= 8
+
+
+def test_each_format_has_a_command_and_a_line_of_python_that_read_it(tmp_path, monkeypatch):
+    """As `look` would run it, which reads what the command would read, and by `open_rows`."""
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "tasks" / "your-data.md").read_text(encoding="utf-8")
+    lines = re.findall(
+        r"^\| .* \| `cosmeans fit (\S+) -k 60(.*?)` \| `KMeans\(60\)\.fit\((.*)\)` \|$", page, re.MULTILINE
+    )
+    by_name = {"rows.h5": "a.h5", "rows.zarr": "three.zarr", "rows.lance": "a.lance", "saved": "saved"}
+    x = np.random.default_rng(0).standard_normal((300, 12)).astype(np.float32)
+
+    assert len(lines) == 14
+    for name, flags, code in lines:
+        make, library = KINDS.get(
+            by_name.get(name, "a" + Path(name).suffix), (lambda path, rows: rows.tofile(path), None)
+        )
+        if library is not None and importlib.util.find_spec(library) is None:
+            continue
+        make(Path(name), x)
+        assert run(["look", name, *shlex.split(flags), "--json"]) == 0, name
+        rows = eval(code, {"open_rows": cosmeans.open_rows})
+        rows = cosmeans.open_rows(rows) if isinstance(rows, str) else rows
+        assert np.array_equal(rows.read(slice(0, 300)).float().numpy(), x), name
 
 
 def test_the_navigation_holds_every_page_once():

@@ -38,6 +38,7 @@ ELSEWHERE = {
         rows/table_rows rows/vector_column rows/readers/arrays rows/readers/arrow rows/readers/csv rows/readers/hdf5
         rows/readers/json_lines rows/readers/lance rows/readers/lines rows/readers/parquet rows/readers/sliced
         rows/readers/vecs rows/readers/zarr""",
+    "rows/test_remote.py": "rows/ranges",
     "rows/test_texts.py": "cli/texts",
     "test_atomic.py": "locks paths renaming system_errors",
     "test_lloyd.py": "contracts data group observer result",

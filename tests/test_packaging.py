@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]
 OPTIONAL = {"umap": "a finding that is left out without it"}  # imported if it happens to be installed
 WORKFLOWS = ROOT / ".github" / "workflows"
 in_a_checkout = pytest.mark.skipif(not WORKFLOWS.exists(), reason="not part of the source distribution")
@@ -39,6 +40,31 @@ def test_every_package_that_is_imported_is_declared():
         for module in set(imported(path)) - sys.stdlib_module_names - {"cosmeans"} - set(OPTIONAL):
             names = {name.lower().replace("_", "-") for name in distributions.get(module, [module])}
             assert names & declared, f"{path.relative_to(ROOT)} imports {module}: declare it in pyproject.toml"
+
+
+def test_all_is_what_the_commands_need():
+    """Every extra but two: lance is large, gpu is for one kind of machine."""
+    (whole,) = EXTRAS["all"]
+    listed = re.fullmatch(r"cosmeans\[([\w,]+)\]", whole).group(1).split(",")
+
+    assert listed == sorted(set(EXTRAS) - {"all", "lance", "gpu"})
+
+
+def test_every_extra_that_is_named_is_declared():
+    pages = [*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md"), *(ROOT / "src").rglob("*.py")]
+    named = {extra: page for page in pages for extra in re.findall(r"cosmeans\[(\w+)\]", page.read_text("utf-8"))}
+
+    assert {"cli", "hdf5", "plot", "remote", "report"} <= set(named)
+    assert {extra: page.name for extra, page in named.items() if extra not in EXTRAS} == {}
+
+
+def test_an_extra_brings_the_library_that_is_asked_for():
+    asked = re.compile(r'needed\("(\w+)", place, "(\w+)"\)')
+    found = {call for path in (ROOT / "src").rglob("*.py") for call in asked.findall(path.read_text("utf-8"))}
+
+    assert {extra for _, extra in found} == {"tables", "hdf5", "zarr", "lance", "remote"}
+    for module, extra in found:
+        assert {"lance": "pylance"}.get(module, module) in map(name_of, EXTRAS[extra])
 
 
 @in_a_checkout

@@ -97,5 +97,5 @@ def test_a_fitted_model_plots_itself():
 def test_without_matplotlib_the_way_to_it_is_told(history, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
 
-    with pytest.raises(ImportError, match=r'pip install "cosmeans\[cli\]"'):
+    with pytest.raises(ImportError, match=r'pip install "cosmeans\[plot\]"'):
         plot_fit(history)

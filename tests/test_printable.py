@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import cosmeans
 from cosmeans import errors
-from cosmeans.printable import brief, cell, escaped, line, markdown, writable
+from cosmeans.printable import brief, cell, escaped, line, markdown, without_secrets, writable
 
 # by their categories and names, not by the expression under test
 ACTING = [chr(code) for code in range(0x110000) if unicodedata.category(chr(code)) in ("Cc", "Cs", "Zl", "Zp")]
@@ -148,3 +148,21 @@ def test_everything_that_is_shown_goes_through_one_of_the_doors():
     ]
 
     assert found == []
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("No such file: https://x.org/a.npy?token=1.", "No such file: https://x.org/a.npy."),
+        ("s3://key:se/cret@bucket/a", "s3://bucket/a"),
+        ("http://h:80/a@b, http://me:w@h:80/a@b.", "http://h:80/a@b, http://h:80/a@b."),
+        ("s3://key:secret@bucket/a, 's3://b/c?d=e'", "s3://bucket/a, 's3://b/c'"),
+        ("url=URL('https://me:word@x.org/?a=b#c')", "url=URL('https://x.org/')"),
+        ("hf://datasets/me/mine@main/a.parquet", "hf://datasets/me/mine@main/a.parquet"),
+        ("is it a ratio a://b? or me@x.org?", "is it a ratio a://b? or me@x.org?"),
+        ("C:/a?b", "C:/a?b"),
+    ],
+)
+def test_urls_are_shown_without_credentials(text, shown):
+    assert without_secrets(text) == shown
+    assert str(errors.FileError(text)) == shown

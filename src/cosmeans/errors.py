@@ -31,14 +31,14 @@
     └── ClusterSplitWarning                a cluster too large to compare its rows at once
 
 Every message says what was given, what is needed, and what to do. It may name files, keys and columns, which others
-chose: characters of theirs that would act on a terminal are shown as their escapes.
+chose: characters of theirs that would act on a terminal are shown as their escapes. URLs are shown without credentials.
 """
 
 from typing import Any
 
 from sklearn import exceptions
 
-from cosmeans.printable import escaped
+from cosmeans.printable import escaped, without_secrets
 
 
 class CosmeansError(Exception):
@@ -164,4 +164,4 @@ class ClusterSplitWarning(CosmeansWarning):
 
 
 def _printable(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(escaped(value) if isinstance(value, str) else value for value in arguments)
+    return tuple(escaped(without_secrets(value)) if isinstance(value, str) else value for value in arguments)

@@ -105,7 +105,7 @@ def new_figure(size: tuple[float, float], shown: bool) -> Figure:
         from matplotlib import pyplot
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError('Plots need matplotlib. Install it with: pip install "cosmeans[cli]".') from error
+        raise ImportError('Plots need matplotlib. Install it with: pip install "cosmeans[plot]".') from error
     except OSError as error:
         raise WriteError(
             "matplotlib needs a writable folder for its font cache, and found none. Set "

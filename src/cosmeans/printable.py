@@ -12,6 +12,7 @@ these functions; errors and warnings of `cosmeans.errors` do so by themselves.
     writable  data (Parquet): the text as it is, but for what UTF-8 can't hold
     brief     any value in a message: its `repr`, as far as it is short
     sentence  words that begin a sentence
+    without_secrets  URLs without what may be credentials: errors and warnings do so, too
 """
 
 from __future__ import annotations
@@ -32,6 +33,13 @@ _SPACE = re.compile(r"\s+")
 _LONGEST_VALUE = 200  # characters of a value that a message shows
 _SHORT = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
+# URLs: the scheme, who asks (a secret may hold slashes, which a port does not precede), server and path, and the query
+# as far as it does not end a sentence
+_SECRETS = re.compile(
+    r"(\b[a-zA-Z][\w+.-]*://)(?:(?![^/\s]*:\d+/)[^\s@'\"?]*:[^\s@'\"?]*@|[^/\s@'\"?]*@)?([^\s?'\"]*)"
+    r"(?:\?[^\s'\"]+?(?=[.,;:)]*(?:[\s'\"]|$)))?"
+)
+
 # OWASP, CSV injection: signs that begin a formula, also in full width, also behind white space or quotes
 _FORMULA = re.compile(r"[\s'\"]*[=+\-@\uff1d\uff0b\uff0d\uff20]")
 _ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
@@ -42,6 +50,11 @@ _BLOCK = re.compile(r"^(\d*)([#+\-=:.)\[])")  # begins a heading, a list, a task
 def escaped(text: str) -> str:
     """The text in one line; every character that acts is shown as its escape."""
     return text if text.isascii() and text.isprintable() else _ACTS.sub(_escape, text)
+
+
+def without_secrets(text: str) -> str:
+    """The text with the URLs in it as they may be shown: without `user:password@`, and without what follows a `?`."""
+    return _SECRETS.sub(r"\1\2", text) if "://" in text else text
 
 
 def line(text: str) -> str:

@@ -57,11 +57,11 @@ def test_facts_of_tables(tmp_path):
 def test_nulls_are_counted_by_footers(tmp_path, kind):
     whole, few = lists(X, kind), X[:40].tolist()
     few[3], few[7], few[9] = None, [None, None, *few[7][2:]], None
-    parquet.write_table(pyarrow.table({"a.b": range(300), EMBEDDING: whole}), tmp_path / "a.parquet")
-    parquet.write_table(
-        pyarrow.table({"a.b": range(40), EMBEDDING: pyarrow.array(few, whole.type)}), tmp_path / "b.parquet",
-        row_group_size=8,
-    )  # fmt: skip
+    for name, vectors in (("a", whole), ("b", pyarrow.array(few, whole.type))):
+        others = {"a.b": range(len(vectors)), "s": len(vectors) * [{"x": 1, "y": [2]}]}
+        parquet.write_table(
+            pyarrow.table({**others, EMBEDDING: vectors}), tmp_path / f"{name}.parquet", row_group_size=8
+        )
 
     facts = look(tmp_path)
 

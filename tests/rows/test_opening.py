@@ -380,6 +380,30 @@ def test_a_file_that_is_cut_is_an_error_that_names_it(folder, tmp_path, name):
             fitted(tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    ("name", "module", "extra"),
+    [("a.parquet", "pyarrow", "tables"), ("a.csv", "pyarrow", "tables"), ("a.h5", "h5py", "hdf5"),
+     ("three.zarr", "zarr", "zarr")],
+)  # fmt: skip
+def test_a_library_that_is_missing_is_named_with_its_extra(folder, monkeypatch, name, module, extra):
+    path = written(folder, name)
+    monkeypatch.setitem(sys.modules, module, None)
+
+    with pytest.raises(FileError, match=rf'{name} needs {module} \(.*: pip install "cosmeans\[{extra}\]"'):
+        open_rows(path)
+
+
+def test_a_table_that_changes_while_it_is_read(tmp_path):
+    parquet.write_table(table(X), tmp_path / "a.parquet")
+    np.save(tmp_path / "b.npy", X)
+    rows = open_rows([tmp_path / "a.parquet", tmp_path / "b.npy"])
+
+    parquet.write_table(table(-X), tmp_path / "a.parquet")
+
+    with pytest.raises(FileError, match=r"a\.parquet has changed since it was opened\. Open it again when it is comp"):
+        rows.read(slice(0, 600))
+
+
 def test_texts_in_a_list_are_texts_and_paths_are_paths():
     with pytest.raises(InputTypeError, match="text"):
         KMeans(2).fit(["the cat", "sat on the mat"])

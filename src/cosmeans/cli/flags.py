@@ -154,9 +154,9 @@ _ROW_FLAGS: dict[str, tuple[Any, Any]] = {
 }
 
 Model = Annotated[Path, typer.Argument(help="a model folder, or the folder that fit wrote", show_default=False)]
-Weights = Annotated[Path | None, typer.Option("--weights", help="a file with one weight per row", metavar="FILE")]
+Weights = Annotated[str | None, typer.Option("--weights", help="a file with one weight per row", metavar="FILE")]
 Texts = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--texts",
         help=f"one text per row, shown with the results: .txt, {', '.join(TABLE_SUFFIXES)}",

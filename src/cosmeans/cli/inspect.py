@@ -8,13 +8,14 @@ from typing import Any
 
 import typer
 
-from cosmeans import printable
 from cosmeans.cli import flags, results
 from cosmeans.cli.outputs import find_model
 from cosmeans.cli.row_files import RowFiles
 from cosmeans.cli.tables import show_facts
 from cosmeans.cli.tell import tell_json
 from cosmeans.model_file import is_model, load_model
+from cosmeans.paths import is_url
+from cosmeans.printable import line, without_secrets
 from cosmeans.reading import size_words
 from cosmeans.rows.look import RowFacts
 
@@ -33,8 +34,9 @@ def look(embeddings: RowFiles, as_json: flags.Json = False) -> None:
 @flags.takes_rows
 def info(embeddings: RowFiles, as_json: flags.Json = False) -> None:
     """Show what a model contains; of files of embeddings, what `look` shows."""
-    model = find_model(Path(embeddings.paths[0]))
-    if len(embeddings.paths) > 1 or not is_model(model):
+    path = embeddings.paths[0]
+    model = find_model(Path(path)) if len(embeddings.paths) == 1 and not is_url(path) else None
+    if model is None or not is_model(model):
         _tell(embeddings, as_json)
         return
     facts = model_facts(model)
@@ -43,7 +45,10 @@ def info(embeddings: RowFiles, as_json: flags.Json = False) -> None:
 
 def _tell(embeddings: RowFiles, as_json: bool) -> None:
     facts = embeddings.look()
-    tell_json({"embeddings": embeddings.paths} | asdict(facts)) if as_json else results.show("\n".join(lines(facts)))
+    if as_json:
+        tell_json({"embeddings": list(map(without_secrets, embeddings.paths))} | asdict(facts))
+    else:
+        results.show("\n".join(lines(facts)))
 
 
 def model_facts(folder: Path) -> dict[str, Any]:
@@ -76,7 +81,7 @@ def lines(facts: RowFacts) -> list[str]:
     ]
     if facts.label_bytes is not None:
         found.append(f"disk: labels and cosines of a fit take up to {size_words(facts.label_bytes)}")
-    return [printable.line(text) for text in found]
+    return [line(text) for text in found]
 
 
 def _columns(facts: RowFacts) -> list[str]:

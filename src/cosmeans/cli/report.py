@@ -28,7 +28,7 @@ def report(
     texts: flags.Texts = None,
     column: flags.Column = None,
     images: Annotated[
-        Path | None, typer.Option("--images", help="one path of a picture per row (.txt or .txt.gz)", metavar="FILE")
+        str | None, typer.Option("--images", help="one path of a picture per row (.txt or .txt.gz)", metavar="FILE")
     ] = None,
     title: Annotated[str, typer.Option("--title", help="heading of the page")] = "Clusters",
     n_examples: Annotated[int, typer.Option("--examples", help="closest and worst-fitting rows per cluster")] = 5,

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from glob import has_magic
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
 from cosmeans.errors import OptionError
 from cosmeans.label_files.columns import Carried
+from cosmeans.paths import is_url
 from cosmeans.rows.files import FileRows
 from cosmeans.rows.look import RowFacts, look
 from cosmeans.rows.opening import open_rows
@@ -39,7 +41,8 @@ class RowFiles:
     @property
     def name(self) -> str:
         """What results are named after: the file, or the folder of several."""
-        path = Path(self.paths[0])
+        url = urlsplit(self.paths[0]) if is_url(self.paths[0]) else None
+        path = PurePath(self.paths[0] if url is None else url.netloc + url.path)
         if has_magic(path.name) or len(self.paths) > 1:
             path = path.parent
         return path.stem or "rows"

@@ -173,7 +173,7 @@ def find_top(
 
 
 def _before(
-    out: Path, force: bool, texts: Path | None, column: str | None, embeddings: RowFiles, own: tuple[str, ...]
+    out: Path, force: bool, texts: str | None, column: str | None, embeddings: RowFiles, own: tuple[str, ...]
 ) -> tuple[dict[str, np.ndarray], FileRows]:
     """The columns (N,) that go along, texts among them, and the rows; after everything that can be refused before.
 

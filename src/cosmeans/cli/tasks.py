@@ -80,7 +80,7 @@ def measure(
     model: flags.Model,
     embeddings: RowFiles,
     classes: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--classes",
             help="known class of each row: a file like that of --texts, or .npy of integers",
@@ -143,8 +143,8 @@ def match_models(
         tables.show_match(matched, moves, _SHOWN)
 
 
-def _classes(path: Path | None, rows: FileRows, column: str | None) -> Any:
-    if path is not None and path.suffix.lower() == ".npy" and column is None:
+def _classes(path: str | None, rows: FileRows, column: str | None) -> Any:
+    if path is not None and path.lower().endswith(".npy") and column is None:
         return open_array(path, n_dims=1)
     return given_texts(path, rows, column)
 

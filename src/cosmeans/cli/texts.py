@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from cosmeans.rows.files import FileRows
 from cosmeans.rows.texts import read_texts, texts_of
 
 
-def given_texts(path: Path | None, rows: FileRows, column: str | None) -> list[str] | None:
+def given_texts(path: str | None, rows: FileRows, column: str | None) -> list[str] | None:
     """One text per row, as `read_texts` finds them; without a file from this column of the rows; None without both."""
     if path is not None:
         return read_texts(path, len(rows), column)

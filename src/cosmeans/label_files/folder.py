@@ -28,6 +28,7 @@ from cosmeans.label_files.writers import (
 )
 from cosmeans.rows.files import FilePart, FileRows
 from cosmeans.rows.formats import open_table
+from cosmeans.rows.place import Place
 from cosmeans.rows.table import validated
 
 KINDS = (PARQUET, NPY)  # that can be asked for
@@ -91,7 +92,7 @@ class LabelFolder:
             layout_of(kind, part.rows, wanted.carried) for kind, part in zip(self._kinds, self.parts, strict=True)
         ]
         inputs = [
-            Input(file, *fingerprint(Path(part.name)), part.stop - part.start, table)
+            Input(file, *fingerprint(part.name), part.stop - part.start, table)
             for file, part, table in zip(files, self.parts, tables, strict=True)
         ]
         self._manifest = Manifest("", _options(rows, wanted), inputs)
@@ -181,7 +182,7 @@ class LabelFolder:
         else:
             with new_file(self._folder / entry.table, force=True) as temporary, temporary.open("wb") as file:
                 write_table(kind, file, entry.rows, layout, in_chunks(kind, part.rows, layout, counted))
-        if (entry.bytes, entry.mtime_ns) != fingerprint(Path(part.name))[:2]:
+        if (entry.bytes, entry.mtime_ns) != fingerprint(part.name)[:2]:
             raise FileError(f"{part.name} was changed while its rows were labelled. Run the command again.")
         self._manifest = self._manifest.finished(place, counted.left_out, tables)
         self._manifest.write(self._folder)
@@ -192,7 +193,7 @@ class LabelFolder:
         if self._kinds[place] == NPY:
             into[:] = np.load(path)
             return
-        table = open_table(path)
+        table = open_table(Place(path))
         for batch in validated(table, 0, [CLUSTER]):
             into[done : done + len(batch)] = batch.column(0).to_numpy(zero_copy_only=False)
             done += len(batch)

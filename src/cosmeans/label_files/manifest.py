@@ -11,6 +11,7 @@ from typing import Any
 
 from cosmeans.atomic import new_file
 from cosmeans.errors import FileError, OutputExistsError
+from cosmeans.paths import is_url
 from cosmeans.reading import open_regular, read_bytes, reading
 from cosmeans.records import Check, each, integer, optional, parse, record, text
 from cosmeans.version import __version__
@@ -169,10 +170,14 @@ def _shown(value: Any) -> str:
     return json.dumps(value)
 
 
-def fingerprint(path: Path) -> tuple[int | None, int | None, str | None]:
-    """Bytes, time of the last change in nanoseconds, and a hash of a file, or of a folder that is one data set."""
-    if "://" in os.fspath(path):
+def fingerprint(name: str) -> tuple[int | None, int | None, str | None]:
+    """Bytes, time of the last change in nanoseconds, and a hash of a file, or of a folder that is one data set.
+
+    None of what is behind a URL, which is shown here without the credentials that it may need.
+    """
+    if is_url(name):
         return None, None, None
+    path = Path(name)
     with reading(path):
         if path.is_dir():
             return _of_folder(path)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
 from cosmeans.errors import FileError, OptionError
+from cosmeans.rows.extras import needed
 from cosmeans.rows.joined import JoinedRows
-from cosmeans.rows.place import DATASET, Place, kind_of
+from cosmeans.rows.place import DATASET, Place
+from cosmeans.rows.ranges import StoredArray
 from cosmeans.rows.reader import Reader, Wanted
 from cosmeans.rows.readers.array_files import ARRAY_FILES, open_array
-from cosmeans.rows.readers.arrays import ArrayRows
+from cosmeans.rows.readers.arrays import rows_of
 from cosmeans.rows.table import Table
 from cosmeans.rows.table_rows import TableRows
 from cosmeans.rows.vector_column import VectorColumn
@@ -25,20 +26,19 @@ FORMATS = (*ARRAY_FILES, *TABLE_SUFFIXES, *_OTHERS)
 SUFFIXES = ", ".join((*FORMATS, *_RAW))
 
 
-def open_reader(path: Path, wanted: Wanted) -> Reader:
+def open_reader(place: Place, wanted: Wanted) -> Reader:
     """The rows of one file, or of a folder that is one data set; what its header says is checked, no rows are read.
 
     Raises FileError (missing, not a regular file, unreadable, damaged, unknown kind, or a library that is missing),
     OptionError for options that mean nothing here or are missing, and InputError or InputTypeError for what is not rows
     of numbers.
     """
-    place = Place(path)
     with place.reading():  # whatever a library raises for what it did not expect
         return _opened(place, wanted)
 
 
 def _opened(place: Place, wanted: Wanted) -> Reader:
-    path, suffix = place.path, kind_of(place.path)
+    suffix = place.kind()
     if suffix == DATASET:
         return _dataset(place, wanted)
     if wanted.shape is not None or (suffix in _RAW and wanted.dtype is not None):
@@ -46,20 +46,21 @@ def _opened(place: Place, wanted: Wanted) -> Reader:
     if suffix in ARRAY_FILES:
         return _array(place, wanted)
     if suffix in TABLE_SUFFIXES:
-        return _table_rows(open_table(path), place, wanted)
+        return _table_rows(open_table(place), place, wanted)
     if suffix in _OTHERS:
         return _opener(suffix)(place, wanted)
     raw = ", raw numbers without shape and dtype" if suffix in _RAW else ""
     raise FileError(f"{place} is of an unknown kind ({suffix or 'no suffix'}{raw}). Known: {SUFFIXES}.")
 
 
-def open_table(path: Path) -> Table:
+def open_table(place: Place) -> Table:
     """A file with columns, whichever of them is of interest. Raises FileError."""
-    place, suffix = Place(path), kind_of(path)
+    suffix = place.kind()
     if suffix not in TABLE_SUFFIXES:
         raise FileError(f"{place} is not a table. Known: {', '.join(TABLE_SUFFIXES)}.")
     if place.packed and suffix not in _PACKABLE:
         raise FileError(f"{place}: only {', '.join(_PACKABLE)} are read as .gz. Unpack the file first (gunzip).")
+    needed("pyarrow", place, "tables")
     with place.reading():
         return _table_of(suffix)(place)
 
@@ -116,13 +117,13 @@ def _table_rows(table: Table, place: Place, wanted: Wanted) -> TableRows:
 def _array(place: Place, wanted: Wanted) -> Reader:
     kind = f"a {place.suffix} file"
     wanted.refuse(place, kind, shape="says how many rows it has", embedding="has no columns (key names an array)")
-    array = open_array(place.path, wanted.key)
+    array = open_array(place, wanted.key)
     if wanted.dtype is not None:
-        array = np.asarray(array)
+        array = array if isinstance(array, StoredArray) else np.asarray(array)
         if wanted.dtype != "float16" or array.dtype != np.uint16:
             wanted.refuse(place, f"{kind} of {array.dtype}", dtype="says what its numbers are")
         array = array.view(np.float16)
-    return ArrayRows(place.name, array, mapped=place.suffix != ".npz")
+    return rows_of(place, array, mapped=place.suffix != ".npz" and not place.remote)
 
 
 def _raw(place: Place, wanted: Wanted) -> Reader:
@@ -140,7 +141,8 @@ def _dataset(place: Place, wanted: Wanted) -> Reader:
     """Rows of a data set that `datasets` saved, by its indices mapping where it has one."""
     from cosmeans.rows.readers.arrow import ArrowTable, IndexedRows, dataset_files, read_indices
 
-    data, mapping = dataset_files(place.path)
-    tables = [_table_rows(ArrowTable(Place(path)), Place(path), wanted) for path in data]
+    needed("pyarrow", place, "tables")
+    data, mapping = dataset_files(place)
+    tables = [_table_rows(ArrowTable(file), file, wanted) for file in data]
     joined = JoinedRows(tables, place.name)
     return IndexedRows(joined, read_indices(mapping)) if mapping else joined

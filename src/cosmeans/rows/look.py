@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cosmeans.containers.converted import joined_type
+from cosmeans.rows.formats import FORMATS
 from cosmeans.rows.held import default_limit
 from cosmeans.rows.joined import JoinedRows, one_width, tables_of
 from cosmeans.rows.opening import Paths, open_readers
-from cosmeans.rows.place import size_on_disk
+from cosmeans.rows.paths import find_files
 from cosmeans.rows.reader import Reader, Wanted
 from cosmeans.rows.readers.arrow import IndexedRows
 from cosmeans.rows.table import Table, require_columns
@@ -70,7 +71,8 @@ def look(
 
     columns: that all of them must have. All else, and what is raised: as of `rows.opening.open_rows`.
     """
-    readers = open_readers(paths, order, Wanted(embedding, key, dtype, shape))
+    files = find_files(paths, order, FORMATS)
+    readers = open_readers(files, Wanted(embedding, key, dtype, shape))
     for table in [table for reader in readers for table in tables_of(reader)] if columns else ():
         require_columns(table, columns)
     tables = [found for reader in readers for found in _tables(reader)]
@@ -97,7 +99,7 @@ def look(
         row_groups=None if groups is None else len(groups),
         largest_row_group=None if groups is None else max(groups, default=0),
         other_columns=_others([found.table for found in tables], vectors.names if vectors else []),
-        bytes_on_disk=sum(size_on_disk(reader.name) for reader in readers),
+        bytes_on_disk=sum(file.n_bytes for file in files),
         mapped=mapped,
         decoded_bytes=None if n_rows is None else n_rows * row_bytes,
         memory_limit=limit,

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import repeat
 
 from cosmeans.calls import public
 from cosmeans.errors import FileError, InputError
@@ -11,8 +14,10 @@ from cosmeans.rows.files import FileRows
 from cosmeans.rows.formats import FORMATS, open_reader
 from cosmeans.rows.joined import JoinedRows
 from cosmeans.rows.paths import find_files
+from cosmeans.rows.place import Place
 from cosmeans.rows.reader import Reader, Wanted
 
+_AT_ONCE = 16  # files behind URLs that are opened
 Paths = str | os.PathLike[str] | list[str | os.PathLike[str]]
 
 
@@ -29,7 +34,8 @@ def open_rows(
 ) -> FileRows:
     """Rows (N, D) of files, to be passed wherever rows are. They are read batch by batch, and may exceed the memory.
 
-    paths          a file, a folder, a pattern (`emb/*.parquet`), or a list of them: rows are numbered in their order
+    paths          a file, a folder, a pattern (`emb/*.parquet`), or a list of them: rows are numbered in their order;
+                   paths, or URLs as strings (s3://, gs://, hf://, https:// and whatever fsspec knows)
     embedding      the column of a table, or the data set of an HDF5 file or zarr group, that holds the vectors; needed
                    only where there are several
     order          "path" or "natural": how the files of a folder or a pattern are sorted, by the bytes of their paths
@@ -42,9 +48,10 @@ def open_rows(
     Headers are checked here, rows when they are read. Raises FileError, OptionError, InputError, InputTypeError.
     """
     wanted = Wanted(embedding, key, dtype, shape)
-    readers = open_readers(paths, order, wanted)
+    files = find_files(paths, order, FORMATS)
+    readers = open_readers(files, wanted)
     # what another process opens, maybe in another folder: each file by its name, whatever is in a folder by then
-    names: Paths = [reader.name if "://" in reader.name else os.path.abspath(reader.name) for reader in readers]
+    names: Paths = [file.address if file.remote else os.path.abspath(file.name) for file in files]
     reopen = partial(open_rows, names, embedding, order, dtype, shape, key, id_column, weight_column)
     rows = FileRows(JoinedRows(readers, readers[0].name), reopen, id_column, weight_column, wanted)
     if rows.n_rows == 0:
@@ -53,9 +60,11 @@ def open_rows(
     return rows
 
 
-def open_readers(paths: Paths, order: str, wanted: Wanted) -> list[Reader]:
-    """What reads each file that is named, in order; their headers are checked. Raises as `open_rows` does."""
-    files = find_files(paths, order, FORMATS)
+def open_readers(files: Sequence[Place], wanted: Wanted) -> list[Reader]:
+    """What reads each file, in order; their headers are checked. Raises as `open_rows` does."""
     if wanted.shape is not None and len(files) > 1:
         raise InputError(f"shape={wanted.shape} is that of one file, and {len(files)} are given. Open them one by one.")
-    return [open_reader(file, wanted) for file in files]
+    if not any(file.remote for file in files):
+        return [open_reader(file, wanted) for file in files]
+    with ThreadPoolExecutor(_AT_ONCE) as threads:  # each waits for a network
+        return list(threads.map(open_reader, files, repeat(wanted)))

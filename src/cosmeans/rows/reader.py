@@ -67,3 +67,15 @@ class Reader(Protocol):
 
     def gather(self, indices: np.ndarray) -> Tensor:
         """Rows by index, in any order, (len(indices), D)."""
+
+
+def gather_by_chunks(reader: Reader, indices: np.ndarray, chunk: int) -> Tensor:
+    """Rows by index, of a reader that reads `chunk` rows at once: each chunk that holds one of them is read once."""
+    found = torch.empty((len(indices), reader.n_features or 0), dtype=reader.dtype, device="cpu")
+    chunks = indices // chunk
+    for number in np.unique(chunks).tolist():
+        here = np.flatnonzero(chunks == number)
+        start = number * chunk
+        rows = reader.read(start, min(reader.n_rows, start + chunk))
+        found[torch.from_numpy(here)] = rows[torch.from_numpy(indices[here] - start)]
+    return found

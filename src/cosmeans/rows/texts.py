@@ -6,16 +6,16 @@ before.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Iterable
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 from cosmeans.errors import FileError, InputError, OptionError
 from cosmeans.reading import free_memory, reading, require_memory, size_words
 from cosmeans.rows.formats import TABLE_SUFFIXES, open_table
-from cosmeans.rows.place import Place
 from cosmeans.rows.readers.lines import lines_of
+from cosmeans.rows.remote import place_of
 from cosmeans.rows.table import Table, validated
 
 _SHARE = 4  # of the free memory, one part for texts: Python needs up to four bytes a character
@@ -23,24 +23,24 @@ _COUNTED = 1000  # texts beyond twice the rows that are counted, not to read a w
 Cells = Generator[str | None, None, None]
 
 
-def read_texts(path: Path, n_rows: int, column: str | None = None) -> list[str]:
+def read_texts(path: str | os.PathLike[str], n_rows: int, column: str | None = None) -> list[str]:
     """One text per row: a line of plain text, or a cell of a column. Text, CSV and JSON lines may be gzipped.
 
     column  of a table (`formats.TABLE_SUFFIXES`); needed unless the table has only one. An empty cell is ""
     Raises FileError (also for texts that are larger than the memory), InputError if there are not as many texts as
     rows, and OptionError for a column that isn't there.
     """
-    place = Place(path)
+    place = place_of(path)
     if place.suffix not in TABLE_SUFFIXES:
         if column is not None:
             tables = ", ".join(TABLE_SUFFIXES)
-            raise OptionError(f"--column {column}: {path} is read as plain lines. Columns are in {tables}.")
+            raise OptionError(f"--column {column}: {place} is read as plain lines. Columns are in {tables}.")
         with closing(lines_of(place)) as lines:
-            return _collected(str(path), lines, n_rows, "lines")
-    table = open_table(path)
+            return _collected(place.name, lines, n_rows, "lines")
+    table = open_table(place)
     name = _chosen(table, column)
     if table.counted and sum(table.groups) != n_rows:
-        raise _wrong_count(str(path), str(sum(table.groups)), "rows", n_rows)
+        raise _wrong_count(place.name, str(sum(table.groups)), "rows", n_rows)
     return texts_of([table], name, n_rows)
 
 

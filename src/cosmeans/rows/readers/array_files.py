@@ -13,7 +13,6 @@ import pickletools
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 import numpy as np
@@ -22,11 +21,14 @@ from torch import Tensor
 
 from cosmeans.containers.converted import held
 from cosmeans.errors import FileError, InputError, OptionError
-from cosmeans.paths import as_path
-from cosmeans.reading import damaged, name_of, open_regular, reading, require_memory, size_words
+from cosmeans.reading import damaged, require_memory, size_words
+from cosmeans.rows.place import Place
+from cosmeans.rows.ranges import StoredArray
+from cosmeans.rows.remote import place_of
 
-Array = np.ndarray | Tensor
+Array = np.ndarray | Tensor | StoredArray
 
+_BY_RANGES = (".npy", ".safetensors")
 _LONGEST_NPY_HEADER = 10_000  # what NumPy reads without being asked
 _LONGEST_SAFETENSORS_HEADER = 100_000_000  # the format's own limit
 _SAFETENSORS_TYPES = {
@@ -49,8 +51,10 @@ _SAFETENSORS_TYPES = {
 }
 
 
-def open_array(path: str | os.PathLike[str], key: str | None = None, n_dims: int = 2) -> Array:
+def open_array(path: str | os.PathLike[str] | Place, key: str | None = None, n_dims: int = 2) -> Array:
     """The array of a file, as it is stored: dtype kept, bfloat16 too; mapped files are never copied.
+
+    Behind a URL, rows of .npy and .safetensors files are read by ranges, and the other kinds are fetched as a whole.
 
     key     which array, for files that hold several
     n_dims  2 for rows (N, D), 1 for weights (N,)
@@ -58,34 +62,35 @@ def open_array(path: str | os.PathLike[str], key: str | None = None, n_dims: int
     Raises FileError (missing, not a regular file, unreadable, damaged, larger than the memory, pickled, unknown
     kind), OptionError (key missing or unknown) and InputError (another number of dimensions).
     """
-    source = as_path(path)
-    if os.path.isdir(source):
+    source = place_of(path)
+    if not source.remote and source.is_folder():
         raise FileError(f"{source} is not a file. Pass one of the files in it.")
-    read = ARRAY_FILES.get(source.suffix.lower())
+    suffix = source.path.suffix.lower()
+    read = ARRAY_FILES.get(suffix)
     if read is None:
         raise FileError(
-            f"{source} is of an unknown kind ({source.suffix or 'no suffix'}). Known: {', '.join(ARRAY_FILES)}."
+            f"{source} is of an unknown kind ({source.path.suffix or 'no suffix'}). Known: {', '.join(ARRAY_FILES)}."
         )
-    with open_regular(source) as file, reading(source):
+    with source.reading(), source.open() if suffix in _BY_RANGES else source.open_whole() as file:
         array = read(source, file, key)
     if array.ndim != n_dims:
         needed = "rows of shape (N, D)" if n_dims == 2 else f"{n_dims} dimension"
         raise InputError(f"{source} holds an array of shape {tuple(array.shape)}; needed: {needed}.")
-    return array
+    return array.whole() if isinstance(array, StoredArray) and n_dims != 2 else array
 
 
-def _read_npy(source: Path, file: BinaryIO, key: str | None) -> Array:
+def _read_npy(source: Place, file: BinaryIO, key: str | None) -> Array:
     if key is not None:
         raise OptionError(f"key={key!r}: {source} is a .npy file, which holds one array. Remove the key.")
-    size = os.fstat(file.fileno()).st_size
+    size = source.size(file)
     shape, fortran_order, dtype = _npy_header(source, file, size)
     _require_stored(source, math.prod(shape) * dtype.itemsize, size - file.tell())
-    return np.memmap(file, dtype, "r", file.tell(), shape, "F" if fortran_order else "C")
+    return source.array(file, dtype, file.tell(), shape, "F" if fortran_order else "C")
 
 
-def _read_npz(source: Path, file: BinaryIO, key: str | None) -> Array:
+def _read_npz(source: Place, file: BinaryIO, key: str | None) -> Array:
     if not zipfile.is_zipfile(file):
-        raise damaged(source, "not a .npz archive")
+        raise damaged(source.name, "not a .npz archive")
     with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
         names = [member.filename.removesuffix(".npy") for member in members]
@@ -93,18 +98,18 @@ def _read_npz(source: Path, file: BinaryIO, key: str | None) -> Array:
         with archive.open(member) as stored:
             shape, _, dtype = _npy_header(source, stored, member.file_size)
             _require_stored(source, math.prod(shape) * dtype.itemsize, member.file_size - stored.tell())
-        require_memory(source, member.file_size, "unpacks to")
+        require_memory(source.name, member.file_size, "unpacks to")
         with archive.open(member) as stored:
             return np.asarray(np.lib.format.read_array(stored, allow_pickle=False))
 
 
-def _npy_header(source: Path, file: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, np.dtype]:
+def _npy_header(source: Place, file: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Shape, order and dtype of a .npy file of `size` bytes; leaves the file at its first entry."""
     version = np.lib.format.read_magic(file)
     width = 2 if version == (1, 0) else 4
     length = int.from_bytes(file.read(width), "little")
     if length > min(_LONGEST_NPY_HEADER, size):
-        raise damaged(source, f"it declares a header of {size_words(length)}")
+        raise damaged(source.name, f"it declares a header of {size_words(length)}")
     file.seek(-width, os.SEEK_CUR)
     # version 3 differs from 2 in the names of fields, which no rows have
     read = np.lib.format.read_array_header_1_0 if width == 2 else np.lib.format.read_array_header_2_0
@@ -115,19 +120,21 @@ def _npy_header(source: Path, file: IO[bytes], size: int) -> tuple[tuple[int, ..
             "Save a plain numeric array with numpy.save."
         )
     if any(length < 0 for length in shape):
-        raise damaged(source, f"it declares the shape {shape}")
+        raise damaged(source.name, f"it declares the shape {shape}")
     return shape, fortran_order, dtype
 
 
-def _read_torch(source: Path, file: BinaryIO, key: str | None) -> Array:
+def _read_torch(source: Place, file: BinaryIO, key: str | None) -> Array:
     # mmap needs the zip format, which torch writes since 1.6; older files are pickle streams
     mapped = zipfile.is_zipfile(file)
     file.seek(0)
     if not mapped and file.read(len(pickle.PROTO)) != pickle.PROTO:
-        raise damaged(source, "not a file of torch.save")
+        raise damaged(source.name, "not a file of torch.save")
     _refuse_unpacking(source, file) if mapped else _refuse_other_things(source, file, 4)
     try:
-        loaded = torch.load(name_of(file, source), map_location="cpu", weights_only=True, mmap=mapped)
+        file.seek(0)
+        opened = source.handle(file)
+        loaded = torch.load(opened, map_location="cpu", weights_only=True, mmap=mapped and not source.remote)
     except pickle.UnpicklingError as error:
         raise _other_things(source) from error
     if isinstance(loaded, Tensor):
@@ -141,19 +148,19 @@ def _read_torch(source: Path, file: BinaryIO, key: str | None) -> Array:
     return _of_true_size(source, tensors[names.index(_pick(source, names, key))][1])
 
 
-def _refuse_unpacking(source: Path, file: BinaryIO) -> None:
+def _refuse_unpacking(source: Place, file: BinaryIO) -> None:
     """torch stores what it saves as it is: a record that is packed, or says that it is larger, is not torch's."""
     with zipfile.ZipFile(file) as archive:
         for record in archive.infolist():
             if record.compress_type != zipfile.ZIP_STORED or record.file_size != record.compress_size:
-                raise damaged(source, f"{record.filename} declares {size_words(record.file_size)} in packed form")
+                raise damaged(source.name, f"{record.filename} declares {size_words(record.file_size)} in packed form")
         for record in archive.infolist():
             if record.filename.endswith("data.pkl"):
                 with archive.open(record) as stored:
                     _refuse_other_things(source, stored, 1)
 
 
-def _refuse_other_things(source: Path, file: IO[bytes], pickles: int) -> None:
+def _refuse_other_things(source: Place, file: IO[bytes], pickles: int) -> None:
     """Raise for pickles that ask for bytearrays: torch makes them of any size that a few bytes declare."""
     file.seek(0)
     for _ in range(pickles):
@@ -162,27 +169,27 @@ def _refuse_other_things(source: Path, file: IO[bytes], pickles: int) -> None:
                 raise _other_things(source)
 
 
-def _of_true_size(source: Path, tensor: Tensor) -> Tensor:
+def _of_true_size(source: Place, tensor: Tensor) -> Tensor:
     """The tensor, unless its shape declares more than is stored and more than fits into memory."""
     if tensor.layout is torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized:
         declared = tensor.numel() * tensor.element_size()
         if declared > tensor.untyped_storage().nbytes():  # the same entries under many indices: expanded
-            require_memory(source, declared, "declares")
+            require_memory(source.name, declared, "declares")
     return tensor
 
 
-def _read_safetensors(source: Path, file: BinaryIO, key: str | None) -> Array:
-    size = os.fstat(file.fileno()).st_size
+def _read_safetensors(source: Place, file: BinaryIO, key: str | None) -> Array:
+    size = source.size(file)
     length = int.from_bytes(file.read(8), "little")
     if size < 8 or length > min(size - 8, _LONGEST_SAFETENSORS_HEADER):
-        raise damaged(source, f"it declares a header of {size_words(length)} in a file of {size_words(size)}")
+        raise damaged(source.name, f"it declares a header of {size_words(length)} in a file of {size_words(size)}")
     header = json.loads(file.read(length).decode("utf-8"), object_pairs_hook=_once)
     header.pop("__metadata__", None)
     end = 0
     for entry in sorted(header.values(), key=lambda entry: entry["data_offsets"]):
         start, stop = entry["data_offsets"]
         if start != end or stop < start:
-            raise damaged(source, "its arrays are not contiguous")
+            raise damaged(source.name, "its arrays are not contiguous")
         end = stop
     _require_stored(source, end, size - 8 - length)
     name = _pick(source, list(header), key)
@@ -192,14 +199,16 @@ def _read_safetensors(source: Path, file: BinaryIO, key: str | None) -> Array:
         known = ", ".join(_SAFETENSORS_TYPES)
         raise FileError(f"{source}: {name} has the type {header[name]['dtype']!r}. Known: {known}.")
     if any(type(length) is not int or length < 0 for length in shape):
-        raise damaged(source, f"it declares the shape {shape}")
+        raise damaged(source.name, f"it declares the shape {shape}")
     if math.prod(shape) * dtype.itemsize != stop - start:
-        raise damaged(source, f"{name} declares the shape {shape} in {size_words(stop - start)}")
+        raise damaged(source.name, f"{name} declares the shape {shape} in {size_words(stop - start)}")
     if stop == start:
         return torch.empty(shape, dtype=dtype, device="cpu")
-    stored: np.ndarray = np.memmap(file, np.uint8, "r", 8 + length + start, (stop - start,))
+    stored = source.array(file, np.uint8, 8 + length + start, (stop - start,))
+    if isinstance(stored, StoredArray):
+        return stored.of(dtype, tuple(shape))
     if (8 + length + start) % dtype.itemsize:  # no number begins where a processor reads one
-        require_memory(source, stop - start, "holds")
+        require_memory(source.name, stop - start, "holds")
         stored = np.array(stored)
     return held(stored).view(dtype).reshape(shape)
 
@@ -213,12 +222,12 @@ def _once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _require_stored(source: Path, declared: int, stored: int) -> None:
+def _require_stored(source: Place, declared: int, stored: int) -> None:
     if declared > stored:
-        raise damaged(source, f"it declares {size_words(declared)} and holds {size_words(stored)}")
+        raise damaged(source.name, f"it declares {size_words(declared)} and holds {size_words(stored)}")
 
 
-def _pick(source: Path, names: list[str], key: str | None) -> str:
+def _pick(source: Place, names: list[str], key: str | None) -> str:
     listed = ", ".join(sorted(names)) or "none"
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise FileError(
@@ -234,14 +243,14 @@ def _pick(source: Path, names: list[str], key: str | None) -> str:
     return names[0]
 
 
-def _other_things(source: Path) -> FileError:
+def _other_things(source: Place) -> FileError:
     return FileError(
         f"{source} holds objects other than tensors, or is damaged. Only tensors are loaded, since "
         "anything else could run code; save the tensor alone with torch.save(tensor, path)."
     )
 
 
-ARRAY_FILES: dict[str, Callable[[Path, BinaryIO, str | None], Array]] = {
+ARRAY_FILES: dict[str, Callable[[Place, BinaryIO, str | None], Array]] = {
     ".npy": _read_npy,
     ".npz": _read_npz,
     ".pt": _read_torch,

@@ -1,7 +1,8 @@
-"""Rows of one array, in memory or mapped from a file."""
+"""Rows of one array: in memory, mapped from a file, or read from it by ranges of bytes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,11 @@ from torch import Tensor
 from cosmeans.containers.converted import ConvertedRows, Rows
 from cosmeans.containers.read import read_numbers
 from cosmeans.errors import FileError, InputError
+from cosmeans.rows.place import Place
+from cosmeans.rows.ranges import StoredArray
+from cosmeans.rows.reader import gather_by_chunks
+
+_PIECE_BYTES = 1 << 20  # that are fetched for a single row: a request takes as long as that
 
 
 class ArrayRows:
@@ -33,6 +39,42 @@ class ArrayRows:
 
     def gather(self, indices: np.ndarray) -> Tensor:
         return self._rows[torch.from_numpy(indices)]
+
+
+def rows_of(
+    place: Place,
+    stored: np.ndarray | Tensor | StoredArray,
+    mapped: bool = True,
+    cut: Callable[[Any], Any] = lambda array: array,
+) -> ArrayRows | RangeRows:
+    """Rows of an array that is mapped, held, or read by ranges. cut: the rows (n, D) of consecutive entries."""
+    if isinstance(stored, StoredArray):
+        return RangeRows(place.name, stored, cut)
+    return ArrayRows(place.name, cut(stored), mapped)
+
+
+class RangeRows:
+    """Rows of an array that is read by ranges of bytes, when they are asked for."""
+
+    mapped = False
+
+    def __init__(self, name: str, stored: StoredArray, cut: Callable[[Any], Any]) -> None:
+        self.name, self._stored, self._cut = name, stored, cut
+        if stored.ndim != 2:
+            raise InputError(f"{name} holds an array of shape {stored.shape}; needed: rows of shape (N, D).")
+        none = self.read(0, 0)
+        self.tensor = isinstance(stored.dtype, torch.dtype)
+        self.dtype, self.n_rows, self.n_features = none.dtype, stored.shape[0], int(none.shape[1])
+        self.n_bytes = self.n_rows * self.n_features * self.dtype.itemsize
+        self._chunk = max(1, _PIECE_BYTES * self.n_rows // max(1, stored.nbytes))
+
+    def read(self, start: int, stop: int) -> Tensor:
+        rows, _ = read_numbers(self._cut(self._stored[start:stop]), self.name)
+        return rows[:]
+
+    def gather(self, indices: np.ndarray) -> Tensor:
+        """Each piece of a megabyte that holds one of the rows is fetched once."""
+        return gather_by_chunks(self, indices, self._chunk)
 
 
 def refuse_far_apart(X: Any) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from cosmeans.errors import FileError
 from cosmeans.rows.extras import needed
 from cosmeans.rows.place import Place
 
+_STORES = ("s3", "gs", "az")  # of which it has file systems of its own
 _ROWS = 1024  # that are decoded at once
 
 
@@ -18,9 +20,11 @@ class LanceTable:
 
     def __init__(self, place: Place) -> None:
         self._place, self.name = place, place.name
+        if place.remote and place.address.split(":", 1)[0].lower() not in _STORES:
+            raise FileError(f"{place}: Lance reads {', '.join(_STORES)} and disks. Copy the data set to one of them.")
         lance = needed("lance", place, "lance")
         with place.reading():
-            self._table = lance.dataset(str(place.path))
+            self._table = lance.dataset(place.address)
             self.schema, n_rows = self._table.schema, self._table.count_rows()
         self.groups = [min(_ROWS, n_rows - start) for start in range(0, n_rows, _ROWS)]
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from cosmeans.reading import name_of
 from cosmeans.rows.place import Place
 
 _VALUES = 1 << 20  # numbers that are decoded at once
 _ROWS = 4096  # and rows, where these are not vectors of a fixed length
 _BUFFER = 1 << 20  # bytes that are read at once; with `pre_buffer` Arrow reads, and keeps, a whole file
+_REMOTE_BUFFER = 8 << 20  # and over a network, where each request takes tens of milliseconds
 
 
 class ParquetTable:
@@ -67,12 +67,17 @@ class ParquetTable:
     def _reading(self) -> AbstractContextManager[None]:
         return self._place.reading(says="can't be read as .parquet", advice="Write the file again.")
 
-    def _opened(self, dictionaries: list[str]) -> Any:
+    @contextmanager
+    def _opened(self, dictionaries: list[str]) -> Iterator[Any]:
         from pyarrow import parquet
 
-        options = {"pre_buffer": False, "buffer_size": _BUFFER, "read_dictionary": dictionaries}
-        with self._place.open() as file:
-            return parquet.ParquetFile(name_of(file, self._place.path), metadata=self._footer, **options)
+        size = _REMOTE_BUFFER if self._place.remote else _BUFFER
+        options = {"pre_buffer": False, "buffer_size": size, "read_dictionary": dictionaries}
+        with (
+            self._place.open(by_ranges=True) as file,
+            parquet.ParquetFile(self._place.handle(file), metadata=self._footer, **options) as opened,
+        ):
+            yield opened
 
 
 def _leaves(kind: Any) -> int:

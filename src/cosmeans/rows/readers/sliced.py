@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from cosmeans.containers.converted import ConvertedRows, from_numpy
 from cosmeans.containers.nouns import NUMBERS, of_dtype
 from cosmeans.errors import InputError, InputTypeError, OptionError
 from cosmeans.rows.place import Place
-from cosmeans.rows.reader import Wanted
+from cosmeans.rows.reader import Wanted, gather_by_chunks
 
 _STEP = 4096  # rows that are read at once for single ones, where the array has no chunks
 
@@ -51,14 +50,7 @@ class SlicedRows:
 
     def gather(self, indices: np.ndarray) -> Tensor:
         """Each chunk that holds one of the rows is read once."""
-        found = torch.empty((len(indices), self.n_features), dtype=self.dtype, device="cpu")
-        chunks = indices // self._chunk
-        for chunk in np.unique(chunks).tolist():
-            here = np.flatnonzero(chunks == chunk)
-            start = chunk * self._chunk
-            rows = self.read(start, min(self.n_rows, start + self._chunk))
-            found[torch.from_numpy(here)] = rows[torch.from_numpy(indices[here] - start)]
-        return found
+        return gather_by_chunks(self, indices, self._chunk)
 
 
 def _tensor(array: np.ndarray) -> Tensor:
