@@ -399,16 +399,22 @@ def test_a_fit_of_several_files_has_the_same_tables_in_its_folder(folder, capsys
     assert sorted(os.listdir("result")) == ["convergence.png", "history.json", "labels.npy", "labels.parquet", "model"]
 
 
-def test_a_file_that_changes_meanwhile_is_told(folder, capsys, monkeypatch):
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [("emb/a.parquet", "has changed since it was opened"), ("rows.npy", "was changed while its rows were labelled")],
+)
+def test_a_file_that_changes_meanwhile_is_told(folder, capsys, monkeypatch, path, told):
+    """When it is opened again; one that is mapped, which is not, at the end."""
+    np.save("rows.npy", X)
     flush = os.fsync
 
     def flushing(descriptor):
-        os.utime("emb/a.parquet", ns=(7, 7))
+        os.utime(path, ns=(7, 7))
         flush(descriptor)
 
     monkeypatch.setattr(os, "fsync", flushing)
-    assert run(PREDICT.split()) == 2
-    assert "emb/a.parquet was changed while its rows were labelled" in capsys.readouterr().err
+    assert run(["predict", "model", path, "--out", "labels", "-q"]) == 2
+    assert f"{path} {told}" in capsys.readouterr().err
 
 
 def test_without_pyarrow_the_extra_is_named_before_any_work(folder, capsys, monkeypatch):

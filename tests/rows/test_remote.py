@@ -1,6 +1,7 @@
 """Rows and texts behind URLs: the bits of the same rows in memory, what is fetched, and what goes wrong."""
 
 import io
+import pickle
 import re
 import sys
 import traceback
@@ -279,6 +280,9 @@ def test_commands_take_urls(tmp_path, monkeypatch, memory, capsys):
     assert run(["fit", "memory://emb/*.parquet", "-k", "5", *texts]) == 0
     assert run(["predict", "cosmeans-emb", "memory://emb/a.parquet", "-q"]) == 0
     assert np.array_equal(np.load("labels.npy"), np.load("cosmeans-emb/labels.npy"))
+    assert run(["predict", "cosmeans-emb", "memory://emb/*.parquet", "--id-column", "id", "--out", "all/", "-q"]) == 0
+    table_of_labels = parquet.read_table("all/a.parquet")
+    assert np.array_equal(table_of_labels["cluster"], np.load("labels.npy"))
     assert "a text" in (tmp_path / "cosmeans-emb" / "clusters.md").read_text()
     assert run(["info", "memory://emb/a.parquet"]) == 0
     assert "300 rows x 12 float32" in capsys.readouterr().out
@@ -435,6 +439,19 @@ def test_a_list_of_urls_is_a_list_of_files_and_texts_are_not():
         KMeans(2).fit(["memory://none.npy", "memory://other.npy"])
     with pytest.raises(TypeError, match="text"):
         KMeans(2).fit(["see https://x.org for more", "the cat"])
+
+
+def test_a_pickle_holds_the_url_with_its_credentials_and_shows_none(folder, web):
+    """Another process needs them."""
+    written(folder, "a.npy")
+    rows = open_rows(f"http://me:password@{web.host}/a.npy?token=SECRET")
+    web.asked.clear()
+
+    again = pickle.loads(pickle.dumps(rows))
+
+    assert again.names == [f"{web.url}/a.npy"]
+    assert np.array_equal(again.read(slice(0, 300)).numpy(), X)
+    assert {path for path, *_ in web.asked} == {"/a.npy?token=SECRET"}
 
 
 def test_a_warning_shows_no_credentials():
