@@ -1,5 +1,6 @@
 """File systems that are not a disk: a web server with ranges, and fsspec's memory."""
 
+import os
 import re
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -17,6 +18,9 @@ class _Handler(SimpleHTTPRequestHandler):
             self.send_error(self.server.refused[self.path])
             return
         path = self.translate_path(self.path)
+        if os.path.isdir(path):  # a page with links to the files
+            super().do_GET() if self.command == "GET" else super().do_HEAD()
+            return
         try:
             with open(path, "rb") as file:
                 content = file.read()

@@ -154,6 +154,19 @@ def test_patterns_folders_and_lists(tmp_path, memory, hub, expected):
     assert open_rows([tmp_path / "0.parquet", "memory://run/emb/1.parquet"]).shape == (150, 12)
 
 
+def test_a_folder_and_a_pattern_of_a_web_server_that_lists_its_files(tmp_path, expected):
+    (tmp_path / "emb").mkdir()
+    for number, part in enumerate(np.split(X, [50, 150, 290])):
+        parquet.write_table(table(part), tmp_path / "emb" / f"{number}.parquet")
+    web = Web(tmp_path)
+    urls = [f"{web.url}/emb/{number}.parquet" for number in range(4)]
+
+    assert open_rows(f"{web.url}/emb/").names == urls
+    assert open_rows(f"{web.url}/emb/*.parquet").names == urls
+    assert same(fitted(f"{web.url}/emb/[0-3].parquet"), expected)
+    web.close()
+
+
 def test_folders_that_are_data_sets_are_found_in_folders(tmp_path, memory):
     pytest.importorskip("zarr")
     for name in ("1.zarr", "2.zarr"):
@@ -234,6 +247,13 @@ def test_no_more_is_fetched_than_is_asked_for(tmp_path):
     fetched = sum(length(asked) for _, asked, _ in web.asked if asked)
     assert fetched <= (64 << 10) + 8, "the end of the file, in which the footer is"
     assert len([path for path, *_ in web.asked]) <= 5
+
+    web.asked.clear()
+    reader = open_reader(place_of(f"{web.url}/a.parquet"), Wanted())
+    assert np.array_equal(reader.read(0, 20_000).numpy(), rows)
+    fetched = sum(length(asked) for _, asked, _ in web.asked if asked)
+    column = parquet.ParquetFile(tmp_path / "a.parquet").metadata.row_group(0).column(0).total_compressed_size
+    assert column <= fetched <= column + (64 << 10) + 8, "one column and the footer"
     web.close()
 
 
