@@ -20,6 +20,7 @@ from cosmeans import KMeans, console, deduplicate, errors, open_rows, top
 from cosmeans.errors import (
     ArgumentOrderWarning,
     ClusterSplitWarning,
+    ColumnOrderWarning,
     CosmeansWarning,
     DistinctRowsWarning,
     FeatureNamesWarning,
@@ -29,6 +30,7 @@ from cosmeans.errors import (
     WeightRangeWarning,
     ZeroRowsWarning,
 )
+from refusing import leave_memory
 
 PACKAGE = Path(cosmeans.__file__).parent
 
@@ -250,6 +252,10 @@ def files_in_two_orders(_):
     open_rows("*.npy")
 
 
+def rows_by_columns(_):
+    open_rows("columns/fortran.npy")
+
+
 POINTED = {
     zero_rows: ZeroRowsWarning,
     zero_rows_later: ZeroRowsWarning,
@@ -262,6 +268,7 @@ POINTED = {
     names_are_new: FeatureNamesWarning,
     a_large_cluster: ClusterSplitWarning,
     files_in_two_orders: FileOrderWarning,
+    rows_by_columns: ColumnOrderWarning,
 }
 
 
@@ -270,7 +277,10 @@ def test_a_warning_points_at_the_code_that_called(call, category, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     for name in ("x2.npy", "x10.npy"):
         np.save(name, X)
+    (tmp_path / "columns").mkdir()
+    np.save("columns/fortran.npy", np.asfortranarray(np.ones((1 << 17, 3))))
     kmeans = KMeans(2, verbose=0, random_state=0).fit(np.eye(3))
+    leave_memory(monkeypatch, 1 << 20) if call is rows_by_columns else None
 
     with pytest.warns(category) as caught:
         call(kmeans)

@@ -27,6 +27,7 @@
     ├── IgnoredOptionWarning(RuntimeWarning)  an option that has no effect together with another
     ├── ArgumentOrderWarning
     ├── FileOrderWarning                   files are sorted by path, not by the numbers in their names
+    ├── ColumnOrderWarning                 a large file stores its rows column by column
     ├── FeatureNamesWarning                names of features on one side only, of fit or of these rows
     └── ClusterSplitWarning                a cluster too large to compare its rows at once
 
@@ -153,6 +154,10 @@ class ArgumentOrderWarning(CosmeansWarning):
 
 class FileOrderWarning(CosmeansWarning):
     """The files of a pattern or a folder are in another order by their paths than by the numbers in their names."""
+
+
+class ColumnOrderWarning(CosmeansWarning):
+    """A file that is larger than the memory stores its rows column by column, so that single ones are slow to read."""
 
 
 class FeatureNamesWarning(CosmeansWarning):

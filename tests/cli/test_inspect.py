@@ -7,8 +7,8 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from cosmeans.rows import look as look_module
 from files_of import EMBEDDING, json_lines, lists, table
+from refusing import leave_memory
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((120, 6)).astype(np.float32)
@@ -18,7 +18,7 @@ X = RNG.standard_normal((120, 6)).astype(np.float32)
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(look_module, "default_limit", lambda: 30 * 6 * 4)
+    leave_memory(monkeypatch, 4 * 30 * 6 * 4)  # of which a quarter is for rows
     (tmp_path / "emb").mkdir()
     for number in range(2):
         parquet.write_table(table(X[60 * number :][:60]), f"emb/{number}.parquet", row_group_size=40)
@@ -48,7 +48,7 @@ def test_look_tells_of_what_is_missing_or_many(folder, out, monkeypatch):
     rows = [None, *X[1:].tolist()]
     parquet.write_table(pyarrow.table({EMBEDDING: pyarrow.array(rows, lists(X).type)}), "null.parquet")
     json_lines(folder / "a.jsonl", X)
-    monkeypatch.setattr(look_module, "default_limit", lambda: 1 << 20)
+    leave_memory(monkeypatch, 4 << 20)
 
     assert 'columns "x0" to "x5", one number each; 0 nulls' in out("look wide.parquet")[1]
     assert "1 null in 1 file; 1 row group of up to 120 rows" in out("look null.parquet")[1]

@@ -8,10 +8,9 @@ import pytest
 from pyarrow import feather, parquet
 
 from cosmeans.errors import InputError, OptionError
-from cosmeans.rows import look as look_module
 from cosmeans.rows.look import look
-from cosmeans.rows.readers import csv as csv_reader
 from files_of import EMBEDDING, KINDS, csv_of_lists, json_lines, lists, table
+from refusing import leave_memory
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((300, 12)).astype(np.float32)
@@ -94,7 +93,7 @@ def test_what_fits_into_the_memory(tmp_path, monkeypatch):
     parquet.write_table(table(X), tmp_path / "a.parquet")
     np.save(tmp_path / "b.npy", X)
 
-    monkeypatch.setattr(look_module, "default_limit", lambda: 75 * 12 * 4 + 1)
+    leave_memory(monkeypatch, 4 * (75 * 12 * 4 + 1))  # of which a quarter is for rows
 
     assert look(tmp_path / "a.parquet").rows_in_memory == 75
     assert look([tmp_path / "a.parquet", tmp_path / "b.npy"]).rows_in_memory == 75
@@ -111,7 +110,7 @@ def test_a_table_of_numbers_has_as_many_columns(tmp_path):
     assert (one.columns, one.features, one.lists) == (["x"], 1, False)
 
 
-def test_no_rows_are_read(tmp_path, monkeypatch):
+def test_no_rows_are_read(tmp_path):
     """What is destroyed between header and footer is not seen; nor are lines after the first ones."""
     parquet.write_table(table(X), tmp_path / "a.parquet", compression="none")
     whole = (tmp_path / "a.parquet").read_bytes()
@@ -119,10 +118,12 @@ def test_no_rows_are_read(tmp_path, monkeypatch):
     (tmp_path / "a.parquet").write_bytes(whole[:4] + b"\xff" * (end - 4) + whole[end:])
     json_lines(tmp_path / "b.jsonl", np.tile(X, (4, 1)))
     csv_of_lists(tmp_path / "c.csv", X)
+    lines = (tmp_path / "c.csv").read_text()
+    with open(tmp_path / "c.csv", "a") as file:  # Arrow looks at the first 64 MiB
+        file.writelines([lines.partition("\n")[2]] * ((80 << 20) // len(lines)))
     for name in ("b.jsonl", "c.csv"):
         with open(tmp_path / name, "a") as file:
             file.write('"no object')
-    monkeypatch.setattr(csv_reader, "LONGEST_LINE", 4096)
 
     assert (look(tmp_path / "a.parquet").rows, look(tmp_path / "a.parquet").features) == (300, 12)
     assert look(tmp_path / "b.jsonl").features == 12

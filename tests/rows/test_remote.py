@@ -25,6 +25,7 @@ from cosmeans.rows.remote import place_of
 from cosmeans.rows.texts import read_texts
 from elsewhere import Web
 from files_of import EMBEDDING, KINDS, lists, table
+from refusing import leave_memory
 
 pytest.importorskip("aiohttp")
 RNG = np.random.default_rng(0)
@@ -417,7 +418,7 @@ def test_what_has_no_ranges_of_rows_is_refused(tmp_path, memory, monkeypatch):
         open_rows("memory://a.lance")
     written(tmp_path, "a.npz")
     memory.put(str(tmp_path / "a.npz"), "/a.npz")
-    monkeypatch.setattr("cosmeans.reading.free_memory", lambda: 100)
+    leave_memory(monkeypatch, 100)
     with pytest.raises(FileError, match=r"memory://a.npz has .*, and 100 bytes of memory are free"):
         open_rows("memory://a.npz")
 

@@ -32,7 +32,7 @@ from cosmeans.rows.files import FileRows
 from cosmeans.rows.held import default_limit
 from cosmeans.rows.opening import open_rows
 from cosmeans.rows.paths import is_named
-from cosmeans.rows.readers.arrays import refuse_far_apart
+from cosmeans.rows.readers.strips import refuse_far_apart
 
 _SMALL_BATCH = 1 << 16  # a batch_size up to this may have been meant as a number of clusters
 _SHOWN = 5  # names that a message lists

@@ -6,16 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 from torch import Tensor
 
 from cosmeans.containers.converted import ConvertedRows, Rows
 from cosmeans.containers.read import read_numbers
-from cosmeans.errors import FileError, InputError
+from cosmeans.errors import InputError
 from cosmeans.rows.place import Place
 from cosmeans.rows.ranges import StoredArray
 from cosmeans.rows.reader import gather_by_chunks
+from cosmeans.rows.readers.strips import StripRows, far_apart
 
 _PIECE_BYTES = 1 << 20  # that are fetched for a single row: a request takes as long as that
 
@@ -24,7 +24,6 @@ class ArrayRows:
     """An array or tensor (N, D); what torch can't hold as it is stored is converted piece by piece."""
 
     def __init__(self, name: str, array: np.ndarray | Tensor, mapped: bool) -> None:
-        refuse_far_apart(array)
         rows, _ = read_numbers(array, name)
         if rows.ndim != 2:
             raise InputError(f"{name} holds an array of shape {tuple(rows.shape)}; needed: rows of shape (N, D).")
@@ -46,10 +45,12 @@ def rows_of(
     stored: np.ndarray | Tensor | StoredArray,
     mapped: bool = True,
     cut: Callable[[Any], Any] = lambda array: array,
-) -> ArrayRows | RangeRows:
+) -> ArrayRows | RangeRows | StripRows:
     """Rows of an array that is mapped, held, or read by ranges. cut: the rows (n, D) of consecutive entries."""
     if isinstance(stored, StoredArray):
         return RangeRows(place.name, stored, cut)
+    if isinstance(stored, np.memmap) and far_apart(stored):
+        return StripRows(place, stored)
     return ArrayRows(place.name, cut(stored), mapped)
 
 
@@ -75,16 +76,3 @@ class RangeRows:
     def gather(self, indices: np.ndarray) -> Tensor:
         """Each piece of a megabyte that holds one of the rows is fetched once."""
         return gather_by_chunks(self, indices, self._chunk)
-
-
-def refuse_far_apart(X: Any) -> None:
-    """Raise for a mapped file stored column by column that memory can't hold: each batch would read the whole file."""
-    if not isinstance(X, np.memmap) or X.ndim != 2 or X.flags.c_contiguous or abs(X.strides[1]) <= abs(X.strides[0]):
-        return
-    if X.nbytes > psutil.virtual_memory().available // 2:
-        name = X.filename or "the file"
-        raise FileError(
-            f"{name} is stored column by column (Fortran order) and takes {X.nbytes / 2**30:.1f} GiB: each batch would "
-            'read all of it. Write it row by row once, with x = np.load(path, mmap_mode="r"): '
-            'np.lib.format.open_memmap("rows.npy", "w+", x.dtype, x.shape)[:] = x.'
-        )
