@@ -347,3 +347,25 @@ def test_names_too_long_and_places_that_can_not_be_written_are_told_before_the_b
     monkeypatch.setattr(os.path, "ismount", lambda _: True)
     with pytest.raises(OutputExistsError, match="mount point"), new_folder(tmp_path, force=True):
         pytest.fail("the block began")
+
+
+def fail_in(make, path, beside=None):
+    with make(path):
+        assert path.parent.is_dir()
+        if beside is not None:
+            beside.touch()
+        raise RuntimeError
+
+
+@pytest.mark.parametrize("make", [new_file, new_folder])
+def test_folders_made_for_what_failed_go_again(tmp_path, make):
+    (tmp_path / "there").mkdir()
+    out = tmp_path / "there" / "a" / "b" / "out"
+
+    with pytest.raises(RuntimeError):
+        fail_in(make, out)
+    assert list((tmp_path / "there").iterdir()) == []
+
+    with pytest.raises(RuntimeError):
+        fail_in(make, out, tmp_path / "there" / "a" / "of another")
+    assert [entry.name for entry in (tmp_path / "there" / "a").iterdir()] == ["of another"]

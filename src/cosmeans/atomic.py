@@ -136,30 +136,53 @@ def flush(path: Path) -> None:
 @contextmanager
 def _written(place: _Place) -> Iterator[Path]:
     refuse_existing(place.named, place.force, place.folder, None if place.keep_others else place.owned)
-    try:
-        place.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary, lock = _claim(place)
-    except CosmeansError:
-        raise
-    except OSError as error:
-        raise write_error(place.named, error) from error
-    with lock:
+    with _parents(place):
         try:
-            yield temporary
-            for entry in temporary.iterdir() if place.folder else ():
-                flush(entry)
-            others = _others(place.path, place.owned) if place.keep_others else []
-            for name in others:
-                link(place.path / name, temporary / name)
-            flush(temporary)
-            _appear(temporary, place, others)
-            flush(place.path.parent)
+            temporary, lock = _claim(place)
         except CosmeansError:
             raise
         except OSError as error:
-            raise write_error(place.named, error, temporary) from error
-        finally:
-            _remove(temporary)
+            raise write_error(place.named, error) from error
+        with lock:
+            try:
+                yield temporary
+                _complete(temporary, place)
+            except CosmeansError:
+                raise
+            except OSError as error:
+                raise write_error(place.named, error, temporary) from error
+            finally:
+                _remove(temporary)
+
+
+@contextmanager
+def _parents(place: _Place) -> Iterator[None]:
+    """The folders above a place. Those that were made for it go again if nothing comes to stand in them."""
+    folder = place.path.parent
+    missing = [above for above in (folder, *folder.parents) if not os.path.lexists(above)]
+    try:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise write_error(place.named, error) from error
+        yield
+    except BaseException:
+        for made in missing:
+            with suppress(OSError):
+                made.rmdir()
+        raise
+
+
+def _complete(temporary: Path, place: _Place) -> None:
+    """What was written reaches the disk, and its place."""
+    for entry in temporary.iterdir() if place.folder else ():
+        flush(entry)
+    others = _others(place.path, place.owned) if place.keep_others else []
+    for name in others:
+        link(place.path / name, temporary / name)
+    flush(temporary)
+    _appear(temporary, place, others)
+    flush(place.path.parent)
 
 
 def _claim(place: _Place) -> tuple[Path, FileLock]:

@@ -1,6 +1,6 @@
 """The seams of a fit. A pass over the data is a sum: batches add, processes add, a session adds one batch.
 
-Rules that hold for every implementation:
+Rules for every implementation:
 ties      the lowest index among the largest canonical scores (`sphere.scores`), over all K centroids
 dtypes    labels int32 inside, sums int64, scores float64, centroids and similarities float32 unit rows
 order     nothing depends on the order or the size of batches, nor on the other rows of a batch
@@ -31,11 +31,18 @@ class RowSource(Protocol):
     dtype: torch.dtype
     device: torch.device  # where `read` and `gather` return rows
 
+    @property
+    def n_direct(self) -> int:
+        """Of so many first rows, single ones can be had without reading those around them."""
+
     def read(self, span: slice) -> Tensor:
         """Consecutive rows as they are stored, (B, D); never written to, so they may be a view."""
 
     def gather(self, indices: Tensor) -> Tensor:
         """Rows by index (int64, on `device`), (len(indices), D), as they are stored."""
+
+    def part(self, indices: Tensor) -> RowSource | None:
+        """These rows, in order, where they can be read again and again for less than by `gather`; else None."""
 
     def where(self, row: int) -> str:
         """A row in words, for messages: "row 7", and which of which file it is where there are several."""
@@ -62,20 +69,17 @@ class InspectedRows(RowsByIndex, Protocol):
     """The rows of a source with what one pass over them found: lengths, rows left out, the total weight."""
 
     n_bytes: int
-    device: torch.device
-    """Where lengths and weights are, and rows that `take` returns."""
+    device: torch.device  # where lengths and weights are, and rows that `take` returns
     rows_device: torch.device  # where the rows of batches are: `device`, or the host
     in_place: bool  # whether `batches` gives the same memory in every pass
-    total: int
-    """V of rule 4: the sum of term(w, 2^s) over the rows kept."""
-    exponent: int
-    """The caller's weights were multiplied by 2^exponent (rule 4)."""
+    total: int  # V of rule 4: the sum of term(w, 2^s) over the rows kept
+    exponent: int  # the caller's weights were multiplied by 2^exponent (rule 4)
 
     def batches(self) -> Iterator[Batch]:
         """Every row once, in order."""
 
     def spread(self, size: int) -> Tensor:
-        """Indices of at most `size` rows that are `kept`, evenly spread over all, (S,) int64 on the host."""
+        """Indices of at most `size` rows that are `kept`, evenly spread over those at hand, (S,) int64 on the host."""
 
     def sample(self, indices: Tensor) -> InspectedRows:
         """The rows of these indices (int64, in order), without a second copy of them."""
@@ -110,10 +114,7 @@ class Session(AbstractContextManager["Session"], Protocol):
         """The next epoch starts from these centroids, not from those that the last one ended with."""
 
     def finish(self, centroids: Tensor, at_rest: bool = False) -> Labelled:
-        """Labels under the centroids from which the next epoch would start, whatever stop is requested.
-
-        at_rest: no centroid moved in the epoch yielded last, so its labels are these.
-        """
+        """Labels under the centroids of the next epoch, whatever stop is requested. at_rest: none moved in the last."""
 
     def assign(self, centroids: Tensor) -> Tensor:
         """Labels (N,) int32 under these centroids, in one pass."""
@@ -153,8 +154,7 @@ class Backend(Protocol):
 class Group(Protocol):
     """The processes that share the rows of one fit."""
 
-    alone: bool
-    """Whether this process holds all rows, so that `sum` returns what it gets."""
+    alone: bool  # whether this process holds all rows, so that `sum` returns what it gets
 
     def sum(self, sums: ClusterSums) -> ClusterSums:
         """Sums over all processes. Integers only: the same bits in every process."""

@@ -6,7 +6,8 @@ Shape letters everywhere: N rows, D dimensions, K clusters, B rows of one batch.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -76,16 +77,25 @@ class Labelled:
     labels      (N,) int32; -1 for rows left out
     counts      (K,) int64
     similarity  mean cosine (rule 6)
+    own         what `scoring.own_chords` gives, where the pass that made the labels found it; else None
     """
 
     centroids: Tensor
     labels: Tensor
     counts: Tensor
     similarity: float
+    own: OwnChords | None = None
 
     def clone(self) -> Labelled:
         """The same in memory of its own."""
-        return Labelled(self.centroids.clone(), self.labels.clone(), self.counts.clone(), self.similarity)
+        return replace(self, centroids=self.centroids.clone(), labels=self.labels.clone(), counts=self.counts.clone())
+
+
+class OwnChords(NamedTuple):
+    """Rows and their own centroids: canonical scores (N,) float64, 0 for label -1; and the inertia (rule 11)."""
+
+    scores: Tensor
+    inertia: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from cosmeans._estimator.initialization import (
     start_key,
     warn_of_one_start,
 )
-from cosmeans._estimator.inputs import Kind, check_device, check_size, read_centroids, read_rows, slow_singly
+from cosmeans._estimator.inputs import Kind, check_device, check_size, read_centroids, read_rows
 from cosmeans._estimator.opening import choose, log_of, open_fitted, open_session, options_of, task_of, weights_of
 from cosmeans.calls import public
 from cosmeans.containers.converted import floating, on_host
@@ -148,7 +148,6 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         check_size(source, options)
         weights, init = weights_of(sample_weight, source), through_dlpack(self.init, "init")
         check_device(init, "init", source.device)
-        slow = slow_singly(X, source)
         source, backend = choose(source, options, log)
         # rows as they came: sent rows would have to come back
         taken = kind.out(floating(whole(source))) if callable(init) else None
@@ -165,11 +164,11 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         with open_session(self, backend, source, task) as (session, observer):
             known = None
             if session.labels_while_reading:
-                known = first.before_reading(source, backend, weights is not None or slow)
+                known = first.before_reading(source, backend, weights)
             session.read(known)
             session.rows.need_weight()
             result = best_run(first, session, observer)
-            own, inertia = scoring.own_chords(session, result.centroids, result.labels)
+            own, inertia = result.own or scoring.own_chords(session, result.centroids, result.labels)
         found = conversions.from_fit(result, before, own, inertia, seed, kind)
         self._state = replace(found, feature_names_in_=kind.names, started_from=key)
         conversions.warn_of_copies(found)

@@ -27,7 +27,7 @@ def fit(session: Session, centroids: Tensor, options: FitOptions, observer: Obse
     run = _iterate(session, centroids, options, observer)
     final = session.finish(run.centroids, at_rest=run.stop is StopReason.FIXED_POINT)
     history, costs = History(run.iterations), tuple(run.costs)
-    return FitResult(final.centroids, final.labels, final.counts, final.similarity, history, run.stop, costs)
+    return FitResult(final.centroids, final.labels, final.counts, final.similarity, history, run.stop, costs, final.own)
 
 
 def improve(session: Session, centroids: Tensor, options: FitOptions, observer: Observer) -> Tensor:

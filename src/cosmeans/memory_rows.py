@@ -18,6 +18,7 @@ class MemoryRows:
         """where: a row in words, for messages; that of the source that the rows were read from knows their files."""
         self._rows, self.where = rows, where
         self.n_rows, self.n_features = rows.shape
+        self.n_direct = self.n_rows
         self.n_bytes, self.dtype, self.device = rows.nbytes, rows.dtype, rows.device
 
     def read(self, span: slice) -> Tensor:
@@ -25,6 +26,9 @@ class MemoryRows:
 
     def gather(self, indices: Tensor) -> Tensor:
         return self._rows[indices]
+
+    def part(self, indices: Tensor) -> None:
+        return None
 
 
 def whole(source: RowSource) -> Tensor:

@@ -109,6 +109,8 @@ class FitResult:
     counts      (K,) int64
     similarity  mean cosine under these labels and centroids (rule 6)
     costs       what each epoch of the history cost
+    own         the canonical score of every row with its centroid (N,) float64, and the inertia, where the last pass
+                found them
     """
 
     centroids: Tensor
@@ -118,3 +120,4 @@ class FitResult:
     history: History
     stop_reason: StopReason
     costs: tuple[EpochCost, ...] = ()
+    own: tuple[Tensor, float] | None = None

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from cosmeans import sphere
 from cosmeans.contracts import Session
+from cosmeans.data import OwnChords
 
 
 def own_scores(session: Session, centroids: Tensor, labels: Tensor) -> Tensor:
@@ -17,14 +18,14 @@ def own_scores(session: Session, centroids: Tensor, labels: Tensor) -> Tensor:
     return own
 
 
-def own_chords(session: Session, centroids: Tensor, labels: Tensor) -> tuple[Tensor, float]:
+def own_chords(session: Session, centroids: Tensor, labels: Tensor) -> OwnChords:
     """The same, and the inertia: the sum of w times the squared chords, in the caller's weights (rule 11)."""
     own = _empty(session)
     limbs = torch.zeros(4, dtype=torch.int64, device=session.device)
     for batch in session.rows.batches():
         own[batch.span], squared = session.chords(batch, centroids, labels[batch.span])
         limbs += session.inertia_limbs(squared, batch.weights)
-    return own, sphere.joined_limbs(limbs.tolist(), session.rows.exponent)
+    return OwnChords(own, sphere.joined_limbs(limbs.tolist(), session.rows.exponent))
 
 
 def _empty(session: Session) -> Tensor:

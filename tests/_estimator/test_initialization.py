@@ -115,29 +115,34 @@ def first_of(init, given=None, n_init=2):
     return FirstCentroids(init, given, X, 1 << 33, FitOptions(n_clusters=12, n_init=n_init))
 
 
-def early_of(first, x=X, weighted=False):
-    return first.before_reading(MemoryRows(torch.from_numpy(x)), ReferenceBackend(), weighted)
+WEIGHTS = np.random.default_rng(5).integers(0, 3, len(X)).astype(np.float64)
 
 
-def of_run(first, run, open_session):
-    return first.of_run(run, open_session(X, ReferenceBackend()), Silent())
+def early_of(first, x=X, weights=None):
+    weights = None if weights is None else torch.from_numpy(weights)
+    return first.before_reading(MemoryRows(torch.from_numpy(x)), ReferenceBackend(), weights)
+
+
+def of_run(first, run, open_session, weights=None):
+    return first.of_run(run, open_session(X, ReferenceBackend(), weights), Silent())
 
 
 def test_given_centroids_are_known_early():
     given = torch.from_numpy(normal(12, 9))
 
     assert early_of(first_of(given, given)) is given
-    assert early_of(first_of(given, given), weighted=True) is given
+    assert early_of(first_of(given, given), weights=WEIGHTS) is given
 
 
-def test_random_rows_are_found_early_and_not_again(open_session):
+@pytest.mark.parametrize("weights", [None, WEIGHTS, WEIGHTS / 7], ids=["one", "integers", "below 1"])
+def test_random_rows_are_found_early_and_not_again(weights, open_session):
     first = first_of("random")
 
-    early = early_of(first)
+    early = early_of(first, weights=weights)
 
-    assert torch.equal(early, of_run(first_of("random"), 0, open_session))
-    assert of_run(first, 0, open_session) is early
-    assert torch.equal(of_run(first, 1, open_session), of_run(first_of("random"), 1, open_session))
+    assert torch.equal(early, of_run(first_of("random"), 0, open_session, weights))
+    assert of_run(first, 0, open_session, weights) is early
+    assert torch.equal(of_run(first, 1, open_session, weights), of_run(first_of("random"), 1, open_session, weights))
 
 
 def test_a_row_without_direction_among_those_drawn_leaves_the_start_for_later(open_session):
@@ -154,7 +159,6 @@ def test_a_row_without_direction_among_those_drawn_leaves_the_start_for_later(op
 )
 def test_other_starts_are_not_known_early(init):
     assert early_of(first_of(init)) is None
-    assert early_of(first_of("random"), weighted=True) is None
 
 
 WRONG_SEEDS = [10**20, -1, -(10**30), 2**63, 10**5000, 1.5, 0.0, float("nan"), Fraction(1, 2), 1j]

@@ -79,12 +79,18 @@ def test_all_at_once_is_one_view(path):
 
 
 def test_a_limit_is_shared_by_rows_and_what_is_kept_besides(path, tmp_path):
-    rows, left = hold(open_rows(path), 64 * 120 + 7)
-    assert rows.n_bytes_held == 64 * 120
+    rows, left = hold(open_rows(path), 64 * 500 + 7)
+    assert rows.n_bytes_held == 64 * 500
     assert left == 7
+    large = RNG.standard_normal((3000, 512)).astype(np.float32)
+    KINDS["groups.parquet"][0](tmp_path / "large.parquet", large)
+    rows, left = hold(open_rows(tmp_path / "large.parquet"), 2048 * 2900 + 7)
+    assert (rows.n_bytes_held, left) == (2048 * 2900, 7)
+    rows, left = hold(open_rows(tmp_path / "large.parquet"), 100)
+    assert (rows.n_bytes_held, left) == (4 << 20, 0), "a few rows, of which samples are taken"
     np.save(tmp_path / "a.npy", X)
-    mapped = open_rows(tmp_path / "a.npy")
-    assert hold(mapped, 1000) == (mapped, 1000), "mapped rows are in memory already"
+    rows, left = hold(open_rows(tmp_path / "a.npy"), 1000)
+    assert (rows.n_bytes_held, left) == (0, 1000), "mapped rows are in memory already"
 
 
 @pytest.mark.parametrize(

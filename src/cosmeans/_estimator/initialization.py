@@ -85,10 +85,11 @@ class FirstCentroids:
     def n_runs(self) -> int:
         return self.options.n_init if self.given is None else 1
 
-    def before_reading(self, source: RowSource, backend: Backend, weighted: bool) -> Tensor | None:
+    def before_reading(self, source: RowSource, backend: Backend, weights: Tensor | None) -> Tensor | None:
         """Those of the first run, if they can be known before all rows are read; else None."""
-        if self.given is None and not weighted and isinstance(self.init, str) and self.init == "random":
-            unread = UnreadRows(source, backend)
+        cheap = source.n_direct == source.n_rows
+        if self.given is None and cheap and isinstance(self.init, str) and self.init == "random":
+            unread = UnreadRows(source, backend, weights)
             found = seeding.random_rows_soon(unread, self.options.n_clusters, self.seed)
             self.found = found if unread.usable else None
         return self.found if self.given is None else self.given
@@ -118,19 +119,30 @@ class FirstCentroids:
         k, n_rows = self.options.n_clusters, session.rows.n_rows
         centroids = seeding.random_rows(session.rows, k, self.seed, run)
         options = replace(self.options, epochs=_NESTED_EPOCHS, max_iter=None, tol=0.0, empty_clusters="move")
-        largest = n_rows // _NESTED_PART
-        size, done, total = _NESTED_FIRST * k, 0, max(1, 2 * largest)
-        while size <= largest:
-            indices = torch.from_numpy(seeding.subset(n_rows, size, self.seed, run))
-            with session.subset(indices, Silent()) as sample:
+        sizes = _nested_sizes(k, n_rows)
+        if sizes:  # the largest sample holds all others: where rows are far, it alone is gathered
+            largest = seeding.subset(n_rows, sizes[-1], self.seed, run)
+            whole = session.subset(torch.from_numpy(largest), Silent())
+        for done, size in enumerate(sizes, 1):
+            indices = seeding.subset(n_rows, size, self.seed, run)
+            with whole.subset(torch.from_numpy(np.searchsorted(largest, indices)), Silent()) as sample:
                 if sample.rows.total > 0:
                     centroids = lloyd.improve(sample, centroids, options, Silent())
-            done, size = done + size, 2 * size
-            observer.seeding(min(k, k * done // total), k)
+            observer.seeding(k * sum(sizes[:done]) // sum(sizes), k)
             if observer.stop_requested:
                 raise KeyboardInterrupt
         observer.seeding(k, k)
         return centroids
+
+
+def _nested_sizes(n_clusters: int, n_rows: int) -> list[int]:
+    """Rows of the samples of a nested start."""
+    sizes = []
+    size = _NESTED_FIRST * n_clusters
+    while size <= n_rows // _NESTED_PART:
+        sizes.append(size)
+        size *= 2
+    return sizes
 
 
 def best_run(first: FirstCentroids, session: Session, observer: Observer) -> FitResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,8 +31,10 @@ from cosmeans.options import FitOptions
 from cosmeans.rows.batches import BatchRows
 from cosmeans.rows.files import FileRows
 from cosmeans.rows.held import default_limit
+from cosmeans.rows.joined import JoinedRows
 from cosmeans.rows.opening import open_rows
 from cosmeans.rows.paths import is_named
+from cosmeans.rows.readers.arrays import ArrayRows
 from cosmeans.rows.readers.strips import refuse_far_apart
 
 _SMALL_BATCH = 1 << 16  # a batch_size up to this may have been meant as a number of clusters
@@ -76,6 +79,9 @@ def read_rows(X: Any, name: str = "Rows", memory_limit: int | None = None) -> tu
         names = None if batches.tensor else feature_names(batches.column_names)
         return batches, Kind(batches.tensor, batches.device, names)
     refuse_far_apart(X)
+    if isinstance(X, np.memmap) and X.filename is not None and X.ndim == 2 and X.size and X.dtype.kind in "fiu":
+        mapped = ArrayRows(os.fspath(X.filename), X, mapped=True)
+        return FileRows(JoinedRows([mapped], mapped.name)), Kind(tensor=False, device=FileRows.device)
     rows, tensor = read_numbers(X, name)
     kind = Kind(tensor, rows.device, None if tensor else feature_names(column_names(X)))
     if rows.ndim != 2:
@@ -91,13 +97,6 @@ def _require_some(shape: tuple[int, ...], name: str) -> None:
     for size, what in zip(shape, ("sample", "feature"), strict=True):
         if size == 0:
             raise InputError(f"{name} have 0 {what}(s) (shape={shape}) while a minimum of 1 is required.")
-
-
-def slow_singly(X: Any, source: RowSource) -> bool:
-    """Whether single rows may have to be read from a disk, or looked for: each takes longer than many in a row."""
-    if isinstance(source, BatchRows):
-        return source.n_bytes_held == 0
-    return isinstance(X, np.memmap) or isinstance(source, FileRows)
 
 
 def check_size(source: RowSource, options: FitOptions) -> None:

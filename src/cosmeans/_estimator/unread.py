@@ -8,19 +8,21 @@ from torch import Tensor
 from cosmeans import sphere
 from cosmeans.containers.converted import floating
 from cosmeans.contracts import Backend, RowSource
+from cosmeans.inspection.weights import checked_scale, masses, prepare_weights
 
 
 class UnreadRows:
-    """What a random start asks of rows without weights (`contracts.RowsByIndex`): only those taken are read.
+    """What a random start asks of rows (`contracts.RowsByIndex`): only those taken are read.
 
     A row is usable or not by itself, so a start drawn here is the one drawn from the inspected rows, if all rows that
     it took are `usable`. Otherwise some would have been passed over.
     """
 
-    def __init__(self, source: RowSource, backend: Backend) -> None:
-        """backend: what finds lengths, and where rows that are taken are put."""
+    def __init__(self, source: RowSource, backend: Backend, weights: Tensor | None = None) -> None:
+        """backend: what finds lengths, and where rows that are taken are put. weights: (N,), checked."""
         self.n_rows, self.n_features = source.n_rows, source.n_features
-        self.scale = sphere.fixed_point_scale(self.n_rows)
+        self._weights, _ = prepare_weights(weights, self.n_rows)
+        self.scale = checked_scale(self._weights, self.n_rows)
         self.usable = True
         self._source, self._backend = source, backend
 
@@ -35,7 +37,9 @@ class UnreadRows:
         return unit
 
     def kept(self, indices: Tensor) -> Tensor:
-        return torch.ones(len(indices), dtype=torch.bool, device="cpu")
+        if self._weights is None:
+            return torch.ones(len(indices), dtype=torch.bool, device="cpu")
+        return self._weights[indices] > 0
 
-    def masses(self) -> None:
-        return None
+    def masses(self) -> Tensor | None:
+        return masses(self._weights, self.scale)

@@ -77,7 +77,8 @@ def assign_rows(model: KMeans, X: Any, check: Callable[[int], None] | None = Non
     """
     with open_fitted(checked_copy(model), X, check=check) as (session, kind, centroids):
         found = session.measure(centroids)
-        scores = own_scores(session, centroids, found.labels)
+        own = found.own
+        scores = own_scores(session, centroids, found.labels) if own is None else own.scores
         yield Assigned(session, kind, centroids, found.labels, scores, found.similarity)
 
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from cosmeans import sphere
 from cosmeans.contracts import Group, InspectedRows, RowSource
-from cosmeans.data import NO_LABEL, Assignment, Batch, ClusterSums, Labelled, Task
+from cosmeans.data import NO_LABEL, Assignment, Batch, ClusterSums, CostCounters, Labelled, OwnChords, Task
 from cosmeans.epoch import Epoch, Outcome
 from cosmeans.inspection.rows import Inspected
-from cosmeans.memory_rows import on_device
+from cosmeans.memory_rows import MemoryRows, on_device
 from cosmeans.observer import FINAL, Observer
 
 
@@ -47,13 +47,13 @@ class Operations:
 class PlainSession:
     """`contracts.Session` of a backend that computes as soon as it is asked to."""
 
-    labels_while_reading = False
     rows: InspectedRows
     _labels: Tensor
     _sums: ClusterSums  # of the rows here
     _total: ClusterSums  # of the rows of all processes, in the last epoch
     _next: Tensor
     _last: Epoch | None
+    _ready: Epoch | None = None  # the first epoch, if it was made while the rows were read
 
     def __init__(
         self,
@@ -76,6 +76,10 @@ class PlainSession:
     def __exit__(self, *exception: object) -> None:
         """Nothing here outlives a session."""
 
+    @property
+    def labels_while_reading(self) -> bool:
+        return self._task.fit and not isinstance(self._source, MemoryRows)
+
     def read(self, first: Tensor | None = None) -> None:
         def inspect(batch: Batch) -> tuple[Tensor, sphere.Lengths]:
             squared = self._ops.squared_norms(batch.rows)
@@ -84,6 +88,14 @@ class PlainSession:
         source = on_device(self._source, self.device)
         progress, unit_rows = self._observer.reading, self._ops.unit_rows
         self.rows = Inspected(source, self._task, inspect, unit_rows=unit_rows, progress=progress)
+        if first is None or not self.labels_while_reading:
+            self.rows.inspect()
+            return
+        self._begin(first)
+        found = self._pass(first, told=None)
+        if found is None:
+            raise KeyboardInterrupt
+        self._ready = self._ended(1, first, found)
 
     def subset(self, indices: Tensor, observer: Observer) -> PlainSession:
         part = PlainSession(self._operations, self._source, self._task, self.device, self._group, observer)
@@ -91,12 +103,20 @@ class PlainSession:
         return part
 
     def epochs(self, centroids: Tensor, limit: int) -> Iterator[Epoch]:
-        self._ops.begin(self.rows)
-        self._start(centroids)
+        ready, self._ready = self._ready, None
+        if ready is None or not limit or not torch.equal(ready.centroids, centroids):
+            ready = None
+            self._begin(centroids)
         for number in range(1, limit + 1):
-            epoch = self._epoch(number, limit, self._next)
-            if epoch is None:
-                return
+            self._observer.epoch(number, limit)
+            if ready is not None:
+                epoch, ready = ready, None
+                self._observer.batch(self.rows.n_rows)
+            else:
+                found = self._pass(self._next, told=self._observer.batch)
+                if found is None:
+                    return
+                epoch = self._ended(number, self._next, found)
             self._next, self._last = epoch.update.centroids, epoch
             yield epoch
 
@@ -107,11 +127,17 @@ class PlainSession:
         self._next = centroids
 
     def finish(self, centroids: Tensor, at_rest: bool = False) -> Labelled:
-        last, number = self._last, 0 if self._last is None else self._last.number
+        last, own = self._last, None
         if not at_rest:
-            last = self._epoch(number + 1, FINAL, centroids)
-        assert last is not None  # a final pass goes on whatever stop is requested
-        return Labelled(last.centroids, self._labels, self._total.count, last.stats().similarity)
+            number = 1 if last is None else last.number + 1
+            self._observer.epoch(number, FINAL)
+            own = _Own(self._ops, torch.empty(self.rows.n_rows, dtype=torch.float64, device=self.device))
+            found = self._pass(centroids, told=self._observer.batch, own=own)
+            assert found is not None  # a final pass goes on whatever stop is requested
+            last = self._ended(number, centroids, found)
+        assert last is not None  # an epoch after which no centroid moved
+        chords = None if own is None else own.joined(self.rows.exponent)
+        return Labelled(last.centroids, self._labels, self._total.count, last.stats().similarity, chords)
 
     def assign(self, centroids: Tensor) -> Tensor:
         labels = self._no_labels()
@@ -127,23 +153,31 @@ class PlainSession:
         self._start(centroids)
         return self.finish(centroids)
 
+    def _begin(self, centroids: Tensor) -> None:
+        """A fit starts from these centroids."""
+        self._ops.begin(self.rows)
+        self._start(centroids)
+
     def _start(self, centroids: Tensor) -> None:
         """No row has a label, and the first epoch starts from these centroids."""
         n_clusters, n_features = centroids.shape
         self._labels = self._no_labels()
         self._sums = ClusterSums.zeros(n_clusters, n_features, self.rows.scale, self.device)
-        self._next, self._last = centroids, None
+        self._next, self._last, self._ready = centroids, None, None
 
     def _no_labels(self) -> Tensor:
         return torch.full((self.rows.n_rows,), NO_LABEL, dtype=torch.int32, device=self.device)
 
-    def _epoch(self, number: int, of: int, centroids: Tensor) -> Epoch | None:
-        """One pass: assign every batch, move the rows that changed; and the update. None if it was broken off."""
-        self._observer.epoch(number, of)
+    def _pass(self, centroids: Tensor, told: Callable[[int], None] | None, own: _Own | None = None) -> _Counts | None:
+        """Assign every batch and move the rows that changed. None if a stop was requested before the last batch.
+
+        told  called with the rows of each batch
+        own   where scores with own centroids go: of a last pass, which no stop breaks off
+        """
         prepared = self._ops.prepare(centroids)
         changed, settled, counters = 0, 0, None
         for batch in self.rows.batches():
-            if self._observer.stop_requested and of != FINAL:
+            if self._observer.stop_requested and own is None:
                 return None
             before = self._labels[batch.span]
             found = self._ops.assign(batch, prepared, before)
@@ -151,7 +185,38 @@ class PlainSession:
             settled += int(found.settled)
             if found.counters is not None:
                 counters = found.counters if counters is None else counters + found.counters
-            self._observer.batch(len(batch))
+            if own is not None:
+                own.add(batch, centroids, found.labels)
+            if told is not None:
+                told(len(batch))
+        return _Counts(changed, settled, counters)
+
+    def _ended(self, number: int, centroids: Tensor, found: _Counts) -> Epoch:
+        """The epoch that a pass completes: the sums of all processes, and the update."""
         self._total = self._group.sum(self._sums)
-        outcome = self._ops.update(self._total, centroids, self.rows.total, changed, settled)
-        return Epoch(number, centroids, outcome.update, outcome.stats, counters)
+        outcome = self._ops.update(self._total, centroids, self.rows.total, found.changed, found.settled)
+        return Epoch(number, centroids, outcome.update, outcome.stats, found.counters)
+
+
+class _Counts(NamedTuple):
+    """Rows that changed, rows that were settled, and what a pass cost."""
+
+    changed: int
+    settled: int
+    counters: CostCounters | None
+
+
+class _Own:
+    """Scores and chords of rows with their own centroids, batch by batch."""
+
+    def __init__(self, operations: Operations, scores: Tensor) -> None:
+        """scores: (N,) float64, to be written."""
+        self._ops, self._scores = operations, scores
+        self._limbs = torch.zeros(4, dtype=torch.int64, device=scores.device)
+
+    def add(self, batch: Batch, centroids: Tensor, labels: Tensor) -> None:
+        self._scores[batch.span], squared = self._ops.chords(batch, centroids, labels)
+        self._limbs += self._ops.inertia_limbs(squared, batch.weights)
+
+    def joined(self, exponent: int) -> OwnChords:
+        return OwnChords(self._scores, sphere.joined_limbs(self._limbs.tolist(), exponent))

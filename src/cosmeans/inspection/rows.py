@@ -9,13 +9,12 @@ import torch
 from torch import Tensor
 
 from cosmeans import sphere
-from cosmeans.console import warn
 from cosmeans.contracts import RowSource
 from cosmeans.data import Batch, Task
-from cosmeans.errors import InputError, SkippedRowsWarning, ZeroRowsWarning
+from cosmeans.errors import InputError
 from cosmeans.inspection.evenly import evenly
-from cosmeans.inspection.weights import prepare_weights, too_heavy, total_weight, warn_of_range
-from cosmeans.printable import sentence
+from cosmeans.inspection.left_out import LeftOut
+from cosmeans.inspection.weights import checked_scale, masses, prepare_weights, warn_of_range
 
 _BATCH_BYTES = 64 << 20  # a float32 copy of one batch; larger batches gain nothing
 _MEMORY_SHARE = 64  # and at most this part of the memory that is free
@@ -42,7 +41,13 @@ Inspect = Callable[[Batch], tuple[Tensor, sphere.Lengths]]
 
 
 class Inspected:
-    """The rows of a source. Those of unit length are neither copied nor changed; others keep 8 bytes a row."""
+    """The rows of a source. Those of unit length are neither copied nor changed; others keep 8 bytes a row.
+
+    The first pass over `batches` inspects them, whatever it is made for; until its end, `kept` and `spread` know of no
+    row that is left out, and there is no `total`.
+    """
+
+    total: int
 
     def __init__(
         self,
@@ -55,8 +60,7 @@ class Inspected:
         unit_rows: Callable[[Tensor, Tensor | None], Tensor] = sphere.unit_rows,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        """Inspect all rows; raises InputError for those that can't be clustered.
-
+        """
         device       where all else of the rows is kept, and what `take` returns; None: where the rows are
         batch_limit  rows of a batch at most, whatever the task asks for
         unit_rows    as `sphere.unit_rows`, and faster
@@ -71,33 +75,49 @@ class Inspected:
         )
         self.batch_size = min(wanted, batch_limit or wanted)
         weights, self.exponent = prepare_weights(task.weights, self.n_rows)
-        self.scale = _checked_scale(weights, self.n_rows)
+        self.scale = checked_scale(weights, self.n_rows)
         warn_of_range(weights)
         self.weights = None if weights is None else weights.to(self.device)
         self.norms: Tensor | None = None
         self.keep: Tensor | None = None
-        self._inspect(inspect, task, progress)
-        self.total = _total(self.masses(), self.keep, self.n_rows, self.scale)
+        self._inspect, self._task, self._progress = inspect, task, progress
+        self._inspected = False
+
+    def inspect(self) -> None:
+        """One pass over the rows that does nothing else; raises InputError for those that can't be clustered."""
+        for _ in self.batches():
+            pass
 
     def batches(self) -> Iterator[Batch]:
+        """Every row once, in order. Raises InputError while rows are inspected."""
+        left = None if self._inspected else LeftOut(self._task, self.n_rows, self.source.where)
+        if left is not None:
+            self.norms = self.keep = None  # a pass that was broken off is forgotten
         for start in range(0, self.n_rows, self.batch_size):
             span = slice(start, min(start + self.batch_size, self.n_rows))
-            yield Batch(
-                start,
-                self.source.read(span),
-                _cut(self.norms, span),
-                _cut(self.keep, span),
-                _cut(self.weights, span),
-            )
+            rows = self.source.read(span)
+            if left is not None:
+                self._note(Batch(start, rows), left)
+            yield Batch(start, rows, _cut(self.norms, span), _cut(self.keep, span), _cut(self.weights, span))
+        if left is not None:
+            left.report()
+            self._inspected, self.total = True, _total(self.masses(), self.keep, self.n_rows, self.scale)
 
     def take(self, indices: Tensor) -> Tensor:
-        here = indices.to(self.device)
-        rows = self.source.gather(indices.to(self.source.device)).to(self.device)
-        unit = self._unit_rows(rows, _cut(self.norms, here))
-        return unit if self.keep is None else torch.where(self.keep[here, None], unit, unit.new_zeros(()))
+        return self.unit(self.source.gather(indices.to(self.source.device)), indices)
+
+    def unit(self, rows: Tensor, indices: Tensor) -> Tensor:
+        """What `take` returns, from these rows as they are stored."""
+        here, rows = indices.to(self.device), rows.to(self.device)
+        norms, keep = _cut(self.norms, here), _cut(self.keep, here)
+        if not self._inspected:
+            squared, found = self._inspect(Batch(0, rows))
+            norms, keep = found.divisors, None if found.usable else sphere.usable(squared)
+        unit = self._unit_rows(rows, norms)
+        return unit if keep is None else torch.where(keep[:, None], unit, unit.new_zeros(()))
 
     def spread(self, size: int) -> Tensor:
-        return evenly(self.taking_part, self.n_rows, size)
+        return evenly(self.taking_part, self.source.n_direct, size)
 
     def taking_part(self, at: slice | Tensor) -> Tensor | None:
         """Which of some rows have a direction and a weight above 0, bool; None: all of them."""
@@ -112,50 +132,32 @@ class Inspected:
         return torch.ones(len(indices), dtype=torch.bool, device="cpu") if part is None else part.cpu()
 
     def masses(self) -> Tensor | None:
-        if self.weights is None:
-            return None
-        unit = torch.full_like(self.weights, 2.0**self.scale).to(torch.int64)
-        return sphere.term(self.weights, unit)
+        return masses(self.weights, self.scale)
 
     def sample(self, indices: Tensor) -> Sampled:
-        return Sampled(self, indices)
+        part = self.source.part(indices)
+        here = indices if part is None else torch.arange(len(indices), device=part.device)
+        return Sampled(self, indices, self.source if part is None else part, here)
 
     def need_weight(self) -> None:
         _need_weight(self.total, self.n_rows)
 
-    def _inspect(self, inspect: Inspect, task: Task, progress: Callable[[int, int], None] | None) -> None:
-        """One pass over the rows; raises before any work is done."""
-        bad, zero = _Left(), _Left()
-        for batch in self.batches():
-            squared, found = inspect(batch)
-            self._note(batch, squared, found, bad, zero, task.nonfinite)
-            if progress is not None:
-                progress(batch.start + len(batch), self.n_rows)
-        _report(bad, zero, task.zero_rows, self.n_rows, self.source.where)
-
-    def _note(
-        self, batch: Batch, squared: Tensor, found: sphere.Lengths, bad: _Left, zero: _Left, nonfinite: str
-    ) -> None:
+    def _note(self, batch: Batch, left: LeftOut) -> None:
         """Keep the lengths of a batch's rows, and leave out those without direction."""
+        squared, found = self._inspect(batch)
         if found.divisors is not None and len(batch) == self.n_rows:
             self.norms = found.divisors
         elif found.divisors is not None:
             if self.norms is None:
                 self.norms = torch.ones(self.n_rows, dtype=torch.float64, device=self.device)
             self.norms[batch.span] = found.divisors
-        if found.usable:
-            return
-        bad.add(~torch.isfinite(squared), batch.start)
-        zero.add(squared == 0, batch.start)
-        zero.add_tiny(batch.rows, squared == 0)
-        if nonfinite == "error" and bad.count:
-            raise InputError(
-                f"{sentence(self.source.where(bad.first))} contains NaN or infinity (a null is NaN, and beyond "
-                'float32\'s 3.4e38 is infinity). Remove such rows, or pass nonfinite="skip" to give them label -1.'
-            )
-        if self.keep is None:
-            self.keep = torch.ones(self.n_rows, dtype=torch.bool, device=self.device)
-        self.keep[batch.span] = sphere.usable(squared)
+        if not found.usable:
+            left.note(batch, squared)
+            if self.keep is None:
+                self.keep = torch.ones(self.n_rows, dtype=torch.bool, device=self.device)
+            self.keep[batch.span] = sphere.usable(squared)
+        if self._progress is not None:
+            self._progress(batch.start + len(batch), self.n_rows)
 
 
 class Sampled:
@@ -164,8 +166,10 @@ class Sampled:
     The scale is that of the whole, whose sums are larger.
     """
 
-    def __init__(self, rows: Inspected, indices: Tensor) -> None:
+    def __init__(self, rows: Inspected, indices: Tensor, source: RowSource, at: Tensor) -> None:
+        """indices: of the rows among all rows; at: among the rows of `source`, from which they are gathered."""
         self._rows, self._indices = rows, indices.to(rows.device)
+        self._source, self._at = source, at.to(source.device)
         self.n_rows, self.n_features = len(indices), rows.n_features
         self.n_bytes = rows.n_bytes * len(indices) // max(1, rows.n_rows)
         self.device, self.rows_device, self.in_place = rows.device, rows.rows_device, False
@@ -175,12 +179,14 @@ class Sampled:
     def batches(self) -> Iterator[Batch]:
         rows = self._rows
         for start in range(0, self.n_rows, rows.batch_size):
-            index = self._indices[start : start + rows.batch_size]
-            taken = rows.source.gather(index.to(rows.source.device))
+            span = slice(start, start + rows.batch_size)
+            index = self._indices[span]
+            taken = self._source.gather(self._at[span])
             yield Batch(start, taken, _cut(rows.norms, index), _cut(rows.keep, index), _cut(rows.weights, index))
 
     def take(self, indices: Tensor) -> Tensor:
-        return self._rows.take(self._indices[indices.to(self.device)])
+        rows = self._source.gather(self._at[indices.to(self._source.device)])
+        return self._rows.unit(rows, self._indices[indices.to(self.device)])
 
     def kept(self, indices: Tensor) -> Tensor:
         return self._rows.kept(self._indices[indices.to(self.device)])
@@ -192,7 +198,8 @@ class Sampled:
         return _cut(self._rows.masses(), self._indices)
 
     def sample(self, indices: Tensor) -> Sampled:
-        return Sampled(self._rows, self._indices[indices.to(self.device)])
+        at = self._at[indices.to(self._source.device)]
+        return Sampled(self._rows, self._indices[indices.to(self.device)], self._source, at)
 
     def need_weight(self) -> None:
         _need_weight(self.total, self.n_rows)
@@ -211,54 +218,6 @@ def _need_weight(total: int, n_rows: int) -> None:
             f"None of the {n_rows} rows can be clustered: each is zero, skipped or of weight zero. "
             "At least one row needs a direction and a weight above zero."
         )
-
-
-class _Left:
-    """Rows left out for one reason: how many, and the first."""
-
-    def __init__(self) -> None:
-        self.count, self.first, self.tiny = 0, -1, 0
-
-    def add(self, mask: Tensor, start: int) -> None:
-        found = int(mask.sum())
-        if found and not self.count:
-            self.first = start + int(mask.to(torch.int8).argmax())
-        self.count += found
-
-    def add_tiny(self, rows: Tensor, mask: Tensor) -> None:
-        """Count those of the rows that hold numbers, but none that float32 can tell from zero."""
-        if bool(mask.any()):
-            self.tiny += int((rows[mask.to(rows.device)] != 0).any(dim=1).sum())
-
-    def zero(self, n_rows: int, where: Callable[[int], str]) -> str:
-        """These rows in words, as zero rows."""
-        tiny = f", {self.tiny} of them with numbers below float32's 1.2e-38" if self.tiny else ""
-        advice = " Multiply such rows by a constant first." if self.tiny else ""
-        which = f"(the first is {where(self.first)}{tiny})"
-        return f"{self.count} of {n_rows} rows are zero {which} and have no direction.{advice}"
-
-
-def _report(bad: _Left, zero: _Left, zero_rows: str, n_rows: int, where: Callable[[int], str]) -> None:
-    if zero.count and zero_rows == "error":
-        raise InputError(
-            f'{zero.zero(n_rows, where)} Remove zero rows, or pass zero_rows="warn" or "skip" to give them label -1.'
-        )
-    if zero.count and zero_rows == "warn":
-        warn(f"{zero.zero(n_rows, where)} They get label -1.", ZeroRowsWarning)
-    if bad.count:
-        warn(
-            f"{bad.count} of {n_rows} rows contain NaN or infinity (the first is {where(bad.first)}) and are "
-            "skipped: they get label -1.",
-            SkippedRowsWarning,
-        )
-
-
-def _checked_scale(weights: Tensor | None, n_rows: int) -> int:
-    total = total_weight(weights, n_rows)
-    scale = sphere.fixed_point_scale(total)
-    if scale < sphere.MIN_SCALE:
-        raise InputError(too_heavy(weights, total))
-    return scale
 
 
 def _cut(values: Tensor | None, span: slice | Tensor) -> Tensor | None:

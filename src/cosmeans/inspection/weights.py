@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cosmeans import sphere
 from cosmeans.console import warn
 from cosmeans.containers.converted import ConvertedRows
 from cosmeans.containers.read import read_numbers
@@ -104,6 +105,22 @@ def total_weight(weights: Tensor | None, n_rows: int) -> int:
     if float(ceiled.sum()) >= 2.0**60:
         return 1 << 60
     return int(ceiled.to(torch.int64).sum())
+
+
+def checked_scale(weights: Tensor | None, n_rows: int) -> int:
+    """s of rule 4. Raises InputError where the total weight is beyond what integer sums hold."""
+    total = total_weight(weights, n_rows)
+    scale = sphere.fixed_point_scale(total)
+    if scale < sphere.MIN_SCALE:
+        raise InputError(too_heavy(weights, total))
+    return scale
+
+
+def masses(weights: Tensor | None, scale: int) -> Tensor | None:
+    """term(w, 2^s) of every row, (N,) int64; None: all are 2^s."""
+    if weights is None:
+        return None
+    return sphere.term(weights, torch.full_like(weights, 2.0**scale).to(torch.int64))
 
 
 def _first(mask: Tensor) -> int:

@@ -89,6 +89,13 @@ class BatchRows:
             self._run = run
             return found
 
+    @property
+    def n_direct(self) -> int:
+        return 0 if self._rows is None else self.n_rows
+
+    def part(self, indices: Tensor) -> None:
+        return None  # a session reads through `rows.held`, which knows what memory there is
+
     def where(self, row: int) -> str:
         batch = int(np.searchsorted(self._stops, row, "right"))
         return f"row {row} (batch {batch}, row {row - self.start_of(batch)})"

@@ -44,6 +44,7 @@ class FileRows:
         self.n_rows, self.n_features = rows.n_rows, rows.n_features or 0
         self.n_bytes, self.dtype = rows.n_bytes, rows.dtype
         self.mapped, self.names, self.tensor = rows.mapped, rows.names, rows.tensor
+        self.n_direct = self.n_rows if rows.mapped else 0
         self.id_column, self.weight_column = id_column, weight_column
         self.require([column for column in (id_column, weight_column) if column is not None])
         self._lock = Lock()
@@ -75,16 +76,25 @@ class FileRows:
             return self._rows.read(span.start, span.stop)
         with self._lock:
             ahead, self._ahead = self._ahead, None
-            found = None if ahead is None else ahead.rows(span)
+            found = None if ahead is None else ahead.rows(span.start)
+            n_wanted = span.stop - span.start
+            if found is not None and len(found) > n_wanted:
+                self._ahead = ahead
+                return found[:n_wanted]
             if found is None:
                 found = self._rows.read(span.start, span.stop)
-            stop = min(span.stop + len(found), self.n_rows)
+            elif len(found) < n_wanted:
+                found = torch.cat([found, self._rows.read(span.start + len(found), span.stop)])
+            stop = min(span.stop + n_wanted, self.n_rows)
             if span.stop < stop:
                 self._ahead = _Ahead(self._rows, span.stop, stop)
             return found
 
     def gather(self, indices: Tensor) -> Tensor:
         return self._rows.gather(indices.numpy())
+
+    def part(self, indices: Tensor) -> None:
+        return None  # a session reads through `rows.held`, which knows what memory there is
 
     def where(self, row: int) -> str:
         """A row in words, for messages: which row of which file."""
@@ -169,16 +179,16 @@ class _Ahead:
         self._thread = Thread(target=self._decode, daemon=True)
         self._thread.start()
 
-    def rows(self, span: slice) -> Tensor | None:
-        """The rows of this span, if they are what was decoded, once the thread has ended. Raises what it raised."""
+    def rows(self, start: int) -> Tensor | None:
+        """What was decoded from this row on, once the thread has ended; None: not that. Raises what it raised."""
         if self._process != os.getpid():
             return None  # a fork took along everything but the thread
         self._thread.join()
-        if (span.start, span.stop) != self._span:
+        if not self._span[0] <= start < self._span[1]:
             return None
         if self._error is not None:
             raise self._error
-        return self._found
+        return None if self._found is None else self._found[start - self._span[0] :]
 
     def _decode(self) -> None:
         try:

@@ -7,28 +7,33 @@ from torch import Tensor
 
 from cosmeans.contracts import RowSource
 from cosmeans.errors import FileError
+from cosmeans.memory_rows import MemoryRows
 from cosmeans.reading import free_memory, size_words
 from cosmeans.rows.batches import BatchRows
 from cosmeans.rows.files import FileRows
+from cosmeans.rows.gathered import gather_once
 
 _SHARE = 4  # of the free memory, one part for decoded rows
+_PART = 2  # of what they leave, one part for rows that a start gathers
 _BLOCK_BYTES = 64 << 20  # that are decoded at once where many rows are asked for
+_FIRST_BYTES = 4 << 20  # of decoded rows that are held in any case: samples are taken of them
 
 
 def hold(source: RowSource, memory_limit: int | None) -> tuple[RowSource, int | None]:
-    """The source, and what is left of the limit. Files that must be decoded keep as many rows as memory allows.
+    """The source as one session reads it, and what is left of the limit.
 
+    Of rows that must be decoded, as many stay in memory as the limit allows, and the first ones in any case.
     memory_limit: bytes; None: a quarter of the free memory, and then None is left
     """
-    if isinstance(source, BatchRows):  # all of them, or none
-        kept = source.n_bytes_held
-        rest = None if memory_limit is None else max(0, memory_limit - kept)
-        return source if kept else HeldRows(source, 0), rest
-    if not isinstance(source, FileRows) or source.mapped:
+    if not isinstance(source, FileRows | BatchRows):
         return source, memory_limit
     room = default_limit() if memory_limit is None else memory_limit
-    rows = HeldRows(source, min(source.n_rows, room // _row_bytes(source)))
-    return rows, None if memory_limit is None else memory_limit - rows.n_bytes_held
+    if isinstance(source, BatchRows) and source.n_bytes_held:  # all of them
+        return source, None if memory_limit is None else max(0, memory_limit - source.n_bytes_held)
+    direct = source.n_direct == source.n_rows
+    held = 0 if direct else min(source.n_rows, max(room, _FIRST_BYTES) // _row_bytes(source))
+    rows = HeldRows(source, held, room)
+    return rows, None if memory_limit is None else max(0, memory_limit - rows.n_bytes_held)
 
 
 def default_limit() -> int:
@@ -37,24 +42,37 @@ def default_limit() -> int:
 
 
 class HeldRows:
-    """`contracts.RowSource` over rows that must be decoded, for one session: the first pass keeps its first rows."""
+    """`contracts.RowSource` over files or batches, for one session: the first pass keeps the first rows.
 
-    def __init__(self, source: FileRows | BatchRows, n_held: int) -> None:
+    Rows that can be had singly from the source are not held.
+    """
+
+    def __init__(self, source: FileRows | BatchRows, n_held: int, room: int = 0) -> None:
+        """room: bytes for all that is held."""
         self._source = source
         self.n_rows, self.n_features, self.n_bytes = source.n_rows, source.n_features, source.n_bytes
         self.dtype, self.device, self.where = source.dtype, source.device, source.where
         self._rows = torch.empty((n_held, source.n_features), dtype=source.dtype, device="cpu")
         self._done = 0  # rows that are there
         self._block = max(1, _BLOCK_BYTES // _row_bytes(source))
+        self._part_room = max(0, room - self.n_bytes_held) // _PART
 
     @property
     def n_bytes_held(self) -> int:
         return self._rows.nbytes
 
+    @property
+    def n_direct(self) -> int:
+        """Rows that are there. Asked for the first time, it decodes a few, so that there is something to measure."""
+        if not self._source.n_direct and not self._done:
+            first = min(len(self._rows), max(1, _FIRST_BYTES // _row_bytes(self._source)))
+            self._fill(slice(0, first))
+        return max(self._done, self._source.n_direct)
+
     def require_room(self) -> None:
         """Raise FileError if memory can't hold all rows, which a GPU is sent from there."""
         free = free_memory()
-        if len(self._rows) < self.n_rows and self.n_bytes > free:
+        if not self._is_one_view() and self.n_bytes > free:
             raise FileError(
                 f"{self._source.names[0]}: rows that must be decoded need {size_words(self.n_bytes)} of the host's "
                 f'memory for a GPU, and {size_words(free)} are free. Pass device="cpu", or write the rows to .npy '
@@ -62,9 +80,9 @@ class HeldRows:
             )
 
     def hold_all(self) -> None:
-        """Keep all rows, whatever the limit. Raises FileError if there is no room."""
+        """Make all rows one view, whatever the limit. Raises FileError if there is no room."""
         self.require_room()
-        if len(self._rows) < self.n_rows:
+        if not self._is_one_view():
             self._rows, self._done = torch.empty((self.n_rows, self.n_features), dtype=self.dtype, device="cpu"), 0
 
     def read(self, span: slice) -> Tensor:
@@ -86,6 +104,15 @@ class HeldRows:
         found[here] = self._rows[indices[here]]
         found[~here] = self._source.gather(indices[~here])
         return found
+
+    def part(self, indices: Tensor) -> RowSource | None:
+        """In memory if there is room, else in a temporary file."""
+        if bool((indices < self._done).all()):
+            return None
+        return MemoryRows(gather_once(self, indices, self._part_room), self.where)
+
+    def _is_one_view(self) -> bool:
+        return self._source.n_direct == self.n_rows or len(self._rows) == self.n_rows
 
     def _fill(self, span: slice) -> None:
         """Decode rows that follow those that are there, as far as they are asked for and may be kept."""

@@ -84,7 +84,7 @@ class GpuSession:
         assert self._ingest is not None  # entered
         found, self._ingest = self._ingest.read(first, self._observer.reading), None
         plan = found.plan
-        self.rows = Inspected(
+        self.rows = rows = Inspected(
             MemoryRows(found.rows),
             self._task,
             found.inspect,
@@ -92,6 +92,7 @@ class GpuSession:
             batch_limit=plan.chunk if plan is not None and plan.fetched else None,
             progress=self._observer.reading,
         )
+        rows.inspect()
         self._prefetched = found.prefetched
         known = plan is not None and (found.copy is not None or not plan.copied)
         self._found = (plan, found.copy) if known else (None, None)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import mmap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,8 @@ from cosmeans.rows.readers.strips import StripRows, far_apart
 
 _PIECE_BYTES = 1 << 20  # that are fetched for a single row: a request takes as long as that
 
+_DENSE = 0.05  # of the rows between the first and the last that is wanted: with fewer, reading ahead costs more
+
 
 class ArrayRows:
     """An array or tensor (N, D); what torch can't hold as it is stored is converted piece by piece."""
@@ -32,12 +36,37 @@ class ArrayRows:
         self.name, self.mapped = name, mapped and not isinstance(rows, ConvertedRows)
         self.n_rows, self.n_features = rows.shape
         self.dtype, self.n_bytes = rows.dtype, rows.nbytes
+        self._mapping = _mapping_of(array)
 
     def read(self, start: int, stop: int) -> Tensor:
         return self._rows[start:stop]
 
     def gather(self, indices: np.ndarray) -> Tensor:
-        return self._rows[torch.from_numpy(indices)]
+        with _advised(self._mapping, indices):
+            return self._rows[torch.from_numpy(indices)]
+
+
+@contextmanager
+def _advised(mapping: mmap.mmap | None, indices: np.ndarray) -> Iterator[None]:
+    """Tell the system not to read ahead where few of the rows are wanted: it would read most of the file."""
+    if mapping is None or not hasattr(mapping, "madvise") or not len(indices):
+        yield
+        return
+    scattered = len(indices) < _DENSE * (int(indices.max()) - int(indices.min()) + 1)
+    if scattered:
+        mapping.madvise(mmap.MADV_RANDOM)
+    try:
+        yield
+    finally:
+        if scattered:
+            mapping.madvise(mmap.MADV_NORMAL)
+
+
+def _mapping_of(array: Any) -> mmap.mmap | None:
+    """What an array is a view of, if that is a file that this process has mapped."""
+    while isinstance(array, np.ndarray):
+        array = array.base
+    return array if isinstance(array, mmap.mmap) else None
 
 
 def rows_of(
