@@ -43,7 +43,7 @@ def generate():
     "given",
     [DataLoader(X), Again(), Sized(), Called(), generate, generate(), functools.partial(iter, [X]), lambda: [X],
      map(abs, X)],
-    ids=repr,
+    ids=lambda given: type(given).__name__,
 )  # fmt: skip
 def test_what_gives_batches(given):
     assert in_batches(given)
@@ -60,7 +60,11 @@ def test_what_is_rows_or_nothing_of_the_kind(given):
     assert not in_batches(given)
 
 
-@pytest.mark.parametrize("given", [DataLoader(X), Again(), Called(), generate, lambda: DataLoader(X), lambda: [X]])
+@pytest.mark.parametrize(
+    "given",
+    [DataLoader(X), Again(), Called(), generate, lambda: DataLoader(X), lambda: [X]],
+    ids=lambda given: type(given).__name__,
+)
 def test_every_iterator_begins_with_the_first_batch(given):
     for _ in range(2):
         assert np.array_equal(np.asarray(next(new_iterator(given, "Rows")))[0], X[0])

@@ -99,7 +99,7 @@ SOURCES = {
 
 @pytest.mark.parametrize("limit", [0, 499 * 64, 500 * 64, None])
 @pytest.mark.parametrize("init", ["random", "nested", "k-means++"])
-@pytest.mark.parametrize("source", SOURCES.keys() - {"workers"})
+@pytest.mark.parametrize("source", sorted(SOURCES.keys() - {"workers"}))
 def test_batches_give_the_bits_of_memory(source, init, limit):
     given = SOURCES[source]()
 

@@ -1,12 +1,15 @@
 """How often the files are read: E + 1 times for E epochs, and what a start adds."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
-from cosmeans import KMeans
+from cosmeans import KMeans, open_rows
 from cosmeans.rows.files import FileRows
 from cosmeans.rows.formats import open_reader
 from cosmeans.rows.joined import JoinedRows
+from cosmeans.rows.place import Place
 from cosmeans.rows.reader import Wanted
 from files_of import KINDS
 from generators import text_rows
@@ -32,8 +35,8 @@ class Counted(JoinedRows):
 
 
 def counted(path):
-    reader = Counted([open_reader(path, Wanted())], str(path))
-    return FileRows(reader), reader
+    reader = Counted([open_reader(Place(path), Wanted())], str(path))
+    return FileRows(reader, partial(open_rows, path)), reader
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -80,8 +81,7 @@ def read_rows(X: Any, name: str = "Rows", memory_limit: int | None = None) -> tu
         return batches, Kind(batches.tensor, batches.device, names)
     refuse_far_apart(X)
     if isinstance(X, np.memmap) and X.filename is not None and X.ndim == 2 and X.size and X.dtype.kind in "fiu":
-        mapped = ArrayRows(os.fspath(X.filename), X, mapped=True)
-        return FileRows(JoinedRows([mapped], mapped.name)), Kind(tensor=False, device=FileRows.device)
+        return _mapped(X), Kind(tensor=False, device=FileRows.device)
     rows, tensor = read_numbers(X, name)
     kind = Kind(tensor, rows.device, None if tensor else feature_names(column_names(X)))
     if rows.ndim != 2:
@@ -91,6 +91,12 @@ def read_rows(X: Any, name: str = "Rows", memory_limit: int | None = None) -> tu
         )
     _require_some(tuple(rows.shape), name)
     return MemoryRows(rows), kind
+
+
+def _mapped(X: np.memmap) -> FileRows:
+    """An array that the caller has mapped, which is read as files are."""
+    rows = ArrayRows(os.fspath(X.filename or ""), X, mapped=True)
+    return FileRows(JoinedRows([rows], rows.name), partial(_mapped, X))
 
 
 def _require_some(shape: tuple[int, ...], name: str) -> None:
