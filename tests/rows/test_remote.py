@@ -49,6 +49,7 @@ def hub():
     fsspec.register_implementation("hf", FakeHub, clobber=True)
     yield fsspec.filesystem("hf")
     FakeHub.store.clear()
+    vars(sys.modules["fsspec.registry"])["_registry"].pop("hf")  # by which the real one is found again
 
 
 @pytest.fixture
@@ -436,6 +437,13 @@ def test_a_library_that_is_missing_is_named_with_its_extra(monkeypatch, module):
 
     with pytest.raises(FileError, match=r"https://x\.org/a\.npy needs .*pip install \"cosmeans\[remote\]\""):
         open_rows("https://x.org/a.npy?token=1")
+
+
+def test_a_file_system_whose_library_is_missing_is_told_with_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+
+    with pytest.raises(FileError, match=r"Reading hf://datasets/me/a\.npy needs a library .*: Install huggingface_hub"):
+        open_rows("hf://datasets/me/a.npy")
 
 
 def test_urls_are_never_taken_for_paths(tmp_path, monkeypatch):
