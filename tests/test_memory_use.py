@@ -79,3 +79,75 @@ def test_no_call_copies_the_rows():
     assert len(besides) == 10
     limit = 40 << 20
     assert {name: size >> 20 for name, size in besides.items() if size > limit} == {}
+
+
+# one row group, as some writers make it: 256 MB of vectors and 120 MB of text, in 2,000,000 rows
+LABELS = """
+import os, sys, threading, time
+import numpy as np
+import pyarrow
+from pyarrow import parquet
+from cosmeans import KMeans, open_rows
+from cosmeans.cli import run
+
+def anonymous():
+    with open("/proc/self/status") as lines:
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
+
+
+def watch():
+    while not done.is_set():
+        peak[0] = max(peak[0], anonymous())
+        time.sleep(0.002)
+
+
+def write(path, n):
+    vectors = np.random.default_rng(0).standard_normal(n * 32, dtype=np.float32)
+    lists = pyarrow.FixedSizeListArray.from_arrays(vectors, 32)
+    texts = pyarrow.array([f"{row:060d}" for row in range(n)])
+    parquet.write_table(pyarrow.table({"embedding": lists, "text": texts}), path, row_group_size=n)
+
+
+if sys.argv[1] == "write":
+    write("small.parquet", 5000)
+    write("large.parquet", 2_000_000)
+    lists = pyarrow.FixedSizeListArray.from_arrays(np.random.default_rng(0).random(4000 * 32), 32)
+    one = pyarrow.DictionaryArray.from_arrays(np.zeros(4000, np.int32), ["x" * 1_000_000])
+    parquet.write_table(pyarrow.table({"embedding": lists, "text": one}), "long.parquet")
+    model = KMeans(8, epochs=1, random_state=0, verbose=0, memory_limit=0, backend="cpu").fit("small.parquet")
+    model.save("model")
+    sys.exit()
+model = KMeans.load("model").set_params(verbose=0)
+CALLS = {
+    "predict": lambda path, out: run(["predict", "model", path, "--with", "text", "--out", out, "-q"]),
+    "one table": lambda path, out: run(["predict", "model", path, "--with", "text", "--out", out + ".parquet", "-q"]),
+    "one long text": lambda path, out: run(["predict", "model", "long.parquet", "--with", "text", "--out", out, "-q"]),
+    "partitions": lambda path, out: run(["predict", "model", path, "--partition-by-cluster", "--out", out, "-q"]),
+    "transform": lambda path, out: model.transform(path, out=out + ".npy"),
+}
+for name, call in CALLS.items():
+    if name != "one long text":
+        call("small.parquet", f"small {name}")
+    before, peak, done = anonymous(), [0], threading.Event()
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    call("large.parquet", f"large {name}")
+    done.set()
+    watcher.join()
+    print(f"{name}|{peak[0] - before}")
+"""
+
+
+@pytest.mark.linux
+@pytest.mark.soak
+def test_tables_of_labels_take_no_more_memory_for_more_rows(tmp_path):
+    """2,000,000 rows of 376 MB: two pieces of 64 MiB, a chunk of a table, and what pyarrow decodes at once.
+
+    And 4000 rows of one text, 4 GB if each had its own.
+    """
+    for step in ("write", "measure"):
+        told = subprocess.run([sys.executable, "-c", LABELS, step], check=True, capture_output=True, text=True,
+                              cwd=tmp_path, env=os.environ | GIVEN_BACK).stdout  # fmt: skip
+    found = {name: int(size) >> 20 for name, size in (line.split("|") for line in told.splitlines())}
+    assert len(found) == 5
+    assert {name: size for name, size in found.items() if size > 320} == {}

@@ -9,13 +9,14 @@ from functools import partial
 from typing import Any, Self
 
 import torch
-from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 from sklearn.utils import Tags
 from torch import Tensor
 
 from cosmeans import scoring, sphere
 from cosmeans._estimator import conversions
+from cosmeans._estimator.cosines import cosines_of
+from cosmeans._estimator.file_labels import FileLabels, files_for, tables_of_fit, write_fit
 from cosmeans._estimator.fitted_state import HoldsFit, state_of
 from cosmeans._estimator.initialization import (
     FirstCentroids,
@@ -27,14 +28,18 @@ from cosmeans._estimator.initialization import (
 )
 from cosmeans._estimator.inputs import Kind, check_device, check_size, read_centroids, read_rows
 from cosmeans._estimator.opening import choose, log_of, open_fitted, open_session, options_of, task_of, weights_of
+from cosmeans._estimator.row_outputs import row_outputs
 from cosmeans.calls import public
 from cosmeans.containers.converted import floating, on_host
 from cosmeans.containers.tensors import through_dlpack
 from cosmeans.memory_rows import whole
 from cosmeans.model_file import load_model, save_model
 from cosmeans.options import FitOptions
+from cosmeans.paths import as_path
 from cosmeans.plot import plot_fit
 from cosmeans.version import __version__
+
+PathLike = str | os.PathLike[str]
 
 
 class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
@@ -80,7 +85,8 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
     centers, cluster_centers_ : (K, D) float32, unit length. Both can be set: the centroids are checked, scaled and used
         by `predict`, the next fit starts from them, and earlier results are dropped. Before, `centers` is None.
     similarities : list of float. Mean cosine of every epoch, before its update; joined over continued fits.
-    labels_ : (N,) int64, under exactly `cluster_centers_`; -1 for rows left out.
+    labels_ : (N,) int64, under exactly `cluster_centers_`; -1 for rows left out. For 2^22 or more rows of files, it
+        and similarity_ are mapped from a file and not part of pickles.
     similarity_ : (N,) float64 in [-1, 1], cosine of every row with its centroid; 0 for rows left out.
     inertia_ : float, sum of w |x - c|^2 over the unit rows: scikit-learn's value, with all its digits.
     counts_ : (K,) int64. n_distinct_ : int, centroids that differ by a chord above 2^-20, which is more than rounding.
@@ -135,24 +141,27 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
     # ------------------------------------------------------------------ fit
 
     @public
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, *, labels_out: PathLike | None = None) -> Self:
         """Cluster rows X (N, D): an array, tensor, list, frame, file path, batches (docs/inputs.md).
 
         y is ignored. sample_weight (N,), nonnegative. Integer weights equal repeated rows bit by bit for given first
         centroids, init="random", and init="k-means++" up to 256 K rows on both sides; not for init="nested". A
         multiple of integer weights starts alike; docs/differences.md says what else holds.
+        labels_out: for rows of files, a new folder that gets a table of labels for each of them (docs/format.md).
         Raises OptionError, InputError, InputTypeError or FileError before any work is done.
         """
         state, options, random_state, log = self._state, options_of(self), self.random_state, log_of(self)
         source, kind = read_rows(X, memory_limit=options.memory_limit)
         check_size(source, options)
+        tables = tables_of_fit(labels_out, source)
         weights, init = weights_of(sample_weight, source), through_dlpack(self.init, "init")
         check_device(init, "init", source.device)
+        room = row_outputs(source, labels_out)
         source, backend = choose(source, options, log)
         # rows as they came: sent rows would have to come back
         taken = kind.out(floating(whole(source))) if callable(init) else None
         shape = (options.n_clusters, source.n_features)
-        given = given_centroids(_sent(init, backend.device), shape, backend.device)
+        given = given_centroids(init, shape, backend.device)
         key = start_key(*shape, init, given, random_state)
         before = conversions.goes_on_from(state, key, shape, options.warm_start, log)
         present = conversions.present_centroids(before, backend)
@@ -161,7 +170,7 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         seed = draw_seed(random_state) if before is None else before.random_state_
         first = FirstCentroids(init, given if present is None else present, taken, seed, options)
         task = task_of(options, weights=weights)
-        with open_session(self, backend, source, task) as (session, observer):
+        with room as outputs, open_session(self, backend, source, task) as (session, observer):
             known = None
             if session.labels_while_reading:
                 known = first.before_reading(source, backend, weights)
@@ -169,9 +178,11 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
             session.rows.need_weight()
             result = best_run(first, session, observer)
             own, inertia = result.own or scoring.own_chords(session, result.centroids, result.labels)
-        found = conversions.from_fit(result, before, own, inertia, seed, kind)
+        found = conversions.from_fit(result, before, own, inertia, seed, kind, outputs)
         self._state = replace(found, feature_names_in_=kind.names, started_from=key)
         conversions.warn_of_copies(found)
+        if tables is not None:
+            write_fit(tables, found)
         return self
 
     @public
@@ -187,27 +198,26 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
     # ------------------------------------------------------------- new rows
 
     @public
-    def predict(self, X: Any) -> Any:
-        """Label of every row, (N,) int64; -1 for rows left out. Does not depend on the other rows or the batch."""
+    def predict(self, X: Any, *, labels_out: PathLike | None = None) -> Any:
+        """Label of every row, (N,) int64; -1 for rows left out. Does not depend on the other rows or the batch.
+
+        labels_out: for rows of files, a folder that gets a table of labels for each of them (docs/format.md). Tables
+        that an earlier call has finished there are kept, and labels are read from them.
+        """
+        if labels_out is not None:
+            rows = files_for(read_rows(X)[0])
+            return FileLabels(self, rows).predict(as_path(labels_out, "labels_out"))
         with open_fitted(self, X) as (session, kind, centroids):
             return kind.out(session.assign(centroids).to(torch.int64))
 
     @public
-    def transform(self, X: Any) -> Any:
-        """Cosine of every row with every centroid, (N, K) float32 in [-1, 1]: higher is nearer. 0 for rows left out."""
-        cosines, kind = self._cosines(X)
-        return kind.cosines(cosines)
+    def transform(self, X: Any, *, out: PathLike | None = None) -> Any:
+        """Cosine of every row with every centroid, (N, K) float32 in [-1, 1]: higher is nearer. 0 for rows left out.
 
-    def _cosines(self, X: Any) -> tuple[Tensor, Kind]:
-        """Canonical scores with every centroid, rounded to float32; they may exceed 1 by rounding."""
-        with open_fitted(self, X) as (session, kind, centroids):
-            if _framed(self):
-                kind = replace(kind, tensor=False, device=torch.device("cpu"))  # frames hold NumPy arrays
-            # where they are wanted: a device that can't hold the rows may not hold N x K cosines either
-            cosines = torch.empty((session.rows.n_rows, len(centroids)), dtype=torch.float32, device=kind.device)
-            for batch in session.rows.batches():
-                cosines[batch.span] = session.cosines(batch, centroids)
-        return cosines, kind
+        out: a new .npy file, where they are written piece by piece; what is returned is mapped from it. Rows of files
+        whose cosines exceed memory_limit (default: a quarter of the free memory) need it.
+        """
+        return cosines_of(copy.copy(self), X, out)
 
     @public
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
@@ -236,13 +246,13 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         return [] if state is None else state.history_.similarities
 
     @public
-    def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
+    def plot(self, path: PathLike | None = None) -> Any:
         """Draw the convergence (needs matplotlib); with a path, write it there. Returns the figure."""
         model = copy.copy(self)
         return plot_fit(model.history_, counts=on_host(model.counts_).numpy(), path=path)
 
     @public
-    def report(self, X: Any, path: str | os.PathLike[str], **options: Any) -> Any:
+    def report(self, X: Any, path: PathLike, **options: Any) -> Any:
         """Write a page about the clusters of rows X and their texts: `cosmeans.page.write_report`, docs/report.md."""
         from cosmeans.page.write import write_page  # a dozen modules that few need
 
@@ -252,7 +262,7 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
     # ----------------------------------------------------------------- files
 
     @public
-    def save(self, folder: str | os.PathLike[str], force: bool = False) -> None:
+    def save(self, folder: PathLike, force: bool = False) -> None:
         """Write the model into a folder (safetensors and JSON, docs/format.md). Overwrites only with force."""
         model = copy.copy(self)
         state = state_of(model)
@@ -261,7 +271,7 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
 
     @classmethod
     @public
-    def load(cls, folder: str | os.PathLike[str]) -> Self:
+    def load(cls, folder: PathLike) -> Self:
         """Read a saved model. It predicts the same bits, and `fit` goes on from it.
 
         What belongs to the rows of its fit (labels_, similarity_, inertia_) was not saved.
@@ -286,14 +296,3 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
-
-
-def _framed(kmeans: KMeans) -> bool:
-    """Whether scikit-learn makes a frame of what `transform` returns: by `set_output`, or by its configuration."""
-    own = getattr(kmeans, "_sklearn_output_config", {})
-    return bool(own.get("transform", get_config()["transform_output"]) != "default")
-
-
-def _sent(init: Any, device: torch.device) -> Any:
-    """First centroids as a tensor on the device; anything else as it is."""
-    return init.to(device) if isinstance(init, Tensor) else init

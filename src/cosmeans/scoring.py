@@ -1,13 +1,18 @@
-"""Scores of all rows of a session with their own centroids, one pass each."""
+"""Scores of all rows of a session with their own centroids, one pass each; and rows in tiles, for more scores."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from cosmeans import sphere
-from cosmeans.contracts import Session
-from cosmeans.data import OwnChords
+from cosmeans.contracts import InspectedRows, Session
+from cosmeans.data import Batch, OwnChords
+
+# cosines held at once, 4 to 24 bytes each with what is made of them; a device wants more work at a time
+_CPU_TILE_VALUES, _DEVICE_TILE_VALUES = 1 << 21, 1 << 24
 
 
 def own_scores(session: Session, centroids: Tensor, labels: Tensor) -> Tensor:
@@ -26,6 +31,17 @@ def own_chords(session: Session, centroids: Tensor, labels: Tensor) -> OwnChords
         own[batch.span], squared = session.chords(batch, centroids, labels[batch.span])
         limbs += session.inertia_limbs(squared, batch.weights)
     return OwnChords(own, sphere.joined_limbs(limbs.tolist(), session.rows.exponent))
+
+
+def tiles(rows: InspectedRows, n_columns: int) -> Iterator[Batch]:
+    """Every row once, in batches small enough to hold n_columns cosines a row, and on the CPU a copy of the row."""
+    if rows.device.type == "cpu":
+        # rows of a tile are converted and gathered: neither they nor their cosines may be many
+        step = max(1, _CPU_TILE_VALUES // max(n_columns, rows.n_features))
+    else:
+        step = max(1, _DEVICE_TILE_VALUES // n_columns)
+    for batch in rows.batches():
+        yield from batch.chunks(step)
 
 
 def _empty(session: Session) -> Tensor:

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from cosmeans._estimator.fitted_state import FitState
 from cosmeans._estimator.inputs import Kind
+from cosmeans._estimator.row_outputs import RowOutputs
 from cosmeans.console import warn
 from cosmeans.containers.converted import on_host
 from cosmeans.contracts import Backend
@@ -21,17 +21,29 @@ from cosmeans.result import FitResult, History
 
 
 def from_fit(
-    result: FitResult, before: FitState | None, own: Tensor, inertia: float, seed: int, kind: Kind
+    result: FitResult,
+    before: FitState | None,
+    own: Tensor,
+    inertia: float,
+    seed: int,
+    kind: Kind,
+    outputs: RowOutputs,
 ) -> FitState:
-    """What a fit found. before: the state that it went on from; own (N,): each row's score; inertia: by rule 11."""
+    """What a fit found.
+
+    before   the state that it went on from
+    own      (N,): each row's score
+    inertia  by rule 11
+    outputs  where labels and similarity are
+    """
     history = result.history if before is None else History([*before.history_, *result.history])
     return FitState(
         cluster_centers_=kind.out(result.centroids),
         n_features_in_=result.centroids.shape[1],
         random_state_=seed,
         history_=history,
-        labels_=kind.out(result.labels.to(torch.int64)),
-        similarity_=kind.cosines(own),
+        labels_=outputs.labels(result.labels, kind),
+        similarity_=outputs.cosines(own, kind),
         counts_=kind.out(result.counts),
         n_distinct_=n_distinct(result.centroids),
         inertia_=inertia,
@@ -39,6 +51,7 @@ def from_fit(
         stop_reason_=result.stop_reason,
         costs_=result.costs,
         mean_similarity=result.similarity,
+        mapped=outputs.mapped,
     )
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,19 +13,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cosmeans._estimator.fitted_state import state_of
+from cosmeans._estimator.fitted_state import FitState, state_of
+from cosmeans._estimator.inputs import Kind, check_features
 from cosmeans._estimator.opening import open_fitted, options_of
+from cosmeans._estimator.row_outputs import given_out, label_array
 from cosmeans.console import warn, without
-from cosmeans.contracts import Session
-from cosmeans.errors import SkippedRowsWarning, ZeroRowsWarning
-from cosmeans.label_files.columns import as_similarity
+from cosmeans.contracts import RowSource, Session
+from cosmeans.errors import FeatureNamesWarning, OptionError, SkippedRowsWarning, ZeroRowsWarning
+from cosmeans.label_files.columns import Carried, as_similarity
 from cosmeans.label_files.folder import LabelFolder, Wanted, Written
-from cosmeans.label_files.writers import NPY, Pieces
+from cosmeans.label_files.writers import CHUNK_ROWS, NPY, Pieces
 from cosmeans.memory_rows import MemoryRows
 from cosmeans.model_file import digest
+from cosmeans.paths import as_path
 from cosmeans.progress import Silent, set_observer, watch
-from cosmeans.reading import free_memory
 from cosmeans.rows.files import FilePart, FileRows
+from cosmeans.rows.held import default_limit
 from cosmeans.scoring import own_scores
 
 _SHARE = 16  # of the memory that rows may take, one part for a piece: the next one is decoded meanwhile
@@ -33,20 +36,38 @@ _LEAST_BYTES, _MOST_BYTES = 64 << 20, 1 << 30  # of a piece
 
 
 class FileLabels:
-    """A fitted model and rows of files. A row's label does not depend on other rows, so pieces have those of all."""
+    """A fitted model and rows of files. A row's label does not depend on other rows, so pieces have those of all.
+
+    Raises what `KMeans.predict` raises for a model and rows that can't be.
+    """
 
     def __init__(self, model: Any, rows: FileRows) -> None:
         self._model, self._rows = copy.copy(model), rows
-        self._options = options_of(model)
+        self._options, self._state = options_of(self._model), state_of(self._model)
+        check_features(self._model, Kind(tensor=False, device=rows.device), rows)
         self.left_out, self._first_left_out = 0, -1
         set_observer(self._model, Silent())  # one bar for all pieces
 
-    def write(self, folder: Path, wanted: Wanted, into: np.ndarray | None = None, *, force: bool = False) -> Written:
+    def write(self, folder: Path, wanted: Wanted, *, force: bool = False) -> Written:
         """The tables of all files in a folder, as `label_files.folder.LabelFolder` writes them."""
+        return self._write(self._agreed(folder, wanted, force), similarity=wanted.kind != NPY)
+
+    def predict(self, folder: Path) -> Any:
+        """Labels of all rows (N,) int64, which are in the tables of a folder, too: some maybe from an earlier run."""
+        tables = self._agreed(folder, _by_id(self._rows), force=False)
+        with label_array(len(self._rows), folder) as labels:
+            self._write(tables, labels)
+        return given_out(labels, Kind(self._rows.tensor, self._rows.device))
+
+    def _agreed(self, folder: Path, wanted: Wanted, force: bool) -> LabelFolder:
         tables = LabelFolder(folder, self._rows, wanted)
-        tables.agree(digest(state_of(self._model).centroids()), force=force)
-        with self._watched() as progress:
-            written = tables.write(partial(self.pieces, similarity=wanted.kind != NPY), into, progress)
+        tables.agree(digest(self._state.centroids()), force=force)
+        return tables
+
+    def _write(self, tables: LabelFolder, into: np.ndarray | None = None, similarity: bool = True) -> Written:
+        with watch(len(self._rows), verbose=self._model.verbose) as observer:
+            pieces = partial(self.pieces, similarity=similarity)
+            written = tables.write(pieces, into, lambda done, of: observer.step("labels", done, of, "rows"))
         self.warn_of_left_out()
         return written
 
@@ -57,6 +78,7 @@ class FileLabels:
             scores = own_scores(session, centroids, labels) if similarity else torch.zeros(len(labels))
             found = labels.cpu().numpy().astype(np.int64)
             self._note(found, start)
+            del session  # before the next piece is read
             yield found, as_similarity(scores.cpu().numpy())
 
     def sessions(self, part: FilePart) -> Iterator[tuple[int, Session, Tensor]]:
@@ -67,9 +89,10 @@ class FileLabels:
             rows = part.rows.read(slice(start, min(start + step, n_rows)))
             piece = MemoryRows(rows, partial(self._where, first))
             with ExitStack() as opened:
-                with without(ZeroRowsWarning), without(SkippedRowsWarning):
+                with without(ZeroRowsWarning), without(SkippedRowsWarning), without(FeatureNamesWarning):
                     session, _, centroids = opened.enter_context(open_fitted(self._model, piece))
                 yield first, session, centroids
+            del rows, piece, session  # before the next piece is read
             self._model.verbose = 0  # what there is to say of backend and device has been said
 
     def warn_of_left_out(self) -> None:
@@ -84,7 +107,7 @@ class FileLabels:
     def _step(self) -> int:
         """Rows of a piece."""
         limit = self._options.memory_limit
-        room = (free_memory() // 4 if limit is None else limit) // _SHARE
+        room = (default_limit() if limit is None else limit) // _SHARE
         size = min(max(room, _LEAST_BYTES), _MOST_BYTES)
         return max(1, size // max(1, self._rows.n_bytes // max(1, self._rows.n_rows)))
 
@@ -97,8 +120,38 @@ class FileLabels:
             self._first_left_out = start + int(left_out[0])
         self.left_out += len(left_out)
 
-    @contextmanager
-    def _watched(self) -> Iterator[Callable[[int, int], None]]:
-        """What shows progress."""
-        with watch(self._rows.n_rows, verbose=self._model.verbose) as observer:
-            yield lambda done, of: observer.step("labels", done, of, "rows")
+
+def tables_of_fit(labels_out: Any, source: RowSource) -> LabelFolder | None:
+    """The tables that a fit on these rows is to write; None: none. Raises what can be refused before the fit."""
+    if labels_out is None:
+        return None
+    tables = LabelFolder(as_path(labels_out, "labels_out"), files_for(source), _by_id(source))
+    tables.require_new()
+    return tables
+
+
+def write_fit(tables: LabelFolder, state: FitState) -> None:
+    """The tables of a fit on the same rows."""
+    tables.agree(digest(state.centroids()))
+    tables.write(lambda part: pieces_of(state, part.start, part.stop))
+
+
+def pieces_of(fit: Any, start: int, stop: int) -> Pieces:
+    """The labels_ and similarity_ of a fit from row `start` to `stop`, as tables are written from them."""
+    for first in range(start, stop, CHUNK_ROWS):
+        span = slice(first, min(first + CHUNK_ROWS, stop))
+        yield np.asarray(fit.labels_[span]), as_similarity(np.asarray(fit.similarity_[span]))
+
+
+def files_for(source: RowSource) -> FileRows:
+    """Rows that tables of labels can be written for. Raises OptionError for others."""
+    if not isinstance(source, FileRows):
+        raise OptionError(
+            "labels_out writes a table for each file of rows, and these rows are not those of files. Pass paths, or "
+            "what open_rows returns."
+        )
+    return source
+
+
+def _by_id(rows: Any) -> Wanted:
+    return Wanted(carried=Carried(rows.id_column))

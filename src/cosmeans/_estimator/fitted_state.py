@@ -17,6 +17,7 @@ from cosmeans.errors import InputError, NoFitError, ReadOnlyError
 from cosmeans.result import EpochCost, History, Iteration, StopReason
 
 _ARRAYS = ("cluster_centers_", "labels_", "similarity_", "counts_")
+_OF_ROWS = ("labels_", "similarity_")
 _HELD = "_fit_state"  # the name of the state on an estimator
 _CPU = torch.device("cpu")
 _INSTEAD = "Set it instead, which checks and scales: kmeans.centers = c."
@@ -30,6 +31,7 @@ class FitState:
 
     mean_similarity  mean cosine under these centroids; None: there was no fit yet
     started_from     what the fit started from; a second one goes on only if that is equal
+    mapped           whether labels_ and similarity_ are mapped from a file, which no pickle holds
     """
 
     cluster_centers_: Any
@@ -47,6 +49,7 @@ class FitState:
     costs_: tuple[EpochCost, ...] | None = None
     mean_similarity: float | None = None
     started_from: tuple[Any, ...] | None = None
+    mapped: bool = False
 
     @property
     def given(self) -> bool:
@@ -83,6 +86,10 @@ class FitState:
     def pack(self) -> dict[str, Any]:
         """Plain values and NumPy arrays, which every kind of pickle can hold; without costs, which differ by run."""
         values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        if values["mapped"]:
+            values |= dict.fromkeys(_OF_ROWS)
+        else:
+            del values["mapped"]  # as it was before there was such a thing
         devices = {name: str(values[name].device) for name in _ARRAYS if isinstance(values[name], Tensor)}
         for name in devices:
             values[name] = values[name].detach().cpu().numpy()
@@ -127,6 +134,12 @@ class FromFit:
                 f"This {type(estimator).__name__} is not fitted yet: it has no {self._name}. Call fit first."
             )
         value = getattr(state, self._name)
+        if value is None and state.mapped and self._name in _OF_ROWS:
+            raise NoFitError(
+                f"This {type(estimator).__name__} has no {self._name}: labels and similarity of so many rows of files "
+                "are mapped from a file, and the pickle that this model came from does not hold them. predict gives "
+                "the same labels."
+            )
         if value is None:
             raise NoFitError(
                 f"This {type(estimator).__name__} has no {self._name}: centers that were set, and models that were "
@@ -198,6 +211,8 @@ class HoldsFit:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         twin = memo[id(self)] = type(self).__new__(type(self))
+        if self._state is not None and self._state.mapped:  # nobody writes to these, and they may exceed the memory
+            memo |= {id(values): values for values in (self._state.labels_, self._state.similarity_)}
         vars(twin).update(copy.deepcopy(vars(self._without_graph()), memo))
         return twin
 

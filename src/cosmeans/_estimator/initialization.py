@@ -63,7 +63,7 @@ def given_centroids(init: Any, shape: tuple[int, int], device: torch.device) -> 
         return None
     if callable(init):
         return None
-    return read_centroids(init, shape, "init", device)
+    return read_centroids(init.to(device) if isinstance(init, Tensor) else init, shape, "init", device)
 
 
 @dataclass(slots=True)

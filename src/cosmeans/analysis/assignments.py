@@ -14,14 +14,10 @@ from torch import Tensor
 from cosmeans._estimator.fitted_state import state_of
 from cosmeans._estimator.inputs import Kind
 from cosmeans._estimator.opening import open_fitted
-from cosmeans.contracts import InspectedRows, Session
-from cosmeans.data import Batch
+from cosmeans.contracts import Session
 from cosmeans.errors import InputTypeError
 from cosmeans.estimator import KMeans
 from cosmeans.scoring import own_scores
-
-# cosines held at once, 4 to 24 bytes each with what is made of them; a device wants more work at a time
-_CPU_TILE_VALUES, _DEVICE_TILE_VALUES = 1 << 21, 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +82,3 @@ def labels_and_scores(model: KMeans, X: Any) -> tuple[np.ndarray, np.ndarray]:
     """`Assigned.host` of rows X, where nothing else is asked of them."""
     with assign_rows(model, X) as assigned:
         return assigned.host()
-
-
-def tiles(rows: InspectedRows, n_columns: int) -> Iterator[Batch]:
-    """Every row once, in batches small enough to hold n_columns cosines a row, and on the CPU a copy of the row."""
-    if rows.device.type == "cpu":
-        # rows of a tile are converted and gathered: neither they nor their cosines may be many
-        step = max(1, _CPU_TILE_VALUES // max(n_columns, rows.n_features))
-    else:
-        step = max(1, _DEVICE_TILE_VALUES // n_columns)
-    for batch in rows.batches():
-        yield from batch.chunks(step)

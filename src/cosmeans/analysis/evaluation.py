@@ -11,13 +11,14 @@ import torch
 from sklearn import config_context
 
 from cosmeans import seeding, sphere
-from cosmeans.analysis.assignments import Assigned, assign_rows, tiles
+from cosmeans.analysis.assignments import Assigned, assign_rows
 from cosmeans.calls import public
 from cosmeans.containers.classes import read_classes
 from cosmeans.data import Batch
 from cosmeans.errors import InputError, OptionError
 from cosmeans.estimator import KMeans
 from cosmeans.options import check_integer
+from cosmeans.scoring import tiles
 
 _WORKING_MEMORY = 64  # MiB that scikit-learn may hold distances of the sample in
 

@@ -205,6 +205,7 @@ def reorder(model: KMeans, order: Any = "size", rows: Any = None) -> KMeans:
         labels_=None,
         similarity_=None,
         inertia_=None,
+        mapped=False,
     )
     if rows is not None:
         with assign_rows(ordered, rows) as assigned:

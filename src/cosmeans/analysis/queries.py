@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cosmeans import sphere
 from cosmeans._estimator.opening import open_fitted
-from cosmeans.analysis.assignments import assign_rows, checked_copy, tiles
+from cosmeans.analysis.assignments import assign_rows, checked_copy
 from cosmeans.calls import public
 from cosmeans.contracts import Session
 from cosmeans.data import NO_LABEL, Batch
@@ -21,6 +21,7 @@ from cosmeans.errors import OptionError
 from cosmeans.estimator import KMeans
 from cosmeans.options import check_integer
 from cosmeans.printable import brief
+from cosmeans.scoring import tiles
 
 
 @dataclass(frozen=True, slots=True)

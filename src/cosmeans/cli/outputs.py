@@ -9,17 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from cosmeans._estimator.file_labels import FileLabels
+from cosmeans._estimator import file_labels
+from cosmeans._estimator.file_labels import FileLabels, pieces_of
 from cosmeans._estimator.fitted_state import state_of
 from cosmeans.atomic import new_file, new_folder, put_back, refuse_existing
 from cosmeans.errors import OptionError, OutputExistsError, WriteError
 from cosmeans.estimator import KMeans
-from cosmeans.label_files.columns import CLUSTER, ROW, SIMILARITY, Carried, as_similarity, refuse_clash
+from cosmeans.label_files.columns import CLUSTER, ROW, SIMILARITY, Carried, refuse_clash
 from cosmeans.label_files.folder import LabelFolder, Written, refuse_foreign
 from cosmeans.label_files.writers import (
-    CHUNK_ROWS,
     NPY,
     PARQUET,
     Pieces,
@@ -28,7 +26,7 @@ from cosmeans.label_files.writers import (
     require_tables,
     write_table,
 )
-from cosmeans.model_file import TENSORS, VALUES, digest, is_model
+from cosmeans.model_file import TENSORS, VALUES, is_model
 from cosmeans.plot import plot_fit
 from cosmeans.rows.files import FileRows
 
@@ -87,8 +85,7 @@ def write_fit(
             pieces = pieces_of(kmeans, 0, len(kmeans.labels_))
             _write_table(new / name, kind, rows, len(kmeans.labels_), carried, pieces)
     else:
-        tables.agree(digest(state_of(kmeans).centroids()))
-        tables.write(lambda part: pieces_of(kmeans, part.start, part.stop))
+        file_labels.write_fit(tables, state_of(kmeans))
     write_text(new / FILES["history"], json.dumps(history_record(kmeans), indent=1) + "\n")
     plot_fit(kmeans.history_, counts=kmeans.counts_, path=new / FILES["plot"])
     return ["model", *(["labels", "table"] if tables is None else ["tables"]), "history", "plot"]
@@ -112,13 +109,6 @@ def write_labels(path: Path, rows: FileRows, labels: FileLabels, carried: Carrie
     _write_table(path, kind, rows, len(rows), carried, pieces, force)
     labels.warn_of_left_out()
     return Written(len(rows), labels.left_out, 1, 0)
-
-
-def pieces_of(kmeans: KMeans, start: int, stop: int) -> Pieces:
-    """The labels of a fit from row `start` to `stop`, as tables are written from them."""
-    for first in range(start, stop, CHUNK_ROWS):
-        span = slice(first, min(first + CHUNK_ROWS, stop))
-        yield np.asarray(kmeans.labels_[span]), as_similarity(np.asarray(kmeans.similarity_[span]))
 
 
 def _write_table(

@@ -135,7 +135,7 @@ class _Columns:
 
     def __init__(self, rows: FileRows, schema: Any, text: bool) -> None:
         self._name, self._schema = rows.names[0], schema
-        self._batches = rows.columns(list(schema.names), text)
+        self._decoded = self._parts(rows.columns(list(schema.names), text))
         self._rest: Any = None
 
     def take(self, most: int) -> tuple[int, dict[str, Any]]:
@@ -144,7 +144,7 @@ class _Columns:
 
         taken, count, size = [], 0, 0
         while count < most and size < _CHUNK_BYTES:
-            batch = self._next() if self._rest is None else self._rest
+            batch = next(self._decoded, None) if self._rest is None else self._rest
             if batch is None:
                 break
             part = batch.slice(0, most - count)
@@ -156,15 +156,34 @@ class _Columns:
         table = pyarrow.Table.from_batches(taken, self._schema)
         return count, {name: table.column(name) for name in self._schema.names}
 
-    def _next(self) -> Any:
-        """The next batch that has rows, in the types of the table; None at the end."""
+    def _parts(self, batches: Iterable[Any]) -> Iterator[Any]:
+        """Batches that have rows, and not too many texts, in the types of the table."""
         import pyarrow
 
-        for batch in self._batches:
-            if len(batch):
-                columns = [batch.column(field.name).cast(field.type) for field in self._schema]
-                return pyarrow.record_batch(columns, schema=self._schema)
-        return None
+        for batch in batches:
+            for part in _cut(batch):
+                columns = [part.column(field.name).cast(field.type) for field in self._schema]
+                yield pyarrow.record_batch(columns, schema=self._schema)
+
+
+def _cut(batch: Any) -> Iterator[Any]:
+    """A batch in parts whose texts, each on its own, are not large: a dictionary may hold a long one for many rows."""
+    if len(batch) > 1 and sum(map(_text_bytes, batch.columns)) > _CHUNK_BYTES:
+        half = len(batch) // 2
+        yield from _cut(batch.slice(0, half))
+        yield from _cut(batch.slice(half))
+    elif len(batch):
+        yield batch
+
+
+def _text_bytes(column: Any) -> int:
+    """What the texts of a column take that is stored as a dictionary."""
+    from pyarrow import compute, types
+
+    if not types.is_dictionary(column.type) or not str(column.type.value_type).endswith("string"):
+        return 0
+    lengths = compute.binary_length(column.dictionary)
+    return int(compute.sum(lengths.take(column.indices)).as_py() or 0)
 
 
 def _common_schema(rows: FileRows, names: list[str]) -> Any:

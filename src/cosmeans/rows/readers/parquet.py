@@ -10,6 +10,7 @@ from cosmeans.rows.place import Place
 
 _VALUES = 1 << 20  # numbers that are decoded at once
 _ROWS = 4096  # and rows, where these are not vectors of a fixed length
+_DICTIONARY = 16 << 20  # bytes of different texts that are held
 _BUFFER = 1 << 20  # bytes that are read at once; with `pre_buffer` Arrow reads, and keeps, a whole file
 _REMOTE_BUFFER = 8 << 20  # and over a network, where each request takes tens of milliseconds
 
@@ -31,11 +32,18 @@ class ParquetTable:
         types = [self.schema.field(name).type for name in names]
         width = max((getattr(getattr(kind, "storage_type", kind), "list_size", 0) for kind in types), default=0)
         rows = max(1, _VALUES // width) if width else _ROWS
-        # a dictionary stays one: many rows of one long text are not as many texts
         strings = [name for name, kind in zip(names, types, strict=True) if str(kind) in ("string", "large_string")]
+        strings = [name for name in strings if self._has_few_texts(name)]
         with self._reading(), self._opened(strings) as file:
             groups = range(group, len(self.groups))
             yield from file.iter_batches(rows, row_groups=groups, columns=names, use_threads=False)
+
+    def _has_few_texts(self, name: str) -> bool:
+        """Whether a dictionary stays one: many rows of one long text are not as many texts.
+
+        Arrow collects the different texts of a whole row group then, so there must not be many.
+        """
+        return all(chunk.total_uncompressed_size <= _DICTIONARY for chunk in self._chunks(name))
 
     def packed_bytes(self, name: str) -> int:
         """What a column unpacks to."""
