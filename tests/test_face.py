@@ -53,6 +53,8 @@ def test_the_table_holds_every_public_function():
         "set_params",
         "get_metadata_routing",
     }
-    of_options = {"set_fit_request", "set_score_request", "get_feature_names_out"}
+    of_options = {f"set_{name}_request" for name in ("fit", "predict", "transform", "score")} | {
+        "get_feature_names_out"
+    }
 
     assert functions | methods - without_rows - of_options - {"fit_transform"} <= face.FUNCTIONS.keys() | without_rows
