@@ -77,6 +77,8 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
     memory_limit : int, str such as "8GB" or None, default None. Bytes of memory for what is kept of the rows; default:
         a quarter of what is free for rows that are decoded from files or come in batches, 128 MiB or more besides them:
         a quarter of the rows less 600 MiB, so that a process takes a quarter more than its rows.
+    cache : str, Path or None, default None. A folder for a copy of rows that are slow to decode and do not fit into
+        memory_limit; without one they are decoded in every pass. The copy stays there for the next fit.
     device : "auto", "cpu", "cuda" or "cuda:1", default "auto". Where to compute; "auto" takes a GPU if there is one;
         the answer does not depend on it.
 
@@ -118,6 +120,7 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         backend: str = "auto",
         strategy: str = "auto",
         memory_limit: int | str | None = None,
+        cache: Any = None,
         device: str = "auto",
     ) -> None:
         self.n_clusters = n_clusters
@@ -136,6 +139,7 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         self.backend = backend
         self.strategy = strategy
         self.memory_limit = memory_limit
+        self.cache = cache
         self.device = device
 
     # ------------------------------------------------------------------ fit
@@ -157,7 +161,7 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         weights, init = weights_of(sample_weight, source), through_dlpack(self.init, "init")
         check_device(init, "init", source.device)
         room = row_outputs(source, labels_out)
-        source, backend = choose(source, options, log)
+        source, backend = choose(source, options, log, fit=True)
         # rows as they came: sent rows would have to come back
         taken = kind.out(floating(whole(source))) if callable(init) else None
         shape = (options.n_clusters, source.n_features)

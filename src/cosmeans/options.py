@@ -6,6 +6,7 @@ written; tests/test_options.py proves that they agree.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -54,7 +55,7 @@ class Option:
     def plain(self, value: Any) -> Any:
         """The value, checked, as one of Python's own types. Raises OptionError."""
         if self.kind is object:
-            return plain_seed(value) if self.name == "random_state" else value
+            return {"random_state": plain_seed, "cache": _plain_folder}.get(self.name, _as_it_is)(value)
         if self.size and isinstance(value, str):
             return self._bytes(value)
         self._check(value)
@@ -162,6 +163,12 @@ class FitOptions:
         help="bytes of memory for what is kept of the rows; default: a quarter of what is free for rows that are "
         "decoded from files or come in batches, 128 MiB or more besides them",
     )
+    cache: Any = option(
+        None,
+        takes="str, Path or None",
+        help="a folder for a copy of rows that are slow to decode and do not fit into memory_limit; without one they "
+        "are decoded in every pass",
+    )
     device: str = option(
         "auto",
         takes='"auto", "cpu", "cuda" or "cuda:1"',
@@ -262,6 +269,19 @@ def plain_seed(value: Any) -> Any:
     raise OptionError(
         f"random_state must be an integer from 0 to 2^63 - 1, a numpy.random.RandomState or None; got {brief(value)}."
     )
+
+
+def _plain_folder(value: Any) -> str | None:
+    if value is None:
+        return None
+    path = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(path, str):
+        raise OptionError(f"cache must be the path of a folder or None; got {brief(value)}.")
+    return path
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
 
 
 def _within(value: Any, kind: type, at_least: float) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 import sys
@@ -13,12 +14,14 @@ from typing import Any, BinaryIO
 import psutil
 
 from cosmeans.errors import CosmeansError, FileError
+from cosmeans.paths import is_url
 from cosmeans.system_errors import kind_words, reading_words
 
 # never wait for the other end of a pipe or a terminal; the flags that a system lacks are 0
 _FLAGS = os.O_RDONLY | sum(getattr(os, flag, 0) for flag in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"))
 _AGAIN = "Copy or write the file again."
 _DAMAGED = "is truncated or damaged"
+_END_BYTES = 1 << 16  # at either end of a file that are compared
 _CGROUP = Path("/sys/fs/cgroup")  # of Linux: limits of a container
 
 
@@ -128,6 +131,36 @@ def free_memory(cgroup: Path = _CGROUP) -> int:
         if limit != resource.RLIM_INFINITY:
             free = min(free, limit - psutil.Process().memory_info().vms)
     return int(max(0, min(free, _container_memory(cgroup))))
+
+
+def fingerprint(name: str) -> tuple[int | None, int | None, str | None]:
+    """Bytes, time of the last change in nanoseconds, and a hash of a file, or of a folder that is one data set.
+
+    None of what is behind a URL, which is shown here without the credentials that it may need.
+    """
+    if is_url(name):
+        return None, None, None
+    path = Path(name)
+    with reading(path):
+        if path.is_dir():
+            return _of_folder(path)
+        found, digest = path.stat(), hashlib.sha256()
+        with open_regular(path) as file:
+            digest.update(file.read(_END_BYTES))
+            if found.st_size > _END_BYTES:
+                file.seek(max(_END_BYTES, found.st_size - _END_BYTES))
+                digest.update(file.read(_END_BYTES))
+        return found.st_size, found.st_mtime_ns, digest.hexdigest()
+
+
+def _of_folder(path: Path) -> tuple[int, int, str]:
+    size, latest, digest = 0, 0, hashlib.sha256()
+    for file in sorted(path.rglob("*")):
+        if file.is_file():
+            found = file.stat()
+            size, latest = size + found.st_size, max(latest, found.st_mtime_ns)
+            digest.update(f"{file.relative_to(path).as_posix()}\0{found.st_size}\0".encode("utf-8", "surrogateescape"))
+    return size, latest, digest.hexdigest()
 
 
 def size_words(size: int) -> str:

@@ -19,6 +19,8 @@ from cosmeans.errors import DistinctRowsWarning, InputError
 from cosmeans.model_file import ModelState
 from cosmeans.result import FitResult, History
 
+_ROOM = {"memory_limit", "cache"}  # options of a machine, not of a model
+
 
 def from_fit(
     result: FitResult,
@@ -112,7 +114,7 @@ def to_model(state: FitState, options: dict[str, Any], init: Any, library: str) 
     return ModelState(
         centroids=state.centroids(),
         counts=None if state.counts_ is None else on_host(state.counts_),
-        options=options | {"random_state": seed, "init": init if isinstance(init, str) else "random"},
+        options=_of_the_answer(options) | {"random_state": seed, "init": init if isinstance(init, str) else "random"},
         history=state.history_,
         seed=state.random_state_,
         stop_reason=state.stop_reason_,
@@ -121,9 +123,14 @@ def to_model(state: FitState, options: dict[str, Any], init: Any, library: str) 
     )
 
 
+def _of_the_answer(options: dict[str, Any]) -> dict[str, Any]:
+    """Options without those that say what this machine has room for."""
+    return {name: value for name, value in options.items() if name not in _ROOM}
+
+
 def portable(options: dict[str, Any], known: set[str]) -> dict[str, Any]:
     """The saved options that hold on any machine: all that are known here, but not the GPU that a fit was given."""
-    kept = known - {"device"} - ({"backend"} if options.get("backend") == "gpu" else set())
+    kept = known - _ROOM - {"device"} - ({"backend"} if options.get("backend") == "gpu" else set())
     return {name: value for name, value in options.items() if name in kept}
 
 

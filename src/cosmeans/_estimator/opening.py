@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from cosmeans.group import Alone
 from cosmeans.inspection.weights import read_weights
 from cosmeans.observer import Log, Observer
 from cosmeans.options import FitOptions
+from cosmeans.paths import as_path
 from cosmeans.progress import observer_of, watch
 from cosmeans.rows.files import FileRows
 from cosmeans.rows.held import HeldRows, hold
@@ -36,9 +37,13 @@ def log_of(model: Any) -> Log:
     return (lambda line: console.say(f"cosmeans: {line}")) if model.verbose else console.silent
 
 
-def choose(source: RowSource, options: FitOptions, log: Log) -> tuple[RowSource, Backend]:
-    """What computes, and the source as it is read: rows of files that must be decoded stay in memory where they can."""
-    source, limit = hold(source, options.memory_limit)
+def choose(source: RowSource, options: FitOptions, log: Log, *, fit: bool) -> tuple[RowSource, Backend]:
+    """What computes, and the source as it is read: rows of files that must be decoded stay in memory where they can.
+
+    fit: whether many passes follow, so that a copy of the rows repays what it takes to make
+    """
+    cache = None if options.cache is None else as_path(options.cache, "cache")
+    source, limit = hold(source, options.memory_limit, cache, make=fit)
     backend = choose_backend(replace(options, memory_limit=limit), source, log)
     if isinstance(source, HeldRows) and backend.device.type != "cpu":
         source.hold_all()
@@ -59,6 +64,7 @@ def open_session(model: Any, backend: Backend, source: RowSource, task: Task) ->
     """A session of this backend, and who watches it: as the command line or `verbose` asks for it."""
     flops = 2 * int(model.n_clusters) * source.n_features if model.verbose > 1 else 0
     with (
+        closing(source) if isinstance(source, HeldRows) else nullcontext(),
         observer_of(model) or watch(source.n_rows, flops_per_row=flops, verbose=model.verbose) as observer,
         backend.session(source, task, Alone(), observer, log_of(model)) as session,
     ):
@@ -80,7 +86,7 @@ def open_fitted(
     if check is not None:
         check(source.n_rows)
     weights = weights_of(sample_weight, source)
-    source, backend = choose(source, options, log_of(model))
+    source, backend = choose(source, options, log_of(model), fit=False)
     centroids = state.centroids(backend.device, backend.squared_norms)
     task = task_of(options, len(centroids), fit=False, weights=weights)
     with open_session(model, backend, source, task) as (session, _):

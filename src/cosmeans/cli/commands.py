@@ -25,6 +25,7 @@ from cosmeans.cli.outputs import (
     write_fit,
     write_labels,
 )
+from cosmeans.cli.row_cache import copied_rows
 from cosmeans.cli.row_files import RowFiles
 from cosmeans.cli.stream import predict_stream
 from cosmeans.cli.tell import show_clusters, tell_fit, tell_json, write_clusters
@@ -85,6 +86,7 @@ def fit(
         Path | None,
         typer.Option("--out", help="folder of the results; default: cosmeans-NAME for NAME.npy", metavar="DIR"),
     ] = None,
+    keep_cache: flags.KeepCache = False,
     force: flags.Force = False,
     quiet: flags.Quiet = False,
     as_json: flags.Json = False,
@@ -106,15 +108,16 @@ def fit(
         tables = LabelFolder(new / FILES["tables"], rows, wanted) if several else None
         layout_of(PARQUET, rows, wanted.carried)
         lines = given_texts(texts, rows, column)
-        run_fit(kmeans, rows, quiet, sample_weight)
-        kmeans = kmeans if order is None else reorder(kmeans, order, rows)
-        written = write_fit(kmeans, new, rows, wanted.carried, tables)
-        if lines is not None:
-            written.append("clusters")
-            write_clusters(kmeans, lines, new / FILES["clusters"])
-        if report:
-            written.append("report")
-            write_report(kmeans, rows, new / FILES["report"], texts=lines, title=embeddings.name)
+        with copied_rows(kmeans, rows, folder, keep=keep_cache, quiet=quiet):
+            run_fit(kmeans, rows, quiet, sample_weight)
+            kmeans = kmeans if order is None else reorder(kmeans, order, rows)
+            written = write_fit(kmeans, new, rows, wanted.carried, tables)
+            if lines is not None:
+                written.append("clusters")
+                write_clusters(kmeans, lines, new / FILES["clusters"])
+            if report:
+                written.append("report")
+                write_report(kmeans, rows, new / FILES["report"], texts=lines, title=embeddings.name)
     files = {name: str(folder / FILES[name]) for name in written}
     if lines is not None and not (quiet or as_json):
         show_clusters(kmeans, lines)

@@ -34,6 +34,7 @@ _FLAGS = {
     "batch_size": _Flag(metavar="ROWS"),
     "random_state": _Flag(("--random-state", "--seed"), "SEED", 0),  # the same command gives the same answer
     "memory_limit": _Flag(metavar="SIZE"),
+    "cache": _Flag(metavar="DIR|off"),
 }
 FIT_FLAGS = tuple(name for name in OPTIONS if name not in _NOT_FLAGS)
 
@@ -47,7 +48,7 @@ def _flag(name: str) -> Any:
 
 def _type(name: str) -> Any:
     """What typer makes of the flag's value."""
-    kind: Any = {"random_state": int, "init": str, "memory_limit": str}.get(name, OPTIONS[name].kind)
+    kind: Any = {"random_state": int, "init": str, "memory_limit": str, "cache": str}.get(name, OPTIONS[name].kind)
     return kind | None if _default(name) is None else kind
 
 
@@ -182,6 +183,9 @@ LabelKind = Annotated[
 ]
 Partition = Annotated[
     bool, typer.Option("--partition-by-cluster", help="one folder for each cluster, so that one can be read alone")
+]
+KeepCache = Annotated[
+    bool, typer.Option("--keep-cache", help="keep the copy of the rows that --cache, or OUT.cache, holds")
 ]
 Force = Annotated[bool, typer.Option("--force", help="replace outputs that exist")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress and no summary")]

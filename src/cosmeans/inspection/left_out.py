@@ -22,7 +22,7 @@ class LeftOut:
         self._bad, self._zero, self._tiny = _Rows(), _Rows(), 0
 
     def note(self, batch: Batch, squared: Tensor) -> None:
-        """Rows of a batch whose squared length (B,) is no positive number. Raises InputError for NaN and infinity."""
+        """Rows of a batch whose squared length (B,) is zero or not finite. Raises InputError for NaN and infinity."""
         zero = squared == 0
         self._bad.add(~torch.isfinite(squared), batch.start)
         self._zero.add(zero, batch.start)

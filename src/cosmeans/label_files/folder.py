@@ -16,7 +16,7 @@ from cosmeans.atomic import is_temporary, new_file, refuse_existing
 from cosmeans.errors import FileError, OptionError, OutputExistsError
 from cosmeans.label_files import manifest, naming, partitions
 from cosmeans.label_files.columns import CLUSTER, ROW, SIMILARITY, Carried, refuse_clash
-from cosmeans.label_files.manifest import Input, Manifest, fingerprint, read_manifest, require_same
+from cosmeans.label_files.manifest import Input, Manifest, read_manifest, require_same
 from cosmeans.label_files.writers import (
     NPY,
     PARQUET,
@@ -26,6 +26,7 @@ from cosmeans.label_files.writers import (
     require_tables,
     write_table,
 )
+from cosmeans.reading import fingerprint
 from cosmeans.rows.files import FilePart, FileRows
 from cosmeans.rows.formats import open_table
 from cosmeans.rows.place import Place

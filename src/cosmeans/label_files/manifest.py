@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -11,14 +10,12 @@ from typing import Any
 
 from cosmeans.atomic import new_file
 from cosmeans.errors import FileError, OutputExistsError
-from cosmeans.paths import is_url
-from cosmeans.reading import open_regular, read_bytes, reading
+from cosmeans.reading import read_bytes, reading
 from cosmeans.records import Check, each, integer, optional, parse, record, text
 from cosmeans.version import __version__
 
 NAME = "_manifest.json"
 _FORMAT, _FORMAT_VERSION = "cosmeans labels", 1
-_END_BYTES = 1 << 16  # at either end of a file that are compared
 _LARGEST = 1 << 30  # bytes of a manifest: millions of files
 _ADVICE = "Choose another folder, or remove this one."
 _OTHERWISE = "Choose another folder; on the command line --force replaces its tables."
@@ -168,33 +165,3 @@ def _difference(there: list[Input], now: list[Input]) -> str | None:
 
 def _shown(value: Any) -> str:
     return json.dumps(value)
-
-
-def fingerprint(name: str) -> tuple[int | None, int | None, str | None]:
-    """Bytes, time of the last change in nanoseconds, and a hash of a file, or of a folder that is one data set.
-
-    None of what is behind a URL, which is shown here without the credentials that it may need.
-    """
-    if is_url(name):
-        return None, None, None
-    path = Path(name)
-    with reading(path):
-        if path.is_dir():
-            return _of_folder(path)
-        found, digest = path.stat(), hashlib.sha256()
-        with open_regular(path) as file:
-            digest.update(file.read(_END_BYTES))
-            if found.st_size > _END_BYTES:
-                file.seek(max(_END_BYTES, found.st_size - _END_BYTES))
-                digest.update(file.read(_END_BYTES))
-        return found.st_size, found.st_mtime_ns, digest.hexdigest()
-
-
-def _of_folder(path: Path) -> tuple[int, int, str]:
-    size, latest, digest = 0, 0, hashlib.sha256()
-    for file in sorted(path.rglob("*")):
-        if file.is_file():
-            found = file.stat()
-            size, latest = size + found.st_size, max(latest, found.st_mtime_ns)
-            digest.update(f"{file.relative_to(path).as_posix()}\0{found.st_size}\0".encode("utf-8", "surrogateescape"))
-    return size, latest, digest.hexdigest()

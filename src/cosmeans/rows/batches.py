@@ -153,6 +153,11 @@ class BatchRows:
         return bytes(self._prints[batch * _PRINT_BYTES : (batch + 1) * _PRINT_BYTES])
 
     @property
+    def prints(self) -> bytes:
+        """The fingerprints of all batches."""
+        return bytes(self._prints)
+
+    @property
     def n_batches(self) -> int:
         return len(self._stops)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
@@ -10,6 +12,7 @@ from cosmeans.errors import FileError
 from cosmeans.memory_rows import MemoryRows
 from cosmeans.reading import free_memory, size_words
 from cosmeans.rows.batches import BatchRows
+from cosmeans.rows.copied import CopiedRows
 from cosmeans.rows.files import FileRows
 from cosmeans.rows.gathered import gather_once
 
@@ -19,20 +22,25 @@ _BLOCK_BYTES = 64 << 20  # that are decoded at once where many rows are asked fo
 _FIRST_BYTES = 4 << 20  # of decoded rows that are held in any case: samples are taken of them
 
 
-def hold(source: RowSource, memory_limit: int | None) -> tuple[RowSource, int | None]:
+def hold(
+    source: RowSource, memory_limit: int | None, cache: Path | None = None, *, make: bool = True
+) -> tuple[RowSource, int | None]:
     """The source as one session reads it, and what is left of the limit.
 
     Of rows that must be decoded, as many stay in memory as the limit allows, and the first ones in any case.
     memory_limit: bytes; None: a quarter of the free memory, and then None is left
+    cache: a folder for a copy of rows that the limit does not hold (`CopiedRows`). make: False: only one that is there
     """
     if not isinstance(source, FileRows | BatchRows):
         return source, memory_limit
     room = default_limit() if memory_limit is None else memory_limit
     if isinstance(source, BatchRows) and source.n_bytes_held:  # all of them
         return source, None if memory_limit is None else max(0, memory_limit - source.n_bytes_held)
-    direct = source.n_direct == source.n_rows
-    held = 0 if direct else min(source.n_rows, max(room, _FIRST_BYTES) // _row_bytes(source))
-    rows = HeldRows(source, held, room)
+    held = min(source.n_rows, max(room, _FIRST_BYTES) // _row_bytes(source))
+    origin: _Origin = source
+    if cache is not None and held < source.n_rows and not source.n_direct:
+        origin = CopiedRows(source, cache, make=make)
+    rows = HeldRows(origin, 0 if origin.n_direct else held, room)
     return rows, None if memory_limit is None else max(0, memory_limit - rows.n_bytes_held)
 
 
@@ -41,13 +49,16 @@ def default_limit() -> int:
     return free_memory() // _SHARE
 
 
+_Origin = FileRows | BatchRows | CopiedRows
+
+
 class HeldRows:
     """`contracts.RowSource` over files or batches, for one session: the first pass keeps the first rows.
 
     Rows that can be had singly from the source are not held.
     """
 
-    def __init__(self, source: FileRows | BatchRows, n_held: int, room: int = 0) -> None:
+    def __init__(self, source: _Origin, n_held: int, room: int = 0) -> None:
         """room: bytes for all that is held."""
         self._source = source
         self.n_rows, self.n_features, self.n_bytes = source.n_rows, source.n_features, source.n_bytes
@@ -70,18 +81,23 @@ class HeldRows:
         return max(self._done, self._source.n_direct)
 
     def require_room(self) -> None:
-        """Raise FileError if memory can't hold all rows, which a GPU is sent from there."""
+        """Raise FileError if memory can't hold all rows, which a GPU is sent from there, and no copy will."""
         free = free_memory()
+        if isinstance(self._source, CopiedRows):
+            return
         if not self._is_one_view() and self.n_bytes > free:
             raise FileError(
                 f"{self._source.names[0]}: rows that must be decoded need {size_words(self.n_bytes)} of the host's "
-                f'memory for a GPU, and {size_words(free)} are free. Pass device="cpu", or write the rows to .npy '
-                "files, which are mapped."
+                f'memory for a GPU, and {size_words(free)} are free. Pass device="cpu", or cache (--cache '
+                "DIR), a folder for a copy on a disk."
             )
 
     def hold_all(self) -> None:
         """Make all rows one view, whatever the limit. Raises FileError if there is no room."""
         self.require_room()
+        if isinstance(self._source, CopiedRows):
+            self._source.finish()
+            self._rows, self._done = self._rows[:0], 0
         if not self._is_one_view():
             self._rows, self._done = torch.empty((self.n_rows, self.n_features), dtype=self.dtype, device="cpu"), 0
 
@@ -111,6 +127,11 @@ class HeldRows:
             return None
         return MemoryRows(gather_once(self, indices, self._part_room), self.where)
 
+    def close(self) -> None:
+        """No more rows are asked for."""
+        if isinstance(self._source, CopiedRows):
+            self._source.close()
+
     def _is_one_view(self) -> bool:
         return self._source.n_direct == self.n_rows or len(self._rows) == self.n_rows
 
@@ -123,5 +144,5 @@ class HeldRows:
             self._done = stop
 
 
-def _row_bytes(source: FileRows | BatchRows) -> int:
+def _row_bytes(source: _Origin) -> int:
     return max(1, source.n_bytes // max(1, source.n_rows))

@@ -36,18 +36,18 @@ class ArrayRows:
         self.name, self.mapped = name, mapped and not isinstance(rows, ConvertedRows)
         self.n_rows, self.n_features = rows.shape
         self.dtype, self.n_bytes = rows.dtype, rows.nbytes
-        self._mapping = _mapping_of(array)
+        self._mapping = mapping_of(array)
 
     def read(self, start: int, stop: int) -> Tensor:
         return self._rows[start:stop]
 
     def gather(self, indices: np.ndarray) -> Tensor:
-        with _advised(self._mapping, indices):
+        with advised(self._mapping, indices):
             return self._rows[torch.from_numpy(indices)]
 
 
 @contextmanager
-def _advised(mapping: mmap.mmap | None, indices: np.ndarray) -> Iterator[None]:
+def advised(mapping: mmap.mmap | None, indices: np.ndarray) -> Iterator[None]:
     """Tell the system not to read ahead where few of the rows are wanted: it would read most of the file."""
     if mapping is None or not hasattr(mapping, "madvise") or not len(indices):
         yield
@@ -62,7 +62,7 @@ def _advised(mapping: mmap.mmap | None, indices: np.ndarray) -> Iterator[None]:
             mapping.madvise(mmap.MADV_NORMAL)
 
 
-def _mapping_of(array: Any) -> mmap.mmap | None:
+def mapping_of(array: Any) -> mmap.mmap | None:
     """What an array is a view of, if that is a file that this process has mapped."""
     while isinstance(array, np.ndarray):
         array = array.base

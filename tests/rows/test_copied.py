@@ -1,0 +1,195 @@
+"""The copy of rows that are slow to decode: the same bits, decoded once, never wrong ones."""
+
+import json
+import sys
+import zlib
+
+import numpy as np
+import pytest
+import torch
+
+from cosmeans import KMeans, open_rows
+from cosmeans.errors import WriteError
+from cosmeans.rows.batches import BatchRows
+from cosmeans.rows.copied import CopiedRows, copy_files, remove_copy
+from files_of import KINDS
+
+RNG = np.random.default_rng(3)
+X = RNG.standard_normal((9000, 256)).astype(np.float32)  # more than is held in any case
+STEP = 700
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files")
+    KINDS["groups.parquet"][0](folder / "a.parquet", X)
+    KINDS["groups.parquet"][0](folder / "b.parquet", X[::-1].copy())
+    return folder
+
+
+class Counted:
+    """A source that counts the rows it was asked for."""
+
+    def __init__(self, source):
+        self._source, self.asked = source, 0
+
+    def __getattr__(self, name):
+        return getattr(self._source, name)
+
+    def read(self, span):
+        self.asked += span.stop - span.start
+        return self._source.read(span)
+
+
+def passed_over(rows):
+    for start in range(0, rows.n_rows, STEP):
+        span = slice(start, min(start + STEP, rows.n_rows))
+        assert np.array_equal(rows.read(span).numpy(), X[span])
+
+
+@pytest.mark.parametrize("init", ["random", "k-means++", "nested", X[:5]], ids=["random", "++", "nested", "given"])
+def test_a_fit_from_the_copy_has_the_same_bits(files, tmp_path, init):
+    options = {"init": init, "random_state": 0, "epochs": 3, "verbose": 0, "batch_size": 900}
+    expected = KMeans(5, **options).fit(X)
+
+    for _ in range(2):  # made, and taken
+        found = KMeans(5, memory_limit=0, cache=tmp_path / "cache", **options).fit(files / "a.parquet")
+        assert found.cluster_centers_.tobytes() == expected.cluster_centers_.tobytes()
+        assert np.array_equal(found.labels_, expected.labels_)
+        assert found.inertia_ == expected.inertia_
+
+    assert sorted(path.suffix for path in (tmp_path / "cache").iterdir()) == [".json", ".rows"]
+
+
+def test_rows_are_decoded_once_and_by_a_second_reader_never(files, tmp_path):
+    source = Counted(open_rows(files / "a.parquet"))
+    rows = CopiedRows(source, tmp_path)
+    assert not rows.complete
+    for _ in range(3):
+        passed_over(rows)
+    assert rows.complete
+    assert source.asked == len(X)
+
+    again = Counted(open_rows(files / "a.parquet"))
+    rows = CopiedRows(again, tmp_path, make=False)
+    passed_over(rows)
+    some = torch.tensor([5, 8999, 0, 5])
+    assert np.array_equal(rows.gather(some).numpy(), X[some])
+    assert again.asked == 0
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int8", "float64"])
+def test_every_type_is_copied_as_it_is_stored(tmp_path, dtype):
+    rows = torch.from_numpy(X[:50] * 9).to(getattr(torch, dtype))
+    copied = CopiedRows(BatchRows(lambda: iter([rows[:20], rows[20:]]), "Rows", 0), tmp_path)
+
+    copied.finish()
+
+    assert copied.read(slice(0, 50)).dtype == rows.dtype
+    assert torch.equal(copied.read(slice(0, 50)), rows)
+
+
+def test_a_pass_that_was_broken_off_goes_on_where_it_was(files, tmp_path):
+    source = Counted(open_rows(files / "a.parquet"))
+    rows = CopiedRows(source, tmp_path)
+    rows.read(slice(0, 1000))
+    rows.read(slice(5000, 6000))  # not in order: not copied
+    rows.read(slice(300, 2000))
+    passed_over(rows)
+    assert rows.complete
+    passed_over(rows)
+    assert source.asked == 1000 + 1000 + 1700 + len(X)
+
+
+def flip(rows, mark):
+    data = bytearray(rows.read_bytes())
+    data[len(data) // 2] ^= 1
+    rows.write_bytes(data)
+
+
+def cut(rows, mark):
+    rows.write_bytes(rows.read_bytes()[:-4])
+
+
+def other_mark(rows, mark):
+    mark.write_text(json.dumps(json.loads(mark.read_text()) | {"dtype": "torch.int32"}))
+
+
+def no_mark(rows, mark):
+    mark.unlink()
+
+
+def torn_mark(rows, mark):
+    mark.write_text('{"format": "cosm')
+
+
+@pytest.mark.parametrize("damage", [flip, cut, other_mark, no_mark, torn_mark])
+def test_a_copy_that_is_damaged_is_made_again(files, tmp_path, damage):
+    CopiedRows(open_rows(files / "a.parquet"), tmp_path).finish()
+    damage(*copy_files(open_rows(files / "a.parquet"), tmp_path))
+
+    rows = CopiedRows(open_rows(files / "a.parquet"), tmp_path)
+
+    assert not rows.complete
+    passed_over(rows)
+    passed_over(rows)
+    assert CopiedRows(open_rows(files / "a.parquet"), tmp_path, make=False).complete
+
+
+def test_other_files_and_other_options_have_other_copies(files, tmp_path):
+    named = [copy_files(open_rows(path), tmp_path)[0] for path in (files / "a.parquet", files / "b.parquet", files)]
+    assert len(set(named)) == 3
+    path = tmp_path / "c.parquet"
+    path.write_bytes((files / "a.parquet").read_bytes())
+    before = copy_files(open_rows(path), tmp_path)
+    path.write_bytes((files / "b.parquet").read_bytes())
+    assert copy_files(open_rows(path), tmp_path) != before
+
+
+def test_the_checksum_is_that_of_the_rows(files, tmp_path):
+    CopiedRows(open_rows(files / "a.parquet"), tmp_path).finish()
+    rows, mark = copy_files(open_rows(files / "a.parquet"), tmp_path)
+    assert rows.read_bytes() == X.tobytes()
+    assert json.loads(mark.read_text())["crc32"] == zlib.crc32(X.tobytes())
+
+
+def test_a_copy_that_is_not_complete_leaves_nothing(files, tmp_path):
+    rows = CopiedRows(open_rows(files / "a.parquet"), tmp_path)
+    rows.read(slice(0, 4000))
+    rows.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_removed_meanwhile_does_no_harm(files, tmp_path):
+    rows = CopiedRows(open_rows(files / "a.parquet"), tmp_path / "cache")
+    rows.finish()
+    remove_copy(open_rows(files / "a.parquet"), tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+    passed_over(rows)
+
+
+def test_what_a_disk_has_no_room_for_is_told_before_any_work(files, tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 100}))
+    with pytest.raises(WriteError, match=r"No space left for the copy of the rows: 9.2 MB .* 100 bytes are free.*off"):
+        KMeans(5, memory_limit=0, cache=tmp_path / "cache", verbose=0).fit(files / "a.parquet")
+
+
+@pytest.mark.linux
+@pytest.mark.skipif(sys.platform != "linux", reason="needs limits of a process")
+def test_a_disk_that_fills_up_is_told(files, tmp_path):
+    import resource
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (X.nbytes // 2, limits[1]))
+    try:
+        with pytest.raises(WriteError, match=r"larger than the file system, or the limit of this process, allows"):
+            CopiedRows(open_rows(files / "a.parquet"), tmp_path).finish()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_path_that_is_none_is_told(files, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(WriteError, match="file"):
+        KMeans(5, memory_limit=0, cache=tmp_path / "file", verbose=0).fit(files / "a.parquet")
