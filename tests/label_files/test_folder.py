@@ -98,18 +98,21 @@ def test_a_table_is_bounded_by_its_rows_not_by_pieces(folder, truth):
     assert np.abs(table["similarity"] - np.tile(truth[1], 1200)).max() < 1e-6
 
 
-def test_finished_files_are_kept_and_the_others_are_made(folder, truth, capsys):
+@pytest.mark.parametrize("gone", [["deep/b"], ["a", "deep/c"], ["deep/b", "deep/c"]])
+def test_finished_files_are_kept_and_the_others_are_made(folder, truth, capsys, gone):
     assert run(PREDICT.split()) == 0
     before = times()
-    os.remove("labels/deep/b.parquet")
+    gone = [f"labels/{name}.parquet" for name in gone]
+    for path in gone:
+        os.remove(path)
 
-    assert run(["predict", "model", "emb", "--out", "labels", "--id-column", "id", "--with", "text", "--json"]) == 0
+    assert run([*PREDICT.removesuffix(" -q").split(), "--json"]) == 0
 
     told = json.loads(capsys.readouterr().out)
-    assert told == {"rows": 150, "left_out": 1, "labels": "labels", "files": 3, "kept": 2}
+    assert told == {"rows": 150, "left_out": 1, "labels": "labels", "files": 3, "kept": 3 - len(gone)}
     after = times()
-    assert [path for path in before if after[path] != before[path]] == ["labels/deep/b.parquet"]
-    assert pandas.read_parquet("labels/deep/b.parquet")["cluster"].tolist() == truth[0][50:120].tolist()
+    assert [path for path in before if after[path] != before[path]] == gone
+    assert np.array_equal(pandas.concat(map(pandas.read_parquet, after))["cluster"], truth[0])
 
 
 @pytest.mark.parametrize("broken", ["emb/deep/b.parquet", "emb/deep/c.parquet"])
@@ -427,3 +430,25 @@ def test_without_pyarrow_the_extra_is_named_before_any_work(folder, capsys, monk
         assert 'pip install "cosmeans[tables]"' in capsys.readouterr().err
     assert not (folder / "labels").exists()
     assert run(["predict", "model", "rows.npy", "--out", "labels", "--labels", "npy", "-q"]) == 0
+
+
+def test_many_small_files_are_labelled_together_and_finished_one_by_one(folder, truth, capsys):
+    """More files than those after each of which the manifest is written."""
+    os.mkdir("many")
+    for number in range(150):
+        np.save(f"many/{number:03d}.npy", X[number : number + 1])
+    np.save("many/140.npy", np.full((1, 6), np.nan, np.float32))
+    line = ["predict", "model", "many", "--out", "labels", "--labels", "npy", "--json"]
+
+    assert run(line) == 2
+    assert "Row 140 (many/140.npy, row 0) contains NaN" in capsys.readouterr().err
+    made = {name: os.stat(f"labels/{name}").st_mtime_ns for name in os.listdir("labels") if name.endswith(".npy")}
+    assert len(made) == 140
+    inputs = json.loads((folder / "labels/_manifest.json").read_text())["inputs"]
+    assert [entry["left_out"] for entry in inputs] == [int(n == 65) if n < 140 else None for n in range(150)]
+
+    np.save("many/140.npy", X[140:141])
+    assert run(line) == 0
+    assert json.loads(capsys.readouterr().out)["kept"] == 140
+    assert {name: os.stat(f"labels/{name}").st_mtime_ns for name in made} == made
+    assert [np.load(f"labels/{number:03d}.npy").tolist() for number in range(150)] == truth[0].reshape(-1, 1).tolist()

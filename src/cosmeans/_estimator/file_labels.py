@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from cosmeans._estimator.inputs import Kind, check_features
 from cosmeans._estimator.opening import open_fitted, options_of
 from cosmeans._estimator.row_outputs import given_out, label_array
 from cosmeans.console import warn, without
+from cosmeans.containers.converted import as_type
 from cosmeans.contracts import RowSource, Session
-from cosmeans.errors import FeatureNamesWarning, OptionError, SkippedRowsWarning, ZeroRowsWarning
+from cosmeans.errors import CosmeansError, FeatureNamesWarning, OptionError, SkippedRowsWarning, ZeroRowsWarning
 from cosmeans.label_files.columns import Carried, as_similarity
 from cosmeans.label_files.folder import LabelFolder, Wanted, Written
 from cosmeans.label_files.writers import CHUNK_ROWS, NPY, Pieces
@@ -66,34 +67,68 @@ class FileLabels:
 
     def _write(self, tables: LabelFolder, into: np.ndarray | None = None, similarity: bool = True) -> Written:
         with watch(len(self._rows), verbose=self._model.verbose) as observer:
-            pieces = partial(self.pieces, similarity=similarity)
-            written = tables.write(pieces, into, lambda done, of: observer.step("labels", done, of, "rows"))
+            label = partial(self._each, similarity=similarity)
+            written = tables.write(label, into, lambda done, of: observer.step("labels", done, of, "rows"))
         self.warn_of_left_out()
         return written
 
     def pieces(self, part: FilePart, similarity: bool = True) -> Pieces:
         """Labels and similarity of the rows of a part, in order. similarity: False where it is not wanted."""
         for start, session, centroids in self.sessions(part):
-            labels = session.assign(centroids)
-            scores = own_scores(session, centroids, labels) if similarity else torch.zeros(len(labels))
-            found = labels.cpu().numpy().astype(np.int64)
-            self._note(found, start)
+            found = self._labels(session, centroids, start, similarity)
             del session  # before the next piece is read
-            yield found, as_similarity(scores.cpu().numpy())
+            yield found
 
     def sessions(self, part: FilePart) -> Iterator[tuple[int, Session, Tensor]]:
         """A session for each piece of the rows of a part, with the number of its first row and the centroids."""
         n_rows, step = part.stop - part.start, self._step()
         for start in range(0, n_rows, step):
-            first = part.start + start
             rows = part.rows.read(slice(start, min(start + step, n_rows)))
-            piece = MemoryRows(rows, partial(self._where, first))
-            with ExitStack() as opened:
-                with without(ZeroRowsWarning), without(SkippedRowsWarning), without(FeatureNamesWarning):
-                    session, _, centroids = opened.enter_context(open_fitted(self._model, piece))
-                yield first, session, centroids
-            del rows, piece, session  # before the next piece is read
-            self._model.verbose = 0  # what there is to say of backend and device has been said
+            with self._session(rows, part.start + start) as (session, centroids):
+                del rows
+                yield part.start + start, session, centroids
+            del session  # before the next piece is read
+
+    def _each(self, parts: list[FilePart], similarity: bool) -> Iterator[Pieces]:
+        """The pieces of each of these files. Small files in a row are one piece: a session costs some milliseconds."""
+        for group in _groups(parts, self._step()):
+            several = sum(part.stop > part.start for part in group) > 1
+            together = self._together(group, similarity) if several else None
+            for part in group:
+                if together is None:
+                    yield self.pieces(part, similarity)
+                else:
+                    span = slice(part.start - group[0].start, part.stop - group[0].start)
+                    yield [(together[0][span], together[1][span])]
+
+    def _together(self, group: list[FilePart], similarity: bool) -> tuple[np.ndarray, np.ndarray] | None:
+        """Labels and similarity of files in a row; None where one of them can't be labelled, so that the others are."""
+        with suppress(CosmeansError):
+            parts = [
+                as_type(part.rows.read(slice(0, len(part.rows))), self._rows.dtype) for part in group if len(part.rows)
+            ]
+            with self._session(torch.cat(parts), group[0].start) as (session, centroids):
+                return self._labels(session, centroids, group[0].start, similarity)
+        return None
+
+    @contextmanager
+    def _session(self, rows: Tensor, first: int) -> Iterator[tuple[Session, Tensor]]:
+        """A session over some rows, of which the first has this number among all; and the centroids."""
+        piece = MemoryRows(rows, partial(self._where, first))
+        with ExitStack() as opened:
+            with without(ZeroRowsWarning), without(SkippedRowsWarning), without(FeatureNamesWarning):
+                session, _, centroids = opened.enter_context(open_fitted(self._model, piece))
+            yield session, centroids
+        self._model.verbose = 0  # what there is to say of backend and device has been said
+
+    def _labels(
+        self, session: Session, centroids: Tensor, first: int, similarity: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        labels = session.assign(centroids)
+        scores = own_scores(session, centroids, labels).cpu().numpy() if similarity else np.zeros(len(labels))
+        found = labels.cpu().numpy().astype(np.int64)
+        self._note(found, first)
+        return found, as_similarity(scores)
 
     def warn_of_left_out(self) -> None:
         """Warn of rows without a cluster, as `zero_rows` asks for it: once for all pieces."""
@@ -121,6 +156,18 @@ class FileLabels:
         self.left_out += len(left_out)
 
 
+def _groups(parts: list[FilePart], n_rows: int) -> Iterator[list[FilePart]]:
+    """The files in groups of at most n_rows, in each of which one begins where the one before ends."""
+    group: list[FilePart] = []
+    for part in parts:
+        if group and (part.start != group[-1].stop or part.stop - group[0].start > n_rows):
+            yield group
+            group = []
+        group.append(part)
+    if group:
+        yield group
+
+
 def tables_of_fit(labels_out: Any, source: RowSource) -> LabelFolder | None:
     """The tables that a fit on these rows is to write; None: none. Raises what can be refused before the fit."""
     if labels_out is None:
@@ -133,7 +180,7 @@ def tables_of_fit(labels_out: Any, source: RowSource) -> LabelFolder | None:
 def write_fit(tables: LabelFolder, state: FitState) -> None:
     """The tables of a fit on the same rows."""
     tables.agree(digest(state.centroids()))
-    tables.write(lambda part: pieces_of(state, part.start, part.stop))
+    tables.write(lambda parts: (pieces_of(state, part.start, part.stop) for part in parts))
 
 
 def pieces_of(fit: Any, start: int, stop: int) -> Pieces:

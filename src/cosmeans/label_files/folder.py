@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -33,6 +34,8 @@ from cosmeans.rows.place import Place
 from cosmeans.rows.table import validated
 
 KINDS = (PARQUET, NPY)  # that can be asked for
+_FEW = 100  # files, after each of which the manifest is written
+_PAUSE = 20  # times as long as a manifest takes to write are between two of more files
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,25 +120,29 @@ class LabelFolder:
 
     def write(
         self,
-        pieces: Callable[[FilePart], Pieces],
+        label: Callable[[list[FilePart]], Iterator[Pieces]],
         into: np.ndarray | None = None,
         progress: Callable[[int, int], None] = lambda done, of: None,
     ) -> Written:
         """Write every table that is not finished.
 
-        pieces    labels and similarity of the rows of one file, piece by piece
+        label     gives for each of these files, in order, the labels and similarity of its rows, piece by piece
         into      (N,) int64: gets the labels of all rows
         progress  called with (rows labelled, N)
         """
         kept = [entry.done for entry in self._manifest.inputs]
-        self._manifest.write(self._folder)
-        for place, part in enumerate(self.parts):
-            target = None if into is None else into[part.start : part.stop]
-            if not kept[place]:
-                self._one(place, part, _noted(pieces(part), target, part, progress, self.parts[-1].stop))
-            elif target is not None:
-                self._read_labels(place, target)
-        self._remove_older()
+        labelled = label([part for part, there in zip(self.parts, kept, strict=True) if not there])
+        self._save()
+        try:
+            for place, part in enumerate(self.parts):
+                target = None if into is None else into[part.start : part.stop]
+                if not kept[place]:
+                    self._one(place, part, _noted(next(labelled), target, part, progress, self.parts[-1].stop))
+                elif target is not None:
+                    self._read_labels(place, target)
+            self._remove_older()
+        finally:
+            self._save()
         counts = [entry.left_out or 0 for entry in self._manifest.inputs]
         return Written(self.parts[-1].stop, sum(counts), len(self.parts), sum(kept))
 
@@ -186,7 +193,14 @@ class LabelFolder:
         if (entry.bytes, entry.mtime_ns) != fingerprint(part.name)[:2]:
             raise FileError(f"{part.name} was changed while its rows were labelled. Run the command again.")
         self._manifest = self._manifest.finished(place, counted.left_out, tables)
+        if len(self.parts) <= _FEW or time.monotonic() >= self._next_save:
+            self._save()
+
+    def _save(self) -> None:
+        """Write the manifest. Of many files it is long: it takes a small part of the time only."""
+        started = time.monotonic()
         self._manifest.write(self._folder)
+        self._next_save = time.monotonic() + _PAUSE * (time.monotonic() - started)
 
     def _read_labels(self, place: int, into: np.ndarray) -> None:
         """Labels of a finished table."""
@@ -211,7 +225,6 @@ class LabelFolder:
                 for parent in Path(name).parents[:-1]:
                     (self._folder / parent).rmdir()
         self._manifest = replace(self._manifest, older=[])
-        self._manifest.write(self._folder)
 
 
 def refuse_foreign(folder: Path) -> None:

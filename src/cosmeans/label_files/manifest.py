@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,10 +71,14 @@ class Manifest:
         return replace(self, inputs=inputs)
 
     def write(self, folder: Path) -> None:
-        """Replace the manifest of the folder."""
-        head = {"format": _FORMAT, "format_version": _FORMAT_VERSION, "library": __version__}
+        """Replace the manifest of the folder: one input a line."""
+        head = {"format": _FORMAT, "format_version": _FORMAT_VERSION, "library": __version__, "model": self.model}
+        head |= {"options": self.options, "older": self.older}
+        names = [spec.name for spec in fields(Input)]
+        lines = (json.dumps({name: getattr(entry, name) for name in names}) for entry in self.inputs)
         with new_file(folder / NAME, force=True) as temporary:
-            temporary.write_text(json.dumps(head | asdict(self), indent=1) + "\n", encoding="utf-8")
+            written = ",\n".join(lines)
+            temporary.write_text(f'{json.dumps(head)[:-1]}, "inputs": [\n{written}\n]}}\n', encoding="utf-8")
 
 
 def _boolean(value: Any, name: str) -> bool:
