@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from cosmeans import KMeans, StopReason, choose_k, printable
+from cosmeans import KMeans, StopReason, choose_k, open_rows, printable
 from cosmeans._estimator.initialization import FirstCentroids
 from cosmeans.backends.reference import ReferenceBackend
 from cosmeans.errors import IgnoredOptionWarning, OptionError
@@ -118,9 +118,9 @@ def first_of(init, given=None, n_init=2):
 WEIGHTS = np.random.default_rng(5).integers(0, 3, len(X)).astype(np.float64)
 
 
-def early_of(first, x=X, weights=None):
+def early_of(first, x=X, weights=None, source=None):
     weights = None if weights is None else torch.from_numpy(weights)
-    return first.before_reading(MemoryRows(torch.from_numpy(x)), ReferenceBackend(), weights)
+    return first.before_reading(source or MemoryRows(torch.from_numpy(x)), ReferenceBackend(), weights)
 
 
 def of_run(first, run, open_session, weights=None):
@@ -135,14 +135,20 @@ def test_given_centroids_are_known_early():
 
 
 @pytest.mark.parametrize("weights", [None, WEIGHTS, WEIGHTS / 7], ids=["one", "integers", "below 1"])
-def test_random_rows_are_found_early_and_not_again(weights, open_session):
+def test_random_rows_are_found_early_and_not_again(weights, open_session, tmp_path):
+    np.save(tmp_path / "rows.npy", X)
     first = first_of("random")
 
-    early = early_of(first, weights=weights)
+    early = early_of(first, weights=weights, source=open_rows(tmp_path / "rows.npy"))
 
     assert torch.equal(early, of_run(first_of("random"), 0, open_session, weights))
     assert of_run(first, 0, open_session, weights) is early
     assert torch.equal(of_run(first, 1, open_session, weights), of_run(first_of("random"), 1, open_session, weights))
+
+
+def test_with_weights_rows_in_memory_are_inspected_first():
+    assert early_of(first_of("random")) is not None
+    assert early_of(first_of("random"), weights=WEIGHTS) is None
 
 
 def test_a_row_without_direction_among_those_drawn_leaves_the_start_for_later(open_session):

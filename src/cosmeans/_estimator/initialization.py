@@ -18,6 +18,7 @@ from cosmeans.console import warn
 from cosmeans.contracts import Backend, RowSource, Session
 from cosmeans.distinct import fingerprints
 from cosmeans.errors import IgnoredOptionWarning
+from cosmeans.memory_rows import MemoryRows
 from cosmeans.observer import Observer
 from cosmeans.options import FitOptions, check_start, plain_seed
 from cosmeans.progress import Silent
@@ -86,8 +87,11 @@ class FirstCentroids:
         return self.options.n_init if self.given is None else 1
 
     def before_reading(self, source: RowSource, backend: Backend, weights: Tensor | None) -> Tensor | None:
-        """Those of the first run, if they can be known before all rows are read; else None."""
-        cheap = source.n_direct == source.n_rows
+        """Those of the first run, if they can be known before all rows are read; else None.
+
+        weights: masses of rows are summed on the host for it, which only pays where rows are far.
+        """
+        cheap = source.n_direct == source.n_rows and (weights is None or not isinstance(source, MemoryRows))
         if self.given is None and cheap and isinstance(self.init, str) and self.init == "random":
             unread = UnreadRows(source, backend, weights)
             found = seeding.random_rows_soon(unread, self.options.n_clusters, self.seed)

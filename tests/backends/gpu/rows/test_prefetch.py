@@ -181,11 +181,11 @@ KNOWN: dict[str, dict[str, Any]] = {
     "array by columns": {"init": np.asfortranarray(FIRST.numpy())},
     "array, weights": {"init": FIRST.numpy(), "sample_weight": np.linspace(0.0, 2.0, 41)},
     "random, two starts": {"init": "random", "n_init": 2},
-    "random, weights": {"init": "random", "sample_weight": np.linspace(0.0, 2.0, 41)},
     "warm start": {"init": "k-means++", "again": True},
     "random, equal rows": {"init": "random", "x": ROWS[np.arange(41) % 9]},
 }
 UNKNOWN: dict[str, dict[str, Any]] = {
+    "random, weights": {"init": "random", "sample_weight": np.linspace(0.0, 2.0, 41)},
     "k-means++": {"init": "k-means++"},
     "random, rows without direction": {"init": "random", "x": ROWS * (np.arange(41) % 2)[:, None].astype(np.float32)},
 }
