@@ -87,8 +87,12 @@ import os, sys, threading, time
 import numpy as np
 import pyarrow
 from pyarrow import parquet
+from pathlib import Path
 from cosmeans import KMeans, open_rows
-from cosmeans.cli import run
+from cosmeans._estimator.file_labels import FileLabels
+from cosmeans.cli.outputs import write_labels
+from cosmeans.label_files.columns import Carried
+from cosmeans.label_files.folder import Wanted
 
 def anonymous():
     with open("/proc/self/status") as lines:
@@ -117,12 +121,14 @@ if sys.argv[1] == "write":
     model = KMeans(8, epochs=1, random_state=0, verbose=0, memory_limit=0, backend="cpu").fit("small.parquet")
     model.save("model")
     sys.exit()
-model = KMeans.load("model").set_params(verbose=0)
+model, TEXT = KMeans.load("model").set_params(verbose=0, memory_limit=0), Carried(None, ("text",))
 CALLS = {
-    "predict": lambda path, out: run(["predict", "model", path, "--with", "text", "--out", out, "-q"]),
-    "one table": lambda path, out: run(["predict", "model", path, "--with", "text", "--out", out + ".parquet", "-q"]),
-    "one long text": lambda path, out: run(["predict", "model", "long.parquet", "--with", "text", "--out", out, "-q"]),
-    "partitions": lambda path, out: run(["predict", "model", path, "--partition-by-cluster", "--out", out, "-q"]),
+    "folder": lambda path, out: FileLabels(model, open_rows(path)).write(Path(out), Wanted(carried=TEXT)),
+    "one table": lambda path, out: write_labels(
+        Path(out + ".parquet"), open_rows(path), FileLabels(model, open_rows(path)), TEXT, force=False),
+    "one long text": lambda path, out: FileLabels(model, open_rows("long.parquet")).write(
+        Path(out), Wanted(carried=TEXT)),
+    "partitions": lambda path, out: FileLabels(model, open_rows(path)).write(Path(out), Wanted(partition=True)),
     "transform": lambda path, out: model.transform(path, out=out + ".npy"),
 }
 for name, call in CALLS.items():

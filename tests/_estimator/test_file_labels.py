@@ -134,3 +134,21 @@ def test_names_of_features_are_told_once(folder):
     with pytest.warns(FeatureNamesWarning, match="does not have valid feature names") as told:
         kmeans.predict("emb", labels_out="labels")
     assert len(told) == 1
+
+
+def test_a_limit_of_memory_cuts_the_rows_into_pieces_and_nobody_sees_it(folder):
+    rows = np.tile(X, (600, 20))
+    np.save("many.npy", rows)  # 101 MB: two pieces of 64 MiB
+    kmeans = new(memory_limit=0)
+    kmeans.centers = (
+        np.repeat(new().fit(X).cluster_centers_, 20, axis=1).reshape(5, 7, 20).swapaxes(1, 2).reshape(5, -1)
+    )
+    expected = new().fit(X)
+
+    found = kmeans.predict("many.npy", labels_out="labels")
+
+    table = pandas.read_parquet("labels/many.parquet")
+    assert table["row"].tolist() == list(range(len(rows)))
+    assert np.array_equal(found, np.tile(expected.labels_, 600))
+    assert np.array_equal(table["cluster"], found)
+    assert np.abs(table["similarity"] - np.tile(expected.similarity_, 600)).max() < 1e-6

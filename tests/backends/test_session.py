@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -336,3 +338,19 @@ def test_processes_that_share_the_rows_find_the_centroids_and_counts_of_all():
         assert result.counts.tolist() == np.bincount(expected.labels, minlength=5).tolist()
         np.testing.assert_array_equal(result.labels.numpy(), expected.labels[start : start + len(result.labels)])
     assert len(found) == 2
+
+
+def test_the_rows_of_a_session_do_not_outlive_it(backend):
+    """Rows may fill the memory: they must not wait for the collector of cycles."""
+    rows = MemoryRows(torch.from_numpy(normal(50, 4)))
+    gone = weakref.ref(rows)
+    gc.collect()
+    gc.disable()
+    try:
+        with backend.session(rows, Task(3), Alone(), Silent(), lambda line: None) as session:
+            session.read()
+            session.assign(torch.from_numpy(unit_rows(3, 4)))
+        del session, rows
+        assert gone() is None
+    finally:
+        gc.enable()

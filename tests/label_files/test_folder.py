@@ -81,23 +81,6 @@ def test_every_file_has_a_table_of_its_rows(folder, truth):
     )
 
 
-def test_a_table_is_bounded_by_its_rows_not_by_pieces(folder, truth):
-    """A limit of memory cuts the rows into pieces, and nobody sees it."""
-    rows = np.tile(X, (1200, 1))
-    np.save("many.npy", np.repeat(rows, 20, axis=1))  # 86 MB: two pieces of 64 MiB
-    model = KMeans(4, random_state=0, verbose=0, memory_limit=0, zero_rows="skip")
-    model.centers = np.repeat(KMeans.load("model").cluster_centers_, 20, axis=1)
-    model.save("wide")
-    os.mkdir("out")
-
-    assert run(["predict", "wide", "many.npy", "--out", "out", "-q"]) == 0
-
-    table = pandas.read_parquet("out/many.parquet")
-    assert table["row"].tolist() == list(range(len(rows)))
-    assert np.array_equal(table["cluster"], np.tile(truth[0], 1200))
-    assert np.abs(table["similarity"] - np.tile(truth[1], 1200)).max() < 1e-6
-
-
 @pytest.mark.parametrize("gone", [["deep/b"], ["a", "deep/c"], ["deep/b", "deep/c"]])
 def test_finished_files_are_kept_and_the_others_are_made(folder, truth, capsys, gone):
     assert run(PREDICT.split()) == 0

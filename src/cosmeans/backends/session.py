@@ -81,8 +81,10 @@ class PlainSession:
         return self._task.fit and not isinstance(self._source, MemoryRows)
 
     def read(self, first: Tensor | None = None) -> None:
+        squared_norms = self._ops.squared_norms  # not by way of self: the rows would outlive the session
+
         def inspect(batch: Batch) -> tuple[Tensor, sphere.Lengths]:
-            squared = self._ops.squared_norms(batch.rows)
+            squared = squared_norms(batch.rows)
             return squared, sphere.lengths(squared)
 
         source = on_device(self._source, self.device)
