@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from cosmeans import KMeans, lloyd, scoring, sphere
-from cosmeans.backends.gpu.rows.memory import OF_INSPECTED, plan_resident
+from cosmeans.backends.gpu.rows.plans import OF_INSPECTED, plan_resident
 from cosmeans.backends.gpu.tuning import ANY
 from cosmeans.options import FitOptions
 from cosmeans.progress import Silent

@@ -17,8 +17,8 @@ from torch import Tensor
 from cosmeans import KMeans, lloyd, scoring
 from cosmeans._estimator.inputs import read_rows
 from cosmeans.backends.gpu.rows.ingest import PrefetchedLabels
-from cosmeans.backends.gpu.rows.memory import plan_incoming, plan_streamed
 from cosmeans.backends.gpu.rows.placed import FETCHED, SENT
+from cosmeans.backends.gpu.rows.plans import plan_incoming, plan_streamed
 from cosmeans.backends.gpu.rows.upload import Upload
 from cosmeans.backends.gpu.session import GpuSession
 from cosmeans.backends.gpu.tuning import ANY, ResidencyPlan

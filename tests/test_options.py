@@ -85,6 +85,7 @@ WRONG = {
     "empty_clusters": ["raise", 1],
     "backend": ["gpu3", None],
     "memory_limit": [-1, 0.5],
+    "device_memory_limit": [-1, 0.5],
 }
 
 

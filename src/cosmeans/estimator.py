@@ -77,6 +77,8 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
     memory_limit : int, str such as "8GB" or None, default None. Bytes of memory for what is kept of the rows; default:
         a quarter of what is free for rows that are decoded from files or come in batches, 128 MiB or more besides them:
         a quarter of the rows less 600 MiB, so that a process takes a quarter more than its rows.
+    device_memory_limit : int, str such as "8GB" or None, default None. Bytes of a GPU's memory for rows and what is
+        kept of them; default: all that is free; no effect on a CPU. 256 MiB of it are left to libraries and kernels.
     cache : str, Path or None, default None. A folder for a copy of rows that are slow to decode and do not fit into
         memory_limit; without one they are decoded in every pass. The copy stays there for the next fit.
     device : "auto", "cpu", "cuda" or "cuda:1", default "auto". Where to compute; "auto" takes a GPU if there is one;
@@ -120,6 +122,7 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         backend: str = "auto",
         strategy: str = "auto",
         memory_limit: int | str | None = None,
+        device_memory_limit: int | str | None = None,
         cache: Any = None,
         device: str = "auto",
     ) -> None:
@@ -139,6 +142,7 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         self.backend = backend
         self.strategy = strategy
         self.memory_limit = memory_limit
+        self.device_memory_limit = device_memory_limit
         self.cache = cache
         self.device = device
 

@@ -163,6 +163,12 @@ class FitOptions:
         help="bytes of memory for what is kept of the rows; default: a quarter of what is free for rows that are "
         "decoded from files or come in batches, 128 MiB or more besides them",
     )
+    device_memory_limit: int | None = option(
+        None,
+        size=True,
+        takes='int, str such as "8GB" or None',
+        help="bytes of a GPU's memory for rows and what is kept of them; default: all that is free; no effect on a CPU",
+    )
     cache: Any = option(
         None,
         takes="str, Path or None",

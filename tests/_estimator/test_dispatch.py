@@ -53,6 +53,17 @@ def test_rows_that_stay_on_the_host_are_no_reason_against_it(free):
     assert line.startswith("computing on the CPU: 4000 rows of 500 entries and 10 clusters need")
 
 
+def test_a_limit_counts_as_what_is_free(free):
+    least = 4000 * 40 + 10 * (500 * 40 + 300) + (256 << 20) + 1024 * (156 + 2 * 512 + 8 + 32 + 2 * 2000)
+    assert chosen(device_memory_limit=least)[0] == GPU
+
+    device, (line,) = chosen(device_memory_limit=least - 1)
+
+    assert device == torch.device("cpu")
+    assert "261 MiB are free within device_memory_limit (261 MiB). Raise it" in line
+    assert chosen(device_memory_limit=0, backend="gpu")[0] == GPU, "which refuses it when rows are read"
+
+
 def test_without_triton_one_line_says_why_the_gpu_is_not_used(free, monkeypatch):
     monkeypatch.setitem(sys.modules, "cosmeans.backends.gpu.kernels.launch", None)
 

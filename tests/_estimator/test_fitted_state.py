@@ -353,6 +353,7 @@ OPTIONS = {
     "backend": ("tpu", None, np.array(["cpu"])),
     "strategy": ("fast", 0),
     "memory_limit": (-1, "1 XB"),
+    "device_memory_limit": (-1, "1 XB"),
     "cache": (3, b"folder", ["folder"]),
     "device": ("gpu9", 0, None),
 }

@@ -109,6 +109,15 @@ def test_two_epochs_and_going_on_equal_five(folder, out):
     assert (code, "so --n-clusters has no effect" in stderr) == (2, True)
 
 
+@pytest.mark.parametrize("where", ["--device", "--backend"])
+def test_a_limit_of_a_gpu_has_no_effect_on_a_cpu(folder, out, where):
+    code, _, stderr = out(f"fit rows.npy -k 4 {where} cpu --device-memory-limit 8GB --out no")
+    assert (code, "Error: --device-memory-limit has no effect on a CPU. Remove it." in stderr) == (2, True)
+    assert not os.path.exists("no")
+    code, _, stderr = out("fit rows.npy -k 4 --device-memory-limit many --out no")
+    assert (code, "device_memory_limit must be a number of bytes" in stderr) == (2, True)
+
+
 def test_predict_repeats_the_labels_of_the_fit(folder, out):
     out("fit rows.npy -k 4 --out result")
 

@@ -32,7 +32,7 @@ def choose_backend(options: FitOptions, source: RowSource, say: Callable[[str], 
         return _cpu(options, say)
     if options.backend == "cpu":
         raise BackendUnavailableError(f'backend="cpu" can\'t run on {device}. Pass device="cpu" or backend="auto".')
-    return _gpu(device, say)
+    return _gpu(device, options, say)
 
 
 @public
@@ -59,7 +59,7 @@ def choose_device(options: FitOptions, source: RowSource, say: Callable[[str], N
             return _after_fork(options, source, say)
         if source.device.type == "cuda" or options.backend == "reference":
             return source.device
-        if torch.cuda.is_available() and (options.backend == "gpu" or _has_a_way(source, options.n_clusters, say)):
+        if torch.cuda.is_available() and (options.backend == "gpu" or _has_a_way(source, options, say)):
             say(f"computing on {torch.cuda.get_device_name()}")
             return torch.device("cuda", torch.cuda.current_device())
         if options.backend == "gpu":
@@ -105,17 +105,18 @@ def _found(device: torch.device) -> torch.device:
     return torch.device("cuda", device.index if device.index is not None else torch.cuda.current_device())
 
 
-def _has_a_way(source: RowSource, n_clusters: int, say: Callable[[str], None]) -> bool:
+def _has_a_way(source: RowSource, options: FitOptions, say: Callable[[str], None]) -> bool:
     """Whether the current GPU can fit rows of the host; one line says why not."""
     try:
         from cosmeans.backends.gpu.kernels.launch import keep_compiled_kernels
-        from cosmeans.backends.gpu.rows.memory import plan_incoming
+        from cosmeans.backends.gpu.rows.plans import plan_incoming
 
         device = torch.device("cuda", torch.cuda.current_device())
         keep_compiled_kernels()
         row_bytes = source.n_features * floating_type(source.dtype).itemsize
-        shape, free = torch.Size((source.n_rows, source.n_features)), gpu.state_of(device).free_bytes()
-        plan_incoming(shape, row_bytes, n_clusters, free, device)
+        shape, state = torch.Size((source.n_rows, source.n_features)), gpu.state_of(device)
+        state = state.limited(options.device_memory_limit)
+        plan_incoming(shape, row_bytes, options.n_clusters, state.free_bytes(), device, limit=state.limit)
         if isinstance(source, HeldRows):
             source.require_room()
     except ImportError as error:
@@ -156,7 +157,7 @@ def _say_once(say: Callable[[str], None], line: str) -> None:
         say(line)
 
 
-def _gpu(device: torch.device, say: Callable[[str], None]) -> Backend:
+def _gpu(device: torch.device, options: FitOptions, say: Callable[[str], None]) -> Backend:
     if device.type != "cuda":
         raise BackendUnavailableError(
             f'backend="gpu" can\'t run on {device}. Pass device="cuda", or backend="cpu" or "auto".'
@@ -168,4 +169,4 @@ def _gpu(device: torch.device, say: Callable[[str], None]) -> Backend:
             f"The fit is to run on {device}, and the GPU backend needs Triton ({error}). pip install triton, or pass "
             'device="cpu".'
         ) from error
-    return GpuBackend(device, log=say)
+    return GpuBackend(device, memory_limit=options.device_memory_limit, log=say)

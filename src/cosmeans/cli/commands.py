@@ -95,6 +95,8 @@ def fit(
     check_order(order)
     check_options() if report else None
     given = {name for name in options if _was_given(context, name)}
+    if "cpu" in (options["device"], options["backend"]):
+        _without_effect(context, ("device_memory_limit",), "on a CPU")
     wanted = Wanted(labels, embeddings.carried, partition)
     wanted.check()
     kmeans = _new_kmeans(options) if go_on_from is None else _old_kmeans(go_on_from, options, given)

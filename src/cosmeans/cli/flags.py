@@ -34,6 +34,7 @@ _FLAGS = {
     "batch_size": _Flag(metavar="ROWS"),
     "random_state": _Flag(("--random-state", "--seed"), "SEED", 0),  # the same command gives the same answer
     "memory_limit": _Flag(metavar="SIZE"),
+    "device_memory_limit": _Flag(metavar="SIZE"),
     "cache": _Flag(metavar="DIR|off"),
 }
 FIT_FLAGS = tuple(name for name in OPTIONS if name not in _NOT_FLAGS)
@@ -48,7 +49,8 @@ def _flag(name: str) -> Any:
 
 def _type(name: str) -> Any:
     """What typer makes of the flag's value."""
-    kind: Any = {"random_state": int, "init": str, "memory_limit": str, "cache": str}.get(name, OPTIONS[name].kind)
+    option = OPTIONS[name]
+    kind: Any = str if option.size else {"random_state": int, "init": str, "cache": str}.get(name, option.kind)
     return kind | None if _default(name) is None else kind
 
 

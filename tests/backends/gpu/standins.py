@@ -143,9 +143,9 @@ class Started(list[str]):
         InterpretedFunction.run = self.run
 
 
-def gpu(integers: bool | None = None, **tuning: Any) -> GpuBackend:
+def gpu(integers: bool | None = None, memory_limit: int | None = None, **tuning: Any) -> GpuBackend:
     """A backend that shares nothing. One program at a time: the interpreter runs them in turn."""
-    return GpuBackend("cpu", integers=integers, tuning=Tuning(**{"programs": 1, **tuning}))
+    return GpuBackend("cpu", integers=integers, memory_limit=memory_limit, tuning=Tuning(**{"programs": 1, **tuning}))
 
 
 def replaying(pooled: bool, graphs: Graphs | None = None, **tuning: Any) -> GpuBackend:

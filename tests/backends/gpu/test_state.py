@@ -116,6 +116,36 @@ def test_a_workspace_may_take_what_is_planned_for_it_and_no_more() -> None:
     assert not state(most_pooled=most - 1).pools(1000, 7, 12, 4)
 
 
+def test_a_session_with_a_limit_has_what_the_others_leave_of_both() -> None:
+    """Of the limit, and of what is free; what is in use when it begins is not its own."""
+    free, used = [1000], [70]
+    shared = state(room=lambda device, enough: free[0], allocated=lambda device: used[0], most_pooled=1 << 40)
+    assert shared.limited(None) is shared
+    view = shared.limited(300)
+
+    assert (shared.free_bytes(), view.free_bytes()) == (1000, 300)
+    used[0] += 120
+    assert view.free_bytes() == 180
+    free[0] = 50
+    assert view.free_bytes() == 50
+    used[0] += 200
+    assert view.free_bytes() == 0
+    assert shared.limit is None
+
+
+def test_a_session_with_a_limit_leaves_pooled_workspaces_alone() -> None:
+    shared, made = state(most_pooled=1 << 40), workspace()
+    view = shared.limited(1 << 40)
+    shared.release("a kind", made)
+
+    assert shared.pools(1000, 7, 12, 4)
+    assert not view.pools(1000, 7, 12, 4)
+    view.note("known", 3)
+    assert shared.largest("known") == 3, "they share what is known"
+    view.clear()
+    assert shared.acquire("a kind") is None, "and what gives way"
+
+
 def test_outcomes_of_all_slots_have_their_room() -> None:
     k, d = 1000, (128 << 20) // (4 * SLOTS * 1000)
 

@@ -6,9 +6,10 @@ from fit to fit.
 
 from __future__ import annotations
 
+import copy
 import functools
 import weakref
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import torch
 
@@ -25,7 +26,14 @@ class Pooled(Protocol):
 
 
 class DeviceState:
-    """What outlives a fit on one device, and by which numbers its fits run."""
+    """What outlives a fit on one device, and by which numbers its fits run.
+
+    limit   bytes that one session may take there, in a view of the state that is its own; None: as many as are free
+    before  bytes that were in use there when that session began
+    """
+
+    limit: int | None = None
+    before = 0
 
     def __init__(self, device: torch.device, tuning: Tuning) -> None:
         self.device, self.tuning = device, tuning
@@ -37,7 +45,21 @@ class DeviceState:
 
     def free_bytes(self, enough: int = ANY) -> int:
         """What can still be allocated. enough: bytes from which on it does not matter how many more."""
-        return self.tuning.room(self.device, enough)
+        free = self.tuning.room(self.device, enough)
+        if self.limit is None:
+            return free
+        return max(0, min(free, self.limit + self.before - self.tuning.allocated(self.device)))
+
+    def limited(self, limit: int | None) -> Self:
+        """The same state for one session that begins now and takes at most so many bytes; None: as many as are free.
+
+        What anyone else in this process allocates there meanwhile counts as its own.
+        """
+        if limit is None:
+            return self
+        view = copy.copy(self)  # shares all that is kept
+        view.limit, view.before = limit, self.tuning.allocated(self.device)
+        return view
 
     def acquire(self, kind: object) -> Any:
         """What a fit of this kind has released, or None. Nobody else gets it until it is released again."""
@@ -85,8 +107,13 @@ class DeviceState:
         return 1 + (self.tuning.seconds(n, k, d) >= self.tuning.middle)
 
     def pools(self, n: int, k: int, d: int, entry_bytes: int) -> bool:
-        """Whether n rows are few enough for a workspace that is kept for the next fit, if they come as one batch."""
-        return self.captures_at_once(n, k, d) and pooled_bytes(n, k, d, entry_bytes) <= self.most_pooled
+        """Whether n rows are few enough for a workspace that is kept for the next fit, if they come as one batch.
+
+        A session with a limit takes no memory that was there before it, nor leaves any.
+        """
+        if self.limit is not None or not self.captures_at_once(n, k, d):
+            return False
+        return pooled_bytes(n, k, d, entry_bytes) <= self.most_pooled
 
     # ------------------------------------------------------------- what is kept
 

@@ -30,6 +30,7 @@ class GpuBackend:
         screen: str | Screens = "auto",
         integers: bool | None = None,
         tuning: Tuning | None = None,
+        memory_limit: int | None = None,
         log: Log = lambda line: None,
     ) -> None:
         """Speed and memory depend on the arguments, no bit of an answer.
@@ -37,6 +38,7 @@ class GpuBackend:
         screen    "portable", "hopper", or "auto": the fastest that runs here
         integers  whether passes begin in 8 bits; None: where earlier passes show that it pays
         tuning    other numbers than those of the table; sessions of this backend then share nothing with others
+        memory_limit  bytes that a session may take of the device; None: as many as are free
         log       is told in one line where a slower screen runs than the chip could
         """
         keep_compiled_kernels()
@@ -44,12 +46,13 @@ class GpuBackend:
         if self.device.type == "cuda" and self.device.index is None:
             self.device = torch.device("cuda", torch.cuda.current_device())
         self.state = state_of(self.device) if tuning is None else DeviceState(self.device, tuning)
-        self._integers = integers
+        self._integers, self._memory_limit = integers, memory_limit
         self._screens = Screens(self.device, screen, log) if isinstance(screen, str) else screen
         self._screens.programs = self.state.tuning.programs or self._screens.programs
 
     def session(self, source: RowSource, task: Task, group: Group, observer: Observer, log: Log) -> GpuSession:
-        return GpuSession(self.state, self._screens, self._integers, source, task, group, observer, log)
+        state = self.state.limited(self._memory_limit)
+        return GpuSession(state, self._screens, self._integers, source, task, group, observer, log)
 
     def squared_norms(self, rows: Tensor) -> Tensor:
         with current(self.device):

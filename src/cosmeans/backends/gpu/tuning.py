@@ -30,10 +30,21 @@ def free_bytes(device: torch.device, enough: int = ANY) -> int:
     free: int = torch.cuda.mem_get_info(device)[0]
     if free >= enough:
         return free
+    reserved, allocated = _of_allocator(device)
+    return free + reserved - allocated
+
+
+def allocated_bytes(device: torch.device) -> int:
+    """What the tensors of this process take there; 0 where there is no GPU to ask."""
+    return _of_allocator(device)[1] if device.type == "cuda" else 0
+
+
+def _of_allocator(device: torch.device) -> tuple[int, int]:
+    """Bytes that torch's allocator has of the device, and those of them that are in use."""
     # all statistics as a flat dictionary would take as long as an epoch of a small fit
     facts = torch.cuda.memory_stats_as_nested_dict(device)
     reserved, allocated = (facts[name]["all"]["current"] for name in ("reserved_bytes", "allocated_bytes"))
-    return int(free + reserved - allocated)
+    return int(reserved), int(allocated)
 
 
 def _number(value: _T, record: str) -> _T:
@@ -75,7 +86,7 @@ class Tuning:
     short             seconds of a pass below which epochs are captured before the first one runs: the host takes longer
     middle            ... below which they are captured during the first one, and not the second
     long              ... above which what replaying saves counts for nothing
-    most_of_outcomes  bytes of all slots for outcomes: half of the margin of the plan (rows/memory.py)
+    most_of_outcomes  bytes of all slots for outcomes: half of the margin of the plan (rows/plans.py)
     move_span         rows whose changes of cluster are sorted together
     most_workspaces   that are pooled, each for another kind of fits
     pool_share        of the device's memory: what all of them may take there
@@ -100,6 +111,8 @@ class Tuning:
 
     # (device, enough) -> bytes that can still be allocated there; from `enough` on, how many more does not matter
     room: Callable[[torch.device, int], int] = free_bytes
+    # bytes that are in use there: a session with a limit takes what was added since it began for its own
+    allocated: Callable[[torch.device], int] = allocated_bytes
     # the memory plan of every session, whatever the room; None: the fastest that fits
     plan: ResidencyPlan | None = None
     # programs of a kernel that are started at once; None: as many as the device has multiprocessors

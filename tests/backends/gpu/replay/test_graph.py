@@ -27,7 +27,7 @@ from backends.gpu.standins import (
     there,
     unit,
 )
-from cosmeans.backends.gpu.rows.memory import plan_resident
+from cosmeans.backends.gpu.rows.plans import plan_resident
 from cosmeans.backends.gpu.tuning import ANY, SLOTS
 from cosmeans.backends.reference import ReferenceBackend
 

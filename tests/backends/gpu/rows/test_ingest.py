@@ -26,7 +26,7 @@ from backends.gpu.standins import (
     with_gaps,
 )
 from cosmeans.backends.gpu.backend import GpuBackend
-from cosmeans.backends.gpu.rows.memory import OF_INSPECTED, plan_resident
+from cosmeans.backends.gpu.rows.plans import OF_INSPECTED, plan_resident
 from cosmeans.backends.gpu.tuning import ANY, ResidencyPlan
 from cosmeans.backends.reference import ReferenceBackend
 from cosmeans.progress import Silent

@@ -13,7 +13,8 @@ from cosmeans.backends.gpu import DeviceState
 from cosmeans.backends.gpu.kernels.quantize import quantize_rows
 from cosmeans.backends.gpu.kernels.update import OutputRing
 from cosmeans.backends.gpu.replay.graph import CapturedEpochs
-from cosmeans.backends.gpu.rows.memory import NO_EPOCH, FitState, Workspace, plan_resident
+from cosmeans.backends.gpu.rows.memory import NO_EPOCH, FitState, Workspace
+from cosmeans.backends.gpu.rows.plans import plan_resident
 from cosmeans.backends.gpu.rows.resident import ResidentRows
 from cosmeans.backends.gpu.tuning import ANY, ResidencyPlan, pooled_bytes
 from cosmeans.contracts import InspectedRows

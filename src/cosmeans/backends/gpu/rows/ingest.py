@@ -17,7 +17,8 @@ from cosmeans.backends.gpu.kernels.columns import compare_bits
 from cosmeans.backends.gpu.kernels.launch import read_async
 from cosmeans.backends.gpu.kernels.norms import PendingLengths, inspect_rows, queue_lengths, squared_norms
 from cosmeans.backends.gpu.kernels.quantize import QuantizedRows, dense
-from cosmeans.backends.gpu.rows.memory import OF_INSPECTED, Workspace, aligned, plan_incoming
+from cosmeans.backends.gpu.rows.memory import Workspace
+from cosmeans.backends.gpu.rows.plans import OF_INSPECTED, aligned, plan_incoming
 from cosmeans.backends.gpu.rows.precompile import precompile
 from cosmeans.backends.gpu.rows.resident import ResidentRows, plan_on_device
 from cosmeans.backends.gpu.rows.upload import Upload
@@ -179,7 +180,10 @@ class Ingest:
         # a pooled workspace makes a copy of its own, and rows that are labelled once go in chunks if they are many
         apart = state.pools(n, k, d, rows.element_size()) if fit else n > state.tuning.most_per_chunk
         kind = ("inspected", d, rows.stride(0), rows.dtype, rows.data_ptr() % 16, k, fit, task.weights is None)
-        found = None if apart or n > state.largest(kind) else self._begun(rows)
+        if state.limit is not None:  # nothing is begun that may have no room, nor read in vain
+            plan_on_device(n, d, k, state, n * OF_INSPECTED)
+        early = not apart and state.limit is None and n <= state.largest(kind)
+        found = self._begun(rows) if early else None
         plan = None if apart else self._plan_on_device(rows, found)
         if found is None or plan is None:
             precompile(rows, task, self._screens, state, inspects=plan is not None)
@@ -224,7 +228,8 @@ class Ingest:
         if plan.fetched:
             how = "their float16 copy is kept there" if plan.copied else "they are sent there in every pass"
             sizes = [f"{n_bytes / 2**20:,.0f} MiB" for n_bytes in (n * row_bytes, self._state.free_bytes())]
-            log(f"the rows take {sizes[0]} and {self._device} has {sizes[1]} free: they stay on the host, {how}")
+            where = "free" if self._state.limit is None else "free within device_memory_limit"
+            log(f"the rows take {sizes[0]} and {self._device} has {sizes[1]} {where}: they stay on the host, {how}")
 
     def _planned_upload(self, shape: torch.Size, row_bytes: int) -> ResidencyPlan:
         """Pooled workspaces give way to rows that don't fit otherwise."""
@@ -239,8 +244,16 @@ class Ingest:
 
     def _planned(self, shape: torch.Size, row_bytes: int) -> ResidencyPlan:
         state, task = self._state, self._task
-        room = state.free_bytes()
-        return plan_incoming(shape, row_bytes, task.n_clusters, room, state.device, state.tuning, keep=task.fit)
+        return plan_incoming(
+            shape,
+            row_bytes,
+            task.n_clusters,
+            state.free_bytes(),
+            state.device,
+            state.tuning,
+            keep=task.fit,
+            limit=state.limit,
+        )
 
     def _arriving(self, rows: Tensor, there: Tensor, plan: ResidencyPlan) -> Iterator[Batch]:
         """All rows, a batch at a time on the device: those that stay there, or one slot after the other."""

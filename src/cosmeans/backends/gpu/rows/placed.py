@@ -19,7 +19,7 @@ from cosmeans.backends.gpu.kernels.assign import Screens
 from cosmeans.backends.gpu.kernels.columns import QuantizedCentroids
 from cosmeans.backends.gpu.kernels.launch import current
 from cosmeans.backends.gpu.kernels.quantize import QuantizedRows, dense_batch, quantize_rows
-from cosmeans.backends.gpu.rows.memory import plan_streamed, rows_per_fetch
+from cosmeans.backends.gpu.rows.plans import plan_streamed, rows_per_fetch
 from cosmeans.backends.gpu.rows.resident import ResidentRows
 from cosmeans.backends.gpu.rows.upload import Upload
 from cosmeans.contracts import InspectedRows
@@ -123,7 +123,8 @@ class StreamedRows:
         resident, n, d = self._resident, rows.n_rows, rows.n_features
         state = resident.state
         if resident.plan is None:
-            resident.plan = plan_streamed(n, d, k, row_bytes, state.free_bytes(), state.device, state.tuning)
+            room = state.free_bytes()
+            resident.plan = plan_streamed(n, d, k, row_bytes, room, state.device, state.tuning, limit=state.limit)
         if resident.plan.copied and resident.copy is None:
             tile = resident.screens.row_tile(k, d)
             resident.copy = QuantizedRows.empty(n, d, tile, resident.device)

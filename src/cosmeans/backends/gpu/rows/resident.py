@@ -19,7 +19,8 @@ from cosmeans.backends.gpu.kernels.columns import CentroidWorkspace, QuantizedCe
 from cosmeans.backends.gpu.kernels.launch import fork, read_async
 from cosmeans.backends.gpu.kernels.quantize import QuantizedRows, dense_batch, quantize_rows
 from cosmeans.backends.gpu.kernels.update import OutputRing
-from cosmeans.backends.gpu.rows.memory import NO_EPOCH, Workspace, plan_resident, rows_per_chunk
+from cosmeans.backends.gpu.rows.memory import NO_EPOCH, Workspace
+from cosmeans.backends.gpu.rows.plans import plan_resident, rows_per_chunk
 from cosmeans.backends.gpu.rows.precompile import precompile_cascade
 from cosmeans.backends.gpu.rows.upload import GATHERED
 from cosmeans.backends.gpu.tuning import ANY, COSTS, PrecisionPolicy, ResidencyPlan
@@ -222,10 +223,10 @@ def plan_on_device(n: int, d: int, k: int, state: DeviceState, taken: int = 0) -
     if room >= best.n_bytes:
         return best
     try:
-        plan = plan_resident(n, d, k, room, device, tuning)
+        plan = plan_resident(n, d, k, room, device, tuning)  # said below
     except DeviceMemoryError:
         plan = None
     if plan is not None and plan.copied:
         return plan
     state.clear()
-    return plan_resident(n, d, k, state.free_bytes() - taken, device, tuning)
+    return plan_resident(n, d, k, state.free_bytes() - taken, device, tuning, limit=state.limit)
