@@ -105,7 +105,7 @@ class HeldRows:
         self._fill(span)
         if span.stop <= self._done:
             return self._rows[span]
-        if span.start >= self._done:
+        if span.start >= self._done or self._source.n_direct:  # a view: joining rows would copy them
             return self._source.read(span)
         rest = self._source.read(slice(self._done, span.stop))
         return torch.cat([self._rows[span.start : self._done], rest])
