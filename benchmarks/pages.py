@@ -173,6 +173,30 @@ CPU = [
         having="beside_bytes",
     ),
     Table(
+        "How often files are read",
+        "Rows that a fit asks files for, as multiples of all rows: in spans, and one by one (by starts and samples).",
+        "files",
+        {"data": "data", "files": "files", "start": "init", "epochs": "epochs"},
+        {"in spans": "in spans", "one by one": "singly", "same bits as in memory": "same bits", "date": day},
+        having="in spans",
+    ),
+    Table(
+        "Rows of files against rows in memory",
+        "K = 1000. Files that were read before are in the page cache. With Parquet, memory_limit is 0 and the rows are "
+        "copied while they are read first: their first and last pass is compared with decoding by pyarrow, writing the "
+        "rows, and an epoch in memory, one after another; a later epoch with one of a mapped .npy file.",
+        "files",
+        {"data": "data", "what": "case", "files": "files"},
+        {
+            "files s": "files s",
+            "compared with s": "memory s",
+            "ratio": "files / memory",
+            "of processor time": "of the processor",
+            "date": day,
+        },
+        having="files s",
+    ),
+    Table(
         "Near-copies",
         "Near-copies within clusters, of all that a brute force over all pairs finds.",
         "dedup",
