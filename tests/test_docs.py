@@ -130,7 +130,15 @@ def test_the_files_that_a_page_on_the_design_names_exist(backend):
 
 
 def test_every_page_and_example_is_found():
-    assert [page.stem for page in PAGES] == ["choosing-k", "comparing", "dedup", "topics", "your-data", "report"]
+    assert [page.stem for page in PAGES] == [
+        "choosing-k",
+        "comparing",
+        "dedup",
+        "larger-than-memory",
+        "topics",
+        "your-data",
+        "report",
+    ]
     assert {"quickstart", "topics", "dedup", "compare"} <= {script.stem for script in EXAMPLES}
 
 

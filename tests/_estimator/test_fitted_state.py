@@ -85,6 +85,13 @@ def state_of(kmeans):
     return seen(kmeans) if hasattr(kmeans, "labels_") else joblib.hash(kmeans.centers)
 
 
+@pytest.fixture(autouse=True)
+def gradients():
+    """An interrupt inside of `torch.no_grad` may leave them off for the tests that follow."""
+    yield
+    torch.set_grad_enabled(True)
+
+
 @pytest.mark.parametrize("what", WORK)
 def test_an_interrupt_leaves_the_state_before_or_the_state_after(what):
     make, work = WORK[what]
