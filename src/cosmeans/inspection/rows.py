@@ -17,6 +17,7 @@ from cosmeans.inspection.left_out import LeftOut
 from cosmeans.inspection.weights import checked_scale, masses, prepare_weights, warn_of_range
 
 _BATCH_BYTES = 64 << 20  # a float32 copy of one batch; larger batches gain nothing
+_DECODED_BYTES = 16 << 20  # of rows that are decoded for every pass: several batches are in memory at once
 _MEMORY_SHARE = 64  # and at most this part of the memory that is free
 # a smaller batch saves no memory worth having, and starting its work costs more than the work
 LEAST_BATCH_BYTES = {"cpu": 4 << 20, "cuda": 128 << 20}
@@ -73,6 +74,8 @@ class Inspected:
             int(task.batch_size or choose_batch_size(self.n_rows, self.n_features, self.device)),
             least_batch_size(self.n_features, self.device),
         )
+        if source.n_direct < source.n_rows:  # decoded: the next batch is, while this one is worked on
+            batch_limit = min(batch_limit or wanted, max(1, _DECODED_BYTES // (4 * self.n_features)))
         self.batch_size = min(wanted, batch_limit or wanted)
         weights, self.exponent = prepare_weights(task.weights, self.n_rows)
         self.scale = checked_scale(weights, self.n_rows)
