@@ -37,7 +37,7 @@ def test_look_tells_of_tables(folder, out):
     assert others == "other columns: id (string), weight (double)"
     assert memory == (
         "memory: decoded rows take 2.9 kB, of which memory_limit, by default 720 bytes here, holds 25%: "
-        "the others are decoded again in every pass"
+        "a fit copies them to the disk, or decodes the others in every pass"
     )
     assert disk == "disk: labels and cosines of a fit take up to 3.4 kB"
     assert "lists, named;" in out("look emb/*.parquet --embedding embedding --id-column id --with weight")[1]

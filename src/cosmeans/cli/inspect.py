@@ -115,7 +115,9 @@ def _memory(facts: RowFacts) -> str:
     if facts.rows_in_memory == facts.rows:
         return f"{needed}, which {limit}, holds: the files are decoded once"
     share = f"{facts.rows_in_memory / facts.rows:.0%}"
-    return f"{needed}, of which {limit}, holds {share}: the others are decoded again in every pass"
+    return (
+        f"{needed}, of which {limit}, holds {share}: a fit copies them to the disk, or decodes the others in every pass"
+    )
 
 
 def _count(number: int, noun: str) -> str:
