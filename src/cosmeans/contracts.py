@@ -38,6 +38,12 @@ class RowSource(Protocol):
     def read(self, span: slice) -> Tensor:
         """Consecutive rows as they are stored, (B, D); never written to, so they may be a view."""
 
+    def view(self) -> Tensor:
+        """All rows as one tensor (N, D), as they are stored, for any number of passes.
+
+        Raises FileError where they must be read into memory for that and there is no room.
+        """
+
     def gather(self, indices: Tensor) -> Tensor:
         """Rows by index (int64, on `device`), (len(indices), D), as they are stored."""
 

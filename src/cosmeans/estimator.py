@@ -32,7 +32,6 @@ from cosmeans._estimator.row_outputs import row_outputs
 from cosmeans.calls import public
 from cosmeans.containers.converted import floating, on_host
 from cosmeans.containers.tensors import through_dlpack
-from cosmeans.memory_rows import whole
 from cosmeans.model_file import load_model, save_model
 from cosmeans.options import FitOptions
 from cosmeans.paths import as_path
@@ -167,7 +166,7 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         room = row_outputs(source, labels_out)
         source, backend = choose(source, options, log, fit=True)
         # rows as they came: sent rows would have to come back
-        taken = kind.out(floating(whole(source))) if callable(init) else None
+        taken = kind.out(floating(source.view())) if callable(init) else None
         shape = (options.n_clusters, source.n_features)
         given = given_centroids(init, shape, backend.device)
         key = start_key(*shape, init, given, random_state)

@@ -24,6 +24,9 @@ class MemoryRows:
     def read(self, span: slice) -> Tensor:
         return self._rows[span]
 
+    def view(self) -> Tensor:
+        return self._rows[:]
+
     def gather(self, indices: Tensor) -> Tensor:
         return self._rows[indices]
 

@@ -8,11 +8,13 @@ import sys
 import pytest
 import torch
 
-from cosmeans import KMeans
+from cosmeans import KMeans, open_rows
 from cosmeans._estimator import dispatch
 from cosmeans.errors import BackendUnavailableError
 from cosmeans.memory_rows import MemoryRows
 from cosmeans.options import FitOptions
+from cosmeans.rows.held import hold
+from files_of import KINDS
 
 pytest.importorskip("triton", reason="the GPU kernels are written in Triton")
 GPU = torch.device("cuda", 1)
@@ -51,6 +53,18 @@ def test_rows_that_stay_on_the_host_are_no_reason_against_it(free):
 
     assert device == torch.device("cpu")
     assert line.startswith("computing on the CPU: 4000 rows of 500 entries and 10 clusters need")
+
+
+def test_files_need_room_on_the_host_only_where_the_gpu_has_none_for_their_rows(free, tmp_path, monkeypatch):
+    KINDS["groups.parquet"][0](tmp_path / "rows.parquet", ROWS.numpy())
+    monkeypatch.setattr("cosmeans.rows.held.free_memory", lambda: 1000)
+    source, _ = hold(open_rows(tmp_path / "rows.parquet"), 0)
+    told = []
+
+    assert dispatch.choose_device(FitOptions(n_clusters=10), source, told.append) == GPU
+    free[0] = (256 << 20) + (6 << 20)  # but not for 8 MB of rows
+    assert dispatch.choose_device(FitOptions(n_clusters=10), source, told.append) == torch.device("cpu")
+    assert "memory must hold all rows at once for a GPU that does not" in told[-1]
 
 
 def test_a_limit_counts_as_what_is_free(free):

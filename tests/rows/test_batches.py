@@ -201,7 +201,7 @@ def test_a_limit_is_shared_by_rows_and_what_is_kept_besides():
 def test_all_rows_can_be_held_for_a_device_whatever_the_limit():
     counted = Counted()
     rows, _ = hold(BatchRows(counted, "Rows", 0), 0)
-    rows.hold_all()
+    rows.view()
 
     for _ in range(2):
         assert np.array_equal(rows.read(slice(0, 200)).numpy(), X[:200])

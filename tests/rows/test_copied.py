@@ -83,7 +83,7 @@ def test_every_type_is_copied_as_it_is_stored(tmp_path, dtype):
     rows = torch.from_numpy(X[:50] * 9).to(getattr(torch, dtype))
     copied = CopiedRows(BatchRows(lambda: iter([rows[:20], rows[20:]]), "Rows", 0), tmp_path)
 
-    copied.finish()
+    copied.view()
 
     assert copied.read(slice(0, 50)).dtype == rows.dtype
     assert torch.equal(copied.read(slice(0, 50)), rows)
@@ -125,7 +125,7 @@ def torn_mark(rows, mark):
 
 @pytest.mark.parametrize("damage", [flip, cut, other_mark, no_mark, torn_mark])
 def test_a_copy_that_is_damaged_is_made_again(files, tmp_path, damage):
-    CopiedRows(open_rows(files / "a.parquet"), tmp_path).finish()
+    CopiedRows(open_rows(files / "a.parquet"), tmp_path).view()
     damage(*copy_files(open_rows(files / "a.parquet"), tmp_path))
 
     rows = CopiedRows(open_rows(files / "a.parquet"), tmp_path)
@@ -147,7 +147,7 @@ def test_other_files_and_other_options_have_other_copies(files, tmp_path):
 
 
 def test_the_checksum_is_that_of_the_rows(files, tmp_path):
-    CopiedRows(open_rows(files / "a.parquet"), tmp_path).finish()
+    CopiedRows(open_rows(files / "a.parquet"), tmp_path).view()
     rows, mark = copy_files(open_rows(files / "a.parquet"), tmp_path)
     assert rows.read_bytes() == X.tobytes()
     assert json.loads(mark.read_text())["crc32"] == zlib.crc32(X.tobytes())
@@ -162,7 +162,7 @@ def test_a_copy_that_is_not_complete_leaves_nothing(files, tmp_path):
 
 def test_a_folder_that_is_removed_meanwhile_does_no_harm(files, tmp_path):
     rows = CopiedRows(open_rows(files / "a.parquet"), tmp_path / "cache")
-    rows.finish()
+    rows.view()
     remove_copy(open_rows(files / "a.parquet"), tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
     passed_over(rows)
@@ -183,7 +183,7 @@ def test_a_disk_that_fills_up_is_told(files, tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (X.nbytes // 2, limits[1]))
     try:
         with pytest.raises(WriteError, match=r"larger than the file system, or the limit of this process, allows"):
-            CopiedRows(open_rows(files / "a.parquet"), tmp_path).finish()
+            CopiedRows(open_rows(files / "a.parquet"), tmp_path).view()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert list(tmp_path.iterdir()) == []

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from cosmeans import KMeans, open_rows
-from cosmeans.errors import OptionError
+from cosmeans.errors import FileError, OptionError
 from cosmeans.options import FitOptions
 from cosmeans.rows.held import HeldRows, hold
 from files_of import KINDS
@@ -69,13 +69,56 @@ def test_held_rows_are_not_asked_for_again(path, n_held):
 
 
 def test_all_at_once_is_one_view(path):
-    rows = HeldRows(Counted(open_rows(path)), 20)
-    rows.hold_all()
+    source = Counted(open_rows(path))
+    rows = HeldRows(source, 20)
+    rows.read(slice(0, 7))
 
-    whole = rows.read(slice(0, 500))
+    whole = rows.view()
 
     assert np.array_equal(whole.numpy(), X)
-    assert whole.data_ptr() == rows.read(slice(0, 1)).data_ptr()
+    assert whole.data_ptr() == rows.read(slice(0, 1)).data_ptr() == rows.view().data_ptr()
+    assert source.read_rows == 500, "none is decoded again"
+
+
+def test_a_view_of_all_rows_needs_room(path, tmp_path, monkeypatch):
+    monkeypatch.setattr("cosmeans.rows.held.free_memory", lambda: X.nbytes - 1)
+    for part in (0, 1):
+        np.save(tmp_path / f"{part}.npy", X[250 * part : 250 * (part + 1)])
+    files = open_rows([tmp_path / "0.npy", tmp_path / "1.npy"])
+    words = "memory must hold all rows at once for a GPU that does not, or for a function as init: 32.0 kB, and 32.0 kB"
+    for given, other in ((open_rows(path), "cache (--cache DIR)"), (files, "a single file")):
+        rows, _ = hold(given, 0)
+        rows.hold_none()
+        with pytest.raises(FileError) as caught:
+            rows.view()
+        assert words in str(caught.value)
+        assert f"Pass {other}" in str(caught.value)
+
+    np.save(tmp_path / "all.npy", X)
+    mapped = hold(open_rows(tmp_path / "all.npy"), 0)[0].view()
+    assert np.array_equal(mapped.numpy(), X)
+    monkeypatch.setattr("cosmeans.rows.held.free_memory", lambda: X.nbytes)
+    for given in (open_rows(path), files):
+        assert np.array_equal(hold(given, 0)[0].view().numpy(), X)
+
+
+def test_a_view_is_decoded_where_no_copy_is_to_be_made(path, tmp_path):
+    rows, _ = hold(open_rows(path), 0, tmp_path / "cache", make=False)
+    assert np.array_equal(rows.view().numpy(), X)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_rows_that_were_held_can_be_dropped(path):
+    source = Counted(open_rows(path))
+    rows = HeldRows(source, 300)
+    rows.read(slice(0, 200))
+    assert rows.n_direct == 200
+
+    rows.hold_none()
+
+    assert (rows.n_bytes_held, rows.n_direct) == (0, 0)
+    assert np.array_equal(rows.read(slice(100, 200)).numpy(), X[100:200])
+    assert source.read_rows == 300
 
 
 def test_a_limit_is_shared_by_rows_and_what_is_kept_besides(path, tmp_path):

@@ -116,8 +116,8 @@ def _has_a_way(source: RowSource, options: FitOptions, say: Callable[[str], None
         row_bytes = source.n_features * floating_type(source.dtype).itemsize
         shape, state = torch.Size((source.n_rows, source.n_features)), gpu.state_of(device)
         state = state.limited(options.device_memory_limit)
-        plan_incoming(shape, row_bytes, options.n_clusters, state.free_bytes(), device, limit=state.limit)
-        if isinstance(source, HeldRows):
+        plan = plan_incoming(shape, row_bytes, options.n_clusters, state.free_bytes(), device, limit=state.limit)
+        if plan.fetched and isinstance(source, HeldRows):
             source.require_room()
     except ImportError as error:
         say(f"computing on the CPU: the GPU backend needs Triton ({error}). pip install triton")

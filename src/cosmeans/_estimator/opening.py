@@ -38,15 +38,15 @@ def log_of(model: Any) -> Log:
 
 
 def choose(source: RowSource, options: FitOptions, log: Log, *, fit: bool) -> tuple[RowSource, Backend]:
-    """What computes, and the source as it is read: rows of files that must be decoded stay in memory where they can.
+    """What computes, and the source as it is read: rows that must be decoded stay in memory where they can, for a CPU.
 
     fit: whether many passes follow, so that a copy of the rows repays what it takes to make
     """
     cache = None if options.cache is None else as_path(options.cache, "cache")
     source, limit = hold(source, options.memory_limit, cache, make=fit)
     backend = choose_backend(replace(options, memory_limit=limit), source, log)
-    if isinstance(source, HeldRows) and backend.device.type != "cpu":
-        source.hold_all()
+    if isinstance(source, HeldRows) and backend.device != source.device:
+        source.hold_none()  # a device is sent each row once, or all of them from one view
     return source, backend
 
 

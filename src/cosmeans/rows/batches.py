@@ -71,6 +71,13 @@ class BatchRows:
                 self._run = run
             return found
 
+    def view(self) -> Tensor:
+        return self.read(slice(0, self.n_rows))
+
+    @property
+    def one_view(self) -> bool:
+        return self._rows is not None
+
     def gather(self, indices: Tensor) -> Tensor:
         """Rows by index. A pass for them ends at the last one that is wanted."""
         if self._rows is not None:

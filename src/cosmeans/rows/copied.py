@@ -73,6 +73,10 @@ class CopiedRows:
     def n_direct(self) -> int:
         return self.n_rows if self.complete else 0
 
+    @property
+    def one_view(self) -> bool:
+        return self.complete or self._file is not None
+
     def read(self, span: slice) -> Tensor:
         if self._rows is not None:
             return self._rows[span]
@@ -80,6 +84,13 @@ class CopiedRows:
         if self._file is not None and span.start <= self._done < span.stop:
             self._write(rows[self._done - span.start :])
         return rows
+
+    def view(self) -> Tensor:
+        """All rows, mapped from the copy, which is made of them now if there is to be one."""
+        step = max(1, _BLOCK_BYTES // max(1, self.n_bytes // max(1, self.n_rows)))
+        while self._file is not None:
+            self.read(slice(self._done, min(self._done + step, self.n_rows)))
+        return self.read(slice(0, self.n_rows))
 
     def gather(self, indices: Tensor) -> Tensor:
         if self._rows is None:
@@ -89,12 +100,6 @@ class CopiedRows:
 
     def part(self, indices: Tensor) -> None:
         return None  # a session reads through `rows.held`, which knows what memory there is
-
-    def finish(self) -> None:
-        """Copy all rows that are not copied yet."""
-        step = max(1, _BLOCK_BYTES // max(1, self.n_bytes // max(1, self.n_rows)))
-        while not self.complete:
-            self.read(slice(self._done, min(self._done + step, self.n_rows)))
 
     def close(self) -> None:
         """Nothing stays of a copy that is not complete."""

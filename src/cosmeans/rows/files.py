@@ -26,7 +26,7 @@ class FileRows:
     A pickle holds where the files are, and opens them again; raises FileError if they have other rows by then.
 
     shape (N, D); dtype: of the rows as torch computes with them; names: the files, in order; tensor: whether the files
-    hold tensors, so that results for them are tensors.
+    hold tensors, so that results for them are tensors; one_view: whether all rows are mapped as one array.
     """
 
     device = torch.device("cpu")
@@ -44,7 +44,7 @@ class FileRows:
         self.n_rows, self.n_features = rows.n_rows, rows.n_features or 0
         self.n_bytes, self.dtype = rows.n_bytes, rows.dtype
         self.mapped, self.names, self.tensor = rows.mapped, rows.names, rows.tensor
-        self.n_direct = self.n_rows if rows.mapped else 0
+        self.n_direct, self.one_view = self.n_rows if rows.mapped else 0, rows.one_view
         self.id_column, self.weight_column = id_column, weight_column
         self.require([column for column in (id_column, weight_column) if column is not None])
         self._lock = Lock()
@@ -89,6 +89,9 @@ class FileRows:
             if span.stop < stop:
                 self._ahead = _Ahead(self._rows, span.stop, stop)
             return found
+
+    def view(self) -> Tensor:
+        return self._rows.read(0, self.n_rows)
 
     def gather(self, indices: Tensor) -> Tensor:
         return self._rows.gather(indices.numpy())
@@ -186,8 +189,12 @@ class _Ahead:
         self._thread.join()
         if not self._span[0] <= start < self._span[1]:
             return None
-        if self._error is not None:
-            raise self._error
+        error, self._error = self._error, None
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error  # which holds this frame, and those of all callers with what they made on a device
         return None if self._found is None else self._found[start - self._span[0] :]
 
     def _decode(self) -> None:

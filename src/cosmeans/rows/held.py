@@ -81,25 +81,33 @@ class HeldRows:
         return max(self._done, self._source.n_direct)
 
     def require_room(self) -> None:
-        """Raise FileError if memory can't hold all rows, which a GPU is sent from there, and no copy will."""
+        """Raise FileError if `view` would find no room."""
         free = free_memory()
-        if isinstance(self._source, CopiedRows):
+        if self._source.one_view or len(self._rows) == self.n_rows or self.n_bytes <= free:
             return
-        if not self._is_one_view() and self.n_bytes > free:
-            raise FileError(
-                f"{self._source.names[0]}: rows that must be decoded need {size_words(self.n_bytes)} of the host's "
-                f'memory for a GPU, and {size_words(free)} are free. Pass device="cpu", or cache (--cache '
-                "DIR), a folder for a copy on a disk."
-            )
+        other = "a single file" if self._source.n_direct else "cache (--cache DIR), a folder for a copy on a disk"
+        raise FileError(
+            f"{self._source.names[0]}: memory must hold all rows at once for a GPU that does not, or for a function as "
+            f'init: {size_words(self.n_bytes)}, and {size_words(free)} are free. Pass {other}, or device="cpu" and '
+            "another init."
+        )
 
-    def hold_all(self) -> None:
-        """Make all rows one view, whatever the limit. Raises FileError if there is no room."""
+    def view(self) -> Tensor:
+        """All rows as one tensor, which stays, whatever the limit. Raises FileError if there is no room."""
         self.require_room()
-        if isinstance(self._source, CopiedRows):
-            self._source.finish()
-            self._rows, self._done = self._rows[:0], 0
-        if not self._is_one_view():
-            self._rows, self._done = torch.empty((self.n_rows, self.n_features), dtype=self.dtype, device="cpu"), 0
+        if self._source.one_view:
+            self.hold_none()
+            return self._source.view()
+        if len(self._rows) < self.n_rows:
+            rows = torch.empty((self.n_rows, self.n_features), dtype=self.dtype, device="cpu")
+            rows[: self._done] = self._rows[: self._done]
+            self._rows = rows
+        self._fill(slice(0, self.n_rows))
+        return self._rows
+
+    def hold_none(self) -> None:
+        """Keep no row, from now on: for who reads each of them once."""
+        self._rows, self._done = self._rows.new_empty((0, self.n_features)), 0
 
     def read(self, span: slice) -> Tensor:
         self._fill(span)
@@ -131,9 +139,6 @@ class HeldRows:
         """No more rows are asked for."""
         if isinstance(self._source, CopiedRows):
             self._source.close()
-
-    def _is_one_view(self) -> bool:
-        return self._source.n_direct == self.n_rows or len(self._rows) == self.n_rows
 
     def _fill(self, span: slice) -> None:
         """Decode rows that follow those that are there, as far as they are asked for and may be kept."""

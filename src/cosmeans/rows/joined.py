@@ -41,6 +41,7 @@ class JoinedRows:
         self.n_bytes = self.n_rows * (self.n_features or 0) * self.dtype.itemsize
         self.tensor = all(getattr(reader, "tensor", False) for reader in self._readers)
         self.mapped = all(reader.mapped for reader in self._readers)
+        self.one_view = self.mapped and len(self._readers) == 1
 
     @property
     def names(self) -> list[str]:

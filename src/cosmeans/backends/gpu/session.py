@@ -82,10 +82,11 @@ class GpuSession:
     @on_device
     def read(self, first: Tensor | None = None) -> None:
         assert self._ingest is not None  # entered
+        assert self._source is not None
         found, self._ingest = self._ingest.read(first, self._observer.reading), None
         plan = found.plan
         self.rows = rows = Inspected(
-            MemoryRows(found.rows),
+            MemoryRows(found.rows, self._source.where),
             self._task,
             found.inspect,
             device=self.device,

@@ -196,7 +196,7 @@ def test_one_line_says_that_rows_stay_on_the_host(copied: bool, words: str) -> N
 
 
 TIGHT: dict[str, Any] = {"least_chunk": 8, "least_fetch": 4, "fetched": 4 * 256, "small_upload": 0}
-JOB = Job(3.0 * directions(60, 64), unit(7, 64, 1))
+JOB = Job(3.0 * directions(60, 64), unit(7, 64, 1), epochs=1)
 EXPECTED = fit(JOB, ReferenceBackend())
 
 

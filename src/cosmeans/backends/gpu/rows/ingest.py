@@ -1,7 +1,8 @@
 """Rows before their first pass: planned for, sent if they are on the host, inspected; labelled meanwhile if possible.
 
-Rows that fit are sent to the device once. Of each piece the lengths and the float16 copy are made, and the labels where
-the first centroids are known, while the next one is on its way.
+Rows that fit are sent to the device once, piece by piece as the source reads them. Of each piece the lengths and the
+float16 copy are made, and the labels where the first centroids are known, while the next one is read and on its way.
+Only rows that don't fit must be one tensor of the host: passes fetch them from there.
 """
 
 from __future__ import annotations
@@ -21,15 +22,17 @@ from cosmeans.backends.gpu.rows.memory import Workspace
 from cosmeans.backends.gpu.rows.plans import OF_INSPECTED, aligned, plan_incoming
 from cosmeans.backends.gpu.rows.precompile import precompile
 from cosmeans.backends.gpu.rows.resident import ResidentRows, plan_on_device
-from cosmeans.backends.gpu.rows.upload import Upload
+from cosmeans.backends.gpu.rows.upload import Upload, spans
 from cosmeans.backends.gpu.tuning import COSTS, ResidencyPlan
-from cosmeans.containers.converted import floating
+from cosmeans.containers.converted import floating, floating_type
 from cosmeans.contracts import RowSource
 from cosmeans.data import Batch, Task
 from cosmeans.errors import DeviceMemoryError
 from cosmeans.memory_rows import whole
 from cosmeans.observer import Log
 from cosmeans.sphere import Lengths
+
+_READ = 2  # pinned pieces of rows that are read at once, while files may be decoded ahead for as many
 
 
 class PrefetchedLabels:
@@ -82,7 +85,7 @@ class PrefetchedLabels:
 class Ingested:
     """What was found of rows, or is about to be.
 
-    rows        (N, D) where passes want them
+    rows        (N, D) where passes want them; without memory (torch's meta device) until they are sent there
     plan        of the memory of what follows; None: not planned
     squared     (N,) float64, squared lengths; None: not found
     copy        the float16 copy; None: not made
@@ -119,17 +122,17 @@ class Ingest:
     def __init__(self, source: RowSource, task: Task, resident: ResidentRows, upload: Upload, log: Log) -> None:
         self._resident, self._upload, self._task = resident, upload, task
         self._device, self._screens, self._state = resident.device, resident.screens, resident.state
-        rows = floating(whole(source))
-        self._far, self._small, self._keeps = rows.device != self._device, False, False
-        if self._far and rows.device.type != "cpu":  # on another GPU
-            rows, self._far = rows.to(self._device), False
-        self._found = Ingested(rows)
+        self._source, self._small, self._keeps = source, False, False
+        self._far = source.device != self._device and source.device.type == "cpu"
         if self._far:
             self._plan_upload(log)
-        else:
-            if rows.stride(1) != 1:
-                self._found.rows = rows.contiguous()  # kernels read adjacent entries: copied once, not in every pass
-            self._begin_inspection()
+            return
+        rows = floating(source.view())
+        if rows.device != self._device:  # on another GPU
+            rows = rows.to(self._device)
+        # kernels read adjacent entries: copied once, not in every pass
+        self._found = Ingested(rows if rows.stride(1) == 1 else rows.contiguous())
+        self._begin_inspection()
 
     @property
     def labels_while_reading(self) -> bool:
@@ -151,16 +154,15 @@ class Ingest:
                 self._resident.make_workspace(n, d, self._task.n_clusters)
             return found
         if self._small:
-            return Ingested(found.rows.contiguous().to(self._device))
+            return Ingested(floating(whole(self._source)).contiguous().to(self._device))
         plan = found.plan
         assert plan is not None
-        rows = found.rows
         if not plan.fetched:
-            found.rows = self._upload.make(n, d, dtype=rows.dtype)
+            found.rows = self._upload.make(n, d, dtype=found.rows.dtype)
         found.squared = torch.empty(n, dtype=torch.float64, device=self._device)
         if self._keeps:
             found.copy = self._empty_copy(n, d)
-        for near in self._arriving(rows, found.rows, plan):
+        for near in self._arriving(found.rows, plan):
             self._inspect(near, found)
             self._label(near, found)
             progress(near.start + len(near), n)
@@ -215,14 +217,15 @@ class Ingest:
     # --------------------------------------------------------- rows of the host
 
     def _plan_upload(self, log: Log) -> None:
-        rows, task = self._found.rows, self._task
-        (n, d), k, fit = rows.shape, task.n_clusters, task.fit
-        row_bytes = d * rows.element_size()
-        self._found.plan = plan = self._planned_upload(rows.shape, row_bytes)
+        source, task = self._source, self._task
+        n, d, k, fit = source.n_rows, source.n_features, task.n_clusters, task.fit
+        sent = torch.empty((n, d), dtype=floating_type(source.dtype), device="meta")
+        row_bytes = d * sent.element_size()
+        plan = self._planned_upload(sent.shape, row_bytes)
+        self._found = Ingested(floating(source.view()) if plan.fetched else sent, plan)
         self._small = not plan.fetched and n * row_bytes < self._state.tuning.small_upload
-        sent = torch.empty(rows.shape, dtype=rows.dtype, device="meta")
         # a pooled workspace makes a copy of its own
-        apart = not plan.fetched and self._state.pools(n, k, d, rows.element_size())
+        apart = not plan.fetched and self._state.pools(n, k, d, sent.element_size())
         self._keeps = fit and plan.copied and not self._small and not apart
         precompile(sent, task, self._screens, self._state, inspects=self._keeps)
         if plan.fetched:
@@ -244,27 +247,22 @@ class Ingest:
 
     def _planned(self, shape: torch.Size, row_bytes: int) -> ResidencyPlan:
         state, task = self._state, self._task
-        return plan_incoming(
-            shape,
-            row_bytes,
-            task.n_clusters,
-            state.free_bytes(),
-            state.device,
-            state.tuning,
-            keep=task.fit,
-            limit=state.limit,
-        )
+        where = state.free_bytes(), state.device, state.tuning
+        return plan_incoming(shape, row_bytes, task.n_clusters, *where, keep=task.fit, limit=state.limit)
 
-    def _arriving(self, rows: Tensor, there: Tensor, plan: ResidencyPlan) -> Iterator[Batch]:
+    def _arriving(self, rows: Tensor, plan: ResidencyPlan) -> Iterator[Batch]:
         """All rows, a batch at a time on the device: those that stay there, or one slot after the other."""
         if plan.fetched:
             yield from (near for _, near in self._upload.fetch(Batch(0, rows), plan.fetched))
             return
-        step = max(1, aligned(self._state.tuning.upload_span // (rows.shape[1] * rows.element_size())))
+        row_bytes, tuning = rows.shape[1] * rows.element_size(), self._state.tuning
+        step = max(1, aligned(tuning.upload_span // row_bytes))
         for start in range(0, len(rows), step):
-            span = slice(start, start + step)
-            self._upload.send(rows[span], there[span])
-            yield Batch(start, there[span])
+            there = rows[start : start + step]
+            for span in spans(len(there), row_bytes, _READ * tuning.upload_piece):
+                read = self._source.read(slice(start + span.start, start + span.stop))
+                self._upload.send(floating(read), there[span])
+            yield Batch(start, there)
 
     # ---------------------------------------------------------------------- both
 

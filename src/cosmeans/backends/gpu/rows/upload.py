@@ -123,19 +123,23 @@ class Upload:
 
     def send(self, rows: Tensor, into: Tensor, index: Tensor | None = None) -> None:
         """Rows of the host, or those of an index on the host, to device memory; later work finds them there."""
-        if index is None and rows.is_pinned() and rows.is_contiguous():
-            self._copies.copy(into, rows)
-        else:
-            for start, step in _evenly(len(into), into.shape[1] * into.element_size(), self._piece):
-                span = slice(start, start + step)
-                place = self._pinned_piece(into[span])
-                if index is None:
-                    place.copy_(rows[span])
-                else:
-                    torch.index_select(rows, 0, index[span], out=place)
-                self._copies.copy(into[span], place)
-                self._sent[self._slot] = self._copies.copied()
-        self._copies.join()
+        try:
+            if index is None and rows.is_pinned() and rows.is_contiguous():
+                self._copies.copy(into, rows)
+            else:
+                self._send_pieces(rows, into, index)
+        finally:  # memory that is freed by an error is written to no more when others work with it
+            self._copies.join()
+
+    def _send_pieces(self, rows: Tensor, into: Tensor, index: Tensor | None) -> None:
+        for span in spans(len(into), into.shape[1] * into.element_size(), self._piece):
+            place = self._pinned_piece(into[span])
+            if index is None:
+                place.copy_(rows[span])
+            else:
+                torch.index_select(rows, 0, index[span], out=place)
+            self._copies.copy(into[span], place)
+            self._sent[self._slot] = self._copies.copied()
 
     def fetch(self, batch: Batch, step: int, index: Tensor | None = None) -> Iterator[tuple[slice | Tensor, Batch]]:
         """The batch, or its rows of an index, with at most `step` rows at once on the device; and which those are.
@@ -185,8 +189,8 @@ class Upload:
         return staging.slots[staging.side]
 
 
-def _evenly(n_rows: int, row_bytes: int, piece: int) -> Iterator[tuple[int, int]]:
-    """Where pieces begin, and their rows: of one size, since a small piece at the end would leave a slot unused."""
+def spans(n_rows: int, row_bytes: int, piece: int) -> Iterator[slice]:
+    """The rows of each piece: of one size, since a small piece at the end would leave a slot unused."""
     n_pieces = -(-n_rows // max(1, piece // row_bytes))
-    step = -(-n_rows // max(1, n_pieces))
-    return ((start, step) for start in range(0, n_rows, max(1, step)))
+    step = max(1, -(-n_rows // max(1, n_pieces)))
+    return (slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step))
