@@ -15,6 +15,7 @@ from cosmeans.memory_rows import MemoryRows
 from cosmeans.options import FitOptions
 from cosmeans.rows.held import hold
 from files_of import KINDS
+from refusing import leave_memory
 
 pytest.importorskip("triton", reason="the GPU kernels are written in Triton")
 GPU = torch.device("cuda", 1)
@@ -57,7 +58,7 @@ def test_rows_that_stay_on_the_host_are_no_reason_against_it(free):
 
 def test_files_need_room_on_the_host_only_where_the_gpu_has_none_for_their_rows(free, tmp_path, monkeypatch):
     KINDS["groups.parquet"][0](tmp_path / "rows.parquet", ROWS.numpy())
-    monkeypatch.setattr("cosmeans.rows.held.free_memory", lambda: 1000)
+    leave_memory(monkeypatch, 1000)
     source, _ = hold(open_rows(tmp_path / "rows.parquet"), 0)
     told = []
 

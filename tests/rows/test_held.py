@@ -9,6 +9,7 @@ from cosmeans.errors import FileError, OptionError
 from cosmeans.options import FitOptions
 from cosmeans.rows.held import HeldRows, hold
 from files_of import KINDS
+from refusing import leave_memory
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((500, 16)).astype(np.float32)
@@ -81,7 +82,7 @@ def test_all_at_once_is_one_view(path):
 
 
 def test_a_view_of_all_rows_needs_room(path, tmp_path, monkeypatch):
-    monkeypatch.setattr("cosmeans.rows.held.free_memory", lambda: X.nbytes - 1)
+    leave_memory(monkeypatch, X.nbytes - 1)
     for part in (0, 1):
         np.save(tmp_path / f"{part}.npy", X[250 * part : 250 * (part + 1)])
     files = open_rows([tmp_path / "0.npy", tmp_path / "1.npy"])
@@ -97,7 +98,7 @@ def test_a_view_of_all_rows_needs_room(path, tmp_path, monkeypatch):
     np.save(tmp_path / "all.npy", X)
     mapped = hold(open_rows(tmp_path / "all.npy"), 0)[0].view()
     assert np.array_equal(mapped.numpy(), X)
-    monkeypatch.setattr("cosmeans.rows.held.free_memory", lambda: X.nbytes)
+    leave_memory(monkeypatch, X.nbytes)
     for given in (open_rows(path), files):
         assert np.array_equal(hold(given, 0)[0].view().numpy(), X)
 

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from backends.gpu.standins import compute_with, directions
-from cosmeans import KMeans, open_rows
+from cosmeans import KMeans
 from cosmeans._estimator.opening import choose
 from cosmeans.backends.gpu.backend import GpuBackend
-from cosmeans.backends.gpu.rows.upload import Upload
+from cosmeans.backends.gpu.rows.upload import Immediate
 from cosmeans.backends.gpu.tuning import ResidencyPlan, Tuning
 from cosmeans.backends.reference import ReferenceBackend
 from cosmeans.console import silent
@@ -26,64 +26,96 @@ from cosmeans.group import Alone
 from cosmeans.memory_rows import MemoryRows
 from cosmeans.options import FitOptions
 from cosmeans.progress import Silent
-from cosmeans.rows.batches import BatchRows
+from cosmeans.rows.copied import CopiedRows
+from cosmeans.rows.files import FileRows
+from cosmeans.rows.formats import FORMATS
+from cosmeans.rows.held import HeldRows
 from cosmeans.rows.joined import JoinedRows
+from cosmeans.rows.opening import open_readers
+from cosmeans.rows.paths import find_files
+from cosmeans.rows.reader import Wanted
 from files_of import KINDS
 
 X = (3.0 * directions(90, 12)).numpy()
 FIRST = X[5:12]
 ROW = 48  # bytes
 SPANS: dict[str, Any] = {"programs": 1, "small_upload": 0, "upload_span": 64 * ROW, "upload_piece": 5 * ROW}
+WATCHED = Alone(), Silent(), silent
 FETCHED = {**SPANS, "plan": ResidencyPlan(copied=True, chunk=40, fetched=16)}
 
 
-def parquet(folder: Path, rows: np.ndarray = X) -> Any:
-    KINDS["groups.parquet"][0](folder / "rows.parquet", rows)
-    return folder / "rows.parquet"
+def named(path: Path, rows: np.ndarray = X) -> Path:
+    KINDS["groups.parquet"][0](path, rows)
+    return path
 
 
-def npy(folder: Path) -> Any:
+class Reads:
+    """How often each row was read from its files or batches, and how many at once at most."""
+
+    def __init__(self, most: int = 0) -> None:
+        self.of_row, self.most = np.zeros(90, int), most
+
+    def note(self, start: int, stop: int) -> None:
+        self.of_row[start:stop] += 1
+        self.most = max(self.most, stop - start)
+
+
+class Counted(JoinedRows):
+    """Files whose reading is noted."""
+
+    reads: Reads
+
+    def read(self, start: int, stop: int) -> torch.Tensor:
+        self.reads.note(start, stop)
+        return super().read(start, stop)
+
+
+def counted(paths: list[Path], reads: Reads) -> FileRows:
+    rows = Counted(open_readers(find_files(list(map(str, paths)), "path", FORMATS), Wanted()), "rows")
+    rows.reads = reads
+    return FileRows(rows, lambda: counted(paths, reads))
+
+
+def parquet(folder: Path, reads: Reads) -> Any:
+    return counted([named(folder / "rows.parquet")], reads)
+
+
+def npy(folder: Path, reads: Reads) -> Any:
     np.save(folder / "rows.npy", X)
-    return folder / "rows.npy"
+    return counted([folder / "rows.npy"], reads)
 
 
-def shards(folder: Path) -> Any:
-    paths = []
-    for start in (0, 31, 60):
-        paths.append(folder / f"rows{start}.npy")
-        np.save(paths[-1], X[start : {0: 31, 31: 60, 60: 90}[start]])
-    return paths
+def shards(folder: Path, reads: Reads) -> Any:
+    paths = [folder / f"{number}.npy" for number in range(3)]
+    for path, rows in zip(paths, np.split(X, [31, 60]), strict=True):
+        np.save(path, rows)
+    return counted(paths, reads)
 
 
-def batches(folder: Path) -> Any:
-    return lambda: (torch.from_numpy(X[start : start + 20]) for start in range(0, 90, 20))
+def batches(folder: Path, reads: Reads) -> Any:
+    """Counted once, then read."""
+    reads.of_row -= 1
+
+    def each() -> Iterator[torch.Tensor]:
+        for start in range(0, 90, 20):
+            reads.of_row[start : start + 20] += 1
+            yield torch.from_numpy(X[start : start + 20])
+
+    return each
 
 
-SOURCES: dict[str, Callable[[Path], Any]] = {"Parquet": parquet, "npy": npy, "shards": shards, "batches": batches}
+SOURCES: dict[str, Callable[[Path, Reads], Any]] = {
+    "Parquet": parquet,
+    "npy": npy,
+    "shards": shards,
+    "batches": batches,
+}
 
 
 @pytest.fixture
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """elsewhere(**tuning): compute on a device that is not where the rows of files are."""
     return lambda **tuning: compute_with(lambda: GpuBackend("cpu:0", tuning=Tuning(**tuning)), monkeypatch)
-
-
-class Reads:
-    """How often each row was read from its files or batches, and how many at once at most."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.of_row, self.most = np.zeros(90, int), 0
-        for kind in (JoinedRows, BatchRows):
-            monkeypatch.setattr(kind, "read", self.counting(kind.read))
-
-    def counting(self, read: Any) -> Any:
-        def counted(source: Any, *given: Any) -> Any:
-            start, stop = given if len(given) == 2 else (given[0].start, given[0].stop)
-            self.of_row[start:stop] += 1
-            self.most = max(self.most, stop - start)
-            return read(source, *given)
-
-        return counted
 
 
 def answers(x: Any, init: Any, **options: Any) -> list[bytes]:
@@ -103,16 +135,17 @@ def expected() -> dict[bool, list[bytes]]:
 @pytest.mark.parametrize("known", [True, False], ids=["known", "random"])
 @pytest.mark.parametrize("kind", SOURCES)
 def test_rows_that_fit_on_the_device_are_read_once(
-    kind: str, known: bool, expected: Any, elsewhere: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, known: bool, expected: Any, elsewhere: Any, tmp_path: Path
 ) -> None:
-    given, reads = SOURCES[kind](tmp_path), Reads(monkeypatch)
+    reads = Reads()
+    given = SOURCES[kind](tmp_path, reads)
     elsewhere(**SPANS)
 
     assert answers(given, FIRST if known else "random", memory_limit=0) == expected[known]
 
-    ahead = 2 * 10  # a piece, and what is decoded ahead of the one after it
+    # random rows of mapped files are taken singly before
     assert set(reads.of_row) == {1}
-    assert reads.most <= ahead
+    assert reads.most <= 10, "two pieces that are pinned"
 
 
 class Elsewhere(MemoryRows):
@@ -131,7 +164,7 @@ class Elsewhere(MemoryRows):
 def test_nothing_is_asked_of_a_source_once_its_rows_are_sent(small: bool) -> None:
     source = Elsewhere()
     backend = GpuBackend("cpu", tuning=Tuning(**{**SPANS, "small_upload": small << 20}))
-    with backend.session(source, Task(7), Alone(), Silent(), lambda line: None) as session:
+    with backend.session(source, Task(7), *WATCHED) as session:
         assert source.spans == []
         session.read()
         seen = list(source.spans)
@@ -146,9 +179,10 @@ def test_nothing_is_asked_of_a_source_once_its_rows_are_sent(small: bool) -> Non
 
 @pytest.mark.parametrize("kind", SOURCES)
 def test_rows_that_are_fetched_again_are_one_view_of_the_host(
-    kind: str, expected: Any, elsewhere: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, expected: Any, elsewhere: Any, tmp_path: Path
 ) -> None:
-    given, reads = SOURCES[kind](tmp_path), Reads(monkeypatch)
+    reads = Reads()
+    given = SOURCES[kind](tmp_path, reads)
     elsewhere(**FETCHED)
 
     assert answers(given, "random", memory_limit=0) == expected[False]
@@ -157,7 +191,7 @@ def test_rows_that_are_fetched_again_are_one_view_of_the_host(
 
 
 def test_the_host_holds_no_rows_for_a_device_that_they_are_sent_to(elsewhere: Any, tmp_path: Path) -> None:
-    rows, options = open_rows(parquet(tmp_path)), FitOptions(n_clusters=7)
+    rows, options = parquet(tmp_path, Reads()), FitOptions(n_clusters=7)
     assert choose(rows, options, silent, fit=True)[0].n_bytes_held == X.nbytes
     elsewhere(**SPANS)
 
@@ -166,57 +200,62 @@ def test_the_host_holds_no_rows_for_a_device_that_they_are_sent_to(elsewhere: An
     assert (source.n_bytes_held, source.n_direct) == (0, 0)
 
 
-def test_rows_come_from_the_copy_on_a_disk_where_one_is_wanted(
-    expected: Any, elsewhere: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    given, reads = parquet(tmp_path), Reads(monkeypatch)
-    monkeypatch.setattr("cosmeans.rows.held._FIRST_BYTES", 0)
-    for tuning in (SPANS, FETCHED):
-        reads.of_row[:] = 0
-        elsewhere(**tuning)
-        cache = tmp_path / f"cache {len(tuning)}"
-        for times in (1, 0):
-            assert answers(given, "random", memory_limit=0, cache=cache) == expected[False]
-            assert set(reads.of_row) == {1}, times
+@pytest.mark.parametrize("fetched", [False, True])
+def test_a_copy_on_a_disk_is_made_while_rows_are_read_and_taken_next_time(fetched: bool, tmp_path: Path) -> None:
+    backend = GpuBackend("cpu:0", tuning=Tuning(**(FETCHED if fetched else SPANS)))
+    with ReferenceBackend().session(MemoryRows(torch.from_numpy(X)), Task(7), *WATCHED) as session:
+        session.read()
+        labels = session.assign(torch.from_numpy(FIRST))
+    path = named(tmp_path / "rows.parquet")
+    for times in (1, 0):
+        reads = Reads()
+        source = HeldRows(CopiedRows(counted([path], reads), tmp_path / "cache"), 0)
+        with backend.session(source, Task(7, fit=False), *WATCHED) as session:
+            session.read()
+            assert torch.equal(session.assign(torch.from_numpy(FIRST)), labels)
+        assert set(reads.of_row) == {times}
 
 
-def test_labels_of_new_rows_read_them_once(elsewhere: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_labels_of_new_rows_read_them_once(elsewhere: Any, tmp_path: Path) -> None:
     kmeans = KMeans(7, epochs=1, random_state=0, verbose=0, memory_limit=0, cache=tmp_path / "none").fit(X)
     labels = kmeans.predict(X)
     for tuning in (SPANS, FETCHED):
         elsewhere(**tuning)
-        reads = Reads(monkeypatch)
-        assert np.array_equal(kmeans.predict(parquet(tmp_path)), labels)
+        reads = Reads()
+        assert np.array_equal(kmeans.predict(parquet(tmp_path, reads)), labels)
         assert set(reads.of_row) == {1}
 
 
 # ----------------------------------------------------------------------- errors
 
 
-def with_nan(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+class Sent(Immediate):
+    """Where rows are sent to; and what happens once the first ones are."""
+
+    def __init__(self, then: Callable[[], object]) -> None:
+        self.places: list[weakref.ref[torch.Tensor]] = []
+        self._then = then
+
+    def copy(self, into: torch.Tensor, source: torch.Tensor) -> None:
+        super().copy(into, source)
+        if not self.places:
+            self._then()
+        self.places.append(weakref.ref(into._base))  # noqa: SLF001 - the memory of all rows, as torch calls it
+
+
+def with_nan(folder: Path) -> tuple[Any, Callable[[], object]]:
     rows = X.copy()
     rows[70, 3] = np.nan
-    return [parquet(folder), _named(folder / "other.parquet", rows)]
+    return [named(folder / "a.parquet"), named(folder / "b.parquet", rows)], lambda: None
 
 
-def _named(path: Path, rows: np.ndarray) -> Path:
-    KINDS["groups.parquet"][0](path, rows)
-    return path
-
-
-def that_change(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def that_change(folder: Path) -> tuple[Any, Callable[[], object]]:
     """The second file, once rows of the first were sent; a thread that decodes ahead finds it."""
-    first, second, send = parquet(folder), _named(folder / "other.parquet", X), Upload.send
-
-    def changing(self: Any, *given: Any) -> None:
-        send(self, *given)
-        _named(second, X[:50])
-
-    monkeypatch.setattr(Upload, "send", changing)
-    return [first, second]
+    second = folder / "b.parquet"
+    return [named(folder / "a.parquet"), named(second)], lambda: named(second, X[:50])
 
 
-def whose_iterator_breaks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def whose_iterator_breaks(folder: Path) -> tuple[Any, Callable[[], object]]:
     passes = []
 
     def broken() -> Iterator[np.ndarray]:
@@ -226,39 +265,32 @@ def whose_iterator_breaks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             raise OSError("the disk is gone")
         yield X[50:]
 
-    return broken
+    return broken, lambda: None
 
 
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # NumPy's, in the interpreter
 @pytest.mark.parametrize(
     ("given", "error", "words"),
     [
-        (with_nan, InputError, r"Row 160 \(.*other\.parquet, row 70\)"),
-        (that_change, FileError, r"other\.parquet has changed since it was opened"),
+        (with_nan, InputError, r"Row 160 \(.*b\.parquet, row 70\)"),
+        (that_change, FileError, r"b\.parquet has changed since it was opened"),
         (whose_iterator_breaks, OSError, "the disk is gone"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
 def test_an_error_while_rows_are_read_leaves_nothing_on_the_device(
-    given: Any, error: type[Exception], words: str, elsewhere: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    given: Any, error: type[Exception], words: str, elsewhere: Any, tmp_path: Path
 ) -> None:
-    made: list[weakref.ref[torch.Tensor]] = []
-    make = Upload.make
-
-    def noting(self: Any, *shape: int, dtype: torch.dtype) -> torch.Tensor:
-        made.append(weakref.ref(found := make(self, *shape, dtype=dtype)))
-        return found
-
-    monkeypatch.setattr(Upload, "make", noting)
-    rows = given(tmp_path, monkeypatch)
-    elsewhere(**SPANS)
+    rows, then = given(tmp_path)
+    sent = Sent(then)
+    elsewhere(copies=lambda device: sent, **SPANS)
     gc.collect()
     gc.disable()  # nothing is left to it
     try:
         with pytest.raises(error, match=words) as caught:
             KMeans(7, init=FIRST, random_state=0, verbose=0, memory_limit=0).fit(rows)
-        assert made[0]() is not None, "the error holds it, through its frames"
+        assert sent.places[0]() is not None, "the error holds it, through its frames"
         del caught
-        assert [ref() for ref in made] == [None] * len(made)
+        assert [place() for place in sent.places] == [None] * len(sent.places)
     finally:
         gc.enable()
