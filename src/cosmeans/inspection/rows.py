@@ -58,12 +58,14 @@ class Inspected:
         *,
         device: torch.device | None = None,
         batch_limit: int | None = None,
+        gather_limit: int | None = None,
         unit_rows: Callable[[Tensor, Tensor | None], Tensor] = sphere.unit_rows,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         """
         device       where all else of the rows is kept, and what `take` returns; None: where the rows are
         batch_limit  rows of a batch at most, whatever the task asks for
+        gather_limit  ... of a sample, of which each batch is a copy
         unit_rows    as `sphere.unit_rows`, and faster
         progress     called with (rows inspected, N)
         """
@@ -77,6 +79,7 @@ class Inspected:
         if source.n_direct < source.n_rows:  # decoded: the next batch is, while this one is worked on
             batch_limit = min(batch_limit or wanted, max(1, _DECODED_BYTES // (4 * self.n_features)))
         self.batch_size = min(wanted, batch_limit or wanted)
+        self.gather_size = min(self.batch_size, gather_limit or self.batch_size)
         weights, self.exponent = prepare_weights(task.weights, self.n_rows)
         self.scale = checked_scale(weights, self.n_rows)
         warn_of_range(weights)
@@ -181,8 +184,8 @@ class Sampled:
 
     def batches(self) -> Iterator[Batch]:
         rows = self._rows
-        for start in range(0, self.n_rows, rows.batch_size):
-            span = slice(start, start + rows.batch_size)
+        for start in range(0, self.n_rows, rows.gather_size):
+            span = slice(start, start + rows.gather_size)
             index = self._indices[span]
             taken = self._source.gather(self._at[span])
             yield Batch(start, taken, _cut(rows.norms, index), _cut(rows.keep, index), _cut(rows.weights, index))

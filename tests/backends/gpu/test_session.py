@@ -140,6 +140,23 @@ def test_some_of_the_rows_and_then_all_of_them(way: str) -> None:
     assert_same(answers[0][1], answers[1][1])
 
 
+@pytest.mark.parametrize("host", [False, True])
+def test_the_rows_of_a_sample_are_copied_some_at_a_time(host: bool) -> None:
+    """Nothing plans memory for all of them."""
+    job = CASES["rows of any length"]
+    job, indices = there(job) if host else job, torch.arange(0, 41, 2)
+    answers = []
+    for tuning in ({"fetched": 8 * 48, "least_fetch": 1, "least_chunk": 1}, {}):
+        with opened(job, gpu(small_upload=0, **tuning)) as session:
+            session.read()
+            with session.subset(indices, Silent()) as part:
+                sizes = [len(batch) for batch in part.rows.batches()]
+                answers.append(lloyd.improve(part, job.first, FitOptions(n_clusters=7, epochs=1), Silent()))
+        assert sizes == ([8, 8, 5] if tuning else [21])
+
+    assert torch.equal(*answers)
+
+
 @pytest.mark.parametrize("way", ["on the device", "replayed, pooled"])
 def test_a_fit_goes_on_from_other_centroids_whatever_was_queued(way: str) -> None:
     job = CASES["unit rows"]

@@ -19,6 +19,7 @@ from cosmeans.backends.gpu.replay.fit import ReplayedFit, ReplayPlan, in_pooled_
 from cosmeans.backends.gpu.rows.ingest import Ingest, PrefetchedLabels
 from cosmeans.backends.gpu.rows.memory import NO_EPOCH, FitState, Workspace
 from cosmeans.backends.gpu.rows.placed import PlacedRows
+from cosmeans.backends.gpu.rows.plans import rows_per_fetch
 from cosmeans.backends.gpu.tuning import ResidencyPlan
 from cosmeans.contracts import Group, InspectedRows, RowSource
 from cosmeans.data import NO_LABEL, Batch, CostCounters, Labelled, Task
@@ -91,6 +92,7 @@ class GpuSession:
             found.inspect,
             device=self.device,
             batch_limit=plan.chunk if plan is not None and plan.fetched else None,
+            gather_limit=rows_per_fetch(found.rows[:1].nbytes, self._state.tuning),  # whose memory nothing plans
             progress=self._observer.reading,
         )
         rows.inspect()
