@@ -24,31 +24,34 @@ def plain(size, slack):
     )  # fmt: skip
 
 
-def certified(values, x, screened, targets, column=None, assigned=None):
+def certified(values, x, screened, targets, column=None, assigned=None, lost=0.0):
     """Labels, bounds, and (rows refined, products and chords) of `certify` alone; no row is assigned before."""
     size = len(x)
     column = np.full(size, -1, np.int32) if column is None else column
     assigned = np.full(size, -np.inf) if assigned is None else assigned
     labels, bound = np.full(size, 99, np.int32), np.zeros(size, np.float32)
-    block = Block(x, column, assigned, np.full(size, -np.inf, np.float32), labels, bound)
+    lost = np.broadcast_to(np.float32(lost), size).copy()
+    block = Block(x, lost, column, assigned, np.full(size, -np.inf, np.float32), labels, bound)
     which = np.arange(size, dtype=np.int32)
     width = len(targets.ids)
     counts = certify(values.copy(), width, np.float32(-np.inf), which, block, screened, targets, 0, size)
     return labels, bound, counts
 
 
-def assigned_by(backend, rows, passes, spoil=lambda prepared: None):
+def assigned_by(backend, rows, passes, spoil=lambda prepared: None, narrow=()):
     """Labels after each pass, one pass for each of some centroids, and what each was prepared and how it went.
 
-    spoil(prepared) may change what a pass works with before it begins.
+    spoil(prepared) may change what a pass works with before it begins. narrow: passes, from 0, that are given heads
     """
     operations = backend.operations()
     operations.begin(rows)
     labels = torch.full((rows.n_rows,), -1, dtype=torch.int32)
-    for centroids in passes:
+    for number, centroids in enumerate(passes):
         prepared = operations.prepare(torch.from_numpy(centroids))
         spoil(prepared)
-        found = [(batch, operations.assign(batch, prepared, labels[batch.span])) for batch in rows.batches()]
+        found = [
+            (batch, operations.assign(batch, prepared, labels[batch.span])) for batch in rows.batches(number in narrow)
+        ]
         for batch, assignment in found:
             labels[batch.span] = assignment.labels
         yield labels.numpy().copy(), prepared, [assignment for _, assignment in found]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -54,6 +54,17 @@ class RowSource(Protocol):
         """A row in words, for messages: "row 7", and which of which file it is where there are several."""
 
 
+@runtime_checkable
+class HasHeads(Protocol):
+    """A `RowSource` that may have its float32 rows in half of the bytes, too: heads, which are rounded to float16."""
+
+    def heads(self, span: slice) -> tuple[Tensor, Tensor] | None:
+        """Heads (B, D), finite, and (B,) float32, no less than |row - head|; None: read the rows."""
+
+    def joined(self, heads: Tensor, indices: Tensor) -> Tensor:
+        """The rows of these indices (int64), whose heads are at hand, as they are stored."""
+
+
 class RowsByIndex(Protocol):
     """What a start at random rows asks for."""
 
@@ -81,8 +92,8 @@ class InspectedRows(RowsByIndex, Protocol):
     total: int  # V of rule 4: the sum of term(w, 2^s) over the rows kept
     exponent: int  # the caller's weights were multiplied by 2^exponent (rule 4)
 
-    def batches(self) -> Iterator[Batch]:
-        """Every row once, in order."""
+    def batches(self, narrow: bool = False) -> Iterator[Batch]:
+        """Every row once, in order. narrow: they may be heads (`Batch.narrow`)."""
 
     def spread(self, size: int) -> Tensor:
         """Indices of at most `size` rows that are `kept`, evenly spread over those at hand, (S,) int64 on the host."""

@@ -5,14 +5,28 @@ Shape letters everywhere: N rows, D dimensions, K clusters, B rows of one batch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 NO_LABEL = -1
+
+
+class Narrow(NamedTuple):
+    """What the rows of a batch have lost, where they are heads: rows that were rounded to float16.
+
+    lost   (B,) float32: no less than |unit row - unit head|; 0: the head is the row; inf: the head says nothing
+    exact  (indices into the batch, int64) -> rows as they are stored, (S, D)
+    """
+
+    lost: Tensor
+    exact: Callable[[Tensor], Tensor]
+
+    def cut(self, span: slice) -> Narrow:
+        return Narrow(self.lost[span], lambda index: self.exact(index + span.start))
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +38,7 @@ class Batch:
     norms    (B,) float64: what rule 1 divides each row by; None: every row is taken as it lies
     keep     (B,) bool: False for rows without direction or to be skipped; None: all are kept
     weights  (B,) float64, scaled by a power of two (rule 4); None: every weight is 1
+    narrow   what the rows lost, if they are heads; None: they are exact
     """
 
     start: int
@@ -31,6 +46,7 @@ class Batch:
     norms: Tensor | None = None
     keep: Tensor | None = None
     weights: Tensor | None = None
+    narrow: Narrow | None = field(default=None, kw_only=True)
 
     def __len__(self) -> int:
         return self.rows.shape[0]
@@ -47,7 +63,8 @@ class Batch:
         for first in range(0, len(self), size):
             span = slice(first, first + size)
             norms, keep, weights = (None if t is None else t[span] for t in (self.norms, self.keep, self.weights))
-            yield Batch(self.start + first, self.rows[span], norms, keep, weights)
+            narrow = None if self.narrow is None else self.narrow.cut(span)
+            yield Batch(self.start + first, self.rows[span], norms, keep, weights, narrow=narrow)
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,8 +78,9 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         a quarter of the rows less 600 MiB, so that a process takes a quarter more than its rows.
     device_memory_limit : int, str such as "8GB" or None, default None. Bytes of a GPU's memory for rows and what is
         kept of them; default: all that is free; no effect on a CPU. 256 MiB of it are left to libraries and kernels.
-    cache : str, Path or None, default None. A folder for a copy of rows that are slow to decode and do not fit into
-        memory_limit; without one they are decoded in every pass. The copy stays there for the next fit.
+    cache : str, Path or None, default None. A folder for a copy of rows that do not fit into memory_limit: decoded
+        ones, which are decoded in every pass without one, and float32 rows of mapped files, of which most passes on a
+        CPU then read half. The copy stays there for the next fit.
     device : "auto", "cpu", "cuda" or "cuda:1", default "auto". Where to compute; "auto" takes a GPU if there is one;
         the answer does not depend on it.
 

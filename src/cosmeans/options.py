@@ -172,8 +172,8 @@ class FitOptions:
     cache: Any = option(
         None,
         takes="str, Path or None",
-        help="a folder for a copy of rows that are slow to decode and do not fit into memory_limit; without one they "
-        "are decoded in every pass",
+        help="a folder for a copy of rows that do not fit into memory_limit: decoded ones, which are decoded in every "
+        "pass without one, and float32 rows of mapped files, of which most passes on a CPU then read half",
     )
     device: str = option(
         "auto",

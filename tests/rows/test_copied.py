@@ -9,10 +9,17 @@ import pytest
 import torch
 
 from cosmeans import KMeans, open_rows
+from cosmeans.backends.cpu import CpuBackend
+from cosmeans.data import Task
 from cosmeans.errors import WriteError
+from cosmeans.group import Alone
+from cosmeans.progress import Silent
 from cosmeans.rows.batches import BatchRows
 from cosmeans.rows.copied import CopiedRows, copy_files, remove_copy
+from cosmeans.rows.held import hold
+from cosmeans.rows.stored import HalvedRows, WholeRows
 from files_of import KINDS
+from generators import unit_rows
 
 RNG = np.random.default_rng(3)
 X = RNG.standard_normal((9000, 256)).astype(np.float32)  # more than is held in any case
@@ -41,15 +48,24 @@ class Counted:
         return self._source.read(span)
 
 
+LAYOUTS = {"whole": (WholeRows,), "halved": (HalvedRows, WholeRows)}
+
+
+@pytest.fixture(params=LAYOUTS)
+def layouts(request):
+    return LAYOUTS[request.param]
+
+
 def passed_over(rows):
     for start in range(0, rows.n_rows, STEP):
         span = slice(start, min(start + STEP, rows.n_rows))
         assert np.array_equal(rows.read(span).numpy(), X[span])
 
 
+@pytest.mark.parametrize("epochs", [3, 5])
 @pytest.mark.parametrize("init", ["random", "k-means++", "nested", X[:5]], ids=["random", "++", "nested", "given"])
-def test_a_fit_from_the_copy_has_the_same_bits(files, tmp_path, init):
-    options = {"init": init, "random_state": 0, "epochs": 3, "verbose": 0, "batch_size": 900}
+def test_a_fit_from_the_copy_has_the_same_bits(files, tmp_path, init, epochs):
+    options = {"init": init, "random_state": 0, "epochs": epochs, "verbose": 0, "batch_size": 900}
     expected = KMeans(5, **options).fit(X)
 
     for _ in range(2):  # made, and taken
@@ -58,12 +74,108 @@ def test_a_fit_from_the_copy_has_the_same_bits(files, tmp_path, init):
         assert np.array_equal(found.labels_, expected.labels_)
         assert found.inertia_ == expected.inertia_
 
-    assert sorted(path.suffix for path in (tmp_path / "cache").iterdir()) == [".json", ".rows"]
+    kinds = {3: [".json", ".rows"], 5: [".heads", ".index", ".json", ".listed", ".tails"]}
+    assert sorted(path.suffix for path in (tmp_path / "cache").iterdir()) == kinds[epochs]
 
 
-def test_rows_are_decoded_once_and_by_a_second_reader_never(files, tmp_path):
+@pytest.mark.parametrize("strategy", ["auto", "float32", "split", "pca", "int8"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_fit_over_heads_of_a_mapped_file_has_the_same_bits(tmp_path, strategy, weighted):
+    """Rows of unit length and of others, zero rows, entries that no head holds."""
+    x = X.copy()
+    x[::2] /= np.linalg.norm(x[::2], axis=1, keepdims=True)
+    x[[5, 900]] = 0.0
+    x[100:103] *= np.float32(1e6)
+    x[200:203] *= np.float32(1e-9)
+    np.save(tmp_path / "x.npy", x)
+    weights = RNG.uniform(0, 2, len(x)) if weighted else None
+    options = {
+        "random_state": 0,
+        "epochs": 6,
+        "verbose": 0,
+        "strategy": strategy,
+        "batch_size": 1000,
+        "zero_rows": "skip",
+    }
+    expected = KMeans(40, **options).fit(x, sample_weight=weights)
+
+    found = KMeans(40, memory_limit="4MB", cache=tmp_path / "cache", device="cpu", **options)
+    found.fit(tmp_path / "x.npy", sample_weight=weights)
+
+    assert found.cluster_centers_.tobytes() == expected.cluster_centers_.tobytes()
+    assert np.array_equal(found.labels_, expected.labels_)
+    assert found.inertia_ == expected.inertia_
+    assert found.similarities == expected.similarities
+    assert len(list((tmp_path / "cache").glob("*.heads"))) == 1
+
+
+def test_all_rows_at_once_come_from_a_copy_of_either_kind(files, tmp_path, layouts):
+    for _ in range(2):  # made, and taken
+        rows = CopiedRows(open_rows(files / "a.parquet"), tmp_path, layouts=layouts)
+        assert rows.one_view == (layouts[0] is WholeRows)
+        assert np.array_equal(rows.view().numpy(), X)
+
+
+def test_all_rows_at_once_of_a_mapped_file_stay_where_they_are(tmp_path):
+    np.save(tmp_path / "x.npy", X)
+    source = open_rows(tmp_path / "x.npy")
+    rows = CopiedRows(source, tmp_path / "cache", layouts=(HalvedRows,))
+    assert rows.one_view
+    assert rows.view().data_ptr() == source.view().data_ptr()
+    rows.close()
+
+
+def test_one_pass_takes_a_copy_of_either_kind(files, tmp_path, layouts):
+    CopiedRows(open_rows(files / "a.parquet"), tmp_path, layouts=layouts).view()
+    rows, _ = hold(open_rows(files / "a.parquet"), 0, tmp_path, make=False)
+    assert rows.n_direct == len(X)
+    passed_over(rows)
+
+
+class Asked:
+    """The source of a session, and what it was asked for."""
+
+    def __init__(self, source):
+        self._source, self.asked = source, []
+
+    def __getattr__(self, name):
+        return getattr(self._source, name)
+
+    def read(self, span):
+        self.asked.append("rows")
+        return self._source.read(span)
+
+    def heads(self, span):
+        self.asked.append("heads")
+        return self._source.heads(span)
+
+    def joined(self, heads, indices):
+        return self._source.joined(heads, indices)
+
+
+def test_heads_are_read_in_all_passes_but_the_first_and_the_last(tmp_path):
+    np.save(tmp_path / "x.npy", X)
+    source = Asked(hold(open_rows(tmp_path / "x.npy"), 0, tmp_path / "cache", halved=True)[0])
+    session = CpuBackend().session(source, Task(40, batch_size=3000), Alone(), Silent(), print)
+    first = torch.from_numpy(unit_rows(40, 256))
+    session.read(first)
+    epochs = list(session.epochs(first, 4))
+    assert source.asked == 3 * ["rows"] + 3 * 3 * ["heads"]
+    session.finish(epochs[-1].update.centroids)
+    assert source.asked[12:] == 3 * ["rows"]
+
+
+@pytest.mark.parametrize("options", [{"backend": "reference"}, {"epochs": 3}, {"memory_limit": "10MB"}], ids=str)
+def test_no_copy_is_made_of_a_mapped_file_that_does_not_repay_it(tmp_path, options):
+    np.save(tmp_path / "x.npy", X)
+    options = {"epochs": 5, "verbose": 0, "memory_limit": 0, "device": "cpu", "cache": tmp_path / "cache"} | options
+    KMeans(5, **options).fit(tmp_path / "x.npy")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_rows_are_decoded_once_and_by_a_second_reader_never(files, tmp_path, layouts):
     source = Counted(open_rows(files / "a.parquet"))
-    rows = CopiedRows(source, tmp_path)
+    rows = CopiedRows(source, tmp_path, layouts=layouts)
     assert not rows.complete
     for _ in range(3):
         passed_over(rows)
@@ -71,7 +183,7 @@ def test_rows_are_decoded_once_and_by_a_second_reader_never(files, tmp_path):
     assert source.asked == len(X)
 
     again = Counted(open_rows(files / "a.parquet"))
-    rows = CopiedRows(again, tmp_path, make=False)
+    rows = CopiedRows(again, tmp_path, make=False, layouts=layouts)
     passed_over(rows)
     some = torch.tensor([5, 8999, 0, 5])
     assert np.array_equal(rows.gather(some).numpy(), X[some])
@@ -101,39 +213,63 @@ def test_a_pass_that_was_broken_off_goes_on_where_it_was(files, tmp_path):
     assert source.asked == 1000 + 1000 + 1700 + len(X)
 
 
-def flip(rows, mark):
-    data = bytearray(rows.read_bytes())
+def flip(path, mark):
+    data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
-    rows.write_bytes(data)
+    path.write_bytes(data)
 
 
-def cut(rows, mark):
-    rows.write_bytes(rows.read_bytes()[:-4])
+def cut(path, mark):
+    path.write_bytes(path.read_bytes()[:-4])
 
 
-def other_mark(rows, mark):
+def gone(path, mark):
+    path.unlink()
+
+
+def other_mark(path, mark):
     mark.write_text(json.dumps(json.loads(mark.read_text()) | {"dtype": "torch.int32"}))
 
 
-def no_mark(rows, mark):
+def no_mark(path, mark):
     mark.unlink()
 
 
-def torn_mark(rows, mark):
+def torn_mark(path, mark):
     mark.write_text('{"format": "cosm')
 
 
-@pytest.mark.parametrize("damage", [flip, cut, other_mark, no_mark, torn_mark])
-def test_a_copy_that_is_damaged_is_made_again(files, tmp_path, damage):
-    CopiedRows(open_rows(files / "a.parquet"), tmp_path).view()
-    damage(*copy_files(open_rows(files / "a.parquet"), tmp_path))
+DAMAGE = {
+    "rows": (WholeRows, 0, [flip, cut, gone, other_mark, no_mark, torn_mark]),
+    **{name: (HalvedRows, n, [flip, cut, gone]) for n, name in enumerate(("heads", "tails", "index", "listed"))},
+}
 
-    rows = CopiedRows(open_rows(files / "a.parquet"), tmp_path)
+
+@pytest.mark.parametrize(
+    ("layout", "file", "damage"),
+    [(layout, file, damage) for layout, file, kinds in DAMAGE.values() for damage in kinds],
+    ids=[f"{name}-{damage.__name__}" for name, (_, _, kinds) in DAMAGE.items() for damage in kinds],
+)
+def test_a_copy_that_is_damaged_is_made_again(files, tmp_path, layout, file, damage):
+    layouts = (layout,)
+    CopiedRows(open_rows(files / "a.parquet"), tmp_path, layouts=layouts).view()
+    *paths, mark = copy_files(open_rows(files / "a.parquet"), tmp_path, layouts)
+    damage(paths[file], mark)
+
+    rows = CopiedRows(open_rows(files / "a.parquet"), tmp_path, layouts=layouts)
 
     assert not rows.complete
     passed_over(rows)
     passed_over(rows)
-    assert CopiedRows(open_rows(files / "a.parquet"), tmp_path, make=False).complete
+    assert CopiedRows(open_rows(files / "a.parquet"), tmp_path, make=False, layouts=layouts).complete
+
+
+def test_a_copy_of_either_kind_is_taken_where_both_will_do(files, tmp_path):
+    CopiedRows(open_rows(files / "a.parquet"), tmp_path).view()
+    rows = CopiedRows(open_rows(files / "a.parquet"), tmp_path, layouts=LAYOUTS["halved"])
+    assert rows.complete
+    assert rows.heads(slice(0, 5)) is None
+    passed_over(rows)
 
 
 def test_other_files_and_other_options_have_other_copies(files, tmp_path):
@@ -148,20 +284,20 @@ def test_other_files_and_other_options_have_other_copies(files, tmp_path):
 
 def test_the_checksum_is_that_of_the_rows(files, tmp_path):
     CopiedRows(open_rows(files / "a.parquet"), tmp_path).view()
-    rows, mark = copy_files(open_rows(files / "a.parquet"), tmp_path)
+    rows, mark = copy_files(open_rows(files / "a.parquet"), tmp_path, (WholeRows,))
     assert rows.read_bytes() == X.tobytes()
-    assert json.loads(mark.read_text())["crc32"] == zlib.crc32(X.tobytes())
+    assert json.loads(mark.read_text())["files"] == {".rows": {"bytes": X.nbytes, "crc32": zlib.crc32(X.tobytes())}}
 
 
-def test_a_copy_that_is_not_complete_leaves_nothing(files, tmp_path):
-    rows = CopiedRows(open_rows(files / "a.parquet"), tmp_path)
+def test_a_copy_that_is_not_complete_leaves_nothing(files, tmp_path, layouts):
+    rows = CopiedRows(open_rows(files / "a.parquet"), tmp_path, layouts=layouts)
     rows.read(slice(0, 4000))
     rows.close()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_is_removed_meanwhile_does_no_harm(files, tmp_path):
-    rows = CopiedRows(open_rows(files / "a.parquet"), tmp_path / "cache")
+def test_a_folder_that_is_removed_meanwhile_does_no_harm(files, tmp_path, layouts):
+    rows = CopiedRows(open_rows(files / "a.parquet"), tmp_path / "cache", layouts=layouts)
     rows.view()
     remove_copy(open_rows(files / "a.parquet"), tmp_path / "cache")
     assert not (tmp_path / "cache").exists()

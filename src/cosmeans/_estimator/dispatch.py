@@ -35,6 +35,12 @@ def choose_backend(options: FitOptions, source: RowSource, say: Callable[[str], 
     return _gpu(device, options, say)
 
 
+def takes_heads(options: FitOptions, source: RowSource) -> bool:
+    """Whether what computes can do with heads of rows (`contracts.HasHeads`) in most passes."""
+    compiled = options.backend != "reference" and not cpu.DISABLED
+    return compiled and choose_device(options, source, silent).type == "cpu"
+
+
 @public
 def empty_cache() -> None:
     """Release the GPU memory that is kept for the next small fit: at most a 64th of the device's.

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from cosmeans import console
-from cosmeans._estimator.dispatch import choose_backend
+from cosmeans._estimator.dispatch import choose_backend, takes_heads
 from cosmeans._estimator.fitted_state import state_of
 from cosmeans._estimator.inputs import Kind, check_device, check_features, read_rows
 from cosmeans.containers.tensors import through_dlpack
@@ -25,6 +25,8 @@ from cosmeans.paths import as_path
 from cosmeans.progress import observer_of, watch
 from cosmeans.rows.files import FileRows
 from cosmeans.rows.held import HeldRows, hold
+
+_REPAID = 4  # epochs, of which all but the first read half of the bytes of a copy that takes two passes to write
 
 
 def options_of(model: Any) -> FitOptions:
@@ -43,7 +45,8 @@ def choose(source: RowSource, options: FitOptions, log: Log, *, fit: bool) -> tu
     fit: whether many passes follow, so that a copy of the rows repays what it takes to make
     """
     cache = None if options.cache is None else as_path(options.cache, "cache")
-    source, limit = hold(source, options.memory_limit, cache, make=fit)
+    halved = cache is not None and fit and options.epochs >= _REPAID and takes_heads(options, source)
+    source, limit = hold(source, options.memory_limit, cache, make=fit, halved=halved)
     backend = choose_backend(replace(options, memory_limit=limit), source, log)
     if isinstance(source, HeldRows) and backend.device != source.device:
         source.hold_none()  # a device is sent each row once, or all of them from one view

@@ -28,6 +28,7 @@ class Operations:
     unit_rows  (rows, divisors) -> unit rows: `sphere.unit_rows`
     prepare    whatever a pass needs to know of its centroids; handed to `assign` with every batch
     begin      a fit over these rows starts: state of each row may be kept from pass to pass
+    narrow     whether `assign` and `accumulate` take heads in place of rows (`Batch.narrow`)
     """
 
     assign: Callable[[Batch, Any, Tensor], Assignment]
@@ -42,6 +43,7 @@ class Operations:
     improve: Callable[[Batch, Tensor, Tensor], None]
     prepare: Callable[[Tensor], Any] = lambda centroids: centroids
     begin: Callable[[InspectedRows], None] = lambda rows: None
+    narrow: bool = False
 
 
 class PlainSession:
@@ -178,7 +180,7 @@ class PlainSession:
         """
         prepared = self._ops.prepare(centroids)
         changed, settled, counters = 0, 0, None
-        for batch in self.rows.batches():
+        for batch in self.rows.batches(narrow=self._ops.narrow and own is None):
             if self._observer.stop_requested and own is None:
                 return None
             before = self._labels[batch.span]

@@ -13,6 +13,7 @@ from cosmeans.contracts import RowSource
 from cosmeans.data import Batch, Task
 from cosmeans.errors import InputError
 from cosmeans.inspection.evenly import evenly
+from cosmeans.inspection.heads import heads_of
 from cosmeans.inspection.left_out import LeftOut
 from cosmeans.inspection.weights import checked_scale, masses, prepare_weights, warn_of_range
 
@@ -94,17 +95,19 @@ class Inspected:
         for _ in self.batches():
             pass
 
-    def batches(self) -> Iterator[Batch]:
-        """Every row once, in order. Raises InputError while rows are inspected."""
+    def batches(self, narrow: bool = False) -> Iterator[Batch]:
+        """Every row once, in order. Raises InputError while rows are inspected, which are exact then."""
         left = None if self._inspected else LeftOut(self._task, self.n_rows, self.source.where)
         if left is not None:
             self.norms = self.keep = None  # a pass that was broken off is forgotten
         for start in range(0, self.n_rows, self.batch_size):
             span = slice(start, min(start + self.batch_size, self.n_rows))
-            rows = self.source.read(span)
+            found = heads_of(self.source, span, _cut(self.norms, span)) if narrow and left is None else None
+            rows, lost = (self.source.read(span), None) if found is None else found
             if left is not None:
                 self._note(Batch(start, rows), left)
-            yield Batch(start, rows, _cut(self.norms, span), _cut(self.keep, span), _cut(self.weights, span))
+            found_of_rows = (_cut(part, span) for part in (self.norms, self.keep, self.weights))
+            yield Batch(start, rows, *found_of_rows, narrow=lost)
         if left is not None:
             left.report()
             self._inspected, self.total = True, _total(self.masses(), self.keep, self.n_rows, self.scale)
@@ -182,7 +185,7 @@ class Sampled:
         self.scale, self.exponent = rows.scale, rows.exponent
         self.total = _total(self.masses(), _cut(rows.keep, self._indices), self.n_rows, self.scale)
 
-    def batches(self) -> Iterator[Batch]:
+    def batches(self, narrow: bool = False) -> Iterator[Batch]:
         rows = self._rows
         for start in range(0, self.n_rows, rows.gather_size):
             span = slice(start, start + rows.gather_size)

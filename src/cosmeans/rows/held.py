@@ -15,6 +15,7 @@ from cosmeans.rows.batches import BatchRows
 from cosmeans.rows.copied import CopiedRows
 from cosmeans.rows.files import FileRows
 from cosmeans.rows.gathered import gather_once
+from cosmeans.rows.stored import HalvedRows, Layout, WholeRows
 
 _SHARE = 4  # of the free memory, one part for decoded rows
 _PART = 2  # of what they leave, one part for rows that a start gathers
@@ -23,13 +24,14 @@ _FIRST_BYTES = 4 << 20  # of decoded rows that are held in any case: samples are
 
 
 def hold(
-    source: RowSource, memory_limit: int | None, cache: Path | None = None, *, make: bool = True
+    source: RowSource, memory_limit: int | None, cache: Path | None = None, *, make: bool = True, halved: bool = False
 ) -> tuple[RowSource, int | None]:
     """The source as one session reads it, and what is left of the limit.
 
     Of rows that must be decoded, as many stay in memory as the limit allows, and the first ones in any case.
     memory_limit: bytes; None: a quarter of the free memory, and then None is left
     cache: a folder for a copy of rows that the limit does not hold (`CopiedRows`). make: False: only one that is there
+    halved: of float32 rows, those of a mapped file too, a copy whose heads are read in most passes
     """
     if not isinstance(source, FileRows | BatchRows):
         return source, memory_limit
@@ -38,10 +40,18 @@ def hold(
         return source, None if memory_limit is None else max(0, memory_limit - source.n_bytes_held)
     held = min(source.n_rows, max(room, _FIRST_BYTES) // _row_bytes(source))
     origin: _Origin = source
-    if cache is not None and held < source.n_rows and not source.n_direct:
-        origin = CopiedRows(source, cache, make=make)
+    halved = halved and source.dtype is torch.float32
+    if cache is not None and held < source.n_rows and (halved or not source.n_direct):
+        origin = CopiedRows(source, cache, make, _layouts(source, halved, make))
     rows = HeldRows(origin, 0 if origin.n_direct else held, room)
     return rows, None if memory_limit is None else max(0, memory_limit - rows.n_bytes_held)
+
+
+def _layouts(source: RowSource, halved: bool, make: bool) -> list[type[Layout]]:
+    """Of copies that will do, the best first: who reads all rows once takes any."""
+    if halved:
+        return [HalvedRows, WholeRows]
+    return [WholeRows] if make or source.dtype is not torch.float32 else [WholeRows, HalvedRows]
 
 
 def default_limit() -> int:
@@ -128,6 +138,14 @@ class HeldRows:
         found[here] = self._rows[indices[here]]
         found[~here] = self._source.gather(indices[~here])
         return found
+
+    def heads(self, span: slice) -> tuple[Tensor, Tensor] | None:
+        """None for rows that are held: they are exact."""
+        return None if span.stop <= self._done or not isinstance(self._source, CopiedRows) else self._source.heads(span)
+
+    def joined(self, heads: Tensor, indices: Tensor) -> Tensor:
+        assert isinstance(self._source, CopiedRows)  # which the heads came from
+        return self._source.joined(heads, indices)
 
     def part(self, indices: Tensor) -> RowSource | None:
         """In memory if there is room, else in a temporary file."""

@@ -57,7 +57,9 @@ def _changed_rows(batch: Batch, changed: np.ndarray) -> tuple[np.ndarray, np.nda
     """float32 rows, the index of each changed one among them, their norms and weights. Copies nothing it needn't."""
     index = torch.from_numpy(changed)
     rows, at = batch.rows, changed
-    if rows.dtype is not torch.float32 or not rows.is_contiguous():
+    if batch.narrow is not None:
+        rows, at = batch.narrow.exact(index), np.arange(len(changed))
+    elif rows.dtype is not torch.float32 or not rows.is_contiguous():
         rows, at = rows[index], np.arange(len(changed))
     ones = np.ones(len(changed))
     norms = ones if batch.norms is None else batch.norms[index].numpy()

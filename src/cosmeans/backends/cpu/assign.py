@@ -1,4 +1,7 @@
-"""One batch, block by block: bounds, then a screen for the rows they leave open, then labels that are proved."""
+"""One batch, block by block: bounds, then a screen for the rows they leave open, then labels that are proved.
+
+Of rows that come as heads (`data.Narrow`), those whose labels the heads don't prove are fetched and labelled apart.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,13 @@ import torch
 from torch import Tensor
 
 from cosmeans.backends.cpu.kernels import bounds, certify, fused
+from cosmeans.backends.cpu.kernels.certify import OPEN
 from cosmeans.backends.cpu.kernels.gemm import tile_rows
 from cosmeans.backends.cpu.kernels.types import Block
 from cosmeans.backends.cpu.rows import BLOCK_BYTES, check_labels, keep_of, unit_block
-from cosmeans.backends.cpu.screens.screen import Codes, Screen, product
+from cosmeans.backends.cpu.screens.screen import Codes, Screen, looser, product
 from cosmeans.backends.cpu.strategy import Pass
+from cosmeans.backends.cpu.targets import Targets
 from cosmeans.backends.cpu.threads import each, scratch, spread
 from cosmeans.calls import usable_threads
 from cosmeans.data import NO_LABEL, Assignment, Batch, CostCounters
@@ -50,10 +55,26 @@ def _assign(batch: Batch, chosen: Pass, before: np.ndarray, labels: np.ndarray) 
 
     in_turn = len(spans) == 1 or (chosen.columns.panels is None and chosen.screen.product.all_cores)
     counts = [work(span) for span in spans] if in_turn else each(work, spans)
+    if batch.narrow is not None:
+        counts.append(_fetched(batch, chosen, labels))
     check_labels(labels, chosen.n_clusters)
     chosen.remember(batch.span, labels)
     refined, dots, skipped = (sum(part) for part in zip(*counts, strict=True))
     return refined, CostCounters(dots, skipped, chosen.kept_bytes, chosen.strategy)
+
+
+def _fetched(batch: Batch, chosen: Pass, labels: np.ndarray) -> _Counts:
+    """Labels of the rows that heads left open, from the rows themselves; their bounds stay infinite."""
+    assert batch.narrow is not None
+    left = np.flatnonzero(labels == OPEN)
+    if len(left) == 0:
+        return _Counts(0, 0, 0)
+    index, found = torch.from_numpy(left), np.empty(len(left), np.int32)
+    norms = None if batch.norms is None else batch.norms[index]
+    nothing = np.full(len(left), NO_LABEL, np.int32)
+    refined, work = _assign(Batch(0, batch.narrow.exact(index), norms), chosen.of_few(), nothing, found)
+    labels[left] = found
+    return _Counts(refined, work.dots, 0)
 
 
 def _sample(batch: Batch) -> np.ndarray:
@@ -78,7 +99,10 @@ def _assign_block(batch: Batch, span: slice, chosen: Pass, before: np.ndarray, l
     size, start = len(rows), batch.start + span.start
     bound = chosen.bounds(slice(start, start + size), before)
     column = np.where(before >= 0, chosen.column[before], NO_LABEL).astype(np.int32)
-    block = Block(rows, column, np.empty(size), np.empty(size, np.float32), labels, bound)
+    lost = None if batch.narrow is None else batch.narrow.lost[span].numpy()
+    block = Block(
+        rows, _off(lost, size, chosen.targets), column, np.empty(size), np.empty(size, np.float32), labels, bound
+    )
     verdict = np.empty(size, np.uint8)
     split = chosen.split
     spread(bounds.scan, keep, block, chosen.targets, split.farthest, split.heavy, verdict, size=size)
@@ -90,13 +114,18 @@ def _assign_block(batch: Batch, span: slice, chosen: Pass, before: np.ndarray, l
         if len(which) == 0:
             continue
         if codes is None:
-            codes = chosen.screen.rows(rows, keep, start, chosen.columns)
+            codes = chosen.screen.rows(rows, keep, start, chosen.columns, lost)
         dots += len(which) * width
         skipped -= len(which) * width
         for counts in _certified(chosen, codes, which, width, block):
             refined += counts[0]
             dots += counts[1]
     return _Counts(refined, dots, skipped)
+
+
+def _off(lost: np.ndarray | None, size: int, targets: Targets) -> np.ndarray:
+    """`types.Block.lost`: lost |c - g|, and what a float32 product loses of a head that is longer than its row."""
+    return looser(np.zeros(size, np.float32), lost, targets.longest + targets.error)
 
 
 def _certified(chosen: Pass, codes: Codes, which: np.ndarray, width: int, block: Block) -> list[tuple[int, int]]:

@@ -56,6 +56,7 @@ class CpuBackend:
             improve=improve,
             prepare=lambda centroids: strategy.next_pass(np.ascontiguousarray(centroids.numpy())),
             begin=strategy.begin,
+            narrow=True,
         )
 
     def squared_norms(self, rows: Tensor) -> Tensor:

@@ -40,9 +40,11 @@ class Pass:
     """What one pass needs of its centroids. Columns are the distinct centroids, those that moved most first.
 
     column  (K,): the column of each centroid, or of its first equal
+    plain   makes the screen that multiplies in float32
     """
 
     choose: Callable[[int, Targets, Callable[[], np.ndarray]], Screen]
+    plain: Callable[[Targets], Screen]
     targets: Targets
     column: np.ndarray
     split: Split
@@ -50,6 +52,7 @@ class Pass:
     screen: Screen = field(init=False)
     columns: Columns = field(init=False)
     _made: bool = field(init=False, default=False)
+    _of_few: Pass | None = field(init=False, default=None)
 
     def make_screen(self, n_rows: int, sample: Callable[[], np.ndarray]) -> None:
         """Encode the centroids for batches of so many rows, once: the first batch decides. sample: some of its rows."""
@@ -57,6 +60,13 @@ class Pass:
             self.screen = self.choose(n_rows, self.targets, sample)
             self.columns = self.screen.columns(self.targets)
             self._made = True
+
+    def of_few(self) -> Pass:
+        """This pass for rows that are not where they were: nothing is kept of them."""
+        if self._of_few is None:
+            whole = Split(len(self.targets.ids), 0.0, 1.0)
+            self._of_few = Pass(lambda *_: self.plain(self.targets), self.plain, self.targets, self.column, whole, None)
+        return self._of_few
 
     @property
     def n_clusters(self) -> int:
@@ -154,7 +164,8 @@ class Strategy:
             )
         split = self._split(moved[ids], column, targets)
         self._passes += 1
-        return Pass(self.screen, targets, column, split, None if self._fit is None else self._fit.bounds)
+        kept = None if self._fit is None else self._fit.bounds
+        return Pass(self.screen, self._plain, targets, column, split, kept)
 
     def screen(self, n_rows: int, targets: Targets, sample: Callable[[], np.ndarray]) -> Screen:
         """The screen for batches of so many rows against these columns; sample: some rows of the first batch."""
@@ -200,6 +211,9 @@ class Strategy:
                 raise self._fit.budget.refused() from cause
         product = choose_gemm(n_clusters, n_features, trial)
         return CentredScreen(product, middle.vector, pack) if middle.leans else Float32Screen(product, pack)
+
+    def _plain(self, targets: Targets) -> Screen:
+        return Float32Screen(choose_gemm(*_shape(targets), trial=False), self.host.pack)
 
     def _pca_screen(self, fit: _Fit, n_clusters: int, trial: bool) -> PcaScreen:
         if fit.basis is None:

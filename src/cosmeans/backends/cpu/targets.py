@@ -23,6 +23,7 @@ class Targets(NamedTuple):
     ids        (U,) int32: which centroid each column is
     halves     (U,) float64: |c|^2 / 2, off by 2^-48 at most
     origin     (D,) float32: g
+    longest    upper bound on |c - g|
     error      of a float32 product of a unit row with a column of `shifted`, from <x, c - g>
     chord_error  of half a squared chord |x - c|^2 in float32, relative to it
     base_error   of <x, x / 2 - g> in float64, for a unit row x
@@ -34,6 +35,7 @@ class Targets(NamedTuple):
     ids: np.ndarray
     halves: np.ndarray
     origin: np.ndarray
+    longest: float
     error: float
     chord_error: float
     base_error: float
@@ -44,11 +46,11 @@ class Targets(NamedTuple):
         n_features = centroids.shape[1]
         chosen = centroids[ids]
         shifted = chosen - origin
-        squared = np.empty(len(ids), np.float64)
+        squared, longest = np.empty(len(ids), np.float64), float(lengths(shifted).max())
         spread(norms.squared_norms, chosen, squared, size=len(ids))
         return cls(
-            shifted, centroids, canonical.ordered(centroids), ids, squared / 2, origin,
-            dot_error(n_features, float(lengths(shifted).max())),
+            shifted, centroids, canonical.ordered(centroids), ids, squared / 2, origin, longest,
+            dot_error(n_features, longest),
             chord_error(n_features),
             (n_features + 8) * 2.0**-52,
         )  # fmt: skip

@@ -63,6 +63,45 @@ def test_what_a_screen_says_is_above_the_truth(screen, kind):
     assert above.max() <= most
 
 
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize("inside", [0.0, 1.0])
+@pytest.mark.parametrize("claimed", [0.0, 1.0])
+@pytest.mark.parametrize("kind", ["float32", "centred", "int8", "pca"])
+def test_what_a_screen_says_of_a_head_is_above_the_truth_of_its_row(kind, claimed, inside, kept):
+    """Heads that 8 and 16 bits hold, short of their rows along a column: nothing but what they lost covers it.
+
+    inside: the part of the columns that is within the directions. kept: rows themselves are what a later pass has
+    """
+    rng = np.random.default_rng(5)
+    heads = rng.choice([-0.125, 0.125], (40, 64)).astype(np.float32)  # of length 1
+    axes = np.eye(64)[:, :32]
+    heads[:, 32:] = 0.0 if kind == "pca" else heads[:, 32:]
+    columns = rng.choice([-0.125, 0.125], (40, 64)).astype(np.float32)
+    columns[:, 32:] *= 1.0 - inside
+    columns[:, :32] *= 1.0 if inside else 0.0
+    columns = truth.unit(columns)[0]
+    x = (heads + 0.05 * columns).astype(np.float32)
+    lost = (claimed * 0.0501 * np.ones(40)).astype(np.float32)
+    nothing = np.zeros(64, np.float32)
+    make = {
+        "float32": lambda: Float32Screen(PRODUCT),
+        "centred": lambda: CentredScreen(PRODUCT, nothing),
+        "int8": lambda: Int8Screen(nothing, 40 if kept else 0),
+        "pca": lambda: PcaScreen(PRODUCT, Basis(axes), 40),
+    }[kind]
+    screen, every = make(), np.ones(40, bool)
+    encoded = screen.columns(columns_of(columns))
+    codes = screen.rows(heads, every, 0, encoded, lost)
+    if kept and screen.kept_bytes:
+        codes = screen.rows(x, every, 0, encoded)
+    v = truth.screened(screen, codes, encoded)
+    if encoded.factor is not None:
+        v = v * encoded.factor * codes.scale[:, None] + encoded.bias + codes.tail[:, None] * encoded.width
+    t = x.astype(np.float64) @ columns.astype(np.float64).T
+    above = v + codes.slack[:, None] - t
+    assert (above.min() >= 0) == (claimed == 1.0)
+
+
 D = 64
 
 

@@ -33,7 +33,7 @@ def scan(keep, block, targets, farthest, heavy, verdict, start, stop):
         verdict[i] = FULL
         if j < 0:
             continue
-        assigned[i] = np.float64(dot(block.rows[i], targets.shifted[j]))
+        assigned[i] = np.float64(dot(block.rows[i], targets.shifted[j])) - np.float64(block.lost[i])
         kept = np.float64(bound[i]) + farthest
         if assigned[i] - targets.error > kept + BOUND_STEP:
             rest[i] = above(kept + BOUND_STEP)

@@ -25,6 +25,7 @@ _MANY, _CLOSE = 16, 4
 _COARSE = 4
 _CHORDS = False  # an argument by position, as compiled loops take them
 _CANONICAL = 2.0**-45  # canonical scores of two centroids, 2^-46 each
+OPEN = np.int32(-2)  # in place of a label: the head of the row proves none
 
 
 @njit(**INNER_ORDERLESS)
@@ -76,6 +77,7 @@ def certify_rows(values, width, lowest, which, block, screened, targets, start, 
     lowest             what makes a value lose: written over the row's assigned column, whose t is known better
     block, screened    `types.Block`, `types.Screened`
     targets            `targets.Targets`
+    Of a head, products alone speak, each off by `block.lost` more: what they leave is OPEN, with a bound of infinity.
     Returns (rows refined by canonical scores, products and chords computed).
     """
     rows, labels, bound = block.rows, block.labels, block.bound
@@ -107,12 +109,17 @@ def certify_rows(values, width, lowest, which, block, screened, targets, start, 
             bound[i] = max(block.rest[i], above(top + slack))
             continue
         found, second = 0, -np.inf
+        lost = np.float64(block.lost[i])
         if _finite(scale, tail, slack, top, assigned, block.assigned[i]):
             found, tried, second = _survivors(
-                upper, highest, slack, reaching, words, rows[i], assigned, block.assigned[i], targets, columns,
-                sharp, off,
+                upper, highest, slack, reaching, words, rows[i], lost, assigned, block.assigned[i], targets,
+                columns, sharp, off,
             )  # fmt: skip
             dots += tried
+        if lost > 0.0 and (found == 0 or _best(columns, sharp, off, found)[1] > 1):
+            labels[i] = OPEN
+            bound[i] = np.inf
+            continue
         if found == 0:
             refined += 1
             widen(rows[i], q, wide, 0, 1)
@@ -181,7 +188,7 @@ def _listed(reaching, words, columns, n):
 
 
 @njit(**INNER, inline="always")
-def _survivors(upper, highest, slack, reaching, words, row, assigned, value, targets, columns, sharp, off):
+def _survivors(upper, highest, slack, reaching, words, row, lost, assigned, value, targets, columns, sharp, off):
     """Columns that may hold the largest t, with a sharp value of theirs; the assigned one is first if there is one.
 
     t = <x, x/2 - g> + |c|^2 / 2 - |x - c|^2 / 2: what float32 loses of a squared chord is a fraction of it, so chords
@@ -189,18 +196,19 @@ def _survivors(upper, highest, slack, reaching, words, row, assigned, value, tar
     tried before. Writes sharp and off: t is no farther than off from sharp, except for an error that all columns share
     (targets.base_error).
     The column of the highest bound is tried first: it raises the floor that the others must reach.
-    value: t of the assigned column, off by targets.error.
+    row, lost, value: `Block.rows`, `Block.lost`, `Block.assigned`. A head is never compared by chords, nor listed where
+    products would leave most.
     reaching: room for a byte a column, the rest 0; words: the same memory, 8 at a time. upper is overwritten.
     Returns (how many, sharp values made, a bound on t of the columns left out); how many: -1 where too many can't be
     separated: all that may win are left in `reaching`.
     """
-    coarse = slack > _COARSE * targets.error
+    coarse = lost > 0.0 or slack > _COARSE * targets.error
     base = 0.0 if coarse else base_of(row, targets.origin)
     found, tried, floor = 0, 0, -np.inf
     if assigned >= 0:
-        columns[0], sharp[0], off[0], found = assigned, value, targets.error, 1
+        columns[0], sharp[0], off[0], found = assigned, value + lost, targets.error + lost, 1
         if not coarse:
-            _sharpen(row, base, coarse, targets, columns, sharp, off, 0)
+            _sharpen(row, base, coarse, lost, targets, columns, sharp, off, 0)
             tried = 1
         floor = max(value - targets.error, sharp[0] - off[0] - targets.base_error)
         if assigned < upper.shape[0]:
@@ -208,7 +216,7 @@ def _survivors(upper, highest, slack, reaching, words, row, assigned, value, tar
     first = _first_of(upper, highest)
     if first != assigned and first < upper.shape[0]:
         columns[found] = first
-        _sharpen(row, base, coarse, targets, columns, sharp, off, found)
+        _sharpen(row, base, coarse, lost, targets, columns, sharp, off, found)
         floor = max(floor, sharp[found] - off[found] - targets.base_error)
         upper[first] = -np.inf
         found, tried = found + 1, tried + 1
@@ -217,6 +225,8 @@ def _survivors(upper, highest, slack, reaching, words, row, assigned, value, tar
     others = np.float64(_highest_below(upper, least)) + slack
     reached = _listed(reaching, words, columns, found)
     if coarse and reached > _MANY:  # products would leave most of them
+        if lost > 0.0:
+            return 0, tried, others
         coarse, base = False, base_of(row, targets.origin)
         floor, tried = _by_chords(row, base, targets, columns, sharp, off, found, floor), tried + found
     for n in range(found, reached):
@@ -226,7 +236,7 @@ def _survivors(upper, highest, slack, reaching, words, row, assigned, value, tar
             others = max(others, v + slack)
             continue
         columns[found] = j
-        _sharpen(row, base, coarse, targets, columns, sharp, off, found)
+        _sharpen(row, base, coarse, lost, targets, columns, sharp, off, found)
         floor = max(floor, sharp[found] - off[found] - targets.base_error)
         found, tried = found + 1, tried + 1
         if not coarse and found == _MANY and _best(columns, sharp, off, found)[1] > _MANY // 2:
@@ -234,7 +244,7 @@ def _survivors(upper, highest, slack, reaching, words, row, assigned, value, tar
                 if columns[m] < upper.shape[0]:
                     reaching[columns[m]] = np.uint8(1)
             return -1, tried, others
-    if coarse and found > 1 and _best(columns, sharp, off, found)[1] > 1:
+    if coarse and lost == 0.0 and found > 1 and _best(columns, sharp, off, found)[1] > 1:
         _by_chords(row, base_of(row, targets.origin), targets, columns, sharp, off, found, floor)
         tried += found
     return found, tried, others
@@ -244,20 +254,20 @@ def _survivors(upper, highest, slack, reaching, words, row, assigned, value, tar
 def _by_chords(row, base, targets, columns, sharp, off, found, floor):
     """Values and errors of the first columns from chords. Returns the floor, or what these raise it to."""
     for n in range(found):
-        _sharpen(row, base, _CHORDS, targets, columns, sharp, off, n)
+        _sharpen(row, base, _CHORDS, 0.0, targets, columns, sharp, off, n)
         floor = max(floor, sharp[n] - off[n] - targets.base_error)
     return floor
 
 
 @njit(**INNER)
-def _sharpen(row, base, coarse, targets, columns, sharp, off, n):
+def _sharpen(row, base, coarse, lost, targets, columns, sharp, off, n):
     """Value and error of columns[n]; the error holds what the canonical score of that centroid loses, too.
 
-    coarse: from a product with the column, else from a chord
+    coarse: from a product with the column, which is off by `lost` more, else from a chord
     """
     j = columns[n]
     if coarse:
-        sharp[n], off[n] = np.float64(dot(row, targets.shifted[j])), targets.error
+        sharp[n], off[n] = np.float64(dot(row, targets.shifted[j])), targets.error + lost
         return
     squared = np.float64(squared_chord(row, targets.centroids[targets.ids[j]]))
     sharp[n] = base + (targets.halves[j] - 0.5 * squared)

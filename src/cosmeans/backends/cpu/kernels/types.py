@@ -10,14 +10,16 @@ import numpy as np
 class Block(NamedTuple):
     """Rows that are assigned together.
 
-    rows      (B, D) float32, unit rows
+    rows      (B, D) float32, unit rows, or heads of them
+    lost      (B,) float32: a product with a head is off by so much more from t of the row; 0: this is the row
     column    (B,) int32: the column of the centroid that each row is assigned to, -1 if there is none
-    assigned  (B,) float64: t of that column, off by `Targets.error`
+    assigned  (B,) float64: t of that column less `lost`, off by `Targets.error`, and by `lost` from t less `lost`
     rest      (B,) float32: an upper bound of t over the columns that the row need not meet
-    labels    (B,) int32, bound (B,) float32: what is found
+    labels    (B,) int32, bound (B,) float32: what is found; `certify.OPEN` where a head proves no label
     """
 
     rows: np.ndarray
+    lost: np.ndarray
     column: np.ndarray
     assigned: np.ndarray
     rest: np.ndarray

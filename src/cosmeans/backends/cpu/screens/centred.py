@@ -11,7 +11,7 @@ import numpy as np
 from cosmeans import sphere
 from cosmeans.backends.cpu.kernels import encode, fused
 from cosmeans.backends.cpu.kernels.gemm import Product
-from cosmeans.backends.cpu.screens.screen import Codes, Columns
+from cosmeans.backends.cpu.screens.screen import Codes, Columns, looser
 from cosmeans.backends.cpu.targets import CANONICAL, Targets, along_error, lengths
 from cosmeans.backends.cpu.threads import spread
 
@@ -51,7 +51,9 @@ class CentredScreen:
         ones = np.ones(len(along), np.float32)
         return Columns(targets.shifted, ones, along.astype(np.float32), nothing, facts, packed)
 
-    def rows(self, rows: np.ndarray, keep: np.ndarray, start: int, columns: Columns) -> Codes:
+    def rows(
+        self, rows: np.ndarray, keep: np.ndarray, start: int, columns: Columns, lost: np.ndarray | None = None
+    ) -> Codes:
         """slack: (D + 2) u |x - m| |c - g| for the product and for rounding both factors; a rounding of the bias, and
         one of the sum; what float64 loses of the bias; canonical scores.
         """
@@ -62,6 +64,6 @@ class CentredScreen:
         product = length * facts.longest
         rounding = (n_features + 2) * sphere.UNIT_ROUNDOFF * (1.0 + 2.0**-18) * product
         rounding += 4 * sphere.UNIT_ROUNDOFF * (product + facts.bias)
-        slack = (rounding + facts.along + CANONICAL).astype(np.float32)
+        slack = np.nextafter((rounding + facts.along + CANONICAL).astype(np.float32), np.float32(np.inf))
         nothing = np.zeros(size, np.float32)
-        return Codes(codes, np.ones(size, np.float32), nothing, np.nextafter(slack, np.float32(np.inf)))
+        return Codes(codes, np.ones(size, np.float32), nothing, looser(slack, lost, facts.longest))

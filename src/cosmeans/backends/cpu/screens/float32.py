@@ -9,7 +9,7 @@ import numpy as np
 
 from cosmeans.backends.cpu.kernels import fused
 from cosmeans.backends.cpu.kernels.gemm import Product
-from cosmeans.backends.cpu.screens.screen import Codes, Columns
+from cosmeans.backends.cpu.screens.screen import Codes, Columns, looser
 from cosmeans.backends.cpu.targets import Targets
 
 
@@ -26,9 +26,13 @@ class Float32Screen:
 
     def columns(self, targets: Targets) -> Columns:
         packed = self.pack(targets.shifted)
-        return Columns(targets.shifted, None, None, None, np.float32(targets.error * (1.0 + 2.0**-20)), packed)
+        slack = np.nextafter(np.float32(targets.error * (1.0 + 2.0**-20)), np.float32(np.inf))
+        return Columns(targets.shifted, None, None, None, (slack, targets.longest), packed)
 
-    def rows(self, rows: np.ndarray, keep: np.ndarray, start: int, columns: Columns) -> Codes:
-        size = len(rows)
-        slack = np.full(size, np.nextafter(columns.facts, np.float32(np.inf)), np.float32)
+    def rows(
+        self, rows: np.ndarray, keep: np.ndarray, start: int, columns: Columns, lost: np.ndarray | None = None
+    ) -> Codes:
+        """slack: for a row of unit length; what it is more for a head is a part of it."""
+        size, (least, longest) = len(rows), columns.facts
+        slack = looser(np.full(size, least, np.float32), lost, longest + np.float64(least))
         return Codes(rows, np.ones(size, np.float32), np.zeros(size, np.float32), slack)

@@ -11,7 +11,7 @@ import numpy as np
 from cosmeans import sphere
 from cosmeans.backends.cpu.kernels import encode, fused
 from cosmeans.backends.cpu.kernels.gemm import INT8
-from cosmeans.backends.cpu.screens.screen import Codes, Columns
+from cosmeans.backends.cpu.screens.screen import Codes, Columns, looser
 from cosmeans.backends.cpu.targets import CANONICAL, Targets, along_error, lengths
 from cosmeans.backends.cpu.threads import spread
 
@@ -56,11 +56,21 @@ class Int8Rows:
     def n_bytes(self) -> int:
         return sum(part.nbytes for part in (self.codes, self.scale, self.length, self.residual))
 
-    def block(self, rows: np.ndarray, keep: np.ndarray, middle: np.ndarray, span: slice) -> tuple[np.ndarray, ...]:
+    def block(
+        self, rows: np.ndarray, keep: np.ndarray, middle: np.ndarray, span: slice, lost: np.ndarray | None
+    ) -> tuple[np.ndarray, ...]:
         parts = (self.codes[span], self.scale[span], self.length[span], self.residual[span])
         if not parts[1].all():
-            spread(encode.to_int8, rows, keep, middle, *parts, size=len(rows))
+            _encode(rows, keep, middle, lost, parts)
         return parts
+
+
+def _encode(
+    rows: np.ndarray, keep: np.ndarray, middle: np.ndarray, lost: np.ndarray | None, into: tuple[np.ndarray, ...]
+) -> None:
+    """Copies of rows, or of heads: what these lost belongs to what the copy lost."""
+    spread(encode.to_int8, rows, keep, middle, *into, size=len(rows))
+    into[3][:] = looser(into[3], lost)
 
 
 def int8_bytes(n_features: int) -> int:
@@ -109,14 +119,16 @@ class Int8Screen:
         )
         return Columns(codes, scale, bias.astype(np.float32), residual, facts, self.pack(codes))
 
-    def rows(self, rows: np.ndarray, keep: np.ndarray, start: int, columns: Columns) -> Codes:
+    def rows(
+        self, rows: np.ndarray, keep: np.ndarray, start: int, columns: Columns, lost: np.ndarray | None = None
+    ) -> Codes:
         size = len(rows)
         if start + size <= len(self.kept.scale):
-            codes, scale, length, residual = self.kept.block(rows, keep, self.middle, slice(start, start + size))
+            codes, scale, length, residual = self.kept.block(rows, keep, self.middle, slice(start, start + size), lost)
         else:
             codes = np.empty(rows.shape, np.int8)
             scale, length, residual = np.empty((3, size), np.float32)
-            spread(encode.to_int8, rows, keep, self.middle, codes, scale, length, residual, size=size)
+            _encode(rows, keep, self.middle, lost, (codes, scale, length, residual))
         facts = columns.facts
         # the last term: u |c - g| for rounding c - g, against what is encoded of the row
         sizes = length * np.float64(facts.encoded + facts.lost + facts.longest) + facts.bias

@@ -12,7 +12,7 @@ import torch
 from cosmeans import sphere
 from cosmeans.backends.cpu.kernels import encode, fused
 from cosmeans.backends.cpu.kernels.gemm import Product
-from cosmeans.backends.cpu.screens.screen import Codes, Columns
+from cosmeans.backends.cpu.screens.screen import Codes, Columns, looser
 from cosmeans.backends.cpu.targets import CANONICAL, Targets, lengths
 from cosmeans.backends.cpu.threads import spread
 
@@ -131,10 +131,14 @@ class PcaScreen:
         bias = np.zeros(len(shifted), np.float32)
         return Columns(_numbers(made.codes, packed), made.scale, bias, made.tail, facts, packed)
 
-    def rows(self, rows: np.ndarray, keep: np.ndarray, start: int, columns: Columns) -> Codes:
+    def rows(
+        self, rows: np.ndarray, keep: np.ndarray, start: int, columns: Columns, lost: np.ndarray | None = None
+    ) -> Codes:
+        """What heads lost is counted with |P^T r|, which is taken times the length of a column, too."""
         made = self._kept.of(slice(start, start + len(rows)))
         if not made.scale.all():
             self.basis.split(rows, keep, self.product, made)
+            made.lost[:] = looser(made.lost, lost)
         return self._coded(made, columns)
 
     def reached(self, sample: np.ndarray, targets: Targets) -> float:

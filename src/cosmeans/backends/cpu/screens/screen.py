@@ -62,12 +62,25 @@ class Screen(Protocol):
         """Encode the columns of a pass."""
         ...
 
-    def rows(self, rows: np.ndarray, keep: np.ndarray, start: int, columns: Columns) -> Codes:
+    def rows(
+        self, rows: np.ndarray, keep: np.ndarray, start: int, columns: Columns, lost: np.ndarray | None = None
+    ) -> Codes:
         """Encode unit rows (B, D) float32; start: index of the first in its source.
+
+        lost (B,) float32: `Narrow.lost`, of rows that are heads; bounds hold for the rows whose heads they are, in this
+        pass and in every other one that codes are kept for.
 
         keep (B,) bool: rows left out may hold NaN, and give numbers that are finite and mean nothing.
         """
         ...
+
+
+def looser(bound: np.ndarray, lost: np.ndarray | None, times: float | np.ndarray = 1.0) -> np.ndarray:
+    """bound + lost * times, (B,) float32, rounded up; the bound itself where nothing was lost."""
+    if lost is None:
+        return bound
+    more = bound + lost.astype(np.float64) * times
+    return np.where(lost > 0, np.nextafter(more.astype(np.float32), np.float32(np.inf)), bound)
 
 
 def product(screen: Screen, codes: np.ndarray, columns: np.ndarray, scratch: np.ndarray) -> np.ndarray:

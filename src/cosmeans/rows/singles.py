@@ -1,0 +1,54 @@
+"""Rows of one length in a file of their own: mapped to be read in sequence, single ones read by calls of the system.
+
+A map reads far more around a row than the row, whatever the system is told, and takes longer for it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+from weakref import finalize
+
+import numpy as np
+
+from cosmeans.errors import FileError
+
+_DENSE = 0.05  # of the rows between the first and the last that is wanted: from there on, all of them are read
+_SINGLES = hasattr(os, "preadv")
+
+
+class StoredRows:
+    """Rows (N, D) that a file holds, one after another. The file may lose its name, but not its contents."""
+
+    def __init__(self, path: Path, dtype: np.dtype[Any], n_features: int, singly: bool = _SINGLES) -> None:
+        """singly: whether the system has calls for it; else all rows come from the map."""
+        self._path, self._singly = path, singly
+        self._file = path.open("rb", buffering=0)
+        finalize(self, self._file.close)
+        self.rows: np.ndarray = np.memmap(path, dtype, "r").reshape(-1, n_features)
+        if hasattr(os, "posix_fadvise"):  # of this file object alone, not of the map
+            os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+
+    def gather(self, indices: np.ndarray) -> np.ndarray:
+        """Rows by index, (len(indices), D)."""
+        if not self._singly or not len(indices) or self._dense(indices):
+            found: np.ndarray = self.rows[indices]
+            return found
+        out = np.empty((len(indices), self.rows.shape[1]), self.rows.dtype)
+        into, row_bytes = out.reshape(-1).view(np.uint8).data, out[0].nbytes
+        starts = np.flatnonzero(np.diff(indices, prepend=indices[0] - 2) != 1)  # rows that follow one another at once
+        stops = np.append(starts[1:], len(indices))
+        for start, stop, row in zip(starts.tolist(), stops.tolist(), indices[starts].tolist(), strict=True):
+            self._read(into[start * row_bytes : stop * row_bytes], row * row_bytes)
+        return out
+
+    def _dense(self, indices: np.ndarray) -> bool:
+        return len(indices) >= _DENSE * (int(indices.max()) - int(indices.min()) + 1)
+
+    def _read(self, into: memoryview, offset: int) -> None:
+        while len(into):
+            n_read = os.preadv(self._file.fileno(), [into], offset)
+            if not n_read:
+                raise FileError(f"{self._path} has become shorter while it was read. Run the command again.")
+            into, offset = into[n_read:], offset + n_read
