@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,9 @@ from cosmeans.backends.gpu.tuning import (
     PrecisionPolicy,
     Tuning,
     adder_of,
+    allocated_bytes,
     describe,
+    free_bytes,
     tile_for,
 )
 
@@ -28,6 +31,18 @@ def test_every_number_of_a_table_has_a_record(table: type, n_numbers: int) -> No
     assert len(numbers) == n_numbers
     assert all(each.metadata["record"] for each in numbers)
     assert all(each.name in table.__doc__ for each in numbers)
+
+
+def test_what_is_in_use_is_what_the_allocator_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    facts: dict[str, Any] = {}  # before the process has used a GPU
+    monkeypatch.setattr(torch.cuda, "memory_stats_as_nested_dict", lambda device: facts)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 2000))
+    device = torch.device("cuda", 0)
+
+    assert (allocated_bytes(device), free_bytes(device)) == (0, 1000)
+    facts |= {"reserved_bytes": {"all": {"current": 300}}, "allocated_bytes": {"all": {"current": 120}}}
+    assert (allocated_bytes(device), free_bytes(device)) == (120, 1180)
+    assert allocated_bytes(torch.device("cpu")) == 0
 
 
 def test_every_row_says_what_justifies_it() -> None:

@@ -43,6 +43,8 @@ def _of_allocator(device: torch.device) -> tuple[int, int]:
     """Bytes that torch's allocator has of the device, and those of them that are in use."""
     # all statistics as a flat dictionary would take as long as an epoch of a small fit
     facts = torch.cuda.memory_stats_as_nested_dict(device)
+    if not facts:  # nothing in this process has used a GPU so far
+        return 0, 0
     reserved, allocated = (facts[name]["all"]["current"] for name in ("reserved_bytes", "allocated_bytes"))
     return int(reserved), int(allocated)
 
