@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,8 +16,13 @@ _FEW = 1 / 64  # rows of a batch whose heads may say nothing: with more, the bat
 _ROUNDED = 2.0**-22  # both quotients are rounded to float32: 2^-24 of lengths 1 and 1 + 2^-8, and some entries below it
 
 
-def heads_of(source: RowSource, span: slice, norms: Tensor | None) -> tuple[Tensor, Narrow] | None:
-    """Heads (B, D) of consecutive rows; None: they are not to be had, or say little. norms: (B,) float64, of rule 1."""
+def heads_of(
+    source: RowSource, span: slice, norms: Tensor | None, fetched: Callable[[int], None] = lambda n_rows: None
+) -> tuple[Tensor, Narrow] | None:
+    """Heads (B, D) of consecutive rows; None: they are not to be had, or say little.
+
+    norms: (B,) float64, of rule 1. fetched: called with the number of rows that were asked for exactly
+    """
     found = source.heads(span) if isinstance(source, HasHeads) else None
     if found is None:
         return None
@@ -23,6 +30,7 @@ def heads_of(source: RowSource, span: slice, norms: Tensor | None) -> tuple[Tens
 
     def exact(index: Tensor) -> Tensor:
         assert isinstance(source, HasHeads)
+        fetched(len(index))
         few = torch.from_numpy(heads.numpy()[index.numpy()])  # torch would wake its threads, which wait awake
         return source.joined(few, index + span.start)
 

@@ -22,6 +22,7 @@ _DECODED_BYTES = 16 << 20  # of rows that are decoded for every pass: several ba
 _MEMORY_SHARE = 64  # and at most this part of the memory that is free
 # a smaller batch saves no memory worth having, and starting its work costs more than the work
 LEAST_BATCH_BYTES = {"cpu": 4 << 20, "cuda": 128 << 20}
+_MOST_FETCHED = 1 / 2  # of the rows in one pass over heads: heads of rows that are as close together pay no longer
 _DEVICE_ROWS = 1 << 25  # a GPU makes no float32 copy: its working memory is some 60 bytes a row
 
 
@@ -88,7 +89,7 @@ class Inspected:
         self.norms: Tensor | None = None
         self.keep: Tensor | None = None
         self._inspect, self._task, self._progress = inspect, task, progress
-        self._inspected = False
+        self._inspected, self._fetched = False, 0  # singly, in the last pass over heads
 
     def inspect(self) -> None:
         """One pass over the rows that does nothing else; raises InputError for those that can't be clustered."""
@@ -98,11 +99,14 @@ class Inspected:
     def batches(self, narrow: bool = False) -> Iterator[Batch]:
         """Every row once, in order. Raises InputError while rows are inspected, which are exact then."""
         left = None if self._inspected else LeftOut(self._task, self.n_rows, self.source.where)
+        narrow = narrow and left is None and self._fetched <= _MOST_FETCHED * self.n_rows
+        if narrow:
+            self._fetched = 0
         if left is not None:
             self.norms = self.keep = None  # a pass that was broken off is forgotten
         for start in range(0, self.n_rows, self.batch_size):
             span = slice(start, min(start + self.batch_size, self.n_rows))
-            found = heads_of(self.source, span, _cut(self.norms, span)) if narrow and left is None else None
+            found = heads_of(self.source, span, _cut(self.norms, span), self._note_fetched) if narrow else None
             rows, lost = (self.source.read(span), None) if found is None else found
             if left is not None:
                 self._note(Batch(start, rows), left)
@@ -150,6 +154,9 @@ class Inspected:
 
     def need_weight(self) -> None:
         _need_weight(self.total, self.n_rows)
+
+    def _note_fetched(self, n_rows: int) -> None:
+        self._fetched += n_rows
 
     def _note(self, batch: Batch, left: LeftOut) -> None:
         """Keep the lengths of a batch's rows, and leave out those without direction."""

@@ -11,7 +11,7 @@ from cosmeans.backends.reference import ReferenceBackend
 from cosmeans.data import ClusterSums, Task
 from cosmeans.group import Alone
 from cosmeans.progress import Silent
-from generators import CASES, unit_rows
+from generators import CASES, near_ties, unit_rows
 from halved import Headed, between, opposite, towards
 from screening import assigned_by
 
@@ -148,6 +148,17 @@ def test_sums_are_those_of_the_rows():
     (exact,) = opened(source, backend).rows.batches()
     operations.accumulate(exact, before, after, expected)
     assert torch.equal(sums.direction, expected.direction)
+
+
+def test_rows_that_are_too_close_together_for_heads_are_read_whole():
+    """A pass that fetched most rows one by one is the last one over heads."""
+    x, centroids = near_ties(900, 40, 64, 1e-5)
+    source, backend = Headed(x), backend_of("split")
+    session = opened(source, backend, len(centroids), batch_size=300)
+    source.asked.clear()
+    list(session.epochs(torch.from_numpy(centroids), 3))
+    kinds = [what for what, _ in source.asked if what != "joined"]
+    assert kinds == 3 * ["heads"] + 6 * ["read"]
 
 
 def test_the_reference_is_given_rows():
