@@ -1,4 +1,4 @@
-"""Rows in memory with heads that a test may choose, and what these truly lost: `contracts.HasHeads` without files."""
+"""Rows in memory with heads that a test may choose, and what these truly lost: `HasHeads` without files."""
 
 import numpy as np
 import torch

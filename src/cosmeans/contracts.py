@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -39,10 +39,7 @@ class RowSource(Protocol):
         """Consecutive rows as they are stored, (B, D); never written to, so they may be a view."""
 
     def view(self) -> Tensor:
-        """All rows as one tensor (N, D), as they are stored, for any number of passes.
-
-        Raises FileError where they must be read into memory for that and there is no room.
-        """
+        """All rows as one tensor (N, D), as they are stored. Raises FileError where memory has no room for that."""
 
     def gather(self, indices: Tensor) -> Tensor:
         """Rows by index (int64, on `device`), (len(indices), D), as they are stored."""
@@ -52,17 +49,6 @@ class RowSource(Protocol):
 
     def where(self, row: int) -> str:
         """A row in words, for messages: "row 7", and which of which file it is where there are several."""
-
-
-@runtime_checkable
-class HasHeads(Protocol):
-    """A `RowSource` that may have its float32 rows in half of the bytes, too: heads, which are rounded to float16."""
-
-    def heads(self, span: slice) -> tuple[Tensor, Tensor] | None:
-        """Heads (B, D), finite, and (B,) float32, no less than |row - head|; None: read the rows."""
-
-    def joined(self, heads: Tensor, indices: Tensor) -> Tensor:
-        """The rows of these indices (int64), whose heads are at hand, as they are stored."""
 
 
 class RowsByIndex(Protocol):

@@ -20,6 +20,7 @@ from cosmeans.rows.held import hold
 from cosmeans.rows.stored import HalvedRows, WholeRows
 from files_of import KINDS
 from generators import unit_rows
+from refusing import leave_memory
 
 RNG = np.random.default_rng(3)
 X = RNG.standard_normal((9000, 256)).astype(np.float32)  # more than is held in any case
@@ -64,7 +65,8 @@ def passed_over(rows):
 
 @pytest.mark.parametrize("epochs", [3, 5])
 @pytest.mark.parametrize("init", ["random", "k-means++", "nested", X[:5]], ids=["random", "++", "nested", "given"])
-def test_a_fit_from_the_copy_has_the_same_bits(files, tmp_path, init, epochs):
+def test_a_fit_from_the_copy_has_the_same_bits(files, tmp_path, monkeypatch, init, epochs):
+    leave_memory(monkeypatch, X.nbytes // 2)  # or the system would keep the copy there
     options = {"init": init, "random_state": 0, "epochs": epochs, "verbose": 0, "batch_size": 900}
     expected = KMeans(5, **options).fit(X)
 
@@ -76,6 +78,11 @@ def test_a_fit_from_the_copy_has_the_same_bits(files, tmp_path, init, epochs):
 
     kinds = {3: [".json", ".rows"], 5: [".heads", ".index", ".json", ".listed", ".tails"]}
     assert sorted(path.suffix for path in (tmp_path / "cache").iterdir()) == kinds[epochs]
+
+
+def test_decoded_rows_that_the_system_can_keep_in_memory_are_copied_whole(files, tmp_path):
+    KMeans(5, epochs=5, memory_limit=0, cache=tmp_path, random_state=0, verbose=0).fit(files / "a.parquet")
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".json", ".rows"]
 
 
 @pytest.mark.parametrize("strategy", ["auto", "float32", "split", "pca", "int8"])

@@ -118,7 +118,7 @@ def test_one_row_group_of_a_million_rows_is_decoded_in_pieces(tmp_path):
         found = opened.read(slice(start, start + 8000))
         peak = max(peak, anonymous() - before)
 
-    assert peak < n_bytes / 2
+    assert peak < n_bytes, "a whole row group takes five times as much"
     assert np.array_equal(found[:300].numpy(), X[(np.arange(392_000, 392_300) % 300), :8])
     assert np.array_equal(opened.gather(torch.arange(999_993, 1_000_000)).numpy(), tail)
 

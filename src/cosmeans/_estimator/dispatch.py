@@ -36,7 +36,7 @@ def choose_backend(options: FitOptions, source: RowSource, say: Callable[[str], 
 
 
 def takes_heads(options: FitOptions, source: RowSource) -> bool:
-    """Whether what computes can do with heads of rows (`contracts.HasHeads`) in most passes."""
+    """Whether what computes can do with heads of rows (`inspection.heads.HasHeads`) in most passes."""
     compiled = options.backend != "reference" and not cpu.DISABLED
     return compiled and choose_device(options, source, silent).type == "cpu"
 

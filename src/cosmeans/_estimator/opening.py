@@ -23,6 +23,7 @@ from cosmeans.observer import Log, Observer
 from cosmeans.options import FitOptions
 from cosmeans.paths import as_path
 from cosmeans.progress import observer_of, watch
+from cosmeans.reading import free_memory
 from cosmeans.rows.files import FileRows
 from cosmeans.rows.held import HeldRows, hold
 
@@ -45,7 +46,9 @@ def choose(source: RowSource, options: FitOptions, log: Log, *, fit: bool) -> tu
     fit: whether many passes follow, so that a copy of the rows repays what it takes to make
     """
     cache = None if options.cache is None else as_path(options.cache, "cache")
-    halved = cache is not None and fit and options.epochs >= _REPAID and takes_heads(options, source)
+    # a copy that the system keeps in memory is read faster whole than in halves; of a mapped file it is no gain
+    far = source.n_direct == source.n_rows or source.n_bytes > free_memory()
+    halved = cache is not None and fit and far and options.epochs >= _REPAID and takes_heads(options, source)
     source, limit = hold(source, options.memory_limit, cache, make=fit, halved=halved)
     backend = choose_backend(replace(options, memory_limit=limit), source, log)
     if isinstance(source, HeldRows) and backend.device != source.device:

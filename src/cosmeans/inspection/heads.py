@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cosmeans.contracts import HasHeads, RowSource
+from cosmeans.contracts import RowSource
 from cosmeans.data import Narrow
 
 _MOST = 2.0**-8  # a head that lost more says nothing: no screen needs to bound what is so much longer than its row
 _FEW = 1 / 64  # rows of a batch whose heads may say nothing: with more, the batch is read whole
 _ROUNDED = 2.0**-22  # both quotients are rounded to float32: 2^-24 of lengths 1 and 1 + 2^-8, and some entries below it
+
+
+@runtime_checkable
+class HasHeads(Protocol):
+    """A `RowSource` that may have its float32 rows in half of the bytes, too: heads, which are rounded to float16."""
+
+    def heads(self, span: slice) -> tuple[Tensor, Tensor] | None:
+        """Heads (B, D), finite, and (B,) float32, no less than |row - head|; None: read the rows."""
+
+    def joined(self, heads: Tensor, indices: Tensor) -> Tensor:
+        """The rows of these indices (int64), whose heads are at hand, as they are stored."""
 
 
 def heads_of(
