@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from cosmeans.containers.converted import Rows, floating
+from cosmeans.containers.converted import ConvertedRows, Rows, floating
 from cosmeans.contracts import RowSource
 
 
@@ -19,6 +19,7 @@ class MemoryRows:
         self._rows, self.where = rows, where
         self.n_rows, self.n_features = rows.shape
         self.n_direct = self.n_rows
+        self.converts = isinstance(rows, ConvertedRows)  # each batch, in every pass
         self.n_bytes, self.dtype, self.device = rows.nbytes, rows.dtype, rows.device
 
     def read(self, span: slice) -> Tensor:

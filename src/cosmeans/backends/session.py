@@ -13,7 +13,7 @@ from cosmeans import sphere
 from cosmeans.contracts import Group, InspectedRows, RowSource
 from cosmeans.data import NO_LABEL, Assignment, Batch, ClusterSums, CostCounters, Labelled, OwnChords, Task
 from cosmeans.epoch import Epoch, Outcome
-from cosmeans.inspection.rows import Inspected
+from cosmeans.inspection.rows import Inspected, made_batch_size
 from cosmeans.memory_rows import MemoryRows, on_device
 from cosmeans.observer import FINAL, Observer
 
@@ -91,7 +91,9 @@ class PlainSession:
 
         source = on_device(self._source, self.device)
         progress, unit_rows = self._observer.reading, self._ops.unit_rows
-        self.rows = Inspected(source, self._task, inspect, unit_rows=unit_rows, progress=progress)
+        converts = isinstance(source, MemoryRows) and source.converts
+        most = made_batch_size(source.n_features) if converts else None
+        self.rows = Inspected(source, self._task, inspect, batch_limit=most, unit_rows=unit_rows, progress=progress)
         if first is None or not self.labels_while_reading:
             self.rows.inspect()
             return

@@ -18,7 +18,7 @@ from cosmeans.inspection.left_out import LeftOut
 from cosmeans.inspection.weights import checked_scale, masses, prepare_weights, warn_of_range
 
 _BATCH_BYTES = 64 << 20  # a float32 copy of one batch; larger batches gain nothing
-_DECODED_BYTES = 16 << 20  # of rows that are decoded for every pass: several batches are in memory at once
+_DECODED_BYTES = 16 << 20  # of rows that are made for every pass: several batches are in memory at once
 _MEMORY_SHARE = 64  # and at most this part of the memory that is free
 # a smaller batch saves no memory worth having, and starting its work costs more than the work
 LEAST_BATCH_BYTES = {"cpu": 4 << 20, "cuda": 128 << 20}
@@ -37,6 +37,11 @@ def choose_batch_size(n_rows: int, n_features: int, device: torch.device | str =
 def least_batch_size(n_features: int, device: torch.device | str = "cpu") -> int:
     """Rows that are taken together however small a batch was asked for."""
     return LEAST_BATCH_BYTES.get(torch.device(device).type, 0) // (4 * n_features)
+
+
+def made_batch_size(n_features: int) -> int:
+    """Rows of a batch at most, where each batch is decoded or converted in every pass."""
+    return max(1, _DECODED_BYTES // (4 * n_features))
 
 
 Inspect = Callable[[Batch], tuple[Tensor, sphere.Lengths]]
@@ -79,7 +84,7 @@ class Inspected:
             least_batch_size(self.n_features, self.device),
         )
         if source.n_direct < source.n_rows:  # decoded: the next batch is, while this one is worked on
-            batch_limit = min(batch_limit or wanted, max(1, _DECODED_BYTES // (4 * self.n_features)))
+            batch_limit = min(batch_limit or wanted, made_batch_size(self.n_features))
         self.batch_size = min(wanted, batch_limit or wanted)
         self.gather_size = min(self.batch_size, gather_limit or self.batch_size)
         weights, self.exponent = prepare_weights(task.weights, self.n_rows)
