@@ -432,7 +432,7 @@ def test_urls_that_no_file_system_knows():
 @pytest.mark.parametrize("module", ["fsspec", "aiohttp"])
 def test_a_library_that_is_missing_is_named_with_its_extra(monkeypatch, module):
     for name in [name for name in sys.modules if name.split(".")[0] in ("fsspec", module)]:
-        monkeypatch.delitem(sys.modules, name)  # what fsspec knows is read anew
+        monkeypatch.delitem(sys.modules, name)  # what fsspec knows is read again
     monkeypatch.setitem(sys.modules, module, None)
 
     with pytest.raises(FileError, match=r"https://x\.org/a\.npy needs .*pip install \"cosmeans\[remote\]\""):
