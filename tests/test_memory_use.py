@@ -1,29 +1,17 @@
 """What calls take besides the rows: never a copy of them, whatever their numbers and order."""
 
-import os
-import subprocess
 import sys
 
 import pytest
 
+from peaks import told_by
+
 # as benchmarks/memory.py measures it, with all calls in one process
 MEASURE = """
-import threading, time
 import numpy as np
 from cosmeans import KMeans
 from cosmeans.analysis.evaluation import evaluate
 from cosmeans.analysis.queries import top
-
-
-def anonymous():
-    with open("/proc/self/status") as lines:
-        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
-
-
-def watch():
-    while not done.is_set():
-        peak[0] = max(peak[0], anonymous())
-        time.sleep(0.002)
 
 
 def rows(n, kind, order):
@@ -52,29 +40,15 @@ for kind, order in (("f2", "C"), ("f4", "F"), (">f4", "C")):
         call(x)
     x = rows(65_536, kind, order)
     for name, call in CALLS.items():
-        before, peak, done = anonymous(), [0], threading.Event()
-        watcher = threading.Thread(target=watch)
-        watcher.start()
-        result = call(x)
-        done.set()
-        watcher.join()
-        del result
-        print(f"{name}: {kind} {order}", peak[0] - before, sep="|")
+        print(f"{name}: {kind} {order}", peak_of(lambda: call(x))[0], sep="|")
 """
-
-
-# glibc keeps what was freed, and more of it from call to call: an arena for each thread that met another one, and
-# blocks of up to 32 MiB once such a block was freed. With fixed limits freed memory goes back at once, so that the peak
-# is what the call holds, whatever else the machine does.
-GIVEN_BACK = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "1048576", "MALLOC_TRIM_THRESHOLD_": "1048576"}
 
 
 @pytest.mark.linux
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for anonymous memory")
 def test_no_call_copies_the_rows():
     """65,536 x 256: 32 MiB of float16, 64 MiB of float32 in any order of numbers and bytes; calls need 10 to 35 MiB."""
-    child = [sys.executable, "-c", MEASURE]
-    told = subprocess.run(child, check=True, capture_output=True, text=True, env=os.environ | GIVEN_BACK).stdout
+    told = told_by(MEASURE)
     besides = {name: int(size) for name, size in (line.split("|") for line in told.splitlines())}
     assert len(besides) == 15
     limit = 40 << 20
@@ -83,7 +57,7 @@ def test_no_call_copies_the_rows():
 
 # one row group, as some writers make it: 256 MB of vectors and 120 MB of text, in 2,000,000 rows
 LABELS = """
-import os, sys, threading, time
+import sys
 import numpy as np
 import pyarrow
 from pyarrow import parquet
@@ -93,17 +67,6 @@ from cosmeans._estimator.file_labels import FileLabels
 from cosmeans.cli.outputs import write_labels
 from cosmeans.label_files.columns import Carried
 from cosmeans.label_files.folder import Wanted
-
-def anonymous():
-    with open("/proc/self/status") as lines:
-        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
-
-
-def watch():
-    while not done.is_set():
-        peak[0] = max(peak[0], anonymous())
-        time.sleep(0.002)
-
 
 def write(path, n):
     vectors = np.random.default_rng(0).standard_normal(n * 32, dtype=np.float32)
@@ -134,13 +97,7 @@ CALLS = {
 for name, call in CALLS.items():
     if name != "one long text":
         call("small.parquet", f"small {name}")
-    before, peak, done = anonymous(), [0], threading.Event()
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    call("large.parquet", f"large {name}")
-    done.set()
-    watcher.join()
-    print(f"{name}|{peak[0] - before}")
+    print(f"{name}|{peak_of(lambda: call('large.parquet', f'large {name}'))[0]}")
 """
 
 
@@ -152,8 +109,7 @@ def test_tables_of_labels_take_no_more_memory_for_more_rows(tmp_path):
     And 4000 rows of one text, 4 GB if each had its own.
     """
     for step in ("write", "measure"):
-        told = subprocess.run([sys.executable, "-c", LABELS, step], check=True, capture_output=True, text=True,
-                              cwd=tmp_path, env=os.environ | GIVEN_BACK).stdout  # fmt: skip
+        told = told_by(LABELS, step, cwd=tmp_path)
     found = {name: int(size) >> 20 for name, size in (line.split("|") for line in told.splitlines())}
     assert len(found) == 5
     assert {name: size for name, size in found.items() if size > 320} == {}

@@ -1,7 +1,5 @@
 """The limit holds as measured: what a fit of files larger than it takes besides what opening them took."""
 
-import os
-import subprocess
 import sys
 
 import numpy as np
@@ -9,33 +7,22 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
+from peaks import told_by
+
 pytestmark = [
     pytest.mark.soak,
     pytest.mark.linux,
     pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for anonymous memory"),
 ]
-# as in tests/test_memory_use.py: glibc keeps some of what was freed for each thread, up to 70 MiB here
-GIVEN_BACK = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "1048576", "MALLOC_TRIM_THRESHOLD_": "1048576"}
 N, D, K = 400_000, 256, 64  # 391 MiB
 LIMIT = 96 << 20
 MEASURE = """
-import sys, threading, time
+import sys
 import torch
 from cosmeans import KMeans, open_rows
 
 torch.set_num_threads(2)
 small, large, init, cache = sys.argv[1:]
-
-
-def anonymous():
-    with open("/proc/self/status") as lines:
-        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
-
-
-def watch():
-    while not done.is_set():
-        peak[0] = max(peak[0], anonymous())
-        time.sleep(0.002)
 
 
 def fit(rows, limit):
@@ -45,13 +32,8 @@ def fit(rows, limit):
 
 fit(open_rows(small), 0)  # compiles
 rows = open_rows(large)
-before, peak, done = anonymous(), [0], threading.Event()
-watcher = threading.Thread(target=watch)
-watcher.start()
-kmeans = fit(rows, 96 << 20)
-done.set()
-watcher.join()
-print(peak[0] - before, kmeans.similarities)
+taken, kmeans = peak_of(lambda: fit(rows, 96 << 20))
+print(taken, kmeans.similarities)
 """
 
 
@@ -77,9 +59,7 @@ def folder(tmp_path_factory):
 def test_a_fit_of_files_four_times_the_limit_stays_within_it(folder, tmp_path, name, copied, init):
     small = folder / f"small{name[name.index('.') :]}"
     cache = str(tmp_path / "cache") if copied else ""
-    child = [sys.executable, "-c", MEASURE, str(small), str(folder / name), init, cache]
-    told = subprocess.run(child, check=True, capture_output=True, text=True, env=os.environ | GIVEN_BACK).stdout
+    taken = int(told_by(MEASURE, str(small), str(folder / name), init, cache).split()[0])
 
-    taken = int(told.split()[0])
     sys.stderr.write(f"{name}, {init}, {'copy' if copied else 'no copy'}: {taken / 2**20:.0f} MiB\n")
     assert taken <= LIMIT + 24 * K * D + (128 << 20 if name.endswith(".npy") else 256 << 20)
