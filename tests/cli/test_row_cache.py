@@ -74,3 +74,9 @@ def test_a_model_does_not_remember_the_copy(fit, tmp_path):
     stored = (tmp_path / "one" / "model" / "model.json").read_text()
     assert "cache" not in stored
     assert "memory_limit" not in stored
+
+
+def test_of_rows_that_are_held_in_any_case_no_copy_is_promised(fit, tmp_path, capsys):
+    KINDS["groups.parquet"][0](tmp_path / "a.parquet", X[:2000])
+    fit("one", "--memory-limit", "1kB")
+    assert "copied" not in capsys.readouterr().err

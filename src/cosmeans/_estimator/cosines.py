@@ -24,7 +24,7 @@ from cosmeans.errors import OptionError, OutputExistsError
 from cosmeans.paths import as_path
 from cosmeans.reading import size_words
 from cosmeans.rows.files import FileRows
-from cosmeans.rows.held import default_limit
+from cosmeans.rows.held import limit_of
 from cosmeans.scoring import tiles
 
 
@@ -36,7 +36,7 @@ def cosines_of(model: Any, X: Any, out: str | os.PathLike[str] | None = None) ->
     if out is not None:
         return _written(model, source, given, out)
     size = 4 * source.n_rows * len(state_of(model).cluster_centers_)
-    limit = default_limit() if options.memory_limit is None else options.memory_limit
+    limit = limit_of(options.memory_limit)
     if isinstance(source, FileRows) and size > limit:
         raise OptionError(
             f"The cosines of {source.n_rows:,} rows with all clusters take {size_words(size)} of memory, and "

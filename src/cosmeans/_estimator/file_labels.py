@@ -29,7 +29,7 @@ from cosmeans.model_file import digest
 from cosmeans.paths import as_path
 from cosmeans.progress import Silent, set_observer, watch
 from cosmeans.rows.files import FilePart, FileRows
-from cosmeans.rows.held import default_limit
+from cosmeans.rows.held import limit_of
 from cosmeans.scoring import own_scores
 
 _SHARE = 16  # of the memory that rows may take, one part for a piece: the next one is decoded meanwhile
@@ -142,7 +142,7 @@ class FileLabels:
     def _step(self) -> int:
         """Rows of a piece."""
         limit = self._options.memory_limit
-        room = (default_limit() if limit is None else limit) // _SHARE
+        room = limit_of(limit) // _SHARE
         size = min(max(room, _LEAST_BYTES), _MOST_BYTES)
         return max(1, size // max(1, self._rows.n_bytes // max(1, self._rows.n_rows)))
 

@@ -128,7 +128,7 @@ class FirstCentroids:
             largest = seeding.subset(n_rows, sizes[-1], self.seed, run)
             whole = session.subset(torch.from_numpy(largest), Silent())
         for done, size in enumerate(sizes, 1):
-            indices = seeding.subset(n_rows, size, self.seed, run)
+            indices = largest if size == sizes[-1] else seeding.subset(n_rows, size, self.seed, run)
             with whole.subset(torch.from_numpy(np.searchsorted(largest, indices)), Silent()) as sample:
                 if sample.rows.total > 0:
                     centroids = lloyd.improve(sample, centroids, options, Silent())

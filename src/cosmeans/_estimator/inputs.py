@@ -31,7 +31,7 @@ from cosmeans.memory_rows import MemoryRows
 from cosmeans.options import FitOptions
 from cosmeans.rows.batches import BatchRows
 from cosmeans.rows.files import FileRows
-from cosmeans.rows.held import default_limit
+from cosmeans.rows.held import limit_of
 from cosmeans.rows.joined import JoinedRows
 from cosmeans.rows.opening import open_rows
 from cosmeans.rows.paths import is_named
@@ -75,7 +75,7 @@ def read_rows(X: Any, name: str = "Rows", memory_limit: int | None = None) -> tu
     if isinstance(X, MemoryRows):  # a piece of files
         return X, Kind(tensor=False, device=X.device)
     if in_batches(X):
-        batches = BatchRows(X, name, default_limit() if memory_limit is None else memory_limit)
+        batches = BatchRows(X, name, limit_of(memory_limit))
         _require_some((batches.n_rows, batches.n_features), name)
         names = None if batches.tensor else feature_names(batches.column_names)
         return batches, Kind(batches.tensor, batches.device, names)

@@ -13,7 +13,7 @@ from cosmeans.options import FitOptions
 from cosmeans.reading import size_words
 from cosmeans.rows.copied import copy_files, remove_copy
 from cosmeans.rows.files import FileRows
-from cosmeans.rows.held import default_limit
+from cosmeans.rows.held import exceeds
 
 OFF = "off"
 _FREE_SHARE = 10  # of a disk, one part stays free where nobody named the folder
@@ -49,7 +49,7 @@ def copied_rows(kmeans: KMeans, rows: FileRows, out: Path, *, keep: bool, quiet:
 def _pays(kmeans: KMeans, rows: FileRows, folder: Path) -> bool:
     """Whether rows must be decoded again and again, and the disk has room for them."""
     limit = FitOptions.plain({"memory_limit": kmeans.memory_limit})["memory_limit"]
-    if rows.n_direct or rows.n_bytes <= (default_limit() if limit is None else limit):
+    if not exceeds(rows, limit):
         return False
     there = next(above for above in (folder, *folder.absolute().parents) if above.exists())
     disk = shutil.disk_usage(there)

@@ -35,10 +35,10 @@ def hold(
     """
     if not isinstance(source, FileRows | BatchRows):
         return source, memory_limit
-    room = default_limit() if memory_limit is None else memory_limit
+    room = limit_of(memory_limit)
     if isinstance(source, BatchRows) and source.n_bytes_held:  # all of them
         return source, None if memory_limit is None else max(0, memory_limit - source.n_bytes_held)
-    held = min(source.n_rows, max(room, _FIRST_BYTES) // _row_bytes(source))
+    held = _most_held(source, room)
     origin: _Origin = source
     halved = halved and source.dtype is torch.float32
     if cache is not None and held < source.n_rows and (halved or not source.n_direct):
@@ -54,9 +54,18 @@ def _layouts(source: RowSource, halved: bool, make: bool) -> list[type[Layout]]:
     return [WholeRows] if make or source.dtype is not torch.float32 else [WholeRows, HalvedRows]
 
 
-def default_limit() -> int:
-    """Bytes that decoded rows may take where no limit is given."""
-    return free_memory() // _SHARE
+def limit_of(memory_limit: int | None) -> int:
+    """Bytes that decoded rows may take: by default a quarter of the free memory."""
+    return free_memory() // _SHARE if memory_limit is None else memory_limit
+
+
+def exceeds(source: FileRows, memory_limit: int | None) -> bool:
+    """Whether rows must be decoded, and some of them again in every pass, if they are not copied."""
+    return not source.n_direct and _most_held(source, limit_of(memory_limit)) < source.n_rows
+
+
+def _most_held(source: FileRows | BatchRows, room: int) -> int:
+    return min(source.n_rows, max(room, _FIRST_BYTES) // _row_bytes(source))
 
 
 _Origin = FileRows | BatchRows | CopiedRows

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cosmeans.containers.converted import joined_type
 from cosmeans.rows.formats import FORMATS
-from cosmeans.rows.held import default_limit
+from cosmeans.rows.held import limit_of
 from cosmeans.rows.joined import JoinedRows, one_width, tables_of
 from cosmeans.rows.opening import Paths, open_readers
 from cosmeans.rows.paths import find_files
@@ -83,7 +83,7 @@ def look(
     row_bytes = (width or 0) * numbers.itemsize
     vectors = tables[0].vectors if tables else None
     mapped = all(reader.mapped for reader in readers)
-    limit = default_limit()
+    limit = limit_of(None)
     groups = [rows for found in tables for rows in found.table.groups] if tables and counted else None
     nulls = _nulls(tables) if len(tables) >= len(readers) else None
     return RowFacts(

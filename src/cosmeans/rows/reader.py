@@ -11,6 +11,8 @@ from torch import Tensor
 
 from cosmeans.errors import OptionError
 
+_DENSE = 0.05  # of the rows between two: with fewer of them, single ones are read
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -79,3 +81,8 @@ def gather_by_chunks(reader: Reader, indices: np.ndarray, chunk: int) -> Tensor:
         rows = reader.read(start, min(reader.n_rows, start + chunk))
         found[torch.from_numpy(here)] = rows[torch.from_numpy(indices[here] - start)]
     return found
+
+
+def scattered(indices: np.ndarray) -> bool:
+    """Whether these rows are few of those between the first and the last, so that to read ahead costs more."""
+    return len(indices) > 0 and len(indices) < _DENSE * (int(indices.max()) - int(indices.min()) + 1)

@@ -13,8 +13,8 @@ from weakref import finalize
 import numpy as np
 
 from cosmeans.errors import FileError
+from cosmeans.rows.reader import scattered
 
-_DENSE = 0.05  # of the rows between the first and the last that is wanted: from there on, all of them are read
 _SINGLES = hasattr(os, "preadv")
 
 
@@ -32,7 +32,7 @@ class StoredRows:
 
     def gather(self, indices: np.ndarray) -> np.ndarray:
         """Rows by index, (len(indices), D)."""
-        if not self._singly or not len(indices) or self._dense(indices):
+        if not self._singly or not scattered(indices):
             found: np.ndarray = self.rows[indices]
             return found
         out = np.empty((len(indices), self.rows.shape[1]), self.rows.dtype)
@@ -42,9 +42,6 @@ class StoredRows:
         for start, stop, row in zip(starts.tolist(), stops.tolist(), indices[starts].tolist(), strict=True):
             self._read(into[start * row_bytes : stop * row_bytes], row * row_bytes)
         return out
-
-    def _dense(self, indices: np.ndarray) -> bool:
-        return len(indices) >= _DENSE * (int(indices.max()) - int(indices.min()) + 1)
 
     def _read(self, into: memoryview, offset: int) -> None:
         while len(into):

@@ -16,12 +16,10 @@ from cosmeans.containers.read import read_numbers
 from cosmeans.errors import InputError
 from cosmeans.rows.place import Place
 from cosmeans.rows.ranges import StoredArray
-from cosmeans.rows.reader import gather_by_chunks
+from cosmeans.rows.reader import gather_by_chunks, scattered
 from cosmeans.rows.readers.strips import StripRows, far_apart
 
 _PIECE_BYTES = 1 << 20  # that are fetched for a single row: a request takes as long as that
-
-_DENSE = 0.05  # of the rows between the first and the last that is wanted: with fewer, reading ahead costs more
 
 
 class ArrayRows:
@@ -36,33 +34,30 @@ class ArrayRows:
         self.name, self.mapped = name, mapped and not isinstance(rows, ConvertedRows)
         self.n_rows, self.n_features = rows.shape
         self.dtype, self.n_bytes = rows.dtype, rows.nbytes
-        self._mapping = mapping_of(array)
+        self._mapping = _mapping_of(array)
 
     def read(self, start: int, stop: int) -> Tensor:
         return self._rows[start:stop]
 
     def gather(self, indices: np.ndarray) -> Tensor:
-        with advised(self._mapping, indices):
+        with _advised(self._mapping, indices):
             return self._rows[torch.from_numpy(indices)]
 
 
 @contextmanager
-def advised(mapping: mmap.mmap | None, indices: np.ndarray) -> Iterator[None]:
+def _advised(mapping: mmap.mmap | None, indices: np.ndarray) -> Iterator[None]:
     """Tell the system not to read ahead where few of the rows are wanted: it would read most of the file."""
-    if mapping is None or not hasattr(mapping, "madvise") or not len(indices):
+    if mapping is None or not hasattr(mapping, "madvise") or not scattered(indices):
         yield
         return
-    scattered = len(indices) < _DENSE * (int(indices.max()) - int(indices.min()) + 1)
-    if scattered:
-        mapping.madvise(mmap.MADV_RANDOM)
+    mapping.madvise(mmap.MADV_RANDOM)
     try:
         yield
     finally:
-        if scattered:
-            mapping.madvise(mmap.MADV_NORMAL)
+        mapping.madvise(mmap.MADV_NORMAL)
 
 
-def mapping_of(array: Any) -> mmap.mmap | None:
+def _mapping_of(array: Any) -> mmap.mmap | None:
     """What an array is a view of, if that is a file that this process has mapped."""
     while isinstance(array, np.ndarray):
         array = array.base
