@@ -43,7 +43,7 @@ ELSEWHERE = {
     "test_lloyd.py": "contracts data group observer result",
     "test_model_file.py": "records",
     "test_public_api.py": "errors",
-    "test_report.py": """page/analysis page/examples page/keywords page/render page/sample page/write""",
+    "test_report.py": """page/analysis page/examples page/render page/sample page/write""",
 }
 
 
