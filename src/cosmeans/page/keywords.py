@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -108,8 +109,8 @@ def _pick(having: Any, size: np.ndarray, vocabulary: np.ndarray, into: Keywords)
     having.sort_indices()
     share = having.copy()
     share.data /= np.repeat(np.maximum(size, 1), np.diff(having.indptr))
-    entropy = _entropy(share)
-    weight = np.maximum(np.log(max(1, np.count_nonzero(size))) - entropy, 0.0)
+    n_filled = max(1, int(np.count_nonzero(size)))
+    weight = np.maximum(math.log(n_filled) - _entropy(share), 0.0)
     usual = np.asarray(having.sum(axis=0)).ravel() / max(1, into.n_texts)
     alphabetical = np.argsort(np.argsort(vocabulary, kind="stable"))
     for cluster in np.flatnonzero(size):
