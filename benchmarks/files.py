@@ -1,6 +1,6 @@
 """Rows of files compared with the same rows in memory: how often they are read, and what that takes.
 
-    python benchmarks/files.py [--wordnet EMBEDDINGS.npy] [--case readings|mapped|parquet|predict ...] [--rounds 3]
+    python benchmarks/files.py [--wordnet EMBEDDINGS.npy] [--case readings|halves|mapped|parquet|predict ...] [--rounds 3]
 
 What is compared takes turns. Seconds are the least of the rounds: of the clock, and of the processor (all threads).
 Appends records to benchmarks/results/files.jsonl.
@@ -13,20 +13,25 @@ import hashlib
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
 from common import keep, parser_of
 from cosmeans import KMeans, open_rows
+from cosmeans.backends.cpu import needed_bytes
+from cosmeans.rows import stored
 from cosmeans.rows.files import FileRows
 from cosmeans.rows.formats import open_reader
 from cosmeans.rows.joined import JoinedRows
 from cosmeans.rows.place import Place
 from cosmeans.rows.reader import Wanted
+from cosmeans.rows.singles import StoredRows
 
 K = 1000
 
@@ -102,6 +107,75 @@ def readings(x: np.ndarray, folder: Path, rounds: int) -> list[dict[str, Any]]:
             }
         )
     return lines
+
+
+def halves(x: np.ndarray, folder: Path, rounds: int) -> list[dict[str, Any]]:
+    """Bytes asked for by a fit of 25 epochs over a copy in halves, of the file and of the copy, in readings of all rows.
+
+    memory_limit has room for the bounds of all rows and for some of the heads.
+    """
+    np.save(folder / "rows.npy", x)
+    whole, lines = digest(fit(x, 25)), []
+    for number, share in enumerate((0.0, 0.25)):
+        reader = Counted(open_reader(Place(folder / "rows.npy"), Wanted()))
+        source = FileRows(JoinedRows([reader], "rows.npy"), partial(open_rows, folder / "rows.npy"))
+        limit = needed_bytes("auto", *x.shape) + int(share * x.nbytes / 2)
+        with counted_copies() as asked:
+            kmeans = fit(source, 25, cache=folder / f"cache{number}", memory_limit=limit)
+        of_file = (reader.in_spans + reader.singly) / len(x)
+        of_copy = asked["bytes"] / x.nbytes
+        lines.append(
+            {
+                "case": "copy in halves",
+                "files": ".npy, float32",
+                "epochs": kmeans.n_iter_,
+                "heads in memory": share,
+                "memory_limit": limit,
+                "of the file": of_file,
+                "of the copy": of_copy,
+                "of E + 3 readings": (of_file + of_copy) / (kmeans.n_iter_ + 3),
+                "same bits": digest(kmeans) == whole,
+            }
+        )
+    return lines
+
+
+@contextmanager
+def counted_copies() -> Iterator[dict[str, int]]:
+    """Bytes that are asked of the files of copies: of spans, and of single rows by calls of the system."""
+    asked = {"bytes": 0}
+
+    class Mapped:
+        """What is mapped of a file: n_bytes of each row, whichever of its fields are asked for."""
+
+        def __init__(self, array: np.ndarray, n_bytes: int) -> None:
+            self._array, self._n_bytes = array, n_bytes
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._array, name)
+
+        def __getitem__(self, at: Any) -> Any:
+            found = self._array[at]
+            if isinstance(at, str):
+                return Mapped(found, self._n_bytes)
+            asked["bytes"] += len(found) * self._n_bytes
+            return found
+
+    class Stored(StoredRows):
+        def __init__(self, *given: Any, **named: Any) -> None:
+            super().__init__(*given, **named)
+            self.rows: Any = Mapped(self.rows, self.rows[0].nbytes)
+
+        def _read(self, into: memoryview, offset: int) -> None:
+            asked["bytes"] += len(into)
+            super()._read(into, offset)
+
+    def mapped_of(path: Path, dtype: np.dtype[Any]) -> Any:
+        return Mapped(of_files(path, dtype), dtype.itemsize)
+
+    of_files = stored._mapped
+    with patch.object(stored, "StoredRows", Stored), patch.object(stored, "_mapped", mapped_of):
+        yield asked
 
 
 def mapped(x: np.ndarray, folder: Path, rounds: int) -> list[dict[str, Any]]:
@@ -192,7 +266,7 @@ def compared(record: dict[str, Any], took: dict[str, dict[str, float]]) -> dict[
 
 
 CASES: dict[str, Callable[[np.ndarray, Path, int], list[dict[str, Any]]]] = {
-    "readings": readings, "mapped": mapped, "parquet": parquet, "predict": predict,
+    "readings": readings, "halves": halves, "mapped": mapped, "parquet": parquet, "predict": predict,
 }  # fmt: skip
 
 

@@ -181,6 +181,21 @@ CPU = [
         having="in spans",
     ),
     Table(
+        "A copy in halves",
+        "Bytes that a fit asks the file and its copy for, as multiples of the bytes of all rows; single rows count their "
+        "own bytes. The last ratio is that to E + 3 readings of the file for E epochs.",
+        "files",
+        {"data": "data", "files": "files", "epochs": "epochs", "heads in memory": "heads in memory"},
+        {
+            "of the file": "of the file",
+            "of the copy": "of the copy",
+            "of E + 3 readings": "of E + 3 readings",
+            "same bits as in memory": "same bits",
+            "date": day,
+        },
+        having="of the copy",
+    ),
+    Table(
         "Rows of files against rows in memory",
         "K = 1000. Files that were read before are in the page cache. With Parquet, memory_limit is 0 and the rows are "
         "copied while they are read first: their first and last pass is compared with decoding by pyarrow, writing the "

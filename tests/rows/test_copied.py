@@ -2,6 +2,7 @@
 
 import json
 import sys
+import tempfile
 import zlib
 
 import numpy as np
@@ -170,6 +171,68 @@ def test_heads_are_read_in_all_passes_but_the_first_and_the_last(tmp_path):
     assert source.asked == 3 * ["rows"] + 3 * 3 * ["heads"]
     session.finish(epochs[-1].update.centroids)
     assert source.asked[12:] == 3 * ["rows"]
+
+
+HEAD, FIRST = 2 * 256, 4 << 20  # bytes of a head, and of the decoded rows that are held in any case
+
+
+@pytest.mark.parametrize(
+    ("name", "limit", "reserved", "n_bytes"),
+    [
+        ("a.npy", 1000 * HEAD + 5, 0, 1000 * HEAD),
+        ("a.npy", 1000 * HEAD + 5, 100, 999 * HEAD),
+        ("a.npy", 90, 100, 0),
+        ("a.npy", 9000 * HEAD + 700, 600, 9000 * HEAD),
+        ("a.parquet", FIRST + 50 * HEAD, 0, FIRST + 50 * HEAD),
+        ("a.parquet", 0, 0, FIRST),
+    ],
+)
+def test_heads_stay_in_memory_as_the_limit_allows(files, tmp_path, name, limit, reserved, n_bytes):
+    np.save(tmp_path / "a.npy", X)
+    path = files / name if name == "a.parquet" else tmp_path / name
+    rows, left = hold(open_rows(path), limit, tmp_path / "cache", halved=True, reserved=reserved)
+    assert (rows.n_bytes_held, left) == (n_bytes, max(0, limit - n_bytes))
+    passed_over(rows)
+    heads, lost = rows.heads(slice(8000, 8001))
+    assert np.array_equal(heads.numpy(), X[8000:8001].astype(np.float16))
+    assert 0 < lost < 0.1
+    passed_over(rows)
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.parquet"])
+def test_heads_in_memory_are_read_once(files, tmp_path, name):
+    """The file of the heads loses its contents after the second epoch."""
+    np.save(tmp_path / "a.npy", X)
+    path = files / name if name == "a.parquet" else tmp_path / name
+    init = unit_rows(40, 256)
+    limit = 6000 * HEAD + (FIRST if name == "a.parquet" else 0)
+    rows, _ = hold(open_rows(path), limit, tmp_path / "cache", halved=True)
+    session = CpuBackend().session(rows, Task(40, batch_size=3000), Alone(), Silent(), print)
+    session.read(torch.from_numpy(init))
+    heads = next(path for path in (tmp_path / "cache").iterdir() if path.suffix == ".heads")
+    epochs = session.epochs(torch.from_numpy(init), 5)
+    for _ in range(2):
+        next(epochs)
+    with heads.open("r+b") as file:
+        file.write(bytes(6000 * HEAD))
+    found = list(epochs)[-1]
+    assert rows.n_bytes_held == 6000 * HEAD, "decoded rows that were held before the copy was there make room"
+    expected = KMeans(40, init=init, epochs=5, verbose=0, device="cpu").fit(X)
+    assert found.update.centroids.numpy().tobytes() == expected.cluster_centers_.tobytes()
+
+
+def test_samples_may_take_the_room_of_heads_that_are_not_there_yet(tmp_path, monkeypatch):
+    np.save(tmp_path / "x.npy", X)
+    rows, _ = hold(open_rows(tmp_path / "x.npy"), 8000 * HEAD, tmp_path / "cache", halved=True)
+    passed_over(rows)
+    some, files = torch.arange(0, 9000, 9), []
+    made = tempfile.TemporaryFile
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda **options: files.append(options) or made(**options))
+    for n_files in (0, 1):
+        part = rows.part(some)
+        assert np.array_equal(part.read(slice(0, len(some))).numpy(), X[some])
+        assert len(files) == n_files
+        rows.heads(slice(0, 9000))
 
 
 @pytest.mark.parametrize("options", [{"backend": "reference"}, {"epochs": 3}, {"memory_limit": "10MB"}], ids=str)

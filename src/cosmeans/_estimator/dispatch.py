@@ -41,6 +41,11 @@ def takes_heads(options: FitOptions, source: RowSource) -> bool:
     return compiled and choose_device(options, source, silent).type == "cpu"
 
 
+def kept_by_cpu(options: FitOptions, source: RowSource) -> int:
+    """Bytes that a fit on a CPU keeps of the rows in any case, as far as `memory_limit` allows."""
+    return cpu.needed_bytes(options.strategy, source.n_rows, source.n_features)
+
+
 @public
 def empty_cache() -> None:
     """Release the GPU memory that is kept for the next small fit: at most a 64th of the device's.

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from cosmeans import console
-from cosmeans._estimator.dispatch import choose_backend, takes_heads
+from cosmeans._estimator.dispatch import choose_backend, kept_by_cpu, takes_heads
 from cosmeans._estimator.fitted_state import state_of
 from cosmeans._estimator.inputs import Kind, check_device, check_features, read_rows
 from cosmeans.containers.tensors import through_dlpack
@@ -49,7 +49,8 @@ def choose(source: RowSource, options: FitOptions, log: Log, *, fit: bool) -> tu
     # a copy that the system keeps in memory is read faster whole than in halves; of a mapped file it is no gain
     far = source.n_direct == source.n_rows or source.n_bytes > free_memory()
     halved = cache is not None and fit and far and options.epochs >= _REPAID and takes_heads(options, source)
-    source, limit = hold(source, options.memory_limit, cache, make=fit, halved=halved)
+    kept = kept_by_cpu(options, source) if halved else 0
+    source, limit = hold(source, options.memory_limit, cache, make=fit, halved=halved, reserved=kept)
     backend = choose_backend(replace(options, memory_limit=limit), source, log)
     if isinstance(source, HeldRows) and backend.device != source.device:
         source.hold_none()  # a device is sent each row once, or all of them from one view

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import torch
 from torch import Tensor
 
 from cosmeans.atomic import new_file
@@ -47,10 +48,12 @@ class CopiedRows:
         folder: Path,
         make: bool = True,
         layouts: Sequence[type[Layout]] = (WholeRows,),
+        heads_room: int = 0,
     ) -> None:
         """folder: of the copy, made if it is missing. make: False: take a copy that is there, make none.
 
         layouts: of a copy that may be taken; the first is that of a new one
+        heads_room: bytes for heads, which stay in memory once they are read
 
         A copy that is there is read once, to check it. Raises WriteError if there is no room for a new one.
         """
@@ -65,6 +68,8 @@ class CopiedRows:
         self._rows: Layout | None = None
         there = [kind for kind in layouts if self._shared and self._is_whole(kind)]
         self._layout = (there or layouts)[0](self.n_features, self.dtype)
+        if isinstance(self._layout, HalvedRows):
+            self._layout.n_kept = min(self.n_rows, heads_room // max(1, 2 * self.n_features))
         if there:
             self._map()
         elif make:
@@ -74,6 +79,21 @@ class CopiedRows:
     @property
     def complete(self) -> bool:
         return self._rows is not None
+
+    @property
+    def halved(self) -> bool:
+        """Whether the copy has heads, or will have."""
+        return self._layout.narrow and (self.complete or bool(self._files))
+
+    @property
+    def n_bytes_held(self) -> int:
+        """Bytes of the heads that stay in memory."""
+        return self._layout.n_bytes_kept if isinstance(self._layout, HalvedRows) and self.halved else 0
+
+    @property
+    def n_bytes_there(self) -> int:
+        """Bytes of the heads that are in memory by now."""
+        return self._rows.n_bytes_there if isinstance(self._rows, HalvedRows) else 0
 
     @property
     def n_direct(self) -> int:
@@ -93,13 +113,18 @@ class CopiedRows:
         return rows
 
     def view(self) -> Tensor:
-        """All rows, mapped from the copy, which is made of them now if there is to be one; of halves, put together."""
+        """All rows, mapped from the copy, which is made of them now if there is to be one; of halves, joined."""
         if self._layout.narrow and self._source.one_view:
             return self._source.view()
         step = max(1, _BLOCK_BYTES // max(1, self.n_bytes // max(1, self.n_rows)))
         while self._files:
             self.read(slice(self._done, min(self._done + step, self.n_rows)))
-        return self.read(slice(0, self.n_rows))
+        if not isinstance(self._rows, HalvedRows):
+            return self.read(slice(0, self.n_rows))
+        rows = torch.empty((self.n_rows, self.n_features), dtype=self.dtype, device="cpu")
+        for start in range(0, self.n_rows, step):
+            rows[start : start + step] = self.read(slice(start, min(start + step, self.n_rows)))
+        return rows
 
     def gather(self, indices: Tensor) -> Tensor:
         if self._rows is None:

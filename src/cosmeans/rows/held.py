@@ -24,14 +24,21 @@ _FIRST_BYTES = 4 << 20  # of decoded rows that are held in any case: samples are
 
 
 def hold(
-    source: RowSource, memory_limit: int | None, cache: Path | None = None, *, make: bool = True, halved: bool = False
+    source: RowSource,
+    memory_limit: int | None,
+    cache: Path | None = None,
+    *,
+    make: bool = True,
+    halved: bool = False,
+    reserved: int = 0,
 ) -> tuple[RowSource, int | None]:
     """The source as one session reads it, and what is left of the limit.
 
     Of rows that must be decoded, as many stay in memory as the limit allows, and the first ones in any case.
     memory_limit: bytes; None: a quarter of the free memory, and then None is left
     cache: a folder for a copy of rows that the limit does not hold (`CopiedRows`). make: False: only one that is there
-    halved: of float32 rows, those of a mapped file too, a copy whose heads are read in most passes
+    halved: of float32 rows, those of a mapped file too, a copy whose heads are read in most passes. As many heads stay
+    in memory as the limit allows, less the bytes that are reserved
     """
     if not isinstance(source, FileRows | BatchRows):
         return source, memory_limit
@@ -42,7 +49,10 @@ def hold(
     origin: _Origin = source
     halved = halved and source.dtype is torch.float32
     if cache is not None and held < source.n_rows and (halved or not source.n_direct):
-        origin = CopiedRows(source, cache, make, _layouts(source, halved, make))
+        least = 0 if source.n_direct else _most_held(source, 0)
+        heads_room = max(0, room - least * _row_bytes(source) - reserved) if halved else 0
+        origin = CopiedRows(source, cache, make, _layouts(source, halved, make), heads_room)
+        held = least if origin.halved else held
     rows = HeldRows(origin, 0 if origin.n_direct else held, room)
     return rows, None if memory_limit is None else max(0, memory_limit - rows.n_bytes_held)
 
@@ -84,12 +94,12 @@ class HeldRows:
         self.dtype, self.device, self.where = source.dtype, source.device, source.where
         self._rows = torch.empty((n_held, source.n_features), dtype=source.dtype, device="cpu")
         self._done = 0  # rows that are there
-        self._block = max(1, _BLOCK_BYTES // _row_bytes(source))
-        self._part_room = max(0, room - self.n_bytes_held) // _PART
+        self._block, self._room = max(1, _BLOCK_BYTES // _row_bytes(source)), room
 
     @property
     def n_bytes_held(self) -> int:
-        return self._rows.nbytes
+        """Bytes that rows take, or will, and heads of them."""
+        return self._rows.nbytes + (self._source.n_bytes_held if isinstance(self._source, CopiedRows) else 0)
 
     @property
     def n_direct(self) -> int:
@@ -149,8 +159,12 @@ class HeldRows:
         return found
 
     def heads(self, span: slice) -> tuple[Tensor, Tensor] | None:
-        """None for rows that are held: they are exact."""
-        return None if span.stop <= self._done or not isinstance(self._source, CopiedRows) else self._source.heads(span)
+        if not isinstance(self._source, CopiedRows):
+            return None
+        found = self._source.heads(span)
+        if found is not None and self._done:
+            self.hold_none()  # the first rows, which were there before the copy was
+        return found
 
     def joined(self, heads: Tensor, indices: Tensor) -> Tensor:
         assert isinstance(self._source, CopiedRows)  # which the heads came from
@@ -160,7 +174,9 @@ class HeldRows:
         """In memory if there is room, else in a temporary file."""
         if bool((indices < self._done).all()):
             return None
-        return MemoryRows(gather_once(self, indices, self._part_room), self.where)
+        heads = self._source.n_bytes_there if isinstance(self._source, CopiedRows) else 0  # samples are gone by then
+        room = max(0, self._room - self._rows.nbytes - heads) // _PART
+        return MemoryRows(gather_once(self, indices, room), self.where)
 
     def close(self) -> None:
         """No more rows are asked for."""

@@ -19,9 +19,14 @@ _SINGLES = hasattr(os, "preadv")
 
 
 class StoredRows:
-    """Rows (N, D) that a file holds, one after another. The file may lose its name, but not its contents."""
+    """Rows (N, D) that a file holds, one after another. The file may lose its name, but not its contents.
 
-    def __init__(self, path: Path, dtype: np.dtype[Any], n_features: int, singly: bool = _SINGLES) -> None:
+    The first `n_kept` rows stay in memory once `read` has asked for them, and are not read again.
+    """
+
+    def __init__(
+        self, path: Path, dtype: np.dtype[Any], n_features: int, singly: bool = _SINGLES, n_kept: int = 0
+    ) -> None:
         """singly: whether the system has calls for it; else all rows come from the map."""
         self._path, self._singly = path, singly
         self._file = path.open("rb", buffering=0)
@@ -29,9 +34,34 @@ class StoredRows:
         self.rows: np.ndarray = np.memmap(path, dtype, "r").reshape(-1, n_features)
         if hasattr(os, "posix_fadvise"):  # of this file object alone, not of the map
             os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+        self._kept, self._n_there = np.empty((n_kept, n_features), dtype), 0
+
+    @property
+    def n_bytes_there(self) -> int:
+        """Bytes of the rows that are in memory by now."""
+        return self._n_there * self._kept.itemsize * self._kept.shape[1]
+
+    def read(self, span: slice) -> np.ndarray:
+        """Consecutive rows; may be a view, never written to."""
+        there, end = self._n_there, min(span.stop, len(self._kept))
+        if span.start <= there < end:
+            self._kept[there:end] = self.rows[there:end]
+            self._n_there = there = end
+        if span.start < there < span.stop:
+            return np.concatenate([self._kept[span.start : there], self.rows[there : span.stop]])
+        rows: np.ndarray = (self._kept if span.stop <= there else self.rows)[span]
+        return rows
 
     def gather(self, indices: np.ndarray) -> np.ndarray:
         """Rows by index, (len(indices), D)."""
+        here = indices < self._n_there
+        if not here.any():
+            return self._from_file(indices)
+        out = np.empty((len(indices), self.rows.shape[1]), self.rows.dtype)
+        out[here], out[~here] = self._kept[indices[here]], self._from_file(indices[~here])
+        return out
+
+    def _from_file(self, indices: np.ndarray) -> np.ndarray:
         if not self._singly or not scattered(indices):
             found: np.ndarray = self.rows[indices]
             return found

@@ -74,6 +74,8 @@ class HalvedRows:
     NAME.tails   (N, D) int16
     NAME.index   (N,) records: how many entries are listed up to the end of the row, int64; what it lost, float32
     NAME.listed  records: column, int32; the bits of the entry, int32
+
+    n_kept  how many heads stay in memory once they are read; to be set before the files are mapped
     """
 
     suffixes: Sequence[str] = (".heads", ".tails", ".index", ".listed")
@@ -81,7 +83,17 @@ class HalvedRows:
 
     def __init__(self, n_features: int, dtype: torch.dtype) -> None:
         assert dtype is torch.float32
-        self._n_features, self._end = n_features, 0
+        self._n_features, self._end, self.n_kept = n_features, 0, 0
+
+    @property
+    def n_bytes_kept(self) -> int:
+        """Bytes of the heads that stay in memory."""
+        return 2 * self._n_features * self.n_kept
+
+    @property
+    def n_bytes_there(self) -> int:
+        """Bytes of the heads that are in memory by now."""
+        return self._heads.n_bytes_there
 
     def pieces(self, rows: Tensor) -> list[memoryview]:
         halves = split(rows.numpy())
@@ -93,13 +105,13 @@ class HalvedRows:
         return [array.reshape(-1).view(np.uint8).data for array in arrays]
 
     def map(self, paths: Sequence[Path], n_rows: int) -> None:
-        self._heads = StoredRows(paths[0], np.dtype(np.float16), self._n_features)
+        self._heads = StoredRows(paths[0], np.dtype(np.float16), self._n_features, n_kept=self.n_kept)
         self._tails = StoredRows(paths[1], np.dtype(np.int16), self._n_features)
         self._index, self._listed = _mapped(paths[2], _INDEX), _mapped(paths[3], _LISTED)
 
     def heads(self, span: slice) -> tuple[Tensor, Tensor]:
         """Heads (B, D) float16 and what they lost, (B,) float32."""
-        return held(self._heads.rows[span]), torch.from_numpy(np.ascontiguousarray(self._index["lost"][span]))
+        return held(self._heads.read(span)), torch.from_numpy(self._index["lost"][span].copy())
 
     def joined(self, heads: Tensor, indices: Tensor) -> Tensor:
         """The rows that have these heads: tails are fetched alone."""
@@ -107,7 +119,7 @@ class HalvedRows:
         return self._completed(joined(heads.numpy(), self._tails.gather(wanted)), wanted)
 
     def read(self, span: slice) -> Tensor:
-        rows = joined(self._heads.rows[span], self._tails.rows[span])
+        rows = joined(self._heads.read(span), self._tails.read(span))
         return self._completed(rows, np.arange(span.start, span.stop))
 
     def gather(self, indices: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from cosmeans.backends.cpu.budget import Budget
+from cosmeans.backends.cpu.budget import Budget, needed_bytes
 from cosmeans.backends.cpu.host import Host
 from cosmeans.errors import OptionError
 
@@ -36,6 +36,11 @@ def test_bounds_come_first_and_the_rest_is_left():
     assert (whole.left(bounded=True), whole.left(bounded=False)) == (5, 8005)
     assert not budget(limit=8 * 1000 - 1).bounded
     assert not budget("float32", limit=1 << 30).bounded
+
+
+@pytest.mark.parametrize(("strategy", "each"), [("float32", 0), ("auto", 8), ("split", 8), ("pca", 52), ("int8", 8)])
+def test_what_a_strategy_keeps_if_it_can(strategy, each):
+    assert needed_bytes(strategy, 1000, 64) == 1000 * each
 
 
 @pytest.mark.parametrize(("strategy", "each"), [("split", 8), ("pca", 8 + 2 * 16 + 12)])

@@ -14,6 +14,12 @@ from cosmeans.errors import DeviceMemoryError, OptionError
 _KEPT_SHARE, _NEEDED_ANYWAY, _KEPT_FREELY = 4, 600 << 20, 128 << 20
 
 
+def needed_bytes(strategy: str, n_rows: int, n_features: int) -> int:
+    """Bytes of what a fit by this strategy keeps of rows if it can: bounds, and coordinates where it asks for them."""
+    each = (0 if strategy == "float32" else ROW_BYTES) + (pca_bytes(n_features) if strategy == "pca" else 0)
+    return each * n_rows
+
+
 @dataclass(frozen=True, slots=True)
 class Budget:
     """For one fit. `allowed` bytes may be kept of its rows; strategies that were asked for keep all or are refused."""
@@ -59,7 +65,7 @@ class Budget:
         )
 
     def _needed(self) -> int:
-        return (ROW_BYTES + (pca_bytes(self.n_features) if self.strategy == "pca" else 0)) * self.n_rows
+        return needed_bytes(self.strategy, self.n_rows, self.n_features)
 
     def _told_need(self) -> str:
         needed = self._needed()
