@@ -1,6 +1,6 @@
 """Rows of files compared with the same rows in memory: how often they are read, and what that takes.
 
-    python benchmarks/files.py [--wordnet EMBEDDINGS.npy] [--case readings|halves|mapped|parquet|predict ...] [--rounds 3]
+    python benchmarks/files.py [--wordnet EMBEDDINGS.npy] [--case readings|halves|mapped|parquet|predict ...]
 
 What is compared takes turns. Seconds are the least of the rounds: of the clock, and of the processor (all threads).
 Appends records to benchmarks/results/files.jsonl.
@@ -110,7 +110,7 @@ def readings(x: np.ndarray, folder: Path, rounds: int) -> list[dict[str, Any]]:
 
 
 def halves(x: np.ndarray, folder: Path, rounds: int) -> list[dict[str, Any]]:
-    """Bytes asked for by a fit of 25 epochs over a copy in halves, of the file and of the copy, in readings of all rows.
+    """Bytes that 25 epochs over a copy in halves ask the file and the copy for, in readings of all rows.
 
     memory_limit has room for the bounds of all rows and for some of the heads.
     """

@@ -182,8 +182,8 @@ CPU = [
     ),
     Table(
         "A copy in halves",
-        "Bytes that a fit asks the file and its copy for, as multiples of the bytes of all rows; single rows count their "
-        "own bytes. The last ratio is that to E + 3 readings of the file for E epochs.",
+        "Bytes that a fit asks the file and its copy for, as multiples of the bytes of all rows; single rows count "
+        "their own bytes. The last ratio is that to E + 3 readings of the file for E epochs.",
         "files",
         {"data": "data", "files": "files", "epochs": "epochs", "heads in memory": "heads in memory"},
         {

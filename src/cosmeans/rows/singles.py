@@ -39,7 +39,7 @@ class StoredRows:
     @property
     def n_bytes_there(self) -> int:
         """Bytes of the rows that are in memory by now."""
-        return self._n_there * self._kept.itemsize * self._kept.shape[1]
+        return int(self._kept[: self._n_there].nbytes)
 
     def read(self, span: slice) -> np.ndarray:
         """Consecutive rows; may be a view, never written to."""
