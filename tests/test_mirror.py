@@ -29,7 +29,7 @@ ELSEWHERE = {
     "backends/cpu/kernels/test_fused.py": "backends/cpu/kernels/registers",
     "backends/cpu/screens/test_screen.py": """backends/cpu/screens/centred backends/cpu/screens/float32
         backends/cpu/screens/pca backends/cpu/kernels/encode backends/cpu/kernels/gemm""",
-    "_estimator/test_fitted_state.py": "_estimator/conversions",
+    "_estimator/test_fitted_state.py": "_estimator/conversions _estimator/fitting",
     "label_files/test_folder.py": "label_files/columns label_files/manifest label_files/naming label_files/partitions",
     "page/test_findings.py": "page/statistics",
     "rows/test_opening.py": """rows/extras rows/files rows/formats rows/joined rows/paths rows/place rows/reader
@@ -42,6 +42,7 @@ ELSEWHERE = {
     "test_atomic.py": "locks paths renaming system_errors",
     "test_lloyd.py": "contracts data group observer result",
     "test_model_file.py": "records",
+    "test_options.py": "choices",
     "test_public_api.py": "errors",
     "test_report.py": """page/analysis page/examples page/render page/sample page/write""",
 }
@@ -72,7 +73,7 @@ def test_where_a_module_is_tested_instead_exists(name):
 
 
 def test_tests_of_a_folder_are_in_the_folder_of_that_name():
-    """Beside those of whole calls, which are in tests/ itself, and what is made at random (fuzz)."""
-    folders = {path.relative_to(TESTS).parent.as_posix() for path in TESTS.rglob("test_*.py")} - {".", "fuzz"}
+    """Beside whole calls, which are in tests/ itself, what is made at random (fuzz), and what users do (walks)."""
+    folders = {path.relative_to(TESTS).parent.as_posix() for path in TESTS.rglob("test_*.py")} - {".", "fuzz", "walks"}
 
     assert all((PACKAGE / folder).is_dir() for folder in folders), folders

@@ -128,6 +128,12 @@ def test_equal_fits_have_equal_pickles_hashes_and_files(model, protocol, tmp_pat
             assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "other" / file).read_bytes()
 
 
+def test_a_model_whose_type_was_spelled_out_is_pickled_like_any_other():
+    typed = KMeans[torch.Tensor](2, random_state=0, verbose=0).fit(ROWS)
+
+    assert pickle.dumps(typed) == pickle.dumps(KMeans(2, random_state=0, verbose=0).fit(ROWS))
+
+
 def test_copies_keep_the_costs_and_pickles_do_not():
     kmeans = new().fit(ROWS)
     assert len(kmeans.costs_) == kmeans.n_iter_

@@ -1,5 +1,6 @@
 """The page: right numbers, harmless texts, small, the same every time; used in a real browser by keyboard."""
 
+import inspect
 import re
 import shutil
 from itertools import pairwise
@@ -11,6 +12,7 @@ from clusters_page import data_of
 from cosmeans import KMeans
 from cosmeans.errors import InputError, OptionError, OutputExistsError
 from cosmeans.page.projection import N_STYLES, styles
+from cosmeans.page.write import write_page
 from cosmeans.report import write_report
 
 HOSTILE = '</script><script>document.title="hacked"</script><img src=x onerror="document.title=1"> \ud800 &amp;'
@@ -77,6 +79,14 @@ def test_the_page_loads_nothing_and_is_the_same_every_time(fitted, page, tmp_pat
     again = write_report(kmeans, rows, tmp_path / "again.html", texts=texts, n_examples=50)
     assert again.read_bytes() == page.read_bytes()
     assert not re.search(r'(src|href)="(https?:)?//', page.read_text("utf-8"))
+
+
+def test_a_model_and_the_function_take_the_same_options():
+    """So does the page's own; each is spelled out, so that editors and help name them."""
+    options = [list(inspect.signature(f).parameters.values())[3:] for f in (KMeans.report, write_report, write_page)]
+
+    assert options[0] == options[1] == options[2]
+    assert len(options[0]) >= 7
 
 
 def test_mistakes_are_told_before_any_work(fitted, tmp_path):

@@ -4,44 +4,45 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, overload
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 from sklearn.utils import Tags
 from torch import Tensor
 
-from cosmeans import scoring, sphere
+from cosmeans import sphere
 from cosmeans._estimator import conversions
 from cosmeans._estimator.cosines import cosines_of
-from cosmeans._estimator.file_labels import FileLabels, files_for, tables_of_fit, write_fit
-from cosmeans._estimator.fitted_state import HoldsFit, state_of
-from cosmeans._estimator.initialization import (
-    FirstCentroids,
-    best_run,
-    draw_seed,
-    given_centroids,
-    start_key,
-    warn_of_one_start,
-)
-from cosmeans._estimator.inputs import Kind, check_device, check_size, read_centroids, read_rows
-from cosmeans._estimator.opening import choose, log_of, open_fitted, open_session, options_of, task_of, weights_of
-from cosmeans._estimator.row_outputs import row_outputs
+from cosmeans._estimator.file_labels import FileLabels, files_for, write_fit
+from cosmeans._estimator.fitted_state import Array, HoldsFit, state_of
+from cosmeans._estimator.fitting import fit_rows
+from cosmeans._estimator.initialization import draw_seed, start_key
+from cosmeans._estimator.inputs import Kind, read_centroids, read_rows
+from cosmeans._estimator.opening import open_fitted, options_of
 from cosmeans.calls import public
-from cosmeans.containers.converted import floating, on_host
-from cosmeans.containers.tensors import through_dlpack
+from cosmeans.choices import BackendName, EmptyClusters, InitName, Nonfinite, ProjectionName, Strategy, ZeroRows
+from cosmeans.containers.converted import on_host
 from cosmeans.model_file import load_model, save_model
 from cosmeans.options import FitOptions
 from cosmeans.paths import as_path
 from cosmeans.plot import plot_fit
 from cosmeans.version import __version__
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 PathLike = str | os.PathLike[str]
+TensorRows = Tensor | Sequence[Tensor]
 
 
-class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
+class KMeans(HoldsFit[Array], ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
     """Spherical k-means: rows and centroids of unit length, similarity is the cosine.
 
     Labels are the argmax of canonical scores and centroids come from exact sums, so the result has the same bits on
@@ -109,21 +110,21 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         batch_size: int | None = None,
         epochs: int = 100,
         *,
-        init: Any = "random",
+        init: InitName | ArrayLike | Tensor | Callable[..., Any] = "random",
         n_init: int = 1,
         tol: float = 0.0,
-        random_state: Any = None,
+        random_state: int | np.random.RandomState | None = None,
         max_iter: int | None = None,
         verbose: int = 1,
         warm_start: bool = True,
-        zero_rows: str = "warn",
-        nonfinite: str = "error",
-        empty_clusters: str = "move",
-        backend: str = "auto",
-        strategy: str = "auto",
+        zero_rows: ZeroRows = "warn",
+        nonfinite: Nonfinite = "error",
+        empty_clusters: EmptyClusters = "move",
+        backend: BackendName = "auto",
+        strategy: Strategy = "auto",
         memory_limit: int | str | None = None,
         device_memory_limit: int | str | None = None,
-        cache: Any = None,
+        cache: PathLike | None = None,
         device: str = "auto",
     ) -> None:
         self.n_clusters = n_clusters
@@ -148,8 +149,14 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
 
     # ------------------------------------------------------------------ fit
 
+    @overload
+    def fit(
+        self, X: TensorRows, y: Any = None, sample_weight: Any = None, *, labels_out: PathLike | None = None
+    ) -> KMeans[Tensor]: ...
+    @overload
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, *, labels_out: PathLike | None = None) -> Self: ...
     @public
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, *, labels_out: PathLike | None = None) -> Self:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, *, labels_out: PathLike | None = None) -> Any:
         """Cluster rows X (N, D): an array, tensor, list, frame, file path, batches (docs/inputs.md).
 
         y is ignored. sample_weight (N,), nonnegative. Integer weights equal repeated rows bit by bit for given first
@@ -158,41 +165,17 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         labels_out: for rows of files, a new folder that gets a table of labels for each of them (docs/format.md).
         Raises OptionError, InputError, InputTypeError or FileError before any work is done.
         """
-        state, options, random_state, log = self._state, options_of(self), self.random_state, log_of(self)
-        source, kind = read_rows(X, memory_limit=options.memory_limit)
-        check_size(source, options)
-        tables = tables_of_fit(labels_out, source)
-        weights, init = weights_of(sample_weight, source), through_dlpack(self.init, "init")
-        check_device(init, "init", source.device)
-        room = row_outputs(source, labels_out)
-        source, backend = choose(source, options, log, fit=True)
-        # rows as they came: sent rows would have to come back
-        taken = kind.out(floating(source.view())) if callable(init) else None
-        shape = (options.n_clusters, source.n_features)
-        given = given_centroids(init, shape, backend.device)
-        key = start_key(*shape, init, given, random_state)
-        before = conversions.goes_on_from(state, key, shape, options.warm_start, log)
-        present = conversions.present_centroids(before, backend)
-        if given is not None and present is None:
-            warn_of_one_start(options)
-        seed = draw_seed(random_state) if before is None else before.random_state_
-        first = FirstCentroids(init, given if present is None else present, taken, seed, options)
-        task = task_of(options, weights=weights)
-        with room as outputs, open_session(self, backend, source, task) as (session, observer):
-            known = None
-            if session.labels_while_reading:
-                known = first.before_reading(source, backend, weights)
-            session.read(known)
-            session.rows.need_weight()
-            result = best_run(first, session, observer)
-            own, inertia = result.own or scoring.own_chords(session, result.centroids, result.labels)
-        found = conversions.from_fit(result, before, own, inertia, seed, kind, outputs)
-        self._state = replace(found, feature_names_in_=kind.names, started_from=key)
-        conversions.warn_of_copies(found)
+        state, tables = fit_rows(self, self._state, X, sample_weight, labels_out)
+        self._state = state
+        conversions.warn_of_copies(state)
         if tables is not None:
-            write_fit(tables, found)
+            write_fit(tables, state)
         return self
 
+    @overload
+    def fit_predict(self, X: TensorRows, y: Any = None, sample_weight: Any = None) -> Tensor: ...
+    @overload
+    def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> NDArray[Any]: ...
     @public
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """`fit(X).labels_`."""
@@ -205,6 +188,10 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
 
     # ------------------------------------------------------------- new rows
 
+    @overload
+    def predict(self, X: TensorRows, *, labels_out: PathLike | None = None) -> Tensor: ...
+    @overload
+    def predict(self, X: Any, *, labels_out: PathLike | None = None) -> NDArray[Any]: ...
     @public
     def predict(self, X: Any, *, labels_out: PathLike | None = None) -> Any:
         """Label of every row, (N,) int64; -1 for rows left out. Does not depend on the other rows or the batch.
@@ -218,6 +205,10 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         with open_fitted(self, X) as (session, kind, centroids):
             return kind.out(session.assign(centroids).to(torch.int64))
 
+    @overload
+    def transform(self, X: TensorRows, *, out: None = None) -> Tensor: ...
+    @overload
+    def transform(self, X: Any, *, out: PathLike | None = None) -> NDArray[Any]: ...
     @public
     def transform(self, X: Any, *, out: PathLike | None = None) -> Any:
         """Cosine of every row with every centroid, (N, K) float32 in [-1, 1]: higher is nearer. 0 for rows left out.
@@ -237,7 +228,7 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
     # ---------------------------------------------------- the tutorial's names
 
     @property
-    def centers(self) -> Any:
+    def centers(self) -> Array | None:
         """The present centroids (K, D), or None. Setting them makes the next fit start there."""
         state = self._state
         return None if state is None else state.cluster_centers_
@@ -254,18 +245,41 @@ class KMeans(HoldsFit, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         return [] if state is None else state.history_.similarities
 
     @public
-    def plot(self, path: PathLike | None = None) -> Any:
+    def plot(self, path: PathLike | None = None) -> Figure:
         """Draw the convergence (needs matplotlib); with a path, write it there. Returns the figure."""
         model = copy.copy(self)
         return plot_fit(model.history_, counts=on_host(model.counts_).numpy(), path=path)
 
     @public
-    def report(self, X: Any, path: PathLike, **options: Any) -> Any:
-        """Write a page about the clusters of rows X and their texts: `cosmeans.page.write_report`, docs/report.md."""
+    def report(
+        self,
+        X: Any,
+        path: PathLike,
+        *,
+        texts: Sequence[str] | None = None,
+        images: Sequence[str] | None = None,
+        title: str = "Clusters",
+        n_examples: int = 5,
+        sample: int = 2500,
+        projection: ProjectionName = "pca",
+        force: bool = False,
+    ) -> Path:
+        """Write a page about the clusters of rows X and their texts: `cosmeans.report.write_report`, docs/report.md."""
         from cosmeans.page.write import write_page  # a dozen modules that few need
 
         model = copy.copy(self)  # one fit, whatever is fitted meanwhile
-        return write_page(model, partial(open_fitted, model, X), path, **options)
+        return write_page(
+            model,
+            partial(open_fitted, model, X),
+            path,
+            texts=texts,
+            images=images,
+            title=title,
+            n_examples=n_examples,
+            sample=sample,
+            projection=projection,
+            force=force,
+        )
 
     # ----------------------------------------------------------------- files
 

@@ -12,14 +12,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
 from types import NoneType
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 
+from cosmeans.choices import BackendName, EmptyClusters, InitName, Nonfinite, Strategy, ZeroRows, names_of
 from cosmeans.errors import OptionError
 from cosmeans.printable import brief
 
-STARTS = ("random", "k-means++", "nested")  # the names that `init` takes
+STARTS = names_of(InitName)
 _LARGEST = 2**63 - 1
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([a-zA-Z]*)")
 _UNITS = {"": 1, "b": 1, **{f"{letter}b": 1000**power for power, letter in enumerate("kmgt", 1)}}
@@ -104,13 +105,12 @@ def option(
     *,
     help: str,
     at_least: float = 0,
-    choices: tuple[str, ...] = (),
     switch: bool = False,
     size: bool = False,
     takes: str = "",
 ) -> Any:
     """A field of FitOptions. Its type is its annotation; takes: default: what the type says in words."""
-    told = {"help": help, "at_least": at_least, "choices": choices, "switch": switch, "size": size, "takes": takes}
+    told = {"help": help, "at_least": at_least, "switch": switch, "size": size, "takes": takes}
     return field(default=default, metadata=told)
 
 
@@ -137,23 +137,18 @@ class FitOptions:
         1, switch=True, help="0: silent; 1: progress bars for work that takes a while; 2: with rates and time left"
     )
     warm_start: bool = option(default=True, help="a second fit goes on from the present centers")
-    zero_rows: str = option(
-        "warn", choices=("warn", "skip", "error"), help="rows of zeros: label -1 with or without a warning, or an error"
-    )
-    nonfinite: str = option("error", choices=("error", "skip"), help="rows with NaN or infinity: an error, or label -1")
-    empty_clusters: str = option(
+    zero_rows: ZeroRows = option("warn", help="rows of zeros: label -1 with or without a warning, or an error")
+    nonfinite: Nonfinite = option("error", help="rows with NaN or infinity: an error, or label -1")
+    empty_clusters: EmptyClusters = option(
         "move",
-        choices=("move", "keep", "error"),
         help="a cluster without rows moves to the worst-fitting row, keeps its centroid, or is an error",
     )
-    backend: str = option(
+    backend: BackendName = option(
         "auto",
-        choices=("auto", "cpu", "gpu", "reference"),
         help="what computes; the answer does not depend on it",
     )
-    strategy: str = option(
+    strategy: Strategy = option(
         "auto",
-        choices=("auto", "float32", "split", "pca", "int8"),
         help="how the CPU finds labels: chosen before every pass, or one by name; the answer does not depend on it",
     )
     memory_limit: int | None = option(
@@ -208,12 +203,20 @@ def declared(options: type[FitOptions]) -> dict[str, Option]:
     hints = get_type_hints(options)
     found: dict[str, Option] = {}
     for spec in fields(options):
-        kinds = get_args(hints[spec.name]) or (hints[spec.name],)
+        hint = hints[spec.name]
+        choices = names_of(hint) if get_origin(hint) is Literal else ()
+        kinds = (str,) if choices else get_args(hint) or (hint,)
         kind = object if kinds[0] is Any else kinds[0]
         told = dict(spec.metadata)
-        takes = told.pop("takes") or _in_words(told["choices"] or (kind.__name__,), NoneType in kinds)
+        takes = told.pop("takes") or _in_words(choices or (kind.__name__,), NoneType in kinds)
         found[spec.name] = Option(
-            name=spec.name, default=spec.default, kind=kind, none=NoneType in kinds, takes=takes, **told
+            name=spec.name,
+            default=spec.default,
+            kind=kind,
+            none=NoneType in kinds,
+            choices=choices,
+            takes=takes,
+            **told,
         )
         if spec.name == "epochs":
             found["init"] = _INIT

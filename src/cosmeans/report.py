@@ -9,6 +9,7 @@ from typing import Any
 
 from cosmeans.analysis.assignments import checked_copy
 from cosmeans.calls import public
+from cosmeans.choices import ProjectionName
 from cosmeans.estimator import KMeans
 from cosmeans.page.write import check_options, check_target
 
@@ -17,7 +18,7 @@ __all__ = ["check_options", "write_report"]
 
 @public
 def write_report(
-    model: KMeans | str | os.PathLike[str],
+    model: KMeans[Any] | str | os.PathLike[str],
     X: Any,
     path: str | os.PathLike[str],
     *,
@@ -26,7 +27,7 @@ def write_report(
     title: str = "Clusters",
     n_examples: int = 5,
     sample: int = 2500,
-    projection: str = "pca",
+    projection: ProjectionName = "pca",
     force: bool = False,
 ) -> Path:
     """Write a page about the clusters of these rows: one HTML file, which opens anywhere without a network.
@@ -47,6 +48,14 @@ def write_report(
     check_options(n_examples, sample, projection, title)
     loaded = KMeans.load(model) if isinstance(model, str | os.PathLike) else model
     kmeans = checked_copy(loaded, attribute="counts_")
-    options = {"texts": texts, "images": images, "title": title, "n_examples": n_examples, "sample": sample}
-    written: Path = kmeans.report(X, path, **options, projection=projection, force=force)
-    return written
+    return kmeans.report(
+        X,
+        path,
+        texts=texts,
+        images=images,
+        title=title,
+        n_examples=n_examples,
+        sample=sample,
+        projection=projection,
+        force=force,
+    )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Generic, Literal, Never, Self, overload
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cosmeans import sphere
@@ -16,9 +17,20 @@ from cosmeans.containers.converted import on_host
 from cosmeans.errors import InputError, NoFitError, ReadOnlyError
 from cosmeans.result import EpochCost, History, Iteration, StopReason
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    Array = TypeVar("Array", bound=NDArray[Any] | Tensor, default=NDArray[Any])
+else:  # defaults of type variables are for type checkers, and need Python 3.13 or another package
+    from typing import TypeVar
+
+    Array = TypeVar("Array")
+Value = TypeVar("Value")
+
 _ARRAYS = ("cluster_centers_", "labels_", "similarity_", "counts_")
 _OF_ROWS = ("labels_", "similarity_")
 _HELD = "_fit_state"  # the name of the state on an estimator
+_TYPE = "__orig_class__"  # what `typing` notes on an instance of KMeans[Tensor]
 _CPU = torch.device("cpu")
 _INSTEAD = "Set it instead, which checks and scales: kmeans.centers = c."
 
@@ -119,12 +131,16 @@ class FitState:
 _SHOWN = {field.name for field in fields(FitState) if field.name.endswith("_")}
 
 
-class FromFit:
+class FromFit(Generic[Value]):
     """An attribute that is read from an estimator's fit state and set by a fit only."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
 
+    @overload
+    def __get__(self, estimator: None, owner: type | None = None) -> Self: ...
+    @overload
+    def __get__(self, estimator: Any, owner: type | None = None) -> Value: ...
     def __get__(self, estimator: Any, owner: type | None = None) -> Any:
         if estimator is None:
             return self
@@ -147,7 +163,7 @@ class FromFit:
             )
         return value
 
-    def __set__(self, estimator: Any, value: Any) -> None:
+    def __set__(self, estimator: Any, value: Never) -> None:
         raise ReadOnlyError(
             f"{self._name} is an outcome of fit and can't be set. Set centers to use other centroids, or call fit."
         )
@@ -156,20 +172,40 @@ class FromFit:
         raise ReadOnlyError(f"{self._name} is an outcome of fit and can't be deleted alone. reset() forgets the fit.")
 
 
-class CentersFromFit(FromFit):
+class CentersFromFit(FromFit[Value]):
     """The centroids, which can be set, too: through the checks of `centers`."""
 
     def __set__(self, estimator: Any, value: Any) -> None:
         estimator._set_centers(value, self._name)
 
 
-class HoldsFit:
-    """An estimator's side of its fit state: the attributes, copies and pickles."""
+class HoldsFit(Generic[Array]):
+    """An estimator's side of its fit state: the attributes, copies and pickles. Array: the kind of its results."""
 
-    cluster_centers_ = CentersFromFit()
-    labels_, similarity_, inertia_, counts_, n_distinct_ = FromFit(), FromFit(), FromFit(), FromFit(), FromFit()
-    n_iter_, history_, stop_reason_, random_state_, costs_ = FromFit(), FromFit(), FromFit(), FromFit(), FromFit()
-    n_features_in_, feature_names_in_ = FromFit(), FromFit()
+    cluster_centers_: CentersFromFit[Array] = CentersFromFit()
+    labels_: FromFit[Array] = FromFit()
+    similarity_: FromFit[Array] = FromFit()
+    counts_: FromFit[Array] = FromFit()
+    inertia_: FromFit[float] = FromFit()
+    n_distinct_: FromFit[int] = FromFit()
+    n_iter_: FromFit[int] = FromFit()
+    history_: FromFit[History] = FromFit()
+    stop_reason_: FromFit[StopReason] = FromFit()
+    random_state_: FromFit[int] = FromFit()
+    costs_: FromFit[tuple[EpochCost, ...]] = FromFit()
+    n_features_in_: FromFit[int] = FromFit()
+    feature_names_in_: FromFit[NDArray[Any]] = FromFit()
+
+    if TYPE_CHECKING:  # scikit-learn's own, which have no types
+
+        @overload
+        def fit_transform(self, X: Tensor | Sequence[Tensor], y: Any = None, **fit_params: Any) -> Tensor: ...
+        @overload
+        def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> NDArray[Any]: ...
+        def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> Any: ...
+        def get_params(self, deep: bool = True) -> dict[str, Any]: ...
+        def set_params(self, **params: Any) -> Self: ...
+        def set_output(self, *, transform: Literal["default", "pandas", "polars"] | None = None) -> Self: ...
 
     @property
     def _state(self) -> FitState | None:
@@ -196,7 +232,7 @@ class HoldsFit:
         """What every kind of pickle can hold: options, and the state as plain values and NumPy arrays."""
         state: dict[str, Any] = dict(super().__getstate__())  # type: ignore[call-overload]
         fit: FitState | None = state.pop(_HELD, None)
-        state = {name: value for name, value in state.items() if name not in _SHOWN}
+        state = {name: value for name, value in state.items() if name not in _SHOWN and name != _TYPE}
         return state if fit is None else state | {_HELD: fit.pack()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -228,7 +264,7 @@ class HoldsFit:
         return twin
 
 
-def state_of(estimator: HoldsFit) -> FitState:
+def state_of(estimator: HoldsFit[Any]) -> FitState:
     """What an estimator knows from its fit. Raises NoFitError if it has neither a fit nor centers."""
     state = estimator._state
     if state is None:
@@ -236,7 +272,7 @@ def state_of(estimator: HoldsFit) -> FitState:
     return state
 
 
-def change_state(estimator: HoldsFit, **changes: Any) -> None:
+def change_state(estimator: HoldsFit[Any], **changes: Any) -> None:
     """Replace fields of what an estimator knows, all at once."""
     estimator._state = replace(state_of(estimator), **changes)
 

@@ -46,7 +46,7 @@ class Assigned:
         return np.bincount(labels[labels >= 0], minlength=len(self.centroids))
 
 
-def checked_copy(model: Any, name: str = "model", attribute: str | None = None) -> KMeans:
+def checked_copy(model: Any, name: str = "model", attribute: str | None = None) -> KMeans[Any]:
     """A copy of a fitted model: one state of it, whatever is fitted meanwhile.
 
     Raises InputTypeError for what is not a KMeans, NoFitError for one without centroids (or without the attribute
@@ -64,7 +64,7 @@ def checked_copy(model: Any, name: str = "model", attribute: str | None = None) 
 
 
 @contextmanager
-def assign_rows(model: KMeans, X: Any, check: Callable[[int], None] | None = None) -> Iterator[Assigned]:
+def assign_rows(model: KMeans[Any], X: Any, check: Callable[[int], None] | None = None) -> Iterator[Assigned]:
     """Label rows X, anything that `KMeans.fit` takes, by a fitted model; their session is open inside the block.
 
     check  called with N before any work: raises for what else was given and doesn't fit the rows
@@ -78,7 +78,7 @@ def assign_rows(model: KMeans, X: Any, check: Callable[[int], None] | None = Non
         yield Assigned(session, kind, centroids, found.labels, scores, found.similarity)
 
 
-def labels_and_scores(model: KMeans, X: Any) -> tuple[np.ndarray, np.ndarray]:
+def labels_and_scores(model: KMeans[Any], X: Any) -> tuple[np.ndarray, np.ndarray]:
     """`Assigned.host` of rows X, where nothing else is asked of them."""
     with assign_rows(model, X) as assigned:
         return assigned.host()

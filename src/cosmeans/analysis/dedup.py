@@ -10,25 +10,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import Any
+from typing import Any, Generic, overload
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cosmeans import seeding, sphere
+from cosmeans._estimator.fitted_state import Array
 from cosmeans.analysis.assignments import Assigned, assign_rows
 from cosmeans.calls import public
+from cosmeans.choices import Preferred, names_of
 from cosmeans.console import warn, without
 from cosmeans.contracts import RowsByIndex, Session
 from cosmeans.data import Batch
 from cosmeans.errors import ClusterSplitWarning, DistinctRowsWarning, OptionError
-from cosmeans.estimator import KMeans
+from cosmeans.estimator import KMeans, TensorRows
 from cosmeans.options import check_integer
 from cosmeans.printable import brief
 from cosmeans.progress import watch
 
-_KEEP = ("closest", "farthest")
+_KEEP = names_of(Preferred)
 _BLOCK, _TILE = 1024, 4096  # rows compared at once: with as many of those before them
 _ALONE = 512  # rows of a group that one thread compares: on a busy machine, others take longer to wake than to work
 _MOST_PARTS = 64  # of one split; parts still too large are split again
@@ -37,7 +40,7 @@ _SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Duplicates:
+class Duplicates(Generic[Array]):
     """Which rows to keep, and why the others are removed.
 
     kept      (n,) int64, ascending: the keep list. Rows without a label (zero, skipped) are kept
@@ -48,23 +51,43 @@ class Duplicates:
     splits    cluster to number of parts, for clusters that were too large: rows of different parts were not compared
     """
 
-    kept: Any
-    removed: Any
-    original: Any
-    cosines: Any
+    kept: Array
+    removed: Array
+    original: Array
+    cosines: Array
     splits: dict[int, int] = field(default_factory=dict)
 
 
-@public
+@overload
 def deduplicate(
-    model: KMeans,
+    model: KMeans[Any],
+    rows: TensorRows,
+    threshold: float = 0.95,
+    *,
+    keep: Preferred = "closest",
+    max_cluster_size: int = 16_384,
+    random_state: int = 0,
+) -> Duplicates[Tensor]: ...
+@overload
+def deduplicate(
+    model: KMeans[Any],
     rows: Any,
     threshold: float = 0.95,
     *,
-    keep: str = "closest",
+    keep: Preferred = "closest",
     max_cluster_size: int = 16_384,
     random_state: int = 0,
-) -> Duplicates:
+) -> Duplicates[NDArray[Any]]: ...
+@public
+def deduplicate(
+    model: KMeans[Any],
+    rows: Any,
+    threshold: float = 0.95,
+    *,
+    keep: Preferred = "closest",
+    max_cluster_size: int = 16_384,
+    random_state: int = 0,
+) -> Any:
     """Remove every row whose cosine with a preferred row of its cluster is at least the threshold.
 
     keep              "closest" or "farthest": which rows are preferred, by their cosine with the centroid; the lowest
@@ -85,7 +108,7 @@ def deduplicate(
 
 def _found(
     assigned: Assigned, threshold: float, keep: str, max_cluster_size: int, random_state: int, verbose: int
-) -> Duplicates:
+) -> Duplicates[Any]:
     groups, splits = _plan(assigned, max_cluster_size, random_state)
     if splits:
         warn(_told(splits, assigned.sizes(), max_cluster_size), ClusterSplitWarning)

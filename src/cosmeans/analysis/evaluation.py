@@ -61,7 +61,7 @@ class Evaluation:
 
 @public
 def evaluate(
-    model: KMeans, rows: Any, classes: Any = None, *, sample_size: int = 5000, random_state: int = 0
+    model: KMeans[Any], rows: Any, classes: Any = None, *, sample_size: int = 5000, random_state: int = 0
 ) -> Evaluation:
     """Measure how good a fitted model is on rows, those it was fitted to or others.
 

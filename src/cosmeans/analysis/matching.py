@@ -5,14 +5,15 @@ from __future__ import annotations
 import copy
 import os
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from cosmeans._estimator.fitted_state import change_state, state_of
+from cosmeans._estimator.fitted_state import Array, change_state, state_of
 from cosmeans._estimator.inputs import check_names
 from cosmeans._estimator.opening import open_fitted
 from cosmeans.analysis.assignments import assign_rows, checked_copy, labels_and_scores
@@ -64,7 +65,7 @@ class Match:
 
 
 @public
-def match(old: KMeans, new: KMeans) -> Match:
+def match(old: KMeans[Any], new: KMeans[Any]) -> Match:
     """Match the clusters of two fitted models by the cosines of their centroids.
 
     The models may have different K; then some clusters stay without a partner. Needs memory for K_old x K_new
@@ -81,7 +82,7 @@ def match(old: KMeans, new: KMeans) -> Match:
     return Match(new_of_old, old_of_new, similar)
 
 
-def _pair(old: KMeans, new: KMeans) -> tuple[KMeans, KMeans]:
+def _pair(old: KMeans[Any], new: KMeans[Any]) -> tuple[KMeans[Any], KMeans[Any]]:
     """Copies of two fitted models of the same features. Raises before any work is done."""
     old, new = checked_copy(old, "old"), checked_copy(new, "new")
     if old.n_features_in_ != new.n_features_in_:
@@ -92,11 +93,14 @@ def _pair(old: KMeans, new: KMeans) -> tuple[KMeans, KMeans]:
     return old, new
 
 
-def _check_match(matched: Any, old: KMeans, new: KMeans) -> None:
+def _check_match(matched: Any, old: KMeans[Any], new: KMeans[Any]) -> None:
     """Raise unless this is a match of these two models, by their numbers of clusters."""
     if not isinstance(matched, Match):
         raise InputTypeError(f"matched must be what match(old, new) gives, got a {type(matched).__name__}.")
-    found, needed = (len(matched.new_of_old), len(matched.old_of_new)), (len(old.centers), len(new.centers))
+    found, needed = (
+        (len(matched.new_of_old), len(matched.old_of_new)),
+        (len(old.cluster_centers_), len(new.cluster_centers_)),
+    )
     if found != needed:
         raise InputError(
             f"matched is of {found[0]} old and {found[1]} new clusters, the models have {needed[0]} and {needed[1]}. "
@@ -104,7 +108,7 @@ def _check_match(matched: Any, old: KMeans, new: KMeans) -> None:
         )
 
 
-def _cosines(old: KMeans, new: KMeans) -> np.ndarray:
+def _cosines(old: KMeans[Any], new: KMeans[Any]) -> np.ndarray:
     """Of each old centroid with each new one, (K_old, K_new) float32."""
     nameless = copy.copy(old)
     change_state(nameless, feature_names_in_=None)  # centroids are not a frame
@@ -152,7 +156,7 @@ class Moves:
 
 
 @public
-def moved(old: KMeans, new: KMeans, rows: Any, matched: Match | None = None) -> Moves:
+def moved(old: KMeans[Any], new: KMeans[Any], rows: Any, matched: Match | None = None) -> Moves:
     """Compare where two models put the same rows. matched: a match made before; default: `match(old, new)`."""
     old, new = _pair(old, new)
     if matched is not None:
@@ -182,7 +186,9 @@ def moved(old: KMeans, new: KMeans, rows: Any, matched: Match | None = None) -> 
 
 
 @public
-def reorder(model: KMeans, order: Any = "size", rows: Any = None) -> KMeans:
+def reorder(
+    model: KMeans[Array], order: Literal["size"] | Match | ArrayLike | Tensor = "size", rows: Any = None
+) -> KMeans[Array]:
     """A copy of a fitted model with its clusters in another order; the model itself stays as it is.
 
     order  "size": most rows first, the lower label at a tie; a `Match` of an old model with this one: the ids of the
@@ -224,7 +230,7 @@ def check_order(order: str | None) -> None:
         raise OptionError(f'order must be "size", a Match or (K,) integers; got {order!r}.')
 
 
-def _permutation(model: KMeans, order: Any) -> np.ndarray:
+def _permutation(model: KMeans[Any], order: Any) -> np.ndarray:
     counts = on_host(model.counts_).numpy()
     n_clusters = len(counts)
     if isinstance(order, Match):

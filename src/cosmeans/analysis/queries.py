@@ -5,64 +5,70 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import Any, Generic, overload
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cosmeans import sphere
+from cosmeans._estimator.fitted_state import Array
 from cosmeans._estimator.opening import open_fitted
 from cosmeans.analysis.assignments import assign_rows, checked_copy
 from cosmeans.calls import public
 from cosmeans.contracts import Session
 from cosmeans.data import NO_LABEL, Batch
 from cosmeans.errors import OptionError
-from cosmeans.estimator import KMeans
+from cosmeans.estimator import KMeans, TensorRows
 from cosmeans.options import check_integer
 from cosmeans.printable import brief
 from cosmeans.scoring import tiles
 
 
 @dataclass(frozen=True, slots=True)
-class Top:
+class Top(Generic[Array]):
     """The best clusters of every row, best first, the lowest label at a tie; -1 and 0 for rows left out.
 
     labels   (N, m) int64
     cosines  (N, m) float64 in [-1, 1]: canonical scores
     """
 
-    labels: Any
-    cosines: Any
+    labels: Array
+    cosines: Array
 
 
 @dataclass(frozen=True, slots=True)
-class Outliers:
+class Outliers(Generic[Array]):
     """The rows that fit their clusters worst, worst first, the lowest row at a tie.
 
     rows       (n,) int64; cosines (n,) float64 in [-1, 1]: canonical score of each with its centroid
     threshold  the cosines are below this
     """
 
-    rows: Any
-    cosines: Any
+    rows: Array
+    cosines: Array
     threshold: float
 
 
 @dataclass(frozen=True, slots=True)
-class Exemplars:
+class Exemplars(Generic[Array]):
     """The rows closest to each centroid, best first, the lowest row at a tie; -1 and 0 where a cluster has fewer.
 
     rows     (K, m) int64
     cosines  (K, m) float64 in [-1, 1]: canonical scores
     """
 
-    rows: Any
-    cosines: Any
+    rows: Array
+    cosines: Array
 
 
+@overload
+def top(model: KMeans[Any], rows: TensorRows, m: int = 3) -> Top[Tensor]: ...
+@overload
+def top(model: KMeans[Any], rows: Any, m: int = 3) -> Top[NDArray[Any]]: ...
 @public
-def top(model: KMeans, rows: Any, m: int = 3) -> Top:
+def top(model: KMeans[Any], rows: Any, m: int = 3) -> Any:
     """The m best clusters of every row with their cosines: exact, the same bits on every machine.
 
     The first column is what `predict` gives. Memory does not grow with N x K.
@@ -103,8 +109,16 @@ def _best(batch: Batch, centroids: Tensor, m: int, session: Session) -> tuple[Te
     return labels, scores
 
 
+@overload
+def outliers(
+    model: KMeans[Any], rows: TensorRows, *, quantile: float | None = None, threshold: float | None = None
+) -> Outliers[Tensor]: ...
+@overload
+def outliers(
+    model: KMeans[Any], rows: Any, *, quantile: float | None = None, threshold: float | None = None
+) -> Outliers[NDArray[Any]]: ...
 @public
-def outliers(model: KMeans, rows: Any, *, quantile: float | None = None, threshold: float | None = None) -> Outliers:
+def outliers(model: KMeans[Any], rows: Any, *, quantile: float | None = None, threshold: float | None = None) -> Any:
     """Rows that fit their own cluster worst: a share of all rows, or all below a cosine.
 
     quantile   share of the rows that have a label, 0 to 1, rounded down to whole rows; default 0.01
@@ -124,8 +138,12 @@ def outliers(model: KMeans, rows: Any, *, quantile: float | None = None, thresho
     return Outliers(_out(assigned.kind, chosen), _cosines_out(assigned.kind, scores[chosen]), limit)
 
 
+@overload
+def exemplars(model: KMeans[Any], rows: TensorRows, m: int = 10) -> Exemplars[Tensor]: ...
+@overload
+def exemplars(model: KMeans[Any], rows: Any, m: int = 10) -> Exemplars[NDArray[Any]]: ...
 @public
-def exemplars(model: KMeans, rows: Any, m: int = 10) -> Exemplars:
+def exemplars(model: KMeans[Any], rows: Any, m: int = 10) -> Any:
     """The m rows closest to each centroid, among the rows of its cluster: what the cluster is about.
 
     With m larger than the number of rows N, the answer has N columns.

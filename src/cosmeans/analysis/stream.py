@@ -25,7 +25,7 @@ _CHUNK = 1 << 20  # most bytes read at once
 _MARK = b"\xef\xbb\xbf"  # some editors write it before UTF-8
 
 
-def predict_json_lines(model: KMeans, source: BinaryIO, sink: BinaryIO, field: str = "embedding") -> int:
+def predict_json_lines(model: KMeans[Any], source: BinaryIO, sink: BinaryIO, field: str = "embedding") -> int:
     """Answer every line with {"cluster": ..., "similarity": ...}; returns how many rows were answered.
 
     source  one row per line in UTF-8: [0.1, ...] or {"embedding": [0.1, ...], ...}, whose other fields are kept in the
@@ -52,7 +52,7 @@ def predict_json_lines(model: KMeans, source: BinaryIO, sink: BinaryIO, field: s
     return answered
 
 
-def predict_arrow(model: KMeans, source: BinaryIO, sink: BinaryIO, field: str = "embedding") -> int:
+def predict_arrow(model: KMeans[Any], source: BinaryIO, sink: BinaryIO, field: str = "embedding") -> int:
     """The same for Arrow IPC streams: the column `field` (lists of D numbers) is answered by cluster and similarity.
 
     All other columns are kept. Needs pyarrow. Raises InputError for anything but such a stream and column, and where
@@ -85,14 +85,14 @@ def predict_arrow(model: KMeans, source: BinaryIO, sink: BinaryIO, field: str = 
     return done
 
 
-def _quiet(model: KMeans) -> KMeans:
+def _quiet(model: KMeans[Any]) -> KMeans[Any]:
     """The model without a word about zero rows: the answer says it."""
     quiet = copy.copy(model)
     quiet.set_params(verbose=0, zero_rows="skip")
     return quiet
 
 
-def _labels(model: KMeans, rows: np.ndarray) -> tuple[list[int], np.ndarray]:
+def _labels(model: KMeans[Any], rows: np.ndarray) -> tuple[list[int], np.ndarray]:
     with without(CosmeansWarning):
         labels, scores = labels_and_scores(model, rows)
     return labels.tolist(), as_similarity(scores)
@@ -154,7 +154,7 @@ class _Record:
         return f'{self.rest}{comma}"{CLUSTER}": {label}, "{SIMILARITY}": {similarity!s}}}\n'.encode()
 
 
-def _records(model: KMeans, lines: list[bytes], read: int, field: str) -> tuple[list[_Record], InputError | None]:
+def _records(model: KMeans[Any], lines: list[bytes], read: int, field: str) -> tuple[list[_Record], InputError | None]:
     """The rows up to the first wrong line, and what is wrong with it."""
     records = []
     for number, line in enumerate(lines, read + 1):
@@ -168,7 +168,7 @@ def _records(model: KMeans, lines: list[bytes], read: int, field: str) -> tuple[
     return records, None
 
 
-def _record(model: KMeans, line: bytes, number: int, field: str) -> _Record:
+def _record(model: KMeans[Any], line: bytes, number: int, field: str) -> _Record:
     value = _parsed(line, number)
     rest = value if isinstance(value, dict) else {}
     if clash := {CLUSTER, SIMILARITY} & set(rest):
@@ -213,7 +213,7 @@ def _named(number: int) -> Iterator[None]:
         raise InputError(f"Line {number} is not JSON ({where}). Each line must be a list or an object.") from error
 
 
-def _check_finite(model: KMeans, rows: np.ndarray, what: str, first: int) -> None:
+def _check_finite(model: KMeans[Any], rows: np.ndarray, what: str, first: int) -> None:
     with np.errstate(over="ignore"):  # beyond float32 is infinity, as in `predict`
         finite = np.isfinite(rows.astype(np.float32)).all(axis=1)
     if model.nonfinite == "error" and not finite.all():

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
 from cosmeans.atomic import refuse_existing
+from cosmeans.choices import ProjectionName
 from cosmeans.cli import flags
 from cosmeans.cli.outputs import load_model
 from cosmeans.cli.row_files import RowFiles
@@ -48,7 +49,7 @@ def report(
     paths = None if images is None else read_texts(images, len(rows))
     write_report(
         kmeans, rows, out, texts=lines, images=paths, title=title, n_examples=n_examples, sample=sample,
-        projection=projection, force=force,
+        projection=cast(ProjectionName, projection), force=force,
     )  # fmt: skip
     if as_json:
         tell_json({"report": str(out), "rows": len(rows), "bytes": out.stat().st_size})

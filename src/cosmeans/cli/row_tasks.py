@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import numpy as np
 import typer
@@ -11,6 +11,7 @@ import typer
 from cosmeans.analysis.dedup import deduplicate
 from cosmeans.analysis.queries import exemplars, outliers, top
 from cosmeans.atomic import refuse_existing
+from cosmeans.choices import Preferred
 from cosmeans.cli import flags, tables
 from cosmeans.cli.outputs import load_model
 from cosmeans.cli.row_files import RowFiles
@@ -125,7 +126,8 @@ def remove_duplicates(
         refuse_existing(removed, force, folder=False)
         if removed.absolute() == out.absolute():
             raise OptionError(f"--removed and --out are both {out}. Choose two names.")
-    found = deduplicate(load_model(model, quiet), rows, threshold, keep=keep, max_cluster_size=max_cluster_size)
+    preferred = cast(Preferred, keep)  # checked there
+    found = deduplicate(load_model(model, quiet), rows, threshold, keep=preferred, max_cluster_size=max_cluster_size)
     columns = {name: np.asarray(getattr(found, name)) for name in ("removed", "original")}
     columns["cosine"] = np.asarray(found.cosines)
     for name, values in others.items():

@@ -8,11 +8,12 @@ from importlib import import_module
 
 import numpy as np
 
+from cosmeans.choices import ProjectionName, names_of
 from cosmeans.errors import OptionError
 from cosmeans.page.charts import percent
 from cosmeans.printable import brief
 
-PROJECTIONS = ("pca", "umap")
+PROJECTIONS = names_of(ProjectionName)
 SIDE = 2000  # coordinates are integers from 0 to SIDE: finer than any screen
 N_STYLES = 24  # 8 colours times 3 shapes: style s has colour s % 8 and shape s % 3, so neighbours differ in both
 _LEAST_ROWS = 3

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cosmeans.atomic import new_file, refuse_existing
+from cosmeans.choices import ProjectionName
 from cosmeans.errors import OptionError
 from cosmeans.options import check_switch
 from cosmeans.page.analysis import Asked, analyse
@@ -31,7 +32,7 @@ def write_page(
     title: str = "Clusters",
     n_examples: int = 5,
     sample: int = 2500,
-    projection: str = "pca",
+    projection: ProjectionName = "pca",
     force: bool = False,
 ) -> Path:
     """Write the page: `cosmeans.report.write_report` for a model that is loaded.
