@@ -1,6 +1,7 @@
 """A display is no part of the work: whatever stderr is, the answer is the same and nothing is raised."""
 
 import io
+import logging
 import os
 import select
 import sys
@@ -203,6 +204,61 @@ def test_a_pipe_that_is_read_gets_everything():
     worker.join(20)
 
     assert read == [b"x" * 1_000_000 + b"\n"]
+
+
+class Heard(logging.Handler):
+    def __init__(self):
+        super().__init__()
+        self.lines = []
+
+    def emit(self, record):
+        self.lines.append((record.name, record.levelname, record.getMessage()))
+
+
+LINE = "going on from the present 2 centers (warm_start=True)"
+
+
+def goes_on(verbose=1):
+    kmeans = KMeans(2, random_state=0, verbose=verbose).fit(np.eye(3))
+    kmeans.fit(np.eye(3))
+
+
+def test_where_nobody_listens_sentences_are_shown_unless_the_logger_says_no(capsys):
+    logger = logging.getLogger("cosmeans")
+    goes_on()
+    assert capsys.readouterr().err == f"cosmeans: {LINE}\n"
+
+    for unwanted, wanted in (
+        (partial(logger.setLevel, logging.ERROR), partial(logger.setLevel, logging.NOTSET)),
+        (partial(vars(logger).update, disabled=True), partial(vars(logger).update, disabled=False)),
+        (logging.disable, partial(logging.disable, logging.NOTSET)),
+    ):
+        unwanted()
+        try:
+            goes_on()
+        finally:
+            wanted()
+        assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name", ["cosmeans", None], ids=["own", "root"])
+def test_who_has_a_handler_gets_the_sentences_by_level_and_stderr_none(name, capsys):
+    listener, logger = Heard(), logging.getLogger(name)
+    logger.addHandler(listener)
+    level = logging.root.level
+    try:
+        goes_on()
+        assert listener.lines == []  # the level of a root that nobody configured is WARNING
+        logging.root.setLevel(logging.INFO)
+        goes_on(verbose=0)
+        assert listener.lines == []
+        goes_on()
+    finally:
+        logger.removeHandler(listener)
+        logging.root.setLevel(level)
+
+    assert listener.lines == [("cosmeans", "INFO", LINE)]
+    assert capsys.readouterr().err == ""
 
 
 X = np.eye(3)

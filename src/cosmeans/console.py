@@ -7,6 +7,7 @@ a pipe that nobody reads: then less is shown, and the answer is the same. Result
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import select
 import stat
@@ -23,6 +24,7 @@ import torch
 
 from cosmeans import printable
 
+LOGGER = logging.getLogger("cosmeans")
 PATIENCE = 1.0  # seconds that a line waits for a pipe which is full
 _PIECE = 1024  # characters written at once: in UTF-8 no more than a pipe that is not full takes without waiting
 # a warning points at the code that called; scikit-learn wraps methods and calls them from pipelines, torch's compiler
@@ -89,6 +91,29 @@ class Screen:
 def say(text: str, file: Any = None) -> None:
     """Write one line for people, by default on stderr; characters that act are shown as their escapes."""
     Screen(file, PATIENCE).write(printable.escaped(text) + "\n")
+
+
+class _Stderr(logging.Handler):
+    """Shows what is logged where the user has not said where it goes."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(f"{record.name}: {record.getMessage()}")
+
+
+_STDERR = _Stderr()
+
+
+def log(text: str) -> None:
+    """Log a sentence on what the library does, as `logging.getLogger("cosmeans")` is configured, at level INFO.
+
+    Where neither that logger nor the root has a handler, the sentence appears on stderr, unless the logger's own level
+    says that it is not wanted: the level of a root that nobody configured says nothing.
+    """
+    text = printable.escaped(text)
+    if LOGGER.hasHandlers():
+        LOGGER.info("%s", text)
+    elif LOGGER.level <= logging.INFO and LOGGER.manager.disable < logging.INFO and not LOGGER.disabled:
+        _STDERR.handle(LOGGER.makeRecord(LOGGER.name, logging.INFO, "", 0, "%s", (text,), None))
 
 
 def silent(text: str) -> None:

@@ -36,8 +36,8 @@ def options_of(model: Any) -> FitOptions:
 
 
 def log_of(model: Any) -> Log:
-    """Where a model writes its lines: to stderr, unless it is silent."""
-    return (lambda line: console.say(f"cosmeans: {line}")) if model.verbose else console.silent
+    """Where a model writes its lines: to the log, unless it is silent."""
+    return console.log if model.verbose else console.silent
 
 
 def choose(source: RowSource, options: FitOptions, log: Log, *, fit: bool) -> tuple[RowSource, Backend]:
