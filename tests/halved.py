@@ -14,6 +14,8 @@ class Headed(MemoryRows):
     asked: (what, number of rows) of every question
     """
 
+    halved = True
+
     def __init__(self, x, heads=None, claimed=1.0):
         super().__init__(torch.from_numpy(x))
         self.x = x

@@ -221,6 +221,15 @@ def test_heads_in_memory_are_read_once(files, tmp_path, name):
     assert found.update.centroids.numpy().tobytes() == expected.cluster_centers_.tobytes()
 
 
+def test_rows_that_are_made_of_halves_come_in_batches_as_decoded_ones_do(tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((100, 1 << 17), np.float32))
+    for cache, size in ((tmp_path / "cache", 32), (None, 100)):
+        rows, _ = hold(open_rows(tmp_path / "x.npy"), 0, cache, halved=True)
+        session = CpuBackend().session(rows, Task(2, batch_size=100, zero_rows="keep"), Alone(), Silent(), print)
+        session.read()
+        assert session.rows.batch_size == size
+
+
 def test_samples_may_take_the_room_of_heads_that_are_not_there_yet(tmp_path, monkeypatch):
     np.save(tmp_path / "x.npy", X)
     rows, _ = hold(open_rows(tmp_path / "x.npy"), 8000 * HEAD, tmp_path / "cache", halved=True)

@@ -19,7 +19,13 @@ _ROUNDED = 2.0**-22  # both quotients are rounded to float32: 2^-24 of lengths 1
 
 @runtime_checkable
 class HasHeads(Protocol):
-    """A `RowSource` that may have its float32 rows in half of the bytes, too: heads, which are rounded to float16."""
+    """A `RowSource` that may have its float32 rows in half of the bytes, too: heads, which are rounded to float16.
+
+    halved  whether it has heads, or will have: `read` makes rows of both halves then
+    """
+
+    @property
+    def halved(self) -> bool: ...
 
     def heads(self, span: slice) -> tuple[Tensor, Tensor] | None:
         """Heads (B, D), finite, and (B,) float32, no less than |row - head|; None: read the rows."""

@@ -13,7 +13,7 @@ from cosmeans.contracts import RowSource
 from cosmeans.data import Batch, Task
 from cosmeans.errors import InputError
 from cosmeans.inspection.evenly import evenly
-from cosmeans.inspection.heads import heads_of
+from cosmeans.inspection.heads import HasHeads, heads_of
 from cosmeans.inspection.left_out import LeftOut
 from cosmeans.inspection.weights import checked_scale, masses, prepare_weights, warn_of_range
 
@@ -83,7 +83,8 @@ class Inspected:
             int(task.batch_size or choose_batch_size(self.n_rows, self.n_features, self.device)),
             least_batch_size(self.n_features, self.device),
         )
-        if source.n_direct < source.n_rows:  # decoded: the next batch is, while this one is worked on
+        halved = isinstance(source, HasHeads) and source.halved
+        if halved or source.n_direct < source.n_rows:  # made: the next batch is, while this one is there
             batch_limit = min(batch_limit or wanted, made_batch_size(self.n_features))
         self.batch_size = min(wanted, batch_limit or wanted)
         self.gather_size = min(self.batch_size, gather_limit or self.batch_size)

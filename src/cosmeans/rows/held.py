@@ -158,6 +158,11 @@ class HeldRows:
         found[~here] = self._source.gather(indices[~here])
         return found
 
+    @property
+    def halved(self) -> bool:
+        """Whether rows are in halves, or will be."""
+        return isinstance(self._source, CopiedRows) and self._source.halved
+
     def heads(self, span: slice) -> tuple[Tensor, Tensor] | None:
         if not isinstance(self._source, CopiedRows):
             return None
