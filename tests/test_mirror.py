@@ -43,6 +43,7 @@ ELSEWHERE = {
     "test_lloyd.py": "contracts data group observer result",
     "test_model_file.py": "records",
     "test_options.py": "choices",
+    "test_plot.py": "plot/choice plot/figures plot/fit plot/moves",
     "test_public_api.py": "errors",
     "test_report.py": """page/analysis page/examples page/render page/sample page/write""",
 }

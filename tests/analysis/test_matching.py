@@ -11,7 +11,7 @@ import truth
 from cosmeans import KMeans
 from cosmeans.analysis.matching import Change, Moves, match, moved, reorder
 from cosmeans.errors import InputError, OptionError
-from cosmeans.plot import condensed
+from cosmeans.plot.moves import condensed
 
 
 def model_of(centroids):

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from itertools import combinations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -28,6 +28,9 @@ from cosmeans.paths import as_path
 from cosmeans.plot import plot_choice
 from cosmeans.printable import brief, sentence
 from cosmeans.progress import watch
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _GROWTH = 2.0**0.5  # of the K tried by default: two steps double it
 _LARGEST_DEFAULT = 256
@@ -73,10 +76,9 @@ class Choice:
         return asdict(self)
 
     @public
-    def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
-        """Draw the curve (needs matplotlib); with a path, write a PNG there. Returns the figure."""
-        runs = [(run.n_clusters, run.silhouette) for run in self.runs]
-        return plot_choice(self.n_clusters, self.points, runs, path)
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
+        """Draw the curves (needs matplotlib); with a path, write a PNG there. Returns the figure."""
+        return plot_choice(self.n_clusters, self.points, self.runs, path)
 
 
 @public

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ from cosmeans.containers.converted import on_host
 from cosmeans.errors import InputError, InputTypeError, OptionError
 from cosmeans.estimator import KMeans
 from cosmeans.plot import plot_moves
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +153,7 @@ class Moves:
         return asdict(self) | {"flows": self.flows.tolist()}
 
     @public
-    def plot(self, path: str | os.PathLike[str] | None = None, n_clusters: int = 12) -> Any:
+    def plot(self, path: str | os.PathLike[str] | None = None, n_clusters: int = 12) -> Figure:
         """Draw the flows between the largest clusters (needs matplotlib); with a path, write a PNG there."""
         return plot_moves(self, path, n_clusters)
 
