@@ -1,7 +1,7 @@
 """The command line in a child of a fork: a process with streams and signals of its own, that is there at once.
 
-A process that begins with Python takes seconds to load what is loaded here. What such a beginning does is tested by
-the few that have one.
+A process that begins with Python takes seconds to load what is loaded here before the fork. What such a beginning does
+is tested by the few that have one.
 """
 
 import os
@@ -11,6 +11,10 @@ import tempfile
 from contextlib import suppress
 
 from cosmeans import __main__
+from cosmeans.backends import cpu
+from cosmeans.cli import fitting, labelling, stream, tables
+
+LOADED = cpu, fitting, labelling, stream, tables  # what commands import when they run
 
 
 class Child:

@@ -10,7 +10,7 @@ TESTS, PACKAGE = Path(__file__).parent, Path(cosmeans.__file__).parent
 
 # files without a test of their own name: where they are tested, through what people call
 ELSEWHERE = {
-    "cli/test_commands.py": "__main__ version cli/demo cli/flags cli/interrupt cli/tell",
+    "cli/test_commands.py": "__main__ version cli/demo cli/fitting cli/flags cli/interrupt cli/labelling cli/tell",
     "cli/test_hostile.py": "cli/clusters",
     "cli/test_streams.py": "cli/results",
     "cli/test_tasks.py": "cli/row_tasks cli/stream cli/tables",
@@ -33,7 +33,7 @@ ELSEWHERE = {
     "label_files/test_folder.py": "label_files/columns label_files/manifest label_files/naming label_files/partitions",
     "page/test_findings.py": "page/statistics",
     "rows/test_opening.py": """rows/extras rows/files rows/formats rows/joined rows/paths rows/place rows/reader
-        rows/table
+        rows/suffixes rows/table
         rows/table_rows rows/vector_column rows/readers/arrays rows/readers/arrow rows/readers/csv rows/readers/hdf5
         rows/readers/json_lines rows/readers/lance rows/readers/lines rows/readers/parquet rows/readers/sliced
         rows/readers/vecs rows/readers/zarr""",
@@ -44,7 +44,7 @@ ELSEWHERE = {
     "test_model_file.py": "records",
     "test_options.py": "choices",
     "test_plot.py": "plot/choice plot/figures plot/fit plot/moves",
-    "test_public_api.py": "errors",
+    "test_public_api.py": "errors/shared",
     "test_report.py": """page/analysis page/examples page/render page/sample page/write""",
 }
 

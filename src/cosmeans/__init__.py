@@ -1,17 +1,25 @@
-"""Spherical k-means for embeddings: one exact answer on every machine, fast."""
+"""Spherical k-means for embeddings: one exact answer on every machine, fast.
 
-from cosmeans._estimator.dispatch import empty_cache
-from cosmeans.analysis.choose_k import choose_k
-from cosmeans.analysis.dedup import deduplicate
-from cosmeans.analysis.evaluation import evaluate
-from cosmeans.analysis.matching import match, moved, reorder
-from cosmeans.analysis.queries import exemplars, outliers, top
+Names are imported from their modules when they are first used, so that `import cosmeans` takes no time.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from cosmeans.errors import CosmeansError, CosmeansWarning
-from cosmeans.estimator import KMeans
-from cosmeans.pickles import safe_globals
-from cosmeans.result import EpochCost, History, Iteration, StopReason
-from cosmeans.rows.opening import open_rows
-from cosmeans.version import __version__
+
+if TYPE_CHECKING:
+    from cosmeans._estimator.dispatch import empty_cache
+    from cosmeans.analysis.choose_k import choose_k
+    from cosmeans.analysis.dedup import deduplicate
+    from cosmeans.analysis.evaluation import evaluate
+    from cosmeans.analysis.matching import match, moved, reorder
+    from cosmeans.analysis.queries import exemplars, outliers, top
+    from cosmeans.estimator import KMeans
+    from cosmeans.pickles import safe_globals
+    from cosmeans.result import EpochCost, History, Iteration, StopReason
+    from cosmeans.rows.opening import open_rows
+    from cosmeans.version import __version__
 
 __all__ = [
     "CosmeansError",
@@ -35,3 +43,37 @@ __all__ = [
     "safe_globals",
     "top",
 ]
+
+# the imports above once more, for a running program; a test compares them
+_MODULES = {
+    "EpochCost": "result",
+    "History": "result",
+    "Iteration": "result",
+    "KMeans": "estimator",
+    "StopReason": "result",
+    "__version__": "version",
+    "choose_k": "analysis.choose_k",
+    "deduplicate": "analysis.dedup",
+    "empty_cache": "_estimator.dispatch",
+    "evaluate": "analysis.evaluation",
+    "exemplars": "analysis.queries",
+    "match": "analysis.matching",
+    "moved": "analysis.matching",
+    "open_rows": "rows.opening",
+    "outliers": "analysis.queries",
+    "reorder": "analysis.matching",
+    "safe_globals": "pickles",
+    "top": "analysis.queries",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(import_module(f"cosmeans.{_MODULES[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

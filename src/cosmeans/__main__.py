@@ -8,6 +8,7 @@ from contextlib import suppress
 from importlib.util import find_spec
 
 from cosmeans.console import say
+from cosmeans.version import __version__
 
 _NEEDED = ("typer", "rich", "pyarrow", "matplotlib", "jinja2")
 
@@ -16,6 +17,9 @@ def main() -> None:
     """Run the command line, or say what to install for it. Ends the process with 0, 1 or 2."""
     _prepare_streams()
     missing = [name for name in _NEEDED if find_spec(name) is None]
+    if missing and sys.argv[1:] == ["--version"]:
+        say(f"cosmeans {__version__}", sys.stdout)
+        return
     if missing:
         say(f'The command line needs {", ".join(missing)}. Install what is missing with: pip install "cosmeans[cli]"')
         sys.exit(2)

@@ -19,9 +19,6 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-import sklearn
-import torch
-
 from cosmeans import printable
 
 LOGGER = logging.getLogger("cosmeans")
@@ -29,8 +26,7 @@ PATIENCE = 1.0  # seconds that a line waits for a pipe which is full
 _PIECE = 1024  # characters written at once: in UTF-8 no more than a pipe that is not full takes without waiting
 # a warning points at the code that called; scikit-learn wraps methods and calls them from pipelines, torch's compiler
 # what it does not compile; sessions are opened inside context managers
-_NOT_CALLERS = tuple(str(Path(file).parent) + os.sep for file in (__file__, sklearn.__file__, torch.__file__))
-_NOT_CALLERS += (contextlib.__file__,)
+_NOT_CALLERS = ("cosmeans", "sklearn", "torch")
 _unwanted: ContextVar[tuple[type[Warning], ...]] = ContextVar("unwanted warnings", default=())
 
 
@@ -144,8 +140,8 @@ def warn(message: str, category: type[Warning]) -> None:
     """Warn of something, at the line of the caller's own code. Raises the warning where a filter makes it an error."""
     if issubclass(category, _unwanted.get()):
         return
-    level, frame = 1, sys._getframe()  # noqa: SLF001  documented for this
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_NOT_CALLERS):
+    level, frame, passed = 1, sys._getframe(), _folders_of_others()  # noqa: SLF001  documented for this
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(passed):
         level, frame = level + 1, frame.f_back
     blocked = warnings.showwarning.__module__ == "warnings" and not _takes_more(sys.stderr, PATIENCE)
     try:
@@ -155,6 +151,12 @@ def warn(message: str, category: type[Warning]) -> None:
         raise
     except Exception:  # noqa: BLE001  stderr is closed, or can't hold a letter of the message
         return
+
+
+def _folders_of_others() -> tuple[str, ...]:
+    """Where the code is that no warning points at: of packages that are loaded, since no other can have called."""
+    loaded = [sys.modules[name].__file__ for name in _NOT_CALLERS if name in sys.modules]
+    return (*(str(Path(file).parent) + os.sep for file in loaded if file), contextlib.__file__)
 
 
 @contextmanager

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
-
-import numpy as np
 
 from cosmeans.choices import BackendName, EmptyClusters, InitName, Nonfinite, Strategy, ZeroRows, names_of
 from cosmeans.errors import OptionError
@@ -25,7 +24,7 @@ _LARGEST = 2**63 - 1
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([a-zA-Z]*)")
 _UNITS = {"": 1, "b": 1, **{f"{letter}b": 1000**power for power, letter in enumerate("kmgt", 1)}}
 _UNITS |= {f"{letter}ib": 1024**power for power, letter in enumerate("kmgt", 1)}
-_LARGEST_FLOAT = float(np.finfo(np.float64).max)
+_LARGEST_FLOAT = sys.float_info.max
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -264,17 +263,25 @@ def check_integer(name: str, value: Any, at_least: int, at_most: int = _LARGEST)
 
 def check_switch(name: str, value: Any) -> bool:
     """True or False, as Python's own. Raises OptionError: "no" would count as True."""
-    if not isinstance(value, bool | int | np.bool_) or value not in (0, 1):
+    if not (isinstance(value, bool | int) or _is_switch_of_numpy(value)) or value not in (0, 1):
         raise OptionError(f"{name} must be True or False; got {brief(value)}.")
     return bool(value)
 
 
+def _is_switch_of_numpy(value: Any) -> bool:
+    import numpy as np
+
+    return isinstance(value, np.bool_)
+
+
 def plain_seed(value: Any) -> Any:
     """A random_state: a seed as Python's integer, a RandomState, `numpy.random` or None. Raises OptionError."""
-    if value is None or value is np.random or isinstance(value, np.random.RandomState):
-        return value
     if isinstance(value, Integral) and not isinstance(value, bool) and 0 <= int(value) <= _LARGEST:
         return int(value)
+    import numpy as np  # the command line reads this file to show its help, and knows integers alone
+
+    if value is None or value is np.random or isinstance(value, np.random.RandomState):
+        return value
     raise OptionError(
         f"random_state must be an integer from 0 to 2^63 - 1, a numpy.random.RandomState or None; got {brief(value)}."
     )

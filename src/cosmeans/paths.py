@@ -43,3 +43,8 @@ def as_path(value: Any, name: str = "path") -> Path:
             "removes a slash of them); everything else needs a path on a disk."
         )
     return Path(path)
+
+
+def is_folder_name(name: str) -> bool:
+    """Whether an output of this name is a folder: it has no suffix, or ends with a slash."""
+    return name.endswith(("/", os.sep)) or not Path(name).suffix

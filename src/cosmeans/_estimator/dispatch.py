@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from cosmeans.backends import cpu, gpu
+from cosmeans.backends import gpu
 from cosmeans.backends.reference import ReferenceBackend
 from cosmeans.calls import AFTER_FORK, lost_in_fork, public, ran_out
 from cosmeans.console import silent
@@ -37,12 +37,16 @@ def choose_backend(options: FitOptions, source: RowSource, say: Callable[[str], 
 
 def takes_heads(options: FitOptions, source: RowSource) -> bool:
     """Whether what computes can do with heads of rows (`inspection.heads.HasHeads`) in most passes."""
+    from cosmeans.backends import cpu
+
     compiled = options.backend != "reference" and not cpu.DISABLED
     return compiled and choose_device(options, source, silent).type == "cpu"
 
 
 def kept_by_cpu(options: FitOptions, source: RowSource) -> int:
     """Bytes that a fit on a CPU keeps of the rows in any case, as far as `memory_limit` allows."""
+    from cosmeans.backends import cpu
+
     return cpu.needed_bytes(options.strategy, source.n_rows, source.n_features)
 
 
@@ -146,6 +150,8 @@ def _has_a_way(source: RowSource, options: FitOptions, say: Callable[[str], None
 
 def _cpu(options: FitOptions, say: Callable[[str], None]) -> Backend:
     """The CPU backend; the reference where compiling is switched off and nothing compiled was asked for."""
+    from cosmeans.backends import cpu  # with numba, which nothing else needs
+
     if cpu.DISABLED:
         if options.backend == "cpu" or options.strategy != "auto":
             asked = 'backend="cpu"' if options.backend == "cpu" else f'strategy="{options.strategy}"'

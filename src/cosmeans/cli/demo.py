@@ -13,7 +13,7 @@ from cosmeans.console import say
 from cosmeans.estimator import KMeans
 from cosmeans.progress import watch
 
-TUTORIAL_ROWS, TUTORIAL_FEATURES = 1_000_000, 768
+TUTORIAL_FEATURES = 768
 SEED = 0
 _CHUNK = 4096
 _TELLING = 1 << 30  # bytes of rows; with fewer, most of the memory is the interpreter's and torch's own

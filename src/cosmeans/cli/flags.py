@@ -16,7 +16,7 @@ from cosmeans.cli import results
 from cosmeans.cli.row_files import row_files
 from cosmeans.errors import OptionError
 from cosmeans.options import OPTIONS
-from cosmeans.rows.formats import TABLE_SUFFIXES
+from cosmeans.rows.suffixes import TABLE_SUFFIXES
 
 
 @dataclass(frozen=True, slots=True)

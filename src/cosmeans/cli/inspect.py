@@ -1,23 +1,24 @@
-"""The commands `look` and `info`: what files of rows, or a model, hold."""
+"""The commands `look` and `info`: what files of rows, or a model, hold.
+
+What does the work is imported when a command runs.
+"""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from cosmeans.cli import flags, results
-from cosmeans.cli.outputs import find_model
 from cosmeans.cli.row_files import RowFiles
-from cosmeans.cli.tables import show_facts
-from cosmeans.cli.tell import tell_json
-from cosmeans.model_file import is_model, load_model
 from cosmeans.paths import is_url
 from cosmeans.printable import line, without_secrets
 from cosmeans.reading import size_words
-from cosmeans.rows.look import RowFacts
+
+if TYPE_CHECKING:
+    from cosmeans.rows.look import RowFacts
 
 app = typer.Typer()
 _SHOWN = 20  # names of columns
@@ -34,6 +35,10 @@ def look(embeddings: RowFiles, as_json: flags.Json = False) -> None:
 @flags.takes_rows
 def info(embeddings: RowFiles, as_json: flags.Json = False) -> None:
     """Show what a model contains; of files of embeddings, what `look` shows."""
+    from cosmeans.cli.outputs import find_model
+    from cosmeans.cli.tell import tell_json
+    from cosmeans.model_file import is_model
+
     path = embeddings.paths[0]
     model = find_model(Path(path)) if len(embeddings.paths) == 1 and not is_url(path) else None
     if model is None or not is_model(model):
@@ -44,6 +49,8 @@ def info(embeddings: RowFiles, as_json: flags.Json = False) -> None:
 
 
 def _tell(embeddings: RowFiles, as_json: bool) -> None:
+    from cosmeans.cli.tell import tell_json
+
     facts = embeddings.look()
     if as_json:
         tell_json({"embeddings": list(map(without_secrets, embeddings.paths))} | asdict(facts))
@@ -53,6 +60,8 @@ def _tell(embeddings: RowFiles, as_json: bool) -> None:
 
 def model_facts(folder: Path) -> dict[str, Any]:
     """Shape, sizes, seed and outcome of a saved model."""
+    from cosmeans.model_file import load_model
+
     state = load_model(folder)
     counts = [0] if state.counts is None else state.counts.tolist()
     return {
@@ -126,5 +135,7 @@ def _count(number: int, noun: str) -> str:
 
 def _show(facts: dict[str, Any]) -> None:
     """The facts of a model as a table on stdout."""
+    from cosmeans.cli.tables import show_facts
+
     whole = {name: value for name, value in facts.items() if isinstance(value, int) and name != "seed"}
     show_facts({name: whole.get(name, str(value)) for name, value in facts.items()})

@@ -1,4 +1,4 @@
-"""The command `report`."""
+"""The command `report`. What does the work is imported when it runs."""
 
 from __future__ import annotations
 
@@ -10,13 +10,8 @@ import typer
 from cosmeans.atomic import refuse_existing
 from cosmeans.choices import ProjectionName
 from cosmeans.cli import flags
-from cosmeans.cli.outputs import load_model
 from cosmeans.cli.row_files import RowFiles
-from cosmeans.cli.tell import tell_json
-from cosmeans.cli.texts import given_texts
 from cosmeans.console import say
-from cosmeans.report import check_options, write_report
-from cosmeans.rows.texts import read_texts
 
 app = typer.Typer()
 
@@ -42,6 +37,12 @@ def report(
 ) -> None:
     """Write a page about the clusters of a model: one HTML file that opens without a network."""
     refuse_existing(out, force, folder=False)
+    from cosmeans.cli.outputs import load_model
+    from cosmeans.cli.tell import tell_json
+    from cosmeans.cli.texts import given_texts
+    from cosmeans.report import check_options, write_report
+    from cosmeans.rows.texts import read_texts
+
     check_options(n_examples, sample, projection)
     kmeans = load_model(model, quiet)
     rows = embeddings.open()

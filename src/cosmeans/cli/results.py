@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from rich.console import Console
-
 from cosmeans.console import Screen
 from cosmeans.errors import WriteError
 
@@ -33,6 +31,8 @@ def show(drawing: Any) -> None:
     """Draw a table or a line for people, as wide as the screen; nothing if nobody is there to see it."""
     if not is_open():
         return
+    from rich.console import Console
+
     console = Console(file=Screen(sys.stdout), markup=False, emoji=False, highlight=False)  # type: ignore[arg-type]
     with console.capture() as drawn:
         console.print(drawing)

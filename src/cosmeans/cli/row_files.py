@@ -5,17 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from glob import has_magic
 from pathlib import PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
-
-import numpy as np
 
 from cosmeans.errors import OptionError
 from cosmeans.label_files.columns import Carried
 from cosmeans.paths import is_url
-from cosmeans.rows.files import FileRows
-from cosmeans.rows.look import RowFacts, look
-from cosmeans.rows.opening import open_rows
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from cosmeans.rows.files import FileRows
+    from cosmeans.rows.look import RowFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +29,16 @@ class RowFiles:
 
     def open(self) -> FileRows:
         """The rows. Raises what `open_rows` raises, and OptionError for a column to carry that isn't there."""
+        from cosmeans.rows.opening import open_rows
+
         rows = open_rows(list(self.paths), **self.options)
         rows.require(self.carried.names)
         return rows
 
     def look(self) -> RowFacts:
         """What headers and footers say of the rows. Raises as `open` does."""
+        from cosmeans.rows.look import look
+
         options = dict(self.options)
         named = [options.pop(name, None) for name in ("id_column", "weight_column")]
         return look(list(self.paths), columns=[name for name in (*named, *self.carried.names) if name], **options)
@@ -81,6 +86,8 @@ def _shape(text: str) -> tuple[int, int]:
 
 
 def _array(column: Any) -> np.ndarray:
+    import numpy as np
+
     values = column.to_numpy()
     if values.dtype.kind in "fiub":
         return np.asarray(values)

@@ -1,26 +1,28 @@
-"""The commands that list rows: those that fit worst, those that stand for a cluster, near-copies, clusters of a row."""
+"""The commands that list rows: those that fit worst, those that stand for a cluster, near-copies, clusters of a row.
+
+What does the work is imported when a command runs.
+"""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
-import numpy as np
 import typer
 
-from cosmeans.analysis.dedup import deduplicate
-from cosmeans.analysis.queries import exemplars, outliers, top
 from cosmeans.atomic import refuse_existing
 from cosmeans.choices import Preferred
-from cosmeans.cli import flags, tables
-from cosmeans.cli.outputs import load_model
+from cosmeans.cli import flags
 from cosmeans.cli.row_files import RowFiles
-from cosmeans.cli.tell import tell_json
-from cosmeans.cli.texts import given_texts
 from cosmeans.console import say
 from cosmeans.errors import OptionError
 from cosmeans.label_files.columns import as_similarity, refuse_clash
-from cosmeans.rows.files import FileRows
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from cosmeans.rows.files import FileRows
 
 app = typer.Typer()
 _SHOWN = 20
@@ -45,6 +47,13 @@ def find_outliers(
     as_json: flags.Json = False,
 ) -> None:
     """List the rows that fit their clusters worst."""
+    import numpy as np
+
+    from cosmeans.analysis.queries import outliers
+    from cosmeans.cli import tables
+    from cosmeans.cli.outputs import load_model
+    from cosmeans.cli.tell import tell_json
+
     others, rows = _before(out, force, texts, column, embeddings, ("row", "similarity"))
     found = outliers(load_model(model, quiet), rows, quantile=quantile, threshold=threshold)
     columns = {"row": np.asarray(found.rows), "similarity": as_similarity(np.asarray(found.cosines))}
@@ -72,6 +81,13 @@ def find_exemplars(
     as_json: flags.Json = False,
 ) -> None:
     """List the rows closest to each centroid."""
+    import numpy as np
+
+    from cosmeans.analysis.queries import exemplars
+    from cosmeans.cli import tables
+    from cosmeans.cli.outputs import load_model
+    from cosmeans.cli.tell import tell_json
+
     others, rows = _before(out, force, texts, column, embeddings, ("row", "cluster", "similarity"))
     found = exemplars(load_model(model, quiet), rows, m)
     members, cosines = np.asarray(found.rows), np.asarray(found.cosines)
@@ -120,6 +136,13 @@ def remove_duplicates(
     as_json: flags.Json = False,
 ) -> None:
     """Find near-copies within clusters; write the list of rows to keep."""
+    import numpy as np
+
+    from cosmeans.analysis.dedup import deduplicate
+    from cosmeans.cli import tables
+    from cosmeans.cli.outputs import load_model
+    from cosmeans.cli.tell import tell_json
+
     others, rows = _before(out, force, texts, column, embeddings, ("row", "removed", "original", "cosine"))
     if removed is not None:
         tables.check_path(removed, tables.TABLES, "--removed")
@@ -158,6 +181,13 @@ def find_top(
     as_json: flags.Json = False,
 ) -> None:
     """List the best clusters of every row, with their cosines."""
+    import numpy as np
+
+    from cosmeans.analysis.queries import top
+    from cosmeans.cli import tables
+    from cosmeans.cli.outputs import load_model
+    from cosmeans.cli.tell import tell_json
+
     tables.check_path(out, tables.TABLES)
     others, rows = _before(out, force, texts, column, embeddings, ("row", "rank", "cluster", "similarity"))
     found = top(load_model(model, quiet), rows, m)
@@ -181,6 +211,11 @@ def _before(
 
     own  the columns of the table, which no other may be called
     """
+    import numpy as np
+
+    from cosmeans.cli import tables
+    from cosmeans.cli.texts import given_texts
+
     tables.check_path(out)
     refuse_existing(out, force, folder=False)
     refuse_clash(own, embeddings.carried.names)
@@ -191,4 +226,4 @@ def _before(
 
 
 def _number(value: float) -> float | None:
-    return value if np.isfinite(value) else None
+    return value if math.isfinite(value) else None

@@ -1,26 +1,24 @@
-"""The commands about models: how many clusters, how good they are, which is which of an older model."""
+"""The commands about models: how many clusters, how good they are, which is which of an older model.
+
+What does the work is imported when a command runs.
+"""
 
 from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cosmeans.analysis.choose_k import choose_k
-from cosmeans.analysis.evaluation import evaluate
-from cosmeans.analysis.matching import match, moved
 from cosmeans.atomic import new_file, refuse_existing
-from cosmeans.cli import flags, tables
-from cosmeans.cli.outputs import load_model
+from cosmeans.cli import flags
 from cosmeans.cli.row_files import RowFiles
-from cosmeans.cli.tell import tell_json
-from cosmeans.cli.texts import given_texts
 from cosmeans.console import say
 from cosmeans.errors import OptionError
-from cosmeans.rows.files import FileRows
-from cosmeans.rows.readers.array_files import open_array
+
+if TYPE_CHECKING:
+    from cosmeans.rows.files import FileRows
 
 app = typer.Typer()
 _SHOWN = 20
@@ -48,6 +46,10 @@ def choose(
 ) -> None:
     """Suggest a number of clusters; draw how good each is. Run it again to go on after an interruption."""
     tried = None if ks is None else _integers(ks)
+    from cosmeans.analysis.choose_k import choose_k
+    from cosmeans.cli import tables
+    from cosmeans.cli.tell import tell_json
+
     folder = out or Path(f"cosmeans-choose-{embeddings.name}")
     rows = embeddings.open()
     try:
@@ -96,6 +98,11 @@ def measure(
     as_json: flags.Json = False,
 ) -> None:
     """Measure how good a model is on embeddings, and against known classes."""
+    from cosmeans.analysis.evaluation import evaluate
+    from cosmeans.cli import tables
+    from cosmeans.cli.outputs import load_model
+    from cosmeans.cli.tell import tell_json
+
     rows = embeddings.open()
     known = _classes(classes, rows, column)
     measured = evaluate(load_model(model, quiet), rows, known, sample_size=sample_size)
@@ -122,6 +129,11 @@ def match_models(
     for path in (plot, out):
         if path is not None:
             refuse_existing(path, force, folder=False)
+    from cosmeans.analysis.matching import match, moved
+    from cosmeans.cli import tables
+    from cosmeans.cli.outputs import load_model
+    from cosmeans.cli.tell import tell_json
+
     before, after = load_model(old, quiet), load_model(new, quiet)
     matched = match(before, after)
     record: dict[str, Any] = {
@@ -144,6 +156,9 @@ def match_models(
 
 
 def _classes(path: str | None, rows: FileRows, column: str | None) -> Any:
+    from cosmeans.cli.texts import given_texts
+    from cosmeans.rows.readers.array_files import open_array
+
     if path is not None and path.lower().endswith(".npy") and column is None:
         return open_array(path, n_dims=1)
     return given_texts(path, rows, column)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from cosmeans.errors import OptionError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 ROW, CLUSTER, SIMILARITY = "row", "cluster", "similarity"
 OLD_NAME = "label"  # of `cluster` in 0.1: tables of all rows have it, too, unless a column of that name is carried
@@ -46,5 +48,7 @@ def refuse_clash(own: Sequence[str], carried: Iterable[str]) -> None:
 
 def as_similarity(cosines: np.ndarray) -> np.ndarray:
     """Cosines as tables hold them: float32, in [-1, 1]."""
+    import numpy as np  # the command line reads this file to show its help
+
     found: np.ndarray = np.clip(cosines, -1.0, 1.0).astype(np.float32)
     return found

@@ -74,11 +74,6 @@ class Written:
     kept: int
 
 
-def is_folder_name(name: str) -> bool:
-    """Whether an output of this name is a folder: it has no suffix, or ends with a slash."""
-    return name.endswith(("/", os.sep)) or not Path(name).suffix
-
-
 class LabelFolder:
     """The tables of these rows in a folder, some of which may be there from an earlier run.
 

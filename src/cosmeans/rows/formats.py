@@ -14,11 +14,11 @@ from cosmeans.rows.ranges import StoredArray
 from cosmeans.rows.reader import Reader, Wanted
 from cosmeans.rows.readers.array_files import ARRAY_FILES, open_array
 from cosmeans.rows.readers.arrays import rows_of
+from cosmeans.rows.suffixes import TABLE_SUFFIXES
 from cosmeans.rows.table import Table
 from cosmeans.rows.table_rows import TableRows
 from cosmeans.rows.vector_column import VectorColumn
 
-TABLE_SUFFIXES = (".parquet", ".pq", ".arrow", ".feather", ".ipc", ".csv", ".tsv", ".jsonl", ".ndjson", ".lance")
 _OTHERS = (".h5", ".hdf5", ".hdf", ".zarr", ".fvecs", ".bvecs", ".fbin", ".f16bin", ".u8bin", ".i8bin")
 _RAW = (".raw", ".bin", ".dat")
 _PACKABLE = (".csv", ".tsv", ".jsonl", ".ndjson")

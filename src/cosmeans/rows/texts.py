@@ -13,9 +13,10 @@ from typing import Any
 
 from cosmeans.errors import FileError, InputError, OptionError
 from cosmeans.reading import free_memory, reading, require_memory, size_words
-from cosmeans.rows.formats import TABLE_SUFFIXES, open_table
+from cosmeans.rows.formats import open_table
 from cosmeans.rows.readers.lines import lines_of
 from cosmeans.rows.remote import place_of
+from cosmeans.rows.suffixes import TABLE_SUFFIXES
 from cosmeans.rows.table import Table, validated
 
 _SHARE = 4  # of the free memory, one part for texts: Python needs up to four bytes a character
@@ -26,7 +27,7 @@ Cells = Generator[str | None, None, None]
 def read_texts(path: str | os.PathLike[str], n_rows: int, column: str | None = None) -> list[str]:
     """One text per row: a line of plain text, or a cell of a column. Text, CSV and JSON lines may be gzipped.
 
-    column  of a table (`formats.TABLE_SUFFIXES`); needed unless the table has only one. An empty cell is ""
+    column  of a table (`suffixes.TABLE_SUFFIXES`); needed unless the table has only one. An empty cell is ""
     Raises FileError (also for texts that are larger than the memory), InputError if there are not as many texts as
     rows, and OptionError for a column that isn't there.
     """

@@ -35,11 +35,15 @@ Every message says what was given, what is needed, and what to do. It may name f
 chose: characters of theirs that would act on a terminal are shown as their escapes. URLs are shown without credentials.
 """
 
-from typing import Any
-
-from sklearn import exceptions
+from typing import TYPE_CHECKING, Any
 
 from cosmeans.printable import escaped, without_secrets
+
+if TYPE_CHECKING:
+    from cosmeans.errors.shared import DistinctRowsWarning as DistinctRowsWarning
+    from cosmeans.errors.shared import NoFitError as NoFitError
+
+_SHARED = ("DistinctRowsWarning", "NoFitError")  # scikit-learn's classes too, which takes a second to import
 
 
 class CosmeansError(Exception):
@@ -75,10 +79,6 @@ class InputTypeError(CosmeansError, TypeError):
 
 class ComplexInputError(InputTypeError, InputError):
     """Complex numbers."""
-
-
-class NoFitError(CosmeansError, exceptions.NotFittedError):
-    """A model that was not fitted yet, or that lacks an outcome of a fit; scikit-learn's NotFittedError, too."""
 
 
 class ReadOnlyError(CosmeansError, AttributeError):
@@ -136,10 +136,6 @@ class SkippedRowsWarning(CosmeansWarning):
     """Rows with NaN or infinity were skipped as asked: they get label -1."""
 
 
-class DistinctRowsWarning(CosmeansWarning, exceptions.ConvergenceWarning):
-    """Fewer distinct rows than clusters. scikit-learn's warning of the same is a ConvergenceWarning, so this is too."""
-
-
 class WeightRangeWarning(CosmeansWarning):
     """Sample weights so far apart that exact sums keep few digits of the lightest rows."""
 
@@ -170,3 +166,15 @@ class ClusterSplitWarning(CosmeansWarning):
 
 def _printable(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(escaped(without_secrets(value)) if isinstance(value, str) else value for value in arguments)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _SHARED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from cosmeans.errors import shared
+
+    return getattr(shared, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_SHARED})

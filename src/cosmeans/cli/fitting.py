@@ -1,0 +1,128 @@
+"""The work of `fit` and `demo`: read, fit, write, tell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+from torch import Tensor
+
+from cosmeans import demo_data
+from cosmeans.analysis.matching import check_order, reorder
+from cosmeans.cli import demo as demos
+from cosmeans.cli.interrupt import stop_on_interrupt
+from cosmeans.cli.outputs import FILES, find_model, output_folder, write_fit
+from cosmeans.cli.row_cache import copied_rows
+from cosmeans.cli.row_files import RowFiles
+from cosmeans.cli.tell import show_clusters, tell_fit, write_clusters
+from cosmeans.cli.texts import given_texts
+from cosmeans.console import say
+from cosmeans.errors import OptionError
+from cosmeans.estimator import KMeans
+from cosmeans.label_files.folder import LabelFolder, Wanted
+from cosmeans.label_files.writers import PARQUET, layout_of
+from cosmeans.progress import set_observer, watch
+from cosmeans.report import check_options, write_report
+from cosmeans.result import StopReason
+from cosmeans.rows.readers.array_files import open_array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What is asked of a fit besides its options, as the flags of `fit` have it."""
+
+    weights: str | None
+    texts: str | None
+    column: str | None
+    order: str | None
+    report: bool
+    labels: str | None
+    partition: bool
+    out: Path | None
+    keep_cache: bool
+    force: bool
+    quiet: bool
+    as_json: bool
+
+
+def old_model(path: Path, changed: dict[str, Any]) -> KMeans:
+    """A saved model with the options that were given now; it keeps its number of clusters and its seed."""
+    kmeans = KMeans.load(find_model(path))
+    kmeans.set_params(warm_start=True, max_iter=None, **changed)
+    return kmeans
+
+
+def fit(kmeans: KMeans, embeddings: RowFiles, asked: Asked) -> None:
+    """Fit the model, and write everything that is asked for into one folder."""
+    check_order(asked.order)
+    check_options() if asked.report else None
+    wanted = Wanted(asked.labels, embeddings.carried, asked.partition)
+    wanted.check()
+    folder = asked.out or Path(f"cosmeans-{embeddings.name}")
+    with output_folder(folder, asked.force) as new:
+        rows = embeddings.open()
+        if asked.weights is not None and rows.weight_column is not None:
+            raise OptionError("--weights and --weight-column both give weights. Remove one of them.")
+        sample_weight = None if asked.weights is None else open_array(asked.weights, n_dims=1)
+        several = len(rows.names) > 1 or asked.labels is not None or asked.partition
+        tables = LabelFolder(new / FILES["tables"], rows, wanted) if several else None
+        layout_of(PARQUET, rows, wanted.carried)
+        lines = given_texts(asked.texts, rows, asked.column)
+        with copied_rows(kmeans, rows, folder, keep=asked.keep_cache, quiet=asked.quiet):
+            _run(kmeans, rows, asked.quiet, sample_weight)
+            kmeans = kmeans if asked.order is None else reorder(kmeans, asked.order, rows)
+            written = write_fit(kmeans, new, rows, wanted.carried, tables)
+            if lines is not None:
+                written.append("clusters")
+                write_clusters(kmeans, lines, new / FILES["clusters"])
+            if asked.report:
+                written.append("report")
+                write_report(kmeans, rows, new / FILES["report"], texts=lines, title=embeddings.name)
+    files = {name: str(folder / FILES[name]) for name in written}
+    if lines is not None and not (asked.quiet or asked.as_json):
+        show_clusters(kmeans, lines)
+    tell_fit(kmeans, rows, files, as_json=asked.as_json, quiet=asked.quiet)
+    _exit_if_interrupted(kmeans)
+
+
+def demo(chosen: dict[str, Any], *, tutorial: bool, rows: int, out: Path, force: bool, quiet: bool) -> None:
+    """Fit the rows of the demo. chosen: options in place of the demo's own."""
+    kmeans = demos.tutorial_kmeans() if tutorial else demos.texts_kmeans()
+    kmeans.set_params(**chosen)
+    with output_folder(out, force) as new:
+        vectors, lines = (demos.random_unit_rows(rows, quiet), None) if tutorial else demo_data.sample()
+        _run(kmeans, vectors, quiet)
+        written = write_fit(kmeans, new)
+        if lines is not None:
+            written += ["clusters", "report"]
+            write_clusters(kmeans, lines, new / FILES["clusters"])
+            write_report(kmeans, vectors, new / FILES["report"], texts=lines, title="Dictionary entries")
+    files = {name: str(out / FILES[name]) for name in written}
+    if lines is not None and not quiet:
+        show_clusters(kmeans, lines)
+    if isinstance(vectors, Tensor) and not quiet:
+        demos.tell_speed_and_memory(kmeans, vectors)
+    tell_fit(kmeans, vectors, files, as_json=False, quiet=quiet)
+    _exit_if_interrupted(kmeans)
+
+
+def _run(kmeans: KMeans, rows: Any, quiet: bool, sample_weight: Any = None) -> None:
+    """Fit with progress on stderr; the first Ctrl-C ends it cleanly."""
+    observer = watch(len(rows), flops_per_row=2 * kmeans.n_clusters * rows.shape[1], verbose=int(not quiet))
+    kmeans.verbose = int(not quiet)
+    set_observer(kmeans, observer)
+    try:
+        with stop_on_interrupt(observer):
+            kmeans.fit(rows, sample_weight=sample_weight)
+    except KeyboardInterrupt:
+        say("Interrupted before the first epoch: there is nothing to save.")
+        raise typer.Exit(1) from None
+    finally:
+        set_observer(kmeans, None)  # it was for this fit: it may have been told to stop
+
+
+def _exit_if_interrupted(kmeans: KMeans) -> None:
+    if kmeans.stop_reason_ is StopReason.INTERRUPTED:
+        raise typer.Exit(1)

@@ -1,0 +1,46 @@
+"""The work of `predict`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cosmeans._estimator.file_labels import FileLabels
+from cosmeans.atomic import refuse_existing
+from cosmeans.cli.outputs import check_label_path, load_model, refuse_model, write_labels
+from cosmeans.cli.row_files import RowFiles
+from cosmeans.cli.tell import tell_json
+from cosmeans.console import say
+from cosmeans.label_files.folder import Wanted
+
+
+def label_files(
+    model: Path,
+    embeddings: RowFiles,
+    out: str,
+    wanted: Wanted,
+    *,
+    folder: bool,
+    force: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Labels of rows of files, in one file, or in a folder with a table for each file of rows."""
+    if folder:
+        wanted.check()
+        refuse_model(Path(out))
+    else:
+        check_label_path(Path(out), embeddings.carried)
+        refuse_existing(out, force, folder=False)
+    kmeans = load_model(model, quiet)
+    rows = embeddings.open()
+    found = FileLabels(kmeans, rows)
+    if folder:
+        written = found.write(Path(out), wanted, force=force)
+    else:
+        written = write_labels(Path(out), rows, found, embeddings.carried, force)
+    files = {"files": written.files, "kept": written.kept} if folder else {}
+    if as_json:
+        tell_json({"rows": written.rows, "left_out": written.left_out, "labels": out} | files)
+    elif not quiet:
+        kept = f"; {written.kept} of {written.files} files were finished before" if written.kept else ""
+        say(f"{written.rows:,} labels ({written.left_out:,} rows left out) are in {out}{kept}")
