@@ -15,6 +15,7 @@ BackendName = Literal["auto", "cpu", "gpu", "reference"]
 Strategy = Literal["auto", "float32", "split", "pca", "int8"]
 Preferred = Literal["closest", "farthest"]  # rows that `deduplicate` prefers
 ProjectionName = Literal["pca", "umap"]
+Library = Literal["pandas", "polars", "arrow"]  # of frames that results become
 
 
 def names_of(choice: Any) -> tuple[str, ...]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
-from typing import Any
+from typing import Any, overload
 
 from torch import Tensor
+
+from cosmeans.tabular import Columns, Tabular
 
 
 class StopReason(StrEnum):
@@ -75,9 +77,12 @@ class EpochCost:
         return asdict(self)
 
 
-@dataclass(frozen=True, slots=True)
-class History:
-    """The epochs of a fit, in order; the history of a fit that goes on includes the earlier ones."""
+@dataclass(frozen=True, slots=True, repr=False)
+class History(Tabular):
+    """The epochs of a fit, in order; the history of a fit that goes on includes the earlier ones.
+
+    `history[0]` is the first Iteration, `history[-3:]` the History of the last three. As a table: one row an epoch.
+    """
 
     iterations: Sequence[Iteration] = ()
 
@@ -90,6 +95,13 @@ class History:
     def __iter__(self) -> Iterator[Iteration]:
         return iter(self.iterations)
 
+    @overload
+    def __getitem__(self, index: int) -> Iteration: ...
+    @overload
+    def __getitem__(self, index: slice) -> History: ...
+    def __getitem__(self, index: int | slice) -> Iteration | History:
+        return History(self.iterations[index]) if isinstance(index, slice) else self.iterations[index]
+
     @property
     def similarities(self) -> list[float]:
         """Mean similarity of every epoch."""
@@ -98,6 +110,16 @@ class History:
     def to_json(self) -> list[dict[str, Any]]:
         """One record per epoch."""
         return [asdict(iteration) for iteration in self.iterations]
+
+    def _columns(self) -> Columns:
+        names = [spec.name for spec in fields(Iteration)]
+        numbers = {name: [getattr(iteration, name) for iteration in self.iterations] for name in names}
+        return {"epoch": list(range(1, len(self) + 1)), **numbers}
+
+    def _summary(self) -> str:
+        found = self.similarities
+        epochs = "1 epoch" if len(found) == 1 else f"{len(found)} epochs"
+        return f"{epochs}, similarity {found[0]:.4f} to {found[-1]:.4f}" if found else epochs
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ from cosmeans.paths import as_path
 from cosmeans.plot import plot_choice
 from cosmeans.printable import brief, sentence
 from cosmeans.progress import watch
+from cosmeans.tabular import Columns, Tabular
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,9 +56,9 @@ class Point:
     stability: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """A curve over K and a suggestion.
+@dataclass(frozen=True, slots=True, repr=False)
+class Choice(Tabular):
+    """A curve over K and a suggestion. As a table: one row for each K.
 
     n_clusters  the K suggested; reason: why, in a sentence
     points      one per K, ascending
@@ -74,6 +75,14 @@ class Choice:
     def to_json(self) -> dict[str, Any]:
         """The same as plain JSON values."""
         return asdict(self)
+
+    def _columns(self) -> Columns:
+        names = [spec.name for spec in fields(Point)]
+        return {name: [getattr(point, name) for point in self.points] for name in names}
+
+    def _summary(self) -> str:
+        ks = [point.n_clusters for point in self.points]
+        return f"K = {self.n_clusters} of {len(ks)} from {ks[0]} to {ks[-1]}, {self.n_rows:,} rows"
 
     @public
     def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:

@@ -30,6 +30,7 @@ from cosmeans.estimator import KMeans, TensorRows
 from cosmeans.options import check_integer
 from cosmeans.printable import brief
 from cosmeans.progress import watch
+from cosmeans.tabular import Columns, Tabular, host
 
 _KEEP = names_of(Preferred)
 _BLOCK, _TILE = 1024, 4096  # rows compared at once: with as many of those before them
@@ -39,9 +40,9 @@ _SPLIT_EPOCHS = 20
 _SHOWN = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Duplicates(Generic[Array]):
-    """Which rows to keep, and why the others are removed.
+@dataclass(frozen=True, slots=True, repr=False)
+class Duplicates(Tabular, Generic[Array]):
+    """Which rows to keep, and why the others are removed. As a table: one row for each that is removed.
 
     kept      (n,) int64, ascending: the keep list. Rows without a label (zero, skipped) are kept
     removed   (r,) int64, ascending
@@ -56,6 +57,12 @@ class Duplicates(Generic[Array]):
     original: Array
     cosines: Array
     splits: dict[int, int] = field(default_factory=dict)
+
+    def _columns(self) -> Columns:
+        return {"row": host(self.removed), "original": host(self.original), "similarity": host(self.cosines)}
+
+    def _summary(self) -> str:
+        return f"{len(self.kept):,} rows kept, {len(self.removed):,} removed"
 
 
 @overload

@@ -19,13 +19,16 @@ from cosmeans.errors import InputError, OptionError
 from cosmeans.estimator import KMeans
 from cosmeans.options import check_integer
 from cosmeans.scoring import tiles
+from cosmeans.tabular import Columns, Tabular
 
 _WORKING_MEMORY = 64  # MiB that scikit-learn may hold distances of the sample in
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluation:
+@dataclass(frozen=True, slots=True, repr=False)
+class Evaluation(Tabular):
     """Measures of one clustering. None where a measure is not defined: fewer than two clusters, no classes given.
+
+    As a table: one row, without the sizes, so that those of several models can follow one another.
 
     n_rows              rows that have a label; left_out: rows that have none (zero, skipped)
     similarity          mean cosine of the rows with their centroids, -1 to 1, higher is better
@@ -57,6 +60,13 @@ class Evaluation:
     def to_json(self) -> dict[str, Any]:
         """The same as plain JSON values."""
         return asdict(self) | {"sizes": self.sizes.tolist()}
+
+    def _columns(self) -> Columns:
+        return {name: [value] for name, value in asdict(self).items() if name != "sizes"}
+
+    def _summary(self) -> str:
+        told = f"{self.n_rows:,} rows in {len(self.sizes):,} clusters, similarity {self.similarity:.4f}"
+        return told if self.silhouette is None else f"{told}, silhouette {self.silhouette:.4f}"
 
 
 @public

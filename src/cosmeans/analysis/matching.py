@@ -22,14 +22,15 @@ from cosmeans.containers.converted import on_host
 from cosmeans.errors import InputError, InputTypeError, OptionError
 from cosmeans.estimator import KMeans
 from cosmeans.plot import plot_moves
+from cosmeans.tabular import Columns, Tabular
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
-    """A one-to-one match of clusters, the one with the largest sum of cosines.
+@dataclass(frozen=True, slots=True, repr=False)
+class Match(Tabular):
+    """A one-to-one match of clusters, the one with the largest sum of cosines. As a table: one row for each pair.
 
     new_of_old  (K_old,) int64: the cluster of the new model that continues it, -1 if none does
     old_of_new  (K_new,) int64: the other way round
@@ -59,6 +60,14 @@ class Match:
         if given.dtype.kind not in "iu" or not -1 <= int(given.min()) <= int(given.max()) < len(self.old_of_new):
             raise self._not_labels()
         return np.where(given < 0, given, self.ids[given])
+
+    def _columns(self) -> Columns:
+        old = np.flatnonzero(self.new_of_old >= 0)
+        return {"old": old, "new": self.new_of_old[old], "similarity": self.cosines[old]}
+
+    def _summary(self) -> str:
+        pairs = int((self.new_of_old >= 0).sum())
+        return f"{pairs:,} pairs of {len(self.new_of_old):,} old and {len(self.old_of_new):,} new clusters"
 
     def _not_labels(self) -> InputError:
         return InputError(
@@ -134,9 +143,11 @@ class Change:
     cosine: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Moves:
+@dataclass(frozen=True, slots=True, repr=False)
+class Moves(Tabular):
     """What happened to rows between two models, in the ids of the old one (`Match.ids`).
+
+    As a table: one row for each cluster.
 
     n_rows    rows that have a label in both; stayed: those whose cluster is still the same
     clusters  every id, by id
@@ -151,6 +162,13 @@ class Moves:
     def to_json(self) -> dict[str, Any]:
         """The same as plain JSON values."""
         return asdict(self) | {"flows": self.flows.tolist()}
+
+    def _columns(self) -> Columns:
+        names = {"id": "cluster", "before": "before", "after": "after", "stayed": "stayed", "cosine": "similarity"}
+        return {shown: [getattr(change, name) for change in self.clusters] for name, shown in names.items()}
+
+    def _summary(self) -> str:
+        return f"{self.stayed:,} of {self.n_rows:,} rows stayed in their cluster"
 
     @public
     def plot(self, path: str | os.PathLike[str] | None = None, n_clusters: int = 12) -> Figure:

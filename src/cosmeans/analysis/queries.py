@@ -24,11 +24,14 @@ from cosmeans.estimator import KMeans, TensorRows
 from cosmeans.options import check_integer
 from cosmeans.printable import brief
 from cosmeans.scoring import tiles
+from cosmeans.tabular import Columns, Tabular, host
 
 
-@dataclass(frozen=True, slots=True)
-class Top(Generic[Array]):
+@dataclass(frozen=True, slots=True, repr=False)
+class Top(Tabular, Generic[Array]):
     """The best clusters of every row, best first, the lowest label at a tie; -1 and 0 for rows left out.
+
+    As a table: one row for each row and cluster.
 
     labels   (N, m) int64
     cosines  (N, m) float64 in [-1, 1]: canonical scores
@@ -37,23 +40,43 @@ class Top(Generic[Array]):
     labels: Array
     cosines: Array
 
+    def _columns(self) -> Columns:
+        labels, cosines = host(self.labels), host(self.cosines)
+        there = labels >= 0
+        row, rank = np.nonzero(there)
+        return {"row": row, "rank": rank + 1, "cluster": labels[there], "similarity": cosines[there]}
 
-@dataclass(frozen=True, slots=True)
-class Outliers(Generic[Array]):
-    """The rows that fit their clusters worst, worst first, the lowest row at a tie.
+    def _summary(self) -> str:
+        n_rows, m = self.labels.shape
+        return f"the {m} best clusters of {n_rows:,} rows"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Outliers(Tabular, Generic[Array]):
+    """The rows that fit their clusters worst, worst first, the lowest row at a tie. As a table: one row for each.
 
     rows       (n,) int64; cosines (n,) float64 in [-1, 1]: canonical score of each with its centroid
     threshold  the cosines are below this
+    labels     (n,) int64: the cluster of each
     """
 
     rows: Array
     cosines: Array
     threshold: float
+    labels: Array
+
+    def _columns(self) -> Columns:
+        return {"row": host(self.rows), "cluster": host(self.labels), "similarity": host(self.cosines)}
+
+    def _summary(self) -> str:
+        return f"{len(self.rows):,} rows, similarity below {self.threshold:.4f}"
 
 
-@dataclass(frozen=True, slots=True)
-class Exemplars(Generic[Array]):
+@dataclass(frozen=True, slots=True, repr=False)
+class Exemplars(Tabular, Generic[Array]):
     """The rows closest to each centroid, best first, the lowest row at a tie; -1 and 0 where a cluster has fewer.
+
+    As a table: one row for each, by cluster.
 
     rows     (K, m) int64
     cosines  (K, m) float64 in [-1, 1]: canonical scores
@@ -61,6 +84,15 @@ class Exemplars(Generic[Array]):
 
     rows: Array
     cosines: Array
+
+    def _columns(self) -> Columns:
+        rows, cosines = host(self.rows), host(self.cosines)
+        there = rows >= 0
+        return {"row": rows[there], "cluster": np.nonzero(there)[0], "similarity": cosines[there]}
+
+    def _summary(self) -> str:
+        n_clusters, m = self.rows.shape
+        return f"the {m} rows closest to each of {n_clusters:,} centroids"
 
 
 @overload
@@ -135,7 +167,8 @@ def outliers(model: KMeans[Any], rows: Any, *, quantile: float | None = None, th
     else:
         count, limit = int((scores[order] < threshold).sum()), float(threshold)
     chosen = order[:count]
-    return Outliers(_out(assigned.kind, chosen), _cosines_out(assigned.kind, scores[chosen]), limit)
+    kind = assigned.kind
+    return Outliers(_out(kind, chosen), _cosines_out(kind, scores[chosen]), limit, _out(kind, labels[chosen]))
 
 
 @overload
