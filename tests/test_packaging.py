@@ -13,7 +13,12 @@ ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 # imported if it happens to be installed, or read by type checkers alone, which bring it
-OPTIONAL = {"umap": "a finding that is left out without it", "typing_extensions": "a default of a type variable"}
+OPTIONAL = {
+    "umap": "a finding that is left out without it",
+    "typing_extensions": "a default of a type variable",
+    "pandas": "what results become for those who have it",
+    "polars": "what results become for those who have it",
+}
 WORKFLOWS = ROOT / ".github" / "workflows"
 in_a_checkout = pytest.mark.skipif(not WORKFLOWS.exists(), reason="not part of the source distribution")
 
