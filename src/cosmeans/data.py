@@ -134,6 +134,17 @@ class CostCounters:
         return CostCounters(self.dots + other.dots, self.skipped + other.skipped, other.kept, other.strategy)
 
 
+def store(values: Tensor, into: Tensor) -> None:
+    """Copy what was found of a batch to where it stays, on the same device.
+
+    NumPy on the CPU: torch would wake its threads, which wait awake for milliseconds, in the way of what follows.
+    """
+    if into.device.type == "cpu":
+        into.numpy()[:] = values.numpy()
+    else:
+        into.copy_(values)
+
+
 @dataclass(frozen=True, slots=True)
 class Assignment:
     """The labels of one batch.
@@ -148,14 +159,8 @@ class Assignment:
     counters: CostCounters | None = None
 
     def write(self, into: Tensor) -> None:
-        """Copy the labels to where they stay.
-
-        NumPy on the CPU: torch would wake its threads, which wait awake for milliseconds, in the way of what follows.
-        """
-        if into.device.type == "cpu":
-            into.numpy()[:] = self.labels.numpy()
-        else:
-            into.copy_(self.labels)
+        """Copy the labels to where they stay."""
+        store(self.labels, into)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cosmeans import sphere
 from cosmeans.contracts import InspectedRows, Session
-from cosmeans.data import Batch, OwnChords
+from cosmeans.data import Batch, OwnChords, store
 
 # cosines held at once, 4 to 24 bytes each with what is made of them; a device wants more work at a time
 _CPU_TILE_VALUES, _DEVICE_TILE_VALUES = 1 << 21, 1 << 24
@@ -19,7 +19,7 @@ def own_scores(session: Session, centroids: Tensor, labels: Tensor) -> Tensor:
     """Canonical score of every row with its own centroid, (N,) float64; 0 for label -1."""
     own = _empty(session)
     for batch in session.rows.batches():
-        own[batch.span] = session.scores(batch, centroids, labels[batch.span])
+        store(session.scores(batch, centroids, labels[batch.span]), own[batch.span])
     return own
 
 
@@ -28,7 +28,8 @@ def own_chords(session: Session, centroids: Tensor, labels: Tensor) -> OwnChords
     own = _empty(session)
     limbs = torch.zeros(4, dtype=torch.int64, device=session.device)
     for batch in session.rows.batches():
-        own[batch.span], squared = session.chords(batch, centroids, labels[batch.span])
+        scores, squared = session.chords(batch, centroids, labels[batch.span])
+        store(scores, own[batch.span])
         limbs += session.inertia_limbs(squared, batch.weights)
     return OwnChords(own, sphere.joined_limbs(limbs.tolist(), session.rows.exponent))
 

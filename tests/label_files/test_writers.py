@@ -66,6 +66,11 @@ def test_parquet_keeps_types_nulls_and_order_over_many_chunks(folder):
             expected = rows[name].cast(pyarrow.string()) if name == "kind" else rows[name]
             assert found[name].equals(expected), name
     assert parquet.ParquetFile("all.parquet").metadata.num_row_groups == 2
+    group = parquet.ParquetFile("all.parquet").metadata.row_group(0)
+    encoded = {group.column(i).path_in_schema: group.column(i).has_dictionary_page for i in range(group.num_columns)}
+    assert not encoded["row"]
+    assert not encoded["similarity"]
+    assert encoded["cluster"]
 
 
 def test_csv_stays_csv_with_its_cells_as_they_were_written(folder):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cosmeans import sphere
 from cosmeans.contracts import Group, InspectedRows, RowSource
-from cosmeans.data import NO_LABEL, Assignment, Batch, ClusterSums, CostCounters, Labelled, OwnChords, Task
+from cosmeans.data import NO_LABEL, Assignment, Batch, ClusterSums, CostCounters, Labelled, OwnChords, Task, store
 from cosmeans.epoch import Epoch, Outcome
 from cosmeans.inspection.rows import Inspected, made_batch_size
 from cosmeans.memory_rows import MemoryRows, on_device
@@ -221,7 +221,8 @@ class _Own:
         self._limbs = torch.zeros(4, dtype=torch.int64, device=scores.device)
 
     def add(self, batch: Batch, centroids: Tensor, labels: Tensor) -> None:
-        self._scores[batch.span], squared = self._ops.chords(batch, centroids, labels)
+        scores, squared = self._ops.chords(batch, centroids, labels)
+        store(scores, self._scores[batch.span])
         self._limbs += self._ops.inertia_limbs(squared, batch.weights)
 
     def joined(self, exponent: int) -> OwnChords:

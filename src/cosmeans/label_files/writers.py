@@ -226,7 +226,10 @@ def _write_parquet(file: BinaryIO, chunks: Iterable[Chunk], layout: Layout) -> N
     from pyarrow import parquet
 
     nothing = Chunk(0, np.empty(0, np.int64), np.empty(0, np.float32), _no_cells(layout))
-    with parquet.ParquetWriter(file, table_of(nothing, layout).schema) as writer:
+    schema = table_of(nothing, layout).schema
+    repeated = [name for name in schema.names if name not in (ROW, SIMILARITY)]
+    # a dictionary of numbers that hardly repeat takes longer to make than all else here, and more space
+    with parquet.ParquetWriter(file, schema, use_dictionary=repeated) as writer:
         for chunk in chunks:
             writer.write_table(table_of(chunk, layout))
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from numba import njit
+from numba.core.errors import TypingError
 
 import truth
 from cosmeans.backends.cpu.kernels import canonical
@@ -36,10 +37,17 @@ def test_scores_have_the_bits_of_the_definition(d, together):
     x = truth.unit((normal(8, d, d) * 10.0 ** rng.uniform(-6, 6, (8, d))).astype(np.float32))[0]
     x[1] = -x[0]
     x[2, ::2], x[3, 0] = 1e-40, -0.0  # as rows are stored: entries below float32's range count as zero
+    x[4], x[5], x[5, ::3] = 1e-40, -1e-40, 2.0**-126
     centroids = truth.unit(normal(5, d, d + 1))[0]
     out = np.empty((8, 5))
     scores_with(x, canonical.ordered(centroids), together, out)
     assert out.tobytes() == truth.scores(truth.clean(x), centroids).tobytes()
+
+
+@pytest.mark.parametrize("d", [8, 100, 384])
+def test_entries_that_are_not_neighbours_are_refused(d):
+    with pytest.raises(TypingError):
+        scores_with(normal(1, 2 * d, d)[:, ::2], canonical.ordered(normal(1, d, d)), 1, np.empty((1, 1)))
 
 
 @njit

@@ -61,6 +61,26 @@ def clean(value):
     return np.float32(0.0) if abs(value) < _SMALLEST_NORMAL else value
 
 
+@intrinsic
+def _widen_lanes(context, row, d, wide, at):
+    """wide[at : at + 8] = clean(row[d : d + 8]). The compiler does not make vectors of a loop that says this."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        row, wide = (context.make_array(signature.args[i])(context, builder, args[i]).data for i in (0, 2))
+        values = builder.load(builder.bitcast(builder.gep(row, [args[1]]), _SINGLES.as_pointer()), align=4)
+        kind = ir.FunctionType(_SINGLES, [_SINGLES])
+        size = builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.fabs.v{LANES}f32"), [values])
+        smallest, zero = (ir.Constant(_SINGLES, [number] * LANES) for number in (float(_SMALLEST_NORMAL), 0.0))
+        values = builder.select(builder.fcmp_ordered("<", size, smallest), zero, values)
+        into = builder.bitcast(builder.gep(wide, [args[3]]), _VECTOR.as_pointer())
+        builder.store(builder.fpext(values, _VECTOR), into, align=8)
+        return context.get_dummy_value()
+
+    if any(array.layout != "C" for array in (row, wide)):
+        return None  # a compile error: entries must be neighbours
+    return types.void(row, d, wide, at), generate
+
+
 @njit(**INNER)
 def widen(row, q, wide, place, places):
     """A unit row (D,) float32, as stored, in float64: eight lanes of each of its leaves in turn, between other rows.
@@ -73,8 +93,7 @@ def widen(row, q, wide, place, places):
         for leaf in range(leaves):
             d = leaf * q + i
             if d + LANES <= row.shape[0]:
-                for lane in range(LANES):
-                    wide[at + lane] = np.float64(clean(row[d + lane]))
+                _widen_lanes(row, d, wide, at)
             else:
                 for lane in range(LANES):
                     wide[at + lane] = np.float64(clean(row[d + lane])) if d + lane < row.shape[0] else 0.0
@@ -235,14 +254,3 @@ class _while:
 
 score_one = _scorer(1)
 score_some = _scorer(TOGETHER)
-
-
-@njit(**INNER)
-def score_of(row, centroid, q, wide, room, out):
-    """sphere.scores of one pair; row may hold subnormals (as stored), the centroid is one of `ordered`.
-
-    wide (W,), room (q,), out (1,): float64 to work in
-    """
-    widen(row, q, wide, 0, 1)
-    score_one(wide, centroid, q, centroid.shape[0] // q, room, out)
-    return out[0]

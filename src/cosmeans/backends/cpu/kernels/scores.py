@@ -8,7 +8,6 @@ from cosmeans.backends.cpu.kernels.canonical import (
     clean,
     order,
     room_for,
-    score_of,
     score_one,
     stride_of,
     widen,
@@ -23,10 +22,15 @@ from cosmeans.backends.cpu.kernels.vectors import dot
 def scores(rows, centroids, labels, out, start, stop):
     """Canonical score of each row with the centroid of its label, one of `canonical.ordered`; 0 for label -1."""
     q = stride_of(rows.shape[1])
-    wide, room, score = room_for(1, centroids.shape[1]), room_for(1, q), np.empty(1, np.float64)
+    width = centroids.shape[1]
+    wide, room, score = room_for(1, width), room_for(1, q), np.empty(1, np.float64)
     for i in range(start, stop):
-        label = labels[i]
-        out[i] = score_of(rows[i], centroids[label], q, wide, room, score) if label >= 0 else 0.0
+        if labels[i] < 0:
+            out[i] = 0.0
+            continue
+        widen(rows[i], q, wide, 0, 1)
+        score_one(wide, centroids[labels[i]], q, width // q, room, score)
+        out[i] = score[0]
 
 
 @njit(**JIT)
@@ -36,15 +40,17 @@ def chords(rows, ordered, centroids, labels, found, squared, start, stop):
     ordered: the centroids by `canonical.ordered`.
     """
     size = rows.shape[1]
-    q = stride_of(size)
-    wide, room, score = room_for(1, ordered.shape[1]), room_for(1, q), np.empty(1, np.float64)
+    q, width = stride_of(size), ordered.shape[1]
+    wide, room, score = room_for(1, width), room_for(1, q), np.empty(1, np.float64)
     terms = np.empty(size, np.float64)
     for i in range(start, stop):
         if labels[i] < 0:
             found[i] = squared[i] = 0.0
             continue
         row, centroid = rows[i], centroids[labels[i]]
-        found[i] = score_of(row, ordered[labels[i]], q, wide, room, score)
+        widen(row, q, wide, 0, 1)
+        score_one(wide, ordered[labels[i]], q, width // q, room, score)
+        found[i] = score[0]
         for d in range(size):
             chord = np.float32(clean(row[d]) - centroid[d])
             terms[d] = np.float64(chord) * np.float64(chord)
@@ -81,7 +87,10 @@ def improve(rows, centroid, ordered, slack, best, start, stop):
     ordered: the centroid as `canonical.ordered` gives it, (W,)
     """
     q = stride_of(rows.shape[1])
-    wide, room, score = room_for(1, ordered.shape[0]), room_for(1, q), np.empty(1, np.float64)
+    width = ordered.shape[0]
+    wide, room, score = room_for(1, width), room_for(1, q), np.empty(1, np.float64)
     for i in range(start, stop):
         if np.float64(dot(rows[i], centroid)) + slack >= best[i]:
-            best[i] = max(best[i], score_of(rows[i], ordered, q, wide, room, score))
+            widen(rows[i], q, wide, 0, 1)
+            score_one(wide, ordered, q, width // q, room, score)
+            best[i] = max(best[i], score[0])
