@@ -47,5 +47,5 @@ $(READY): pyproject.toml constraints.txt
 	  echo "'$(PYTHON)' comes without venv or pip. On Debian and Ubuntu: apt install python3-venv python3-pip" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt --group dev -e ".[cli]"
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt --group dev -e ".[all]"
 	@touch $@

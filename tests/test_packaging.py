@@ -56,11 +56,15 @@ def test_all_is_what_the_commands_need():
     assert listed == sorted(set(EXTRAS) - {"all", "lance", "gpu"})
 
 
+def test_the_command_line_starts_with_its_own_extra():
+    assert set(map(name_of, EXTRAS["cli"])) == {"typer", "rich"}
+
+
 def test_every_extra_that_is_named_is_declared():
     pages = [*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md"), *(ROOT / "src").rglob("*.py")]
     named = {extra: page for page in pages for extra in re.findall(r"cosmeans\[(\w+)\]", page.read_text("utf-8"))}
 
-    assert {"cli", "hdf5", "plot", "remote", "report"} <= set(named)
+    assert {"all", "cli", "hdf5", "plot", "remote", "report", "tables"} <= set(named)
     assert {extra: page.name for extra, page in named.items() if extra not in EXTRAS} == {}
 
 

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from cosmeans.console import say
 from cosmeans.version import __version__
 
-_NEEDED = ("typer", "rich", "pyarrow", "matplotlib", "jinja2")
+_NEEDED = ("typer", "rich")
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from cosmeans.atomic import new_file, refuse_existing
-from cosmeans.cli import flags, results
+from cosmeans.cli import extras, flags, results
 from cosmeans.cli.row_files import RowFiles
 from cosmeans.console import say
 from cosmeans.errors import OptionError
@@ -122,6 +122,8 @@ def predict(
             "as_json",
         )
         _without_effect(context, of_files, "with -: rows come from stdin, answers go to stdout")
+        if arrow:
+            extras.require("pyarrow", "--arrow")
         from cosmeans.cli.stream import predict_stream
 
         predict_stream(model, arrow, embeddings.options.get("embedding", "embedding"))
@@ -146,6 +148,7 @@ def plot(
     """Draw the convergence and the cluster sizes of a saved model."""
     if out.suffix != ".png":
         raise OptionError(f"--out {out}: pictures are written as .png. Change the suffix.")
+    extras.require("matplotlib", "A plot")
     refuse_existing(out, force, folder=False)
     from cosmeans.cli.outputs import load_model
     from cosmeans.plot import plot_fit

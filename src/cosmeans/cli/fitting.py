@@ -12,6 +12,7 @@ from torch import Tensor
 from cosmeans import demo_data
 from cosmeans.analysis.matching import check_order, reorder
 from cosmeans.cli import demo as demos
+from cosmeans.cli import extras
 from cosmeans.cli.interrupt import stop_on_interrupt
 from cosmeans.cli.outputs import FILES, find_model, output_folder, write_fit
 from cosmeans.cli.row_cache import copied_rows
@@ -27,6 +28,8 @@ from cosmeans.progress import set_observer, watch
 from cosmeans.report import check_options, write_report
 from cosmeans.result import StopReason
 from cosmeans.rows.readers.array_files import open_array
+
+_PACKAGES = {"plot": "matplotlib", "table": "pyarrow", "report": "jinja2"}  # what files of a fit need
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +62,8 @@ def fit(kmeans: KMeans, embeddings: RowFiles, asked: Asked) -> None:
     check_order(asked.order)
     check_options() if asked.report else None
     wanted = Wanted(asked.labels, embeddings.carried, asked.partition)
-    wanted.check()
+    if not extras.missing("pyarrow") or wanted != Wanted():  # a table that nobody asked for may be left out
+        wanted.check()
     folder = asked.out or Path(f"cosmeans-{embeddings.name}")
     with output_folder(folder, asked.force) as new:
         rows = embeddings.open()
@@ -70,10 +74,11 @@ def fit(kmeans: KMeans, embeddings: RowFiles, asked: Asked) -> None:
         tables = LabelFolder(new / FILES["tables"], rows, wanted) if several else None
         layout_of(PARQUET, rows, wanted.carried)
         lines = given_texts(asked.texts, rows, asked.column)
+        skipped = _left_out("plot", *([] if tables else ["table"]))
         with copied_rows(kmeans, rows, folder, keep=asked.keep_cache, quiet=asked.quiet):
             _run(kmeans, rows, asked.quiet, sample_weight)
             kmeans = kmeans if asked.order is None else reorder(kmeans, asked.order, rows)
-            written = write_fit(kmeans, new, rows, wanted.carried, tables)
+            written = write_fit(kmeans, new, rows, wanted.carried, tables, skipped)
             if lines is not None:
                 written.append("clusters")
                 write_clusters(kmeans, lines, new / FILES["clusters"])
@@ -91,13 +96,16 @@ def demo(chosen: dict[str, Any], *, tutorial: bool, rows: int, out: Path, force:
     """Fit the rows of the demo. chosen: options in place of the demo's own."""
     kmeans = demos.tutorial_kmeans() if tutorial else demos.texts_kmeans()
     kmeans.set_params(**chosen)
+    skipped = _left_out("plot", "table", *([] if tutorial else ["report"]))
     with output_folder(out, force) as new:
         vectors, lines = (demos.random_unit_rows(rows, quiet), None) if tutorial else demo_data.sample()
         _run(kmeans, vectors, quiet)
-        written = write_fit(kmeans, new)
+        written = write_fit(kmeans, new, skipped=skipped)
         if lines is not None:
-            written += ["clusters", "report"]
+            written.append("clusters")
             write_clusters(kmeans, lines, new / FILES["clusters"])
+        if lines is not None and "report" not in skipped:
+            written.append("report")
             write_report(kmeans, vectors, new / FILES["report"], texts=lines, title="Dictionary entries")
     files = {name: str(out / FILES[name]) for name in written}
     if lines is not None and not quiet:
@@ -106,6 +114,12 @@ def demo(chosen: dict[str, Any], *, tutorial: bool, rows: int, out: Path, force:
         demos.tell_speed_and_memory(kmeans, vectors)
     tell_fit(kmeans, vectors, files, as_json=False, quiet=quiet)
     _exit_if_interrupted(kmeans)
+
+
+def _left_out(*names: str) -> list[str]:
+    """Those of these files of a fit that can't be written without a package, which is told."""
+    packages = {_PACKAGES[name]: name for name in names}
+    return [packages[package] for package in extras.left_out({p: FILES[name] for p, name in packages.items()})]
 
 
 def _run(kmeans: KMeans, rows: Any, quiet: bool, sample_weight: Any = None) -> None:

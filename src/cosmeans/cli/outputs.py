@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -73,22 +73,27 @@ def write_fit(
     rows: FileRows | None = None,
     carried: Carried = Carried(),  # noqa: B008  a value that nobody changes
     tables: LabelFolder | None = None,
+    skipped: Collection[str] = (),
 ) -> list[str]:
     """Model, labels, history and plot of a fit into a new folder; returns their names in `FILES`.
 
     rows     of the fit, where they came from files: carried columns are read from there
     tables   one for each file of rows; None: labels are in one array and one table
+    skipped  names in `FILES` that are not written
     """
     kmeans.save(new / FILES["model"])
     if tables is None:
-        for kind, name in ((NPY, FILES["labels"]), (PARQUET, FILES["table"])):
-            pieces = pieces_of(kmeans, 0, len(kmeans.labels_))
-            _write_table(new / name, kind, rows, len(kmeans.labels_), carried, pieces)
+        for kind, name in ((NPY, "labels"), (PARQUET, "table")):
+            if name not in skipped:
+                pieces = pieces_of(kmeans, 0, len(kmeans.labels_))
+                _write_table(new / FILES[name], kind, rows, len(kmeans.labels_), carried, pieces)
     else:
         file_labels.write_fit(tables, state_of(kmeans))
     write_text(new / FILES["history"], json.dumps(history_record(kmeans), indent=1) + "\n")
-    plot_fit(kmeans.history_, counts=kmeans.counts_, path=new / FILES["plot"])
-    return ["model", *(["labels", "table"] if tables is None else ["tables"]), "history", "plot"]
+    if "plot" not in skipped:
+        plot_fit(kmeans.history_, counts=kmeans.counts_, path=new / FILES["plot"])
+    written = ["model", *(["labels", "table"] if tables is None else ["tables"]), "history", "plot"]
+    return [name for name in written if name not in skipped]
 
 
 def history_record(kmeans: KMeans) -> dict[str, Any]:

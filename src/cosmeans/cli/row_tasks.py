@@ -13,7 +13,7 @@ import typer
 
 from cosmeans.atomic import refuse_existing
 from cosmeans.choices import Preferred
-from cosmeans.cli import flags
+from cosmeans.cli import extras, flags
 from cosmeans.cli.row_files import RowFiles
 from cosmeans.console import say
 from cosmeans.errors import OptionError
@@ -146,6 +146,7 @@ def remove_duplicates(
     others, rows = _before(out, force, texts, column, embeddings, ("row", "removed", "original", "cosine"))
     if removed is not None:
         tables.check_path(removed, tables.TABLES, "--removed")
+        extras.require_for(removed)
         refuse_existing(removed, force, folder=False)
         if removed.absolute() == out.absolute():
             raise OptionError(f"--removed and --out are both {out}. Choose two names.")
@@ -217,6 +218,7 @@ def _before(
     from cosmeans.cli.texts import given_texts
 
     tables.check_path(out)
+    extras.require_for(out)
     refuse_existing(out, force, folder=False)
     refuse_clash(own, embeddings.carried.names)
     rows = embeddings.open()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cosmeans.atomic import new_file, refuse_existing
-from cosmeans.cli import flags
+from cosmeans.cli import extras, flags
 from cosmeans.cli.row_files import RowFiles
 from cosmeans.console import say
 from cosmeans.errors import OptionError
@@ -52,6 +52,7 @@ def choose(
 
     folder = out or Path(f"cosmeans-choose-{embeddings.name}")
     rows = embeddings.open()
+    drawn = not extras.left_out({"matplotlib": "curve.png"})
     try:
         choice = choose_k(
             rows,
@@ -67,13 +68,15 @@ def choose(
     except KeyboardInterrupt:
         say(f"Interrupted. Finished fits are kept in {folder}; the same command goes on from them.")
         raise typer.Exit(1) from None
-    choice.plot(folder / "curve.png")
+    if drawn:
+        choice.plot(folder / "curve.png")
     if as_json:
-        tell_json(choice.to_json() | {"plot": str(folder / "curve.png")})
+        tell_json(choice.to_json() | ({"plot": str(folder / "curve.png")} if drawn else {}))
     elif not quiet:
         tables.show_choice(choice)
         say(choice.reason)
-        say(f"The curve is stored in {folder / 'curve.png'}")
+        if drawn:
+            say(f"The curve is stored in {folder / 'curve.png'}")
 
 
 @app.command("evaluate")
@@ -126,6 +129,8 @@ def match_models(
     """Match the clusters of a new model to those of an old one, and report which rows moved."""
     if plot is not None and not embeddings.paths:
         raise OptionError("--plot draws how rows moved, so it needs them: pass --embeddings FILE.")
+    if plot is not None:
+        extras.require("matplotlib", "--plot")
     for path in (plot, out):
         if path is not None:
             refuse_existing(path, force, folder=False)
