@@ -45,7 +45,7 @@ ELSEWHERE = {
     "test_options.py": "choices",
     "test_plot.py": "plot/choice plot/figures plot/fit plot/moves",
     "test_public_api.py": "errors/shared",
-    "test_report.py": """page/analysis page/examples page/render page/sample page/write""",
+    "test_report.py": """page/analysis page/examples page/sample page/write""",
 }
 
 

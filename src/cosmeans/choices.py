@@ -14,7 +14,7 @@ EmptyClusters = Literal["move", "keep", "error"]
 BackendName = Literal["auto", "cpu", "gpu", "reference"]
 Strategy = Literal["auto", "float32", "split", "pca", "int8"]
 Preferred = Literal["closest", "farthest"]  # rows that `deduplicate` prefers
-ProjectionName = Literal["pca", "umap"]
+ProjectionName = Literal["auto", "umap", "tsne", "pca"]  # of the map on the page
 Library = Literal["pandas", "polars", "arrow"]  # of frames that results become
 
 

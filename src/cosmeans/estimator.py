@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -258,10 +258,14 @@ class KMeans(HoldsFit[Array], ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         *,
         texts: Sequence[str] | None = None,
         images: Sequence[str] | None = None,
+        ids: Sequence[Any] | None = None,
+        links: Sequence[str] | None = None,
+        columns: Mapping[str, Sequence[Any]] | None = None,
+        names: Mapping[Any, str] | str | os.PathLike[str] | None = None,
         title: str = "Clusters",
         n_examples: int = 5,
-        sample: int = 2500,
-        projection: ProjectionName = "pca",
+        sample: int = 10_000,
+        projection: ProjectionName = "auto",
         force: bool = False,
     ) -> Path:
         """Write a page about the clusters of rows X and their texts: `cosmeans.report.write_report`, docs/report.md."""
@@ -274,6 +278,10 @@ class KMeans(HoldsFit[Array], ClassNamePrefixFeaturesOutMixin, TransformerMixin,
             path,
             texts=texts,
             images=images,
+            ids=ids,
+            links=links,
+            columns=columns,
+            names=names,
             title=title,
             n_examples=n_examples,
             sample=sample,

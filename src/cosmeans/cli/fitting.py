@@ -84,7 +84,7 @@ def fit(kmeans: KMeans, embeddings: RowFiles, asked: Asked) -> None:
                 write_clusters(kmeans, lines, new / FILES["clusters"])
             if asked.report:
                 written.append("report")
-                write_report(kmeans, rows, new / FILES["report"], texts=lines, title=embeddings.name)
+                write_report(kmeans, rows, new / FILES["report"], texts=lines, title=f"Clusters of {embeddings.name}")
     files = {name: str(folder / FILES[name]) for name in written}
     if lines is not None and not (asked.quiet or asked.as_json):
         show_clusters(kmeans, lines)

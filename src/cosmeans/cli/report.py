@@ -26,10 +26,21 @@ def report(
     images: Annotated[
         str | None, typer.Option("--images", help="one path of a picture per row (.txt or .txt.gz)", metavar="FILE")
     ] = None,
+    link: Annotated[
+        str | None, typer.Option("--link", help="a column with the address of each row (https://...)", metavar="NAME")
+    ] = None,
+    names: Annotated[
+        Path | None, typer.Option("--names", help="names of clusters: the names.json that a page saves", metavar="FILE")
+    ] = None,
+    compare: Annotated[
+        Path | None, typer.Option("--compare", help="also show where the rows were in this model", metavar="MODEL")
+    ] = None,
     title: Annotated[str, typer.Option("--title", help="heading of the page")] = "Clusters",
     n_examples: Annotated[int, typer.Option("--examples", help="closest and worst-fitting rows per cluster")] = 5,
-    sample: Annotated[int, typer.Option("--sample", help="rows on the map, 0 for none")] = 2500,
-    projection: Annotated[str, typer.Option("--projection", help="how the map is made", metavar="pca|umap")] = "pca",
+    sample: Annotated[int, typer.Option("--sample", help="rows on the map, 0 for none")] = 10_000,
+    projection: Annotated[
+        str, typer.Option("--projection", help="how the map is made", metavar="auto|umap|tsne|pca")
+    ] = "auto",
     out: Annotated[Path, typer.Option("--out", help="page to write", metavar="FILE")] = Path("report.html"),
     force: flags.Force = False,
     quiet: flags.Quiet = False,
@@ -37,9 +48,9 @@ def report(
 ) -> None:
     """Write a page about the clusters of a model: one HTML file that opens without a network."""
     refuse_existing(out, force, folder=False)
-    from cosmeans.cli.outputs import load_model
+    from cosmeans.cli.outputs import find_model, load_model
     from cosmeans.cli.tell import tell_json
-    from cosmeans.cli.texts import given_texts
+    from cosmeans.cli.texts import described, given_texts
     from cosmeans.report import check_options, write_report
     from cosmeans.rows.texts import read_texts
 
@@ -49,8 +60,9 @@ def report(
     lines = given_texts(texts, rows, column)
     paths = None if images is None else read_texts(images, len(rows))
     write_report(
-        kmeans, rows, out, texts=lines, images=paths, title=title, n_examples=n_examples, sample=sample,
-        projection=cast(ProjectionName, projection), force=force,
+        kmeans, rows, out, texts=lines, images=paths, names=names, title=title, n_examples=n_examples, sample=sample,
+        compare=None if compare is None else find_model(compare), projection=cast(ProjectionName, projection),
+        force=force, **described(embeddings, rows, link),
     )  # fmt: skip
     if as_json:
         tell_json({"report": str(out), "rows": len(rows), "bytes": out.stat().st_size})

@@ -10,27 +10,47 @@ from torch import Tensor
 
 from cosmeans.contracts import Session
 from cosmeans.errors import InputError
+from cosmeans.observer import Log
+from cosmeans.page.comparison import Comparison
 from cosmeans.page.examples import Examples, gather
 from cosmeans.page.findings import Flags, flag, odd_rows
+from cosmeans.page.hierarchy import topics
 from cosmeans.page.keywords import Keywords, distinctive_words
-from cosmeans.page.projection import Projection, project
+from cosmeans.page.projection import MAX_LANDMARKS, Projection, chosen, project
+from cosmeans.page.row_table import Described, RowTable, row_table
 from cosmeans.page.sample import sample_rows
 from cosmeans.page.statistics import Clusters, Nearest, Placed, describe, nearest, place
 
-EXAMPLE_BYTES = 6 << 20  # texts and pictures; with everything else the page stays below 10 MB
+EXAMPLE_BYTES = 4 << 20  # texts and pictures; with everything else the page stays below 10 MB
 MAX_CLUSTERS = 10_000  # more are not shown one by one
 N_ODD = 20
+_TOLD_FROM = 500  # landmarks: fewer take less than two seconds
+_SECONDS = {"tsne": 0.003, "umap": 0.005}  # for each landmark, on one core
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the caller wants to see: N texts, N paths of pictures, rows per cluster, rows on the map, and how."""
+    """What the caller wants to see.
 
-    texts: list[str] | None
+    described   what is known of the rows; images: N paths of pictures
+    n_examples  rows per cluster; sample: rows on the map, by which projection
+    names       of clusters, by the people who know them
+    log         where long work is announced
+    """
+
+    described: Described
     images: list[str] | None
     n_examples: int
     sample: int
     projection: str
+    names: dict[int, str]
+    comparison: Comparison | None
+    log: Log
+
+    @property
+    def texts(self) -> list[str] | None:
+        """One per row."""
+        return None if self.described.texts is None else list(self.described.texts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +61,8 @@ class Analysis:
     odd      rows that fit nowhere, worst first, at most N_ODD
     second   of every example: the most similar centroid other than its own
     n_best, n_worst  rows per cluster that the page has room for
+    topic    (K,) the topic of every cluster, and of topics the words
+    rows     those that a reader can go through
     """
 
     placed: Placed
@@ -54,7 +76,10 @@ class Analysis:
     n_best: int
     n_worst: int
     keywords: Keywords | None
+    topic: np.ndarray
+    topic_words: Keywords | None
     projection: Projection | None
+    rows: RowTable
 
 
 def analyse(session: Session, centroids: Tensor, asked: Asked, seed: int) -> Analysis:
@@ -67,13 +92,13 @@ def analyse(session: Session, centroids: Tensor, asked: Asked, seed: int) -> Ana
     flags = flag(placed, clusters, near)
     shown = np.argsort(-clusters.size, kind="stable")[:MAX_CLUSTERS]
     odd = odd_rows(placed, flags)[:N_ODD]
-    examples, n_best, n_worst = gather(
-        clusters.best[shown], clusters.worst[shown], asked.texts, asked.images, EXAMPLE_BYTES
-    )
+    texts = asked.texts
+    examples, n_best, n_worst = gather(clusters.best[shown], clusters.worst[shown], texts, asked.images, EXAMPLE_BYTES)
     examples.add(odd)
     vectors = rows.take(torch.tensor(examples.rows, dtype=torch.int64, device="cpu"))
-    mapped = sample_rows(placed.kept & np.isin(placed.labels, shown), asked.sample, seed)
-    units = rows.take(torch.from_numpy(mapped)).cpu().numpy()
+    host = centroids.cpu().numpy()
+    topic = topics(host, clusters.size)
+    projection = _mapped(session, host, placed, clusters, shown, asked, seed)
     return Analysis(
         placed=placed,
         clusters=clusters,
@@ -85,6 +110,36 @@ def analyse(session: Session, centroids: Tensor, asked: Asked, seed: int) -> Ana
         second=nearest(vectors, centroids, session, skip=placed.labels[examples.rows], m=1),
         n_best=n_best,
         n_worst=n_worst,
-        keywords=None if asked.texts is None else distinctive_words(asked.texts, placed.labels, len(centroids), seed),
-        projection=project(units, mapped, asked.projection, seed),
+        keywords=None if texts is None else distinctive_words(texts, placed.labels, len(centroids), seed),
+        topic=topic,
+        topic_words=None if texts is None else _words_of_topics(texts, placed.labels, topic, seed),
+        projection=projection,
+        rows=row_table(placed, asked.described, projection),
     )
+
+
+def _words_of_topics(texts: list[str], labels: np.ndarray, topic: np.ndarray, seed: int) -> Keywords:
+    # -1 stays -1: the last entry is that of no cluster
+    return distinctive_words(texts, np.append(topic, -1)[labels], int(topic.max()) + 1, seed)
+
+
+def _mapped(
+    session: Session,
+    centroids: np.ndarray,
+    placed: Placed,
+    clusters: Clusters,
+    shown: np.ndarray,
+    asked: Asked,
+    seed: int,
+) -> Projection | None:
+    """The map, after a word on what takes its time."""
+    mapped = sample_rows(placed.kept & np.isin(placed.labels, shown), asked.sample, seed)
+    how, landmarks = chosen(asked.projection), min(len(mapped), MAX_LANDMARKS)
+    if how in _SECONDS and landmarks >= _TOLD_FROM:
+        name = {"tsne": "t-SNE", "umap": "UMAP"}[how]
+        asked.log(f"drawing the map by {name}: about {_SECONDS[how] * landmarks:.0f} s")
+
+    def take(indices: np.ndarray) -> np.ndarray:
+        return np.asarray(session.rows.take(torch.from_numpy(indices)).cpu().numpy())
+
+    return project(take, mapped, centroids, clusters.size, asked.projection, seed)

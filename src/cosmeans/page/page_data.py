@@ -6,16 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from cosmeans.page.analysis import Analysis
-from cosmeans.page.examples import Examples
+from cosmeans.page.analysis import Analysis, Asked
+from cosmeans.page.comparison import comparison_columns
+from cosmeans.page.examples import Examples, clean
 from cosmeans.page.findings import Flags
-from cosmeans.page.keywords import Keywords
-from cosmeans.page.projection import Projection, styles
+from cosmeans.page.hierarchy import FLAT_UP_TO
+from cosmeans.page.keywords import Keywords, name_of
+from cosmeans.page.row_table import Described
 from cosmeans.page.statistics import Clusters, Nearest, Placed
 from cosmeans.result import History, StopReason
 
 FLAG_NAMES = ("empty", "tiny", "giant", "twin", "loose")  # bit by bit, in `flags` of every cluster
-_MAP_TEXT = 120
 _ENDED = {
     StopReason.FIXED_POINT: "no centroid moves",
     StopReason.TOLERANCE: "ended at the tolerance",
@@ -24,19 +25,47 @@ _ENDED = {
 }
 
 
-def page_data(found: Analysis) -> dict[str, Any]:
+def page_data(found: Analysis, asked: Asked, seed: int) -> dict[str, Any]:
     """What the script reads."""
     quantiles = found.clusters.quantiles[found.clusters.size > 0]
+    listed = cluster_columns(found.shown, found.clusters, found.near, found.flags, found.keywords, found.examples)
+    listed["name"] = [asked.names.get(cluster) for cluster in found.shown.tolist()]
+    listed["topic"] = found.topic[found.shown].tolist()
+    compared = asked.comparison
     return {
         "flagNames": FLAG_NAMES,
         "range": _short(np.array([quantiles[:, 0].min(), quantiles[:, -1].max()])),
-        "clusters": cluster_columns(
-            found.shown, found.clusters, found.near, found.flags, found.keywords, found.examples
+        "clusters": listed,
+        "topics": topic_columns(found),
+        "examples": example_columns(found.examples, found.placed, found.second, asked.described),
+        "columns": filter_columns(found, asked.described),
+        "comparison": None if compared is None else comparison_columns(
+            compared, found.placed.labels, found.shown, asked.texts, seed
         ),
-        "examples": example_columns(found.examples, found.placed, found.second),
-        "map": map_columns(found.projection, found.placed, found.examples),
+        "map": None if found.projection is None else {"proportional": found.projection.proportional},
+        "rows": {"count": found.rows.n_rows, "complete": found.rows.complete},
         "odd": [found.examples.index[int(row)] for row in found.odd],
+    }  # fmt: skip
+
+
+def topic_columns(found: Analysis) -> dict[str, Any]:
+    """The topics in the order of their numbers; `chapters`: whether the table has a chapter for each."""
+    n_topics = int(found.topic.max()) + 1
+    words = [[] for _ in range(n_topics)] if found.topic_words is None else found.topic_words.words
+    return {
+        "chapters": len(found.topic) > FLAT_UP_TO,
+        "name": [name_of(words[topic], topic).replace("Cluster", "Topic") for topic in range(n_topics)],
     }
+
+
+def filter_columns(found: Analysis, described: Described) -> list[dict[str, Any]]:
+    """Each column with its values, and for every cluster shown its rows with each value: [[value, rows], ...]."""
+    listed = []
+    for column in described.columns:
+        counts = column.counts(found.placed.labels, len(found.clusters.size))[found.shown]
+        sparse = [[[int(at), int(row[at])] for at in np.flatnonzero(row)] for row in counts]
+        listed.append({"name": column.name, "values": column.values, "counts": sparse})
+    return listed
 
 
 def cluster_columns(
@@ -51,7 +80,6 @@ def cluster_columns(
         "mean": _short(clusters.mean[shown]),
         "spread": _short(clusters.spread[shown]),
         "quantiles": _short(clusters.quantiles[shown]),
-        "style": styles(clusters.size, near.cluster)[shown].tolist(),
         "flags": np.asarray(bits)[shown].tolist(),
         "near": near.cluster[shown].tolist(),
         "cosine": _short(near.cosine[shown]),
@@ -64,8 +92,8 @@ def cluster_columns(
     return listed
 
 
-def example_columns(examples: Examples, placed: Placed, second: Nearest) -> dict[str, list[Any]]:
-    """The rows shown: index, cluster, similarity, the second nearest cluster with its cosine, text, picture."""
+def example_columns(examples: Examples, placed: Placed, second: Nearest, described: Described) -> dict[str, list[Any]]:
+    """The rows shown: index, cluster, similarity, the second nearest cluster with its cosine, text, picture, id."""
     rows = np.asarray(examples.rows, dtype=np.int64)
     listed: dict[str, list[Any]] = {
         "row": rows.tolist(),
@@ -78,21 +106,10 @@ def example_columns(examples: Examples, placed: Placed, second: Nearest) -> dict
         listed["cosine"] = _short(second.cosine[:, 0])
     if examples.images is not None:
         listed["picture"] = list(examples.pictures)
+    for name, values in (("ids", described.ids), ("links", described.links)):
+        if values is not None:
+            listed[name] = [clean(values[row]) for row in rows.tolist()]
     return listed
-
-
-def map_columns(projection: Projection | None, placed: Placed, examples: Examples) -> dict[str, list[Any]] | None:
-    """The sample on the plane: x, y, cluster, similarity, row, text."""
-    if projection is None:
-        return None
-    return {
-        "x": projection.x.tolist(),
-        "y": projection.y.tolist(),
-        "row": projection.rows.tolist(),
-        "cluster": placed.labels[projection.rows].tolist(),
-        "similarity": _short(placed.similarity[projection.rows]),
-        "text": [examples.caption(int(row), _MAP_TEXT) for row in projection.rows],
-    }
 
 
 def key_figures(
@@ -116,7 +133,7 @@ def epoch_table(history: History) -> list[tuple[str, ...]]:
             f"{number:,}",
             f"{epoch.similarity:.6f}",
             f"{epoch.changed:,}",
-            f"{epoch.shift:.2g}",
+            f"{epoch.shift:.4f}",
             f"{epoch.imbalance:.2f}",
             f"{epoch.largest:,}",
             f"{epoch.empty:,}",
@@ -132,7 +149,7 @@ def _fact(name: str, value: str, note: str) -> dict[str, str]:
 def _sizes(size: np.ndarray) -> str:
     if size.min() == size.max():
         return f"{size[0]:,} rows" + (" each" if len(size) > 1 else "")
-    return f"{size.min():,} to {size.max():,} rows, mean {size.mean():,.1f}"
+    return f"{size.min():,} to {size.max():,} rows, mean {size.mean():,.0f}"
 
 
 def _middle(similarity: np.ndarray) -> str:

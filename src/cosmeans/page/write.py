@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from cosmeans import console
 from cosmeans.atomic import new_file, refuse_existing
 from cosmeans.choices import ProjectionName
 from cosmeans.errors import OptionError
 from cosmeans.options import check_switch
 from cosmeans.page.analysis import Asked, analyse
+from cosmeans.page.columns import Column, read_columns
+from cosmeans.page.comparison import Comparison
 from cosmeans.page.examples import check_images, check_texts
+from cosmeans.page.names import read_names
 from cosmeans.page.projection import check_projection
 from cosmeans.page.render import Fitted, render
+from cosmeans.page.row_table import Described
 from cosmeans.paths import as_path
 from cosmeans.printable import brief
 
-MAX_EXAMPLES, MAX_SAMPLE = 50, 10_000
+MAX_EXAMPLES, MAX_SAMPLE = 50, 50_000
 
 
 def write_page(
@@ -29,10 +34,15 @@ def write_page(
     *,
     texts: Sequence[str] | None = None,
     images: Sequence[str] | None = None,
+    ids: Sequence[Any] | None = None,
+    links: Sequence[str] | None = None,
+    columns: Mapping[str, Sequence[Any]] | None = None,
+    names: Mapping[Any, str] | str | os.PathLike[str] | None = None,
     title: str = "Clusters",
     n_examples: int = 5,
-    sample: int = 2500,
-    projection: ProjectionName = "pca",
+    sample: int = 10_000,
+    projection: ProjectionName = "auto",
+    comparison: Comparison | None = None,
     force: bool = False,
 ) -> Path:
     """Write the page: `cosmeans.report.write_report` for a model that is loaded.
@@ -41,20 +51,33 @@ def write_page(
     """
     target = check_target(path, force=force)
     check_options(n_examples, sample, projection, title)
-    _ = model.counts_  # raises where there was no fit
+    named = read_names(names, len(model.counts_))  # raises where there was no fit
     seen: dict[str, list[str] | None] = {}
+    filters: list[Column] = []
 
     def check(n_rows: int) -> None:
         seen["images"], seen["texts"] = check_texts(images, n_rows, "images"), check_texts(texts, n_rows, "texts")
+        seen["ids"] = None if ids is None else check_texts(_as_texts(ids), n_rows, "ids")
+        seen["links"] = check_texts(links, n_rows, "links")
+        filters.extend(read_columns(columns, n_rows))
         check_images(seen["images"])
 
     with open_rows(check=check) as (session, _, centroids):
-        asked = Asked(seen["texts"], seen["images"], n_examples, sample, projection)
+        log = console.log if model.verbose else console.silent
+        described = Described(seen["texts"], seen["ids"], seen["links"], tuple(filters))
+        asked = Asked(described, seen["images"], n_examples, sample, projection, named, comparison, log)
         found = analyse(session, centroids, asked, model.random_state_)
     page = render(found, asked, model, title)
     with new_file(target, force) as temporary:
         temporary.write_bytes(page)
     return target
+
+
+def _as_texts(ids: Sequence[Any]) -> Any:
+    """Ids may be numbers."""
+    if isinstance(ids, str | bytes) or not hasattr(ids, "__iter__"):
+        return ids
+    return ["" if value is None else str(value) for value in ids]
 
 
 def check_target(path: str | os.PathLike[str], *, force: bool) -> Path:
@@ -64,7 +87,7 @@ def check_target(path: str | os.PathLike[str], *, force: bool) -> Path:
     return target
 
 
-def check_options(n_examples: int = 5, sample: int = 2500, projection: str = "pca", title: str = "Clusters") -> None:
+def check_options(n_examples: int = 5, sample: int = 10_000, projection: str = "auto", title: str = "Clusters") -> None:
     """Raise OptionError for what no report can be made with."""
     if find_spec("jinja2") is None:
         raise OptionError('A report needs jinja2, which is missing. Install it with: pip install "cosmeans[report]".')
