@@ -20,6 +20,7 @@ ELSEWHERE = {
     "backends/test_accumulate.py": """backends/cpu/accumulate backends/cpu/kernels/accumulate backends/cpu/update
         backends/cpu/kernels/update backends/cpu/kernels/tree""",
     "backends/test_assign.py": "backends/reference",
+    "backends/gpu/rows/test_sources.py": "backends/gpu/rows/inspected",
     "backends/cpu/test_assign.py": "backends/cpu/backend backends/cpu/kernels/refine",
     "backends/cpu/test_bounds.py": "backends/cpu/kernels/bounds backends/cpu/targets",
     "backends/cpu/test_rows.py": "backends/cpu/kernels/norms",

@@ -44,6 +44,9 @@ class RowSource(Protocol):
     def gather(self, indices: Tensor) -> Tensor:
         """Rows by index (int64, on `device`), (len(indices), D), as they are stored."""
 
+    def hold_none(self) -> None:
+        """Keep no rows in memory for later passes, from now on: for a reader that needs each of them once."""
+
     def part(self, indices: Tensor) -> RowSource | None:
         """These rows, in order, where they can be read again and again for less than by `gather`; else None."""
 

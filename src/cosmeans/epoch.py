@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from cosmeans import sphere
-from cosmeans.data import CostCounters
+from cosmeans.data import Batch, CostCounters, OwnChords, store
 from cosmeans.sphere import Update
 
 
@@ -74,6 +75,34 @@ class Epoch:
     update: Update
     stats: Callable[[], EpochStats]
     counters: CostCounters | None = None
+
+
+class FindsChords(Protocol):
+    """What computes scores and chords of rows: a session, or the operations of one."""
+
+    @property
+    def chords(self) -> Callable[[Batch, Tensor, Tensor], tuple[Tensor, Tensor]]: ...
+
+    @property
+    def inertia_limbs(self) -> Callable[[Tensor, Tensor | None], Tensor]: ...
+
+
+class PendingChords:
+    """`OwnChords` of rows, batch by batch, within the pass that labels them."""
+
+    def __init__(self, finds: FindsChords, n_rows: int, device: torch.device) -> None:
+        self._finds = finds
+        self._scores = torch.empty(n_rows, dtype=torch.float64, device=device)
+        self._limbs = torch.zeros(4, dtype=torch.int64, device=device)
+
+    def add(self, batch: Batch, centroids: Tensor, labels: Tensor) -> None:
+        scores, squared = self._finds.chords(batch, centroids, labels)
+        store(scores, self._scores[batch.span])
+        self._limbs += self._finds.inertia_limbs(squared, batch.weights)
+
+    def joined(self, exponent: int) -> OwnChords:
+        """Those of all rows. exponent: of the weights (rule 4)."""
+        return OwnChords(self._scores, sphere.joined_limbs(self._limbs.tolist(), exponent))
 
 
 def outcome(direction: Tensor, count: Tensor, previous: Tensor, total: int, changed: int, settled: int) -> Outcome:

@@ -34,6 +34,9 @@ class MemoryRows:
     def part(self, indices: Tensor) -> None:
         return None
 
+    def hold_none(self) -> None:
+        """They belong to the caller."""
+
 
 def whole(source: RowSource) -> Tensor:
     """All rows at once, as they are stored."""

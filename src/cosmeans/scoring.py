@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from cosmeans import sphere
 from cosmeans.contracts import InspectedRows, Session
 from cosmeans.data import Batch, OwnChords, store
+from cosmeans.epoch import PendingChords
 
 # cosines held at once, 4 to 24 bytes each with what is made of them; a device wants more work at a time
 _CPU_TILE_VALUES, _DEVICE_TILE_VALUES = 1 << 21, 1 << 24
@@ -17,7 +17,7 @@ _CPU_TILE_VALUES, _DEVICE_TILE_VALUES = 1 << 21, 1 << 24
 
 def own_scores(session: Session, centroids: Tensor, labels: Tensor) -> Tensor:
     """Canonical score of every row with its own centroid, (N,) float64; 0 for label -1."""
-    own = _empty(session)
+    own = torch.empty(session.rows.n_rows, dtype=torch.float64, device=session.device)
     for batch in session.rows.batches():
         store(session.scores(batch, centroids, labels[batch.span]), own[batch.span])
     return own
@@ -25,13 +25,10 @@ def own_scores(session: Session, centroids: Tensor, labels: Tensor) -> Tensor:
 
 def own_chords(session: Session, centroids: Tensor, labels: Tensor) -> OwnChords:
     """The same, and the inertia: the sum of w times the squared chords, in the caller's weights (rule 11)."""
-    own = _empty(session)
-    limbs = torch.zeros(4, dtype=torch.int64, device=session.device)
+    own = PendingChords(session, session.rows.n_rows, session.device)
     for batch in session.rows.batches():
-        scores, squared = session.chords(batch, centroids, labels[batch.span])
-        store(scores, own[batch.span])
-        limbs += session.inertia_limbs(squared, batch.weights)
-    return OwnChords(own, sphere.joined_limbs(limbs.tolist(), session.rows.exponent))
+        own.add(batch, centroids, labels[batch.span])
+    return own.joined(session.rows.exponent)
 
 
 def tiles(rows: InspectedRows, n_columns: int) -> Iterator[Batch]:
@@ -43,7 +40,3 @@ def tiles(rows: InspectedRows, n_columns: int) -> Iterator[Batch]:
         step = max(1, _DEVICE_TILE_VALUES // n_columns)
     for batch in rows.batches():
         yield from batch.chunks(step)
-
-
-def _empty(session: Session) -> Tensor:
-    return torch.empty(session.rows.n_rows, dtype=torch.float64, device=session.device)

@@ -86,7 +86,7 @@ def test_a_view_of_all_rows_needs_room(path, tmp_path, monkeypatch):
     for part in (0, 1):
         np.save(tmp_path / f"{part}.npy", X[250 * part : 250 * (part + 1)])
     files = open_rows([tmp_path / "0.npy", tmp_path / "1.npy"])
-    words = "memory must hold all rows at once for a GPU that does not, or for a function as init: 32.0 kB, and 32.0 kB"
+    words = "memory must hold all rows at once for a function as init: 32.0 kB, and 32.0 kB"
     for given, other in ((open_rows(path), "cache (--cache DIR)"), (files, "a single file")):
         rows, _ = hold(given, 0)
         rows.hold_none()

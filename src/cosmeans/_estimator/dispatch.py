@@ -12,9 +12,8 @@ from cosmeans.calls import AFTER_FORK, lost_in_fork, public, ran_out
 from cosmeans.console import silent
 from cosmeans.containers.converted import floating_type
 from cosmeans.contracts import Backend, RowSource
-from cosmeans.errors import BackendUnavailableError, DeviceMemoryError, FileError, OptionError
+from cosmeans.errors import BackendUnavailableError, DeviceMemoryError, OptionError
 from cosmeans.options import FitOptions
-from cosmeans.rows.held import HeldRows
 
 _said: set[str] = set()  # lines that are shown once
 
@@ -131,13 +130,11 @@ def _has_a_way(source: RowSource, options: FitOptions, say: Callable[[str], None
         row_bytes = source.n_features * floating_type(source.dtype).itemsize
         shape, state = torch.Size((source.n_rows, source.n_features)), gpu.state_of(device)
         state = state.limited(options.device_memory_limit)
-        plan = plan_incoming(shape, row_bytes, options.n_clusters, state.free_bytes(), device, limit=state.limit)
-        if plan.fetched and isinstance(source, HeldRows):
-            source.require_room()
+        plan_incoming(shape, row_bytes, options.n_clusters, state.free_bytes(), device, limit=state.limit)
     except ImportError as error:
         say(f"computing on the CPU: the GPU backend needs Triton ({error}). pip install triton")
         return False
-    except (BackendUnavailableError, DeviceMemoryError, FileError) as error:
+    except (BackendUnavailableError, DeviceMemoryError) as error:
         say(f"computing on the CPU: {error}")
         return False
     except RuntimeError as error:  # a card so full that it takes no context

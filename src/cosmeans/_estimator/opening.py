@@ -52,8 +52,6 @@ def choose(source: RowSource, options: FitOptions, log: Log, *, fit: bool) -> tu
     kept = kept_by_cpu(options, source) if halved else 0
     source, limit = hold(source, options.memory_limit, cache, make=fit, halved=halved, reserved=kept)
     backend = choose_backend(replace(options, memory_limit=limit), source, log)
-    if isinstance(source, HeldRows) and backend.device != source.device:
-        source.hold_none()  # a device is sent each row once, or all of them from one view
     return source, backend
 
 

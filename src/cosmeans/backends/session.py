@@ -11,8 +11,8 @@ from torch import Tensor
 
 from cosmeans import sphere
 from cosmeans.contracts import Group, InspectedRows, RowSource
-from cosmeans.data import NO_LABEL, Assignment, Batch, ClusterSums, CostCounters, Labelled, OwnChords, Task, store
-from cosmeans.epoch import Epoch, Outcome
+from cosmeans.data import NO_LABEL, Assignment, Batch, ClusterSums, CostCounters, Labelled, Task
+from cosmeans.epoch import Epoch, Outcome, PendingChords
 from cosmeans.inspection.rows import Inspected, made_batch_size
 from cosmeans.memory_rows import MemoryRows, on_device
 from cosmeans.observer import FINAL, Observer
@@ -137,7 +137,7 @@ class PlainSession:
         if not at_rest:
             number = 1 if last is None else last.number + 1
             self._observer.epoch(number, FINAL)
-            own = _Own(self._ops, torch.empty(self.rows.n_rows, dtype=torch.float64, device=self.device))
+            own = PendingChords(self._ops, self.rows.n_rows, self.device)
             found = self._pass(centroids, told=self._observer.batch, own=own)
             assert found is not None  # a final pass goes on whatever stop is requested
             last = self._ended(number, centroids, found)
@@ -174,7 +174,9 @@ class PlainSession:
     def _no_labels(self) -> Tensor:
         return torch.full((self.rows.n_rows,), NO_LABEL, dtype=torch.int32, device=self.device)
 
-    def _pass(self, centroids: Tensor, told: Callable[[int], None] | None, own: _Own | None = None) -> _Counts | None:
+    def _pass(
+        self, centroids: Tensor, told: Callable[[int], None] | None, own: PendingChords | None = None
+    ) -> _Counts | None:
         """Assign every batch and move the rows that changed. None if a stop was requested before the last batch.
 
         told  called with the rows of each batch
@@ -210,20 +212,3 @@ class _Counts(NamedTuple):
     changed: int
     settled: int
     counters: CostCounters | None
-
-
-class _Own:
-    """Scores and chords of rows with their own centroids, batch by batch."""
-
-    def __init__(self, operations: Operations, scores: Tensor) -> None:
-        """scores: (N,) float64, to be written."""
-        self._ops, self._scores = operations, scores
-        self._limbs = torch.zeros(4, dtype=torch.int64, device=scores.device)
-
-    def add(self, batch: Batch, centroids: Tensor, labels: Tensor) -> None:
-        scores, squared = self._ops.chords(batch, centroids, labels)
-        store(scores, self._scores[batch.span])
-        self._limbs += self._ops.inertia_limbs(squared, batch.weights)
-
-    def joined(self, exponent: int) -> OwnChords:
-        return OwnChords(self._scores, sphere.joined_limbs(self._limbs.tolist(), exponent))

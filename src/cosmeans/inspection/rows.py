@@ -65,6 +65,7 @@ class Inspected:
         *,
         device: torch.device | None = None,
         batch_limit: int | None = None,
+        inspect_limit: int | None = None,
         gather_limit: int | None = None,
         unit_rows: Callable[[Tensor, Tensor | None], Tensor] = sphere.unit_rows,
         progress: Callable[[int, int], None] | None = None,
@@ -72,6 +73,7 @@ class Inspected:
         """
         device       where all else of the rows is kept, and what `take` returns; None: where the rows are
         batch_limit  rows of a batch at most, whatever the task asks for
+        inspect_limit  ... of the pass that inspects them
         gather_limit  ... of a sample, of which each batch is a copy
         unit_rows    as `sphere.unit_rows`, and faster
         progress     called with (rows inspected, N)
@@ -84,9 +86,11 @@ class Inspected:
             least_batch_size(self.n_features, self.device),
         )
         halved = isinstance(source, HasHeads) and source.halved
-        if halved or source.n_direct < source.n_rows:  # made: the next batch is, while this one is there
+        made = halved or source.n_direct < source.n_rows
+        if made and self.device.type == "cpu":  # the next batch is, while this one is there
             batch_limit = min(batch_limit or wanted, made_batch_size(self.n_features))
         self.batch_size = min(wanted, batch_limit or wanted)
+        self._inspect_size = min(self.batch_size, inspect_limit or self.batch_size)
         self.gather_size = min(self.batch_size, gather_limit or self.batch_size)
         weights, self.exponent = prepare_weights(task.weights, self.n_rows)
         self.scale = checked_scale(weights, self.n_rows)
@@ -110,8 +114,9 @@ class Inspected:
             self._fetched = 0
         if left is not None:
             self.norms = self.keep = None  # a pass that was broken off is forgotten
-        for start in range(0, self.n_rows, self.batch_size):
-            span = slice(start, min(start + self.batch_size, self.n_rows))
+        size = self.batch_size if left is None else self._inspect_size
+        for start in range(0, self.n_rows, size):
+            span = slice(start, min(start + size, self.n_rows))
             found = heads_of(self.source, span, _cut(self.norms, span), self._note_fetched) if narrow else None
             rows, lost = (self.source.read(span), None) if found is None else found
             if left is not None:
@@ -159,6 +164,8 @@ class Inspected:
         return Sampled(self, indices, self.source if part is None else part, here)
 
     def need_weight(self) -> None:
+        if not self._inspected:
+            self.inspect()
         _need_weight(self.total, self.n_rows)
 
     def _note_fetched(self, n_rows: int) -> None:

@@ -100,6 +100,9 @@ class BatchRows:
     def n_direct(self) -> int:
         return 0 if self._rows is None else self.n_rows
 
+    def hold_none(self) -> None:
+        """None are held here (`rows.held`)."""
+
     def part(self, indices: Tensor) -> None:
         return None  # a session reads through `rows.held`, which knows what memory there is
 

@@ -138,6 +138,9 @@ class CopiedRows:
         assert isinstance(self._rows, HalvedRows)  # which the heads came from
         return self._rows.joined(heads, indices)
 
+    def hold_none(self) -> None:
+        """None are held here (`rows.held`)."""
+
     def part(self, indices: Tensor) -> None:
         return None  # a session reads through `rows.held`, which knows what memory there is
 

@@ -96,6 +96,9 @@ class FileRows:
     def gather(self, indices: Tensor) -> Tensor:
         return self._rows.gather(indices.numpy())
 
+    def hold_none(self) -> None:
+        """None are held here (`rows.held`)."""
+
     def part(self, indices: Tensor) -> None:
         return None  # a session reads through `rows.held`, which knows what memory there is
 

@@ -116,9 +116,8 @@ class HeldRows:
             return
         other = "a single file" if self._source.n_direct else "cache (--cache DIR), a folder for a copy on a disk"
         raise FileError(
-            f"{self._source.names[0]}: memory must hold all rows at once for a GPU that does not, or for a function as "
-            f'init: {size_words(self.n_bytes)}, and {size_words(free)} are free. Pass {other}, or device="cpu" and '
-            "another init."
+            f"{self._source.names[0]}: memory must hold all rows at once for a function as init: "
+            f"{size_words(self.n_bytes)}, and {size_words(free)} are free. Pass {other}, or another init."
         )
 
     def view(self) -> Tensor:
@@ -135,7 +134,7 @@ class HeldRows:
         return self._rows
 
     def hold_none(self) -> None:
-        """Keep no row, from now on: for who reads each of them once."""
+        """Rows that are held already are read again."""
         self._rows, self._done = self._rows.new_empty((0, self.n_features)), 0
 
     def read(self, span: slice) -> Tensor:

@@ -24,7 +24,7 @@ from cosmeans.backends.gpu.tuning import (
 )
 
 
-@pytest.mark.parametrize(("table", "n_numbers"), [(Tuning, 16), (CascadeCosts, 10)])
+@pytest.mark.parametrize(("table", "n_numbers"), [(Tuning, 17), (CascadeCosts, 10)])
 def test_every_number_of_a_table_has_a_record(table: type, n_numbers: int) -> None:
     numbers = [each for each in fields(table) if "record" in each.metadata]
 

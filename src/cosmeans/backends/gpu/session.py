@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Self
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -17,18 +17,29 @@ from cosmeans.backends.gpu.kernels.quantize import QuantizedRows
 from cosmeans.backends.gpu.kernels.update import OutputRing
 from cosmeans.backends.gpu.replay.fit import ReplayedFit, ReplayPlan, in_pooled_workspace
 from cosmeans.backends.gpu.rows.ingest import Ingest, PrefetchedLabels
+from cosmeans.backends.gpu.rows.inspected import inspected_rows
 from cosmeans.backends.gpu.rows.memory import NO_EPOCH, FitState, Workspace
 from cosmeans.backends.gpu.rows.placed import PlacedRows
-from cosmeans.backends.gpu.rows.plans import rows_per_fetch
 from cosmeans.backends.gpu.tuning import ResidencyPlan
 from cosmeans.contracts import Group, InspectedRows, RowSource
 from cosmeans.data import NO_LABEL, Batch, CostCounters, Labelled, Task
-from cosmeans.epoch import Epoch
-from cosmeans.inspection.rows import Inspected
-from cosmeans.memory_rows import MemoryRows
+from cosmeans.epoch import Epoch, PendingChords
 from cosmeans.observer import FINAL, Log, Observer
 
 _Counts = tuple[int | Tensor, int | Tensor, CostCounters | None]  # rows that changed, that were refined; what it cost
+
+
+class _Pass(NamedTuple):
+    """What a pass is for.
+
+    final  whether it goes on whatever stop is requested
+    own    where scores with own centroids go
+    told   whether the observer hears of each batch
+    """
+
+    final: bool = False
+    own: PendingChords | None = None
+    told: bool = True
 
 
 class GpuSession:
@@ -44,6 +55,8 @@ class GpuSession:
     _last: Epoch | None  # whose labels are in place, and its number: `NO_EPOCH` after a pass that was broken off
     _labelled: int
     _speculation: Callable[[], bool] | None  # whether the first labels stand, which were found while rows were read
+    _streams: bool = False  # whether the rows stay on the host
+    _ready: Epoch | None = None  # the first epoch, if it was made while the rows were read
 
     def __init__(
         self,
@@ -86,20 +99,18 @@ class GpuSession:
         assert self._source is not None
         found, self._ingest = self._ingest.read(first, self._observer.reading), None
         plan = found.plan
-        self.rows = rows = Inspected(
-            MemoryRows(found.rows, self._source.where),
-            self._task,
-            found.inspect,
-            device=self.device,
-            batch_limit=plan.chunk if plan is not None and plan.fetched else None,
-            gather_limit=rows_per_fetch(found.rows[:1].nbytes, self._state.tuning),  # whose memory nothing plans
-            progress=self._observer.reading,
-        )
-        rows.inspect()
-        self._prefetched = found.prefetched
+        self._prefetched, self._streams = found.prefetched, plan is not None and plan.fetched > 0
         known = plan is not None and (found.copy is not None or not plan.copied)
         self._found = (plan, found.copy) if known else (None, None)
         self._resident.plan, self._resident.copy = self._found
+        self.rows = rows = inspected_rows(found, self._source, self._task, self._placed, self._observer.reading)
+        if not self._streams or (first is None and self._task.fit):
+            rows.inspect()
+        elif first is not None and self._task.fit:  # the first epoch inspects them
+            self._begin_fit(first)
+            self._ready = self._launch(1, first, _Pass(told=False))
+            if self._ready is None:
+                raise KeyboardInterrupt
 
     def subset(self, indices: Tensor, observer: Observer) -> GpuSession:
         source, log = None, self._log
@@ -110,7 +121,13 @@ class GpuSession:
     # -------------------------------------------------------------------- a fit
 
     def epochs(self, centroids: Tensor, limit: int) -> Iterator[Epoch]:
-        self._begin_fit(centroids)
+        ready, self._ready = self._ready, None
+        if ready is not None and limit and torch.equal(ready.centroids, centroids):
+            self._observer.epoch(1, limit)
+            self._observer.batch(self.rows.n_rows)
+            self._ahead.append(ready)
+        else:
+            self._begin_fit(centroids)
         lookahead = self._depth
         while self._yielded < limit:
             self._queue(limit)
@@ -128,7 +145,7 @@ class GpuSession:
     def labels(self, epoch: Epoch) -> Tensor:
         if self._labelled != epoch.number:  # others were queued since: back to the labels of this one
             self._ahead.clear()
-            self._pass(epoch.centroids, bool(self._integers), final=True)
+            self._pass(epoch.centroids, bool(self._integers), _Pass(final=True))
             self._labelled, self._last = epoch.number, epoch
         return self._fit.labels
 
@@ -143,13 +160,15 @@ class GpuSession:
 
     @on_device
     def finish(self, centroids: Tensor, at_rest: bool = False) -> Labelled:
-        number = self._yielded + 1
+        number, own = self._yielded + 1, None
         if self._labelled != number and not (at_rest and self._labelled != NO_EPOCH):
             self._observer.epoch(number, FINAL)
-            self._launch(number, centroids, final=True)
+            own = PendingChords(self, self.rows.n_rows, self.device) if self._streams else None
+            self._launch(number, centroids, _Pass(final=True, own=own))
         last, sums = self._last, self._group.sum(self._fit.sums)
         assert last is not None  # a final pass is not broken off
-        found = Labelled(last.centroids, self._fit.labels, sums.count, last.stats().similarity)
+        chords = None if own is None else own.joined(self.rows.exponent)
+        found = Labelled(last.centroids, self._fit.labels, sums.count, last.stats().similarity, chords)
         return found if self._replay is None else found.clone()  # a pooled workspace serves other fits next
 
     @on_device
@@ -170,10 +189,11 @@ class GpuSession:
         """Nothing is queued, no row has a label, and the first epoch starts from these centroids."""
         (k, d), replay, rows = centroids.shape, self._replay, self.rows
         self._fit = FitState.plain(rows.n_rows, k, d, rows.scale, self.device) if replay is None else replay.fit
-        self._depth = 1 if replay is None else replay.plan.lookahead
+        # what the device misses between two epochs is little beside a pass over rows of the host that is for nothing
+        self._depth = 0 if self._streams else 1 if replay is None else replay.plan.lookahead
         self._ahead, self._next, self._last = deque(), centroids, None
         self._yielded, self._labelled = 0, NO_EPOCH
-        self._speculation = None
+        self._speculation = self._ready = None
         if replay is not None:
             replay.begin()
 
@@ -206,9 +226,10 @@ class GpuSession:
             self._ahead.append(epoch)
             start = epoch.update.centroids
 
-    def _launch(self, number: int, centroids: Tensor, *, final: bool = False) -> Epoch | None:
+    def _launch(self, number: int, centroids: Tensor, how: _Pass | None = None) -> Epoch | None:
         """Queue one pass and the update after it; None if a stop was requested before its last batch."""
-        if self._observer.stop_requested and not final:
+        how = how or _Pass()
+        if self._observer.stop_requested and not how.final:
             return None
         self._labelled, self._last = NO_EPOCH, None
         replay = self._replay
@@ -218,7 +239,7 @@ class GpuSession:
             self._observer.batch(self.rows.n_rows)
             outcome, counters = replay.replay(number, centroids, kind), None
         else:
-            found = self._pass(centroids, kind, final=final, first=number == 1)
+            found = self._pass(centroids, kind, how, first=number == 1)
             if found is None:
                 return None
             changed, settled, counters = found
@@ -239,7 +260,7 @@ class GpuSession:
         sums = self._group.sum(self._fit.sums)
         self._resident.update(sums, ring.start, self.rows.total, changed, refined, ring)
 
-    def _pass(self, centroids: Tensor, integers: bool, *, final: bool = False, first: bool = False) -> _Counts | None:
+    def _pass(self, centroids: Tensor, integers: bool, how: _Pass, *, first: bool = False) -> _Counts | None:
         """Assign every batch and move the rows that changed.
 
         None: a stop was requested, and some batches keep the labels of the pass before.
@@ -253,7 +274,7 @@ class GpuSession:
         settled: int | Tensor = 0
         counters: CostCounters | None = None
         for batch in self.rows.batches() if self._replay is None else (self._replay.plan.batch,):
-            if self._observer.stop_requested and not final:
+            if self._observer.stop_requested and not how.final:
                 return None
             whole, before = len(batch) == self.rows.n_rows, self._fit.labels[batch.span]
             labels, refined, counted = self._assigned(batch, columns, prefetched, note=whole)
@@ -261,7 +282,10 @@ class GpuSession:
             # the numbers of one batch are overwritten by the next
             changed, settled = (moved, refined) if whole else (changed + moved, settled + refined)
             counters = counted if counters is None or counted is None else counters + counted
-            self._observer.batch(len(batch))
+            if how.own is not None:
+                how.own.add(batch, centroids, labels)
+            if how.told:
+                self._observer.batch(len(batch))
         return changed, settled, counters
 
     def _assigned(

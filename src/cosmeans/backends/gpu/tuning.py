@@ -79,7 +79,8 @@ class Tuning:
     small_upload      bytes of rows that are sent in one piece: nothing would be gained meanwhile
     upload_span       bytes of rows inspected at once while others arrive: starting kernels delays filling pieces
     upload_piece      bytes of a pinned piece: smaller ones are sent at a lower rate
-    fetched           bytes of rows fetched at once
+    fetched           bytes of rows fetched at once where nothing was planned, and at least where there is room
+    sent              bytes of rows sent at once in a pass over all of them, if there is room: few waits, few kernels
     least_chunk       rows labelled at once, below which starting kernels would take most of the time
     least_fetch       the same where sending them takes longer than that
     most_per_chunk    rows labelled at once, above which more save nothing
@@ -98,6 +99,7 @@ class Tuning:
     upload_span: int = _number(512 << 20, "docs/design-gpu.md, 6: overlap")
     upload_piece: int = _number(32 << 20, "upload; docs/design-gpu.md, 7")
     fetched: int = _number(128 << 20, "host epochs")
+    sent: int = _number(512 << 20, "files")
     least_chunk: int = _number(1 << 14, "memory")
     least_fetch: int = _number(1 << 10, "not measured")
     most_per_chunk: int = _number(1 << 20, "memory")

@@ -230,7 +230,7 @@ FORESEEN = {
     "sent in spans, labelled once": (lambda: gpu(**SPANS), True, False, False),
     "sent in one piece": (lambda: gpu(), True, True, False),
     "sent, no room for the copy": (lambda: gpu(plan=ResidencyPlan(copied=False, chunk=20), **SPANS), True, True, False),
-    "copy there": (lambda: gpu(plan=ResidencyPlan(copied=True, chunk=41, fetched=41)), True, True, False),
+    "copy there": (lambda: gpu(plan=ResidencyPlan(copied=True, chunk=41, fetched=41)), True, True, True),
     "captured at once": (lambda: replaying(pooled=False, **SPANS), True, True, False),
     "captured later": (lambda: replaying(pooled=False, graphs=Graphs(), short=0.0, **SPANS), True, True, True),
     "pooled": (lambda: replaying(pooled=True), False, True, False),

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from backends.gpu.standins import compute_with, directions
-from cosmeans import KMeans
+from backends.gpu.standins import Watched, compute_with, directions
+from cosmeans import KMeans, lloyd, scoring
 from cosmeans._estimator.opening import choose
 from cosmeans.backends.gpu.backend import GpuBackend
 from cosmeans.backends.gpu.rows.upload import Immediate
@@ -41,7 +41,11 @@ FIRST = X[5:12]
 ROW = 48  # bytes
 SPANS: dict[str, Any] = {"programs": 1, "small_upload": 0, "upload_span": 64 * ROW, "upload_piece": 5 * ROW}
 WATCHED = Alone(), Silent(), silent
-FETCHED = {**SPANS, "plan": ResidencyPlan(copied=True, chunk=40, fetched=16)}
+STAYING = {
+    "copy": ResidencyPlan(copied=True, chunk=40, fetched=16),
+    "sent": ResidencyPlan(copied=False, chunk=16, fetched=16),
+}
+FETCHED = {**SPANS, "plan": STAYING["copy"]}
 
 
 def named(path: Path, rows: np.ndarray = X) -> Path:
@@ -118,8 +122,8 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return lambda **tuning: compute_with(lambda: GpuBackend("cpu:0", tuning=Tuning(**tuning)), monkeypatch)
 
 
-def answers(x: Any, init: Any, **options: Any) -> list[bytes]:
-    kmeans = KMeans(7, epochs=1, init=init, random_state=0, verbose=0, **options).fit(x)
+def answers(x: Any, init: Any, epochs: int = 1, **options: Any) -> list[bytes]:
+    kmeans = KMeans(7, epochs=epochs, init=init, random_state=0, verbose=0, **options).fit(x)
     found = kmeans.labels_, kmeans.cluster_centers_, kmeans.similarity_, np.array(kmeans.similarities)
     return [np.asarray(part).tobytes() for part in found]
 
@@ -178,26 +182,93 @@ def test_nothing_is_asked_of_a_source_once_its_rows_are_sent(small: bool) -> Non
 
 
 @pytest.mark.parametrize("kind", SOURCES)
-def test_rows_that_are_fetched_again_are_one_view_of_the_host(
-    kind: str, expected: Any, elsewhere: Any, tmp_path: Path
+@pytest.mark.parametrize("plan", STAYING)
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_rows_that_stay_on_the_host_are_read_once_an_epoch_and_once_for_the_last_labels(
+    epochs: int, plan: str, kind: str, elsewhere: Any, tmp_path: Path
 ) -> None:
-    reads = Reads()
+    reads, expected = Reads(), answers(X, FIRST, epochs)
     given = SOURCES[kind](tmp_path, reads)
-    elsewhere(**FETCHED)
+    elsewhere(**SPANS, plan=STAYING[plan])
 
-    assert answers(given, "random", memory_limit=0) == expected[False]
+    assert answers(given, FIRST, epochs, memory_limit=0) == expected
 
-    assert set(reads.of_row) == {1}
+    held = kind in ("Parquet", "batches")  # rows that must be decoded, and are so few that any limit holds them
+    assert set(reads.of_row) == {1 if held else epochs + 1}
+
+
+@pytest.mark.parametrize("plan", STAYING)
+@pytest.mark.parametrize("held", [0, 50, 90])
+def test_decoded_rows_that_stay_on_the_host_are_held_as_far_as_there_is_room(
+    held: int, plan: str, tmp_path: Path
+) -> None:
+    """No tensor of the host holds them all."""
+    reads, first, options = Reads(), torch.from_numpy(FIRST), FitOptions(n_clusters=7, epochs=3)
+    backend = GpuBackend("cpu:0", tuning=Tuning(**SPANS, plan=STAYING[plan]))
+    with ReferenceBackend().session(MemoryRows(torch.from_numpy(X)), Task(7), *WATCHED) as session:
+        session.read()
+        expected = lloyd.fit(session, first, options, Silent())
+
+    with backend.session(HeldRows(parquet(tmp_path, reads), held), Task(7), *WATCHED) as session:
+        session.read(first)
+        fitted = lloyd.fit(session, first, options, Silent())
+
+    assert torch.equal(fitted.labels, expected.labels)
+    assert torch.equal(fitted.centroids, expected.centroids)
+    assert (reads.of_row == np.where(np.arange(90) < held, 1, 4)).all()
+
+
+@pytest.mark.parametrize("plan", STAYING)
+def test_rows_in_memory_that_stay_on_the_host_are_sent_once_a_pass(plan: str) -> None:
+    """Where each pass sends all rows: epochs, and the last labels. With a copy on the device fewer."""
+    watched = Watched()
+    backend = GpuBackend("cpu:0", tuning=Tuning(**SPANS, plan=STAYING[plan], copies=lambda device: watched))
+    first = torch.from_numpy(FIRST)
+    with backend.session(Elsewhere(), Task(7), *WATCHED) as session:
+        assert session.labels_while_reading
+        session.read(first)
+        fitted = lloyd.fit(session, first, FitOptions(n_clusters=7, epochs=2), Silent())
+        sent = sum(watched.sizes(torch.from_numpy(X)))
+        assert torch.equal(fitted.own.scores, scoring.own_scores(session, fitted.centroids, fitted.labels))
+
+    assert sent == 3 * 90 if plan == "sent" else 2 * 90 < sent < 3 * 90
+
+
+@pytest.mark.parametrize("plan", STAYING)
+def test_labels_are_those_of_a_fit_that_starts_elsewhere(plan: str) -> None:
+    """First centroids that were only expected cost time."""
+    backend = GpuBackend("cpu:0", tuning=Tuning(**SPANS, plan=STAYING[plan]))
+    first, other = torch.from_numpy(FIRST), torch.from_numpy(X[40:47])
+    found = []
+    for known in (first, other, None):
+        with backend.session(Elsewhere(), Task(7), *WATCHED) as session:
+            session.read(known)
+            found.append(lloyd.fit(session, other, FitOptions(n_clusters=7, epochs=2), Silent()))
+
+    assert all(torch.equal(found[0].labels, fitted.labels) for fitted in found)
+    assert all(torch.equal(found[0].centroids, fitted.centroids) for fitted in found)
+
+
+@pytest.mark.parametrize("plan", STAYING)
+def test_a_stop_while_rows_are_read_ends_the_fit(plan: str) -> None:
+    stopping = Silent()
+    stopping.stop_requested = True
+    backend = GpuBackend("cpu:0", tuning=Tuning(**SPANS, plan=STAYING[plan]))
+    with (
+        backend.session(Elsewhere(), Task(7), Alone(), stopping, silent) as session,
+        pytest.raises(KeyboardInterrupt),
+    ):
+        session.read(torch.from_numpy(FIRST))
 
 
 def test_the_host_holds_no_rows_for_a_device_that_they_are_sent_to(elsewhere: Any, tmp_path: Path) -> None:
     rows, options = parquet(tmp_path, Reads()), FitOptions(n_clusters=7)
-    assert choose(rows, options, silent, fit=True)[0].n_bytes_held == X.nbytes
-    elsewhere(**SPANS)
-
-    source, _ = choose(rows, options, silent, fit=True)
-
-    assert (source.n_bytes_held, source.n_direct) == (0, 0)
+    for tuning, held in ((SPANS, 0), (FETCHED, X.nbytes)):
+        elsewhere(**tuning)
+        source, backend = choose(rows, options, silent, fit=True)
+        with backend.session(source, Task(7), *WATCHED) as session:
+            session.read()
+            assert source.n_bytes_held == held
 
 
 @pytest.mark.parametrize("fetched", [False, True])

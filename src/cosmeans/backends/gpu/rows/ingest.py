@@ -2,7 +2,8 @@
 
 Rows that fit are sent to the device once, piece by piece as the source reads them. Of each piece the lengths and the
 float16 copy are made, and the labels where the first centroids are known, while the next one is read and on its way.
-Only rows that don't fit must be one tensor of the host: passes fetch them from there.
+Rows that don't fit are planned for here, and sent by the passes (`placed.StreamedRows`), the first of which inspects
+them.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ class PrefetchedLabels:
 class Ingested:
     """What was found of rows, or is about to be.
 
-    rows        (N, D) where passes want them; without memory (torch's meta device) until they are sent there
+    rows        (N, D) on the device; without memory (torch's meta device) until they are sent there, or for good
     plan        of the memory of what follows; None: not planned
     squared     (N,) float64, squared lengths; None: not found
     copy        the float16 copy; None: not made
@@ -139,12 +140,21 @@ class Ingest:
         """Whether rows can be labelled while they are read, if the first centroids are known by then."""
         n, d = self._found.rows.shape
         plan = self._found.plan
-        inspects = self._found.copy is not None or (self._far and self._keeps and plan is not None and not plan.fetched)
+        if plan is not None and plan.fetched:
+            return self._task.fit
+        inspects = self._found.copy is not None or (self._far and self._keeps)
         return self._task.fit and inspects and not self._state.captures_at_once(n, self._task.n_clusters, d)
 
     def read(self, first: Tensor | None, progress: Callable[[int, int], None]) -> Ingested:
-        """The rows, where passes want them, with what was found. progress: called with (rows read, N)."""
+        """The rows on the device, with what was found. progress: called with (rows read, N).
+
+        Of rows that stay on the host nothing is read, and their float16 copy, if there is one, is yet to be filled.
+        """
         found, (n, d) = self._found, self._found.rows.shape
+        plan = found.plan
+        if plan is not None and plan.fetched:
+            found.copy = self._empty_copy(n, d) if self._keeps else None
+            return found
         if first is not None and self.labels_while_reading:
             found.prefetched = PrefetchedLabels(first, n, self._resident.workspace, self._screens)
         if not self._far:
@@ -155,14 +165,11 @@ class Ingest:
             return found
         if self._small:
             return Ingested(floating(whole(self._source)).contiguous().to(self._device))
-        plan = found.plan
-        assert plan is not None
-        if not plan.fetched:
-            found.rows = self._upload.make(n, d, dtype=found.rows.dtype)
+        found.rows = self._upload.make(n, d, dtype=found.rows.dtype)
         found.squared = torch.empty(n, dtype=torch.float64, device=self._device)
         if self._keeps:
             found.copy = self._empty_copy(n, d)
-        for near in self._arriving(found.rows, plan):
+        for near in self._arriving(found.rows):
             self._inspect(near, found)
             self._label(near, found)
             progress(near.start + len(near), n)
@@ -222,7 +229,9 @@ class Ingest:
         sent = torch.empty((n, d), dtype=floating_type(source.dtype), device="meta")
         row_bytes = d * sent.element_size()
         plan = self._planned_upload(sent.shape, row_bytes)
-        self._found = Ingested(floating(source.view()) if plan.fetched else sent, plan)
+        self._found = Ingested(sent, plan)
+        if not plan.fetched:
+            source.hold_none()
         self._small = not plan.fetched and n * row_bytes < self._state.tuning.small_upload
         # a pooled workspace makes a copy of its own
         apart = not plan.fetched and self._state.pools(n, k, d, sent.element_size())
@@ -250,11 +259,8 @@ class Ingest:
         where = state.free_bytes(), state.device, state.tuning
         return plan_incoming(shape, row_bytes, task.n_clusters, *where, keep=task.fit, limit=state.limit)
 
-    def _arriving(self, rows: Tensor, plan: ResidencyPlan) -> Iterator[Batch]:
-        """All rows, a batch at a time on the device: those that stay there, or one slot after the other."""
-        if plan.fetched:
-            yield from (near for _, near in self._upload.fetch(Batch(0, rows), plan.fetched))
-            return
+    def _arriving(self, rows: Tensor) -> Iterator[Batch]:
+        """All rows, a batch at a time, sent to this memory."""
         row_bytes, tuning = rows.shape[1] * rows.element_size(), self._state.tuning
         step = max(1, aligned(tuning.upload_span // row_bytes))
         for start in range(0, len(rows), step):

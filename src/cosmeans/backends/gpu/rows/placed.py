@@ -8,6 +8,7 @@ goes through `ResidentRows`, so the bits are those of rows that are there.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,15 +19,19 @@ from cosmeans.backends.gpu.kernels import scores
 from cosmeans.backends.gpu.kernels.assign import Screens
 from cosmeans.backends.gpu.kernels.columns import QuantizedCentroids
 from cosmeans.backends.gpu.kernels.launch import current
-from cosmeans.backends.gpu.kernels.quantize import QuantizedRows, dense_batch, quantize_rows
+from cosmeans.backends.gpu.kernels.norms import PendingLengths, inspect_rows, squared_norms
+from cosmeans.backends.gpu.kernels.quantize import QuantizedRows, dense, dense_batch, quantize_rows
 from cosmeans.backends.gpu.rows.plans import plan_streamed, rows_per_fetch
 from cosmeans.backends.gpu.rows.resident import ResidentRows
-from cosmeans.backends.gpu.rows.upload import Upload
+from cosmeans.backends.gpu.rows.upload import GATHERED, Upload
+from cosmeans.containers.converted import floating
 from cosmeans.contracts import InspectedRows
 from cosmeans.data import Batch, ClusterSums, CostCounters
+from cosmeans.sphere import Lengths
 
 FETCHED = "rows on the host, float16 copy on the GPU"
 SENT = "rows sent from the host in every pass"
+_PIECES = 4  # of a batch on the device, of which one may be copied at a time
 
 
 class PlacedRows:
@@ -44,6 +49,14 @@ class PlacedRows:
             self.resident.begin(rows, k)
         else:
             self._streamed.begin(rows, k, rows.n_bytes // rows.n_rows)
+
+    def inspect(self, batch: Batch) -> tuple[Tensor, Lengths]:
+        """Squared lengths of the rows of a batch, (B,) float64, and what they mean. Waits for the device."""
+        with current(self.device):
+            if not self._is_here(batch):
+                return self._streamed.inspect(batch)
+            squared = squared_norms(dense(batch.rows))
+            return squared, PendingLengths(squared).read()
 
     def assign(
         self, batch: Batch, columns: QuantizedCentroids, labels: Tensor, *, note: bool = False
@@ -112,11 +125,14 @@ class PlacedRows:
 
 
 class StreamedRows:
-    """The passes of `ResidentRows` for batches whose rows are on the host."""
+    """The passes of `ResidentRows` for batches whose rows are on the host.
+
+    A batch that was sent in one piece stays on the device until the next one is sent: what follows finds it there.
+    """
 
     def __init__(self, resident: ResidentRows, upload: Upload) -> None:
         self._resident, self._upload = resident, upload
-        self._sent: tuple[int, Batch] | None = None  # where the batch labelled last starts, and the same on the device
+        self._sent: tuple[Tensor, Tensor] | None = None  # the rows of the batch sent last, and the same on the device
 
     def begin(self, rows: InspectedRows, k: int, row_bytes: int) -> None:
         """Many passes over these rows follow: plan, and make the float16 copy if there is room and none was made."""
@@ -131,6 +147,16 @@ class StreamedRows:
             for batch in rows.batches():
                 for _, near in self.fetch(batch):
                     quantize_rows(near, resident.copy, near.start)
+
+    def inspect(self, batch: Batch) -> tuple[Tensor, Lengths]:
+        """Squared lengths of a batch, and what they mean; its rows of the float16 copy are made, if there is one."""
+        squared, copy = torch.empty(len(batch), dtype=torch.float64, device=self._resident.device), self._resident.copy
+        for which, near in self.fetch(batch):
+            if copy is None:
+                squared[which] = squared_norms(dense(near.rows))
+            else:
+                inspect_rows(near.rows, squared[which], copy, near.start)
+        return squared, PendingLengths(squared).read()
 
     def assign(self, batch: Batch, columns: QuantizedCentroids, labels: Tensor) -> Tensor:
         """Write the labels (B,) of a batch. Returns how many rows were refined, (1,)."""
@@ -156,8 +182,9 @@ class StreamedRows:
 
     def accumulate(self, batch: Batch, before: Tensor, after: Tensor, into: ClusterSums) -> Tensor:
         """Move the rows whose label changed. Returns how many those were, (1,)."""
-        if self._sent is not None and self._sent[0] == batch.start:
-            return self._resident.accumulate(self._sent[1], before, after, into)
+        there = self._of_sent(batch)
+        if there is not None:
+            return self._resident.accumulate(there, before, after, into)
         n_changed = 0
         for chunk in batch.chunks(self._chunk(batch)):
             span = slice(chunk.start - batch.start, chunk.start - batch.start + len(chunk))
@@ -172,18 +199,32 @@ class StreamedRows:
 
     def fetch(self, batch: Batch, index: Tensor | None = None) -> Iterator[tuple[Any, Batch]]:
         """The batch, or its rows of an index, piece by piece on the device; and which of its rows those are."""
-        self._sent = None  # its slot is used again
-        return self._upload.fetch(batch, self._at_once(batch.rows), index)
+        there = self._of_sent(batch)
+        if there is None:
+            return self._send(batch, index)
+        return iter([(slice(None), there)]) if index is None else _gathered(there, index)
 
     # ------------------------------------------------------------------- private
 
+    def _of_sent(self, batch: Batch) -> Batch | None:
+        """The batch on the device, if its rows are those sent last."""
+        if self._sent is None or self._sent[0] is not batch.rows:
+            return None
+        return replace(batch, rows=self._sent[1])
+
+    def _send(self, batch: Batch, index: Tensor | None) -> Iterator[tuple[Any, Batch]]:
+        self._sent = None  # its slot is used again
+        for which, near in self._upload.fetch(batch, self._at_once(batch.rows), index):
+            there = replace(near, rows=floating(near.rows))
+            if index is None and len(near) == len(batch):
+                self._sent = batch.rows, there.rows
+            yield which, there
+
     def _assign_sent(self, batch: Batch, columns: QuantizedCentroids, labels: Tensor) -> Tensor:
-        """Labels of rows that are all sent; those of a single piece stay there for the sums."""
+        """Labels of rows that are all sent."""
         settled = torch.zeros(1, dtype=torch.int32, device=labels.device)
         for which, near in self.fetch(batch):
             settled += self._resident.assign(near, columns, labels[which])
-            if len(near) == len(batch):
-                self._sent = batch.start, near
         return settled
 
     def _uncertified(self, n: int) -> Tensor:
@@ -202,3 +243,12 @@ class StreamedRows:
     def _chunk(self, batch: Batch) -> int:
         plan = self._resident.plan
         return len(batch) if plan is None else min(len(batch), plan.chunk)
+
+
+def _gathered(batch: Batch, index: Tensor) -> Iterator[tuple[Tensor, Batch]]:
+    """Some rows of a batch that is on the device, a few at a time: each piece is a copy."""
+    step = max(1, len(batch) // _PIECES)
+    for start in range(0, len(index), step):
+        which = index[start : start + step]
+        facts = (None if fact is None else fact[which] for fact in (batch.norms, batch.keep, batch.weights))
+        yield which, Batch(GATHERED, batch.rows[which], *facts)

@@ -73,16 +73,16 @@ def plan_streamed(
         return _given(tuning.plan, n_rows)
     copy = _of_copy(n_features)
     fixed = n_rows * _OF_STREAMED + _of_centroids(n_features, n_clusters)
-    fetched = max(tuning.least_fetch, tuning.fetched // row_bytes)
+    sent, fetched = (max(tuning.least_fetch, n_bytes // row_bytes) for n_bytes in (tuning.sent, tuning.fetched))
     of_fetched = 2 * row_bytes + copy + _OF_FETCHED
-    kept = fixed + n_rows * copy + min(n_rows, fetched) * of_fetched
-    chunk = aligned(min(n_rows, tuning.most_per_chunk, (room - kept) // _OF_STREAMED_CHUNK))
-    if keep and chunk >= min(n_rows, tuning.least_chunk):
-        return ResidencyPlan(
-            copied=True, chunk=chunk, n_bytes=kept + chunk * _OF_STREAMED_CHUNK, fetched=aligned(min(chunk, fetched))
-        )
+    for rows in (sent, min(sent, fetched)) if keep else ():
+        kept = fixed + n_rows * copy + min(n_rows, rows) * of_fetched
+        chunk = aligned(min(n_rows, tuning.most_per_chunk, (room - kept) // _OF_STREAMED_CHUNK))
+        if chunk >= min(n_rows, tuning.least_chunk):
+            n_bytes = kept + chunk * _OF_STREAMED_CHUNK
+            return ResidencyPlan(copied=True, chunk=chunk, n_bytes=n_bytes, fetched=aligned(min(chunk, rows)))
     row = _OF_STREAMED_CHUNK + of_fetched
-    chunk = aligned(min(n_rows, fetched, (room - fixed) // row))
+    chunk = aligned(min(n_rows, sent, (room - fixed) // row))
     if chunk < min(n_rows, tuning.least_fetch):
         raise DeviceMemoryError(
             f"{n_rows} rows of {n_features} entries and {n_clusters} clusters need "
