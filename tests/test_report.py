@@ -103,3 +103,23 @@ def test_mistakes_are_told_before_any_work(fitted, tmp_path):
     with pytest.raises(OutputExistsError, match="already exists"):
         write_report(kmeans, rows, path)
     assert path.read_text() == "mine"
+
+
+def test_a_page_of_ours_is_replaced_and_a_link_to_one_is_not(fitted, tmp_path):
+    kmeans, rows, _ = fitted
+    path, link = tmp_path / "page.html", tmp_path / "link.html"
+    link.symlink_to(path)
+    kmeans.report(rows, path, title="first", sample=0)
+    write_report(kmeans, rows, path, title="second", sample=0)
+
+    assert b"<title>second</title>" in path.read_bytes()
+    for force in (False, True):
+        with pytest.raises(OutputExistsError):
+            kmeans.report(rows, link, force=force)
+    path.write_text("<!doctype html><title>mine, of cosmeans</title>")
+    with pytest.raises(OutputExistsError, match="already exists"):
+        kmeans.report(rows, path)
+
+
+def test_the_page_shows_the_random_state_that_was_given(page):
+    assert "random_state 1 ·" in page.read_text(encoding="utf-8")

@@ -21,7 +21,7 @@ from cosmeans import sphere
 from cosmeans._estimator import conversions
 from cosmeans._estimator.cosines import cosines_of
 from cosmeans._estimator.file_labels import FileLabels, files_for, write_fit
-from cosmeans._estimator.fitted_state import Array, HoldsFit, state_of
+from cosmeans._estimator.fitted_state import SAVED, Array, HoldsFit, state_of
 from cosmeans._estimator.fitting import fit_rows
 from cosmeans._estimator.initialization import draw_seed, start_key
 from cosmeans._estimator.inputs import Kind, read_centroids, read_rows
@@ -293,11 +293,17 @@ class KMeans(HoldsFit[Array], ClassNamePrefixFeaturesOutMixin, TransformerMixin,
 
     @public
     def save(self, folder: PathLike, force: bool = False) -> None:
-        """Write the model into a folder (safetensors and JSON, docs/format.md). Overwrites only with force."""
+        """Write the model into a folder (safetensors and JSON, docs/format.md).
+
+        A folder that this object has saved is replaced if nobody changed it since, any other model only with force.
+        Raises OutputExistsError for whatever else is there.
+        """
         model = copy.copy(self)
         state = state_of(model)
         options = FitOptions.plain(model.get_params())
-        save_model(folder, conversions.to_model(state, options, model.init, __version__), force)
+        saved, place = vars(self).setdefault(SAVED, {}), os.path.abspath(as_path(folder, "folder"))
+        values = conversions.to_model(state, options, model.init, __version__)
+        saved[place] = save_model(folder, values, force, saved.get(place))
 
     @classmethod
     @public

@@ -92,13 +92,16 @@ class ModelState:
     library: str
 
 
-def save_model(folder: str | os.PathLike[str], state: ModelState, force: bool = False) -> None:
-    """Write a model folder, whole or not at all.
+def save_model(folder: str | os.PathLike[str], state: ModelState, force: bool = False, known: str | None = None) -> str:
+    """Write a model folder, whole or not at all; returns the checksum of its files.
+
+    known  the checksum of a folder that may be replaced without force: what an earlier call returned
 
     Raises OutputExistsError if the folder exists (force replaces a model, and nothing but a model), InputError for
     values that `load_model` would refuse, and WriteError if the disk refuses; then the older model is still there.
     """
     target, force = as_path(folder, "folder"), check_switch("force", force)
+    force = force or (known is not None and _checksum(target) == known)
     refuse_existing(target, force)
     _refuse_other_things(target)
     found = {"centroids": state.centroids, "counts": state.counts}
@@ -131,6 +134,17 @@ def save_model(folder: str | os.PathLike[str], state: ModelState, force: bool = 
         written = json.dumps(values, indent=1, allow_nan=False) + "\n"
         (temporary / VALUES).write_text(written, encoding="utf-8")
         shutil.copymode(temporary / VALUES, temporary / TENSORS)  # safetensors' own is for the owner's eyes only
+    return hashlib.sha256(f"{values['sha256']} {written}".encode()).hexdigest()
+
+
+def _checksum(folder: Path) -> str | None:
+    """Of both files as they are; None where they can't be read."""
+    try:
+        return hashlib.sha256(
+            f"{_digest(folder / TENSORS)} ".encode() + read_bytes(folder / VALUES, _LARGEST_VALUES)
+        ).hexdigest()
+    except FileError:
+        return None
 
 
 def load_model(folder: str | os.PathLike[str]) -> ModelState:

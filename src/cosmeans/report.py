@@ -54,7 +54,7 @@ def write_report(
     n_examples  closest and worst-fitting rows per cluster, at most; fewer where the page would exceed 10 MB
     sample      rows on the map, 0 for no map, at most 50,000
     projection  of the map: "umap" (needs umap-learn), "tsne", "pca", or "auto" for UMAP if it is installed, else t-SNE
-    force       replace a file at `path`
+    force       replace any file at `path`; a page that this function wrote is replaced in any case
 
     The same model, rows, options and packages give the same page on the same machine. All rows are in it if they fit
     into 5 MB; otherwise those of the map. Memory beyond the rows: a few numbers per row, and cosines in blocks. Returns

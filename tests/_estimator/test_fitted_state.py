@@ -1,6 +1,8 @@
 """The state of a fit is one: whatever interrupts it and whatever reads it, there is the fit before or the fit after."""
 
 import copy
+import os
+import pickle
 import random
 import sys
 import threading
@@ -19,7 +21,7 @@ import cosmeans
 from cosmeans import KMeans, calls, reorder
 from cosmeans.cli import run
 from cosmeans.cli.inspect import model_facts
-from cosmeans.errors import CosmeansError, InputError, NoFitError, OptionError, ReadOnlyError
+from cosmeans.errors import CosmeansError, InputError, NoFitError, OptionError, OutputExistsError, ReadOnlyError
 from generators import normal, unit_rows
 
 ROWS, OTHER = normal(90, 6), normal(80, 6, 1)
@@ -402,6 +404,69 @@ def test_centers_that_were_set_have_no_fit_to_show(tmp_path):
     for line in (["plot", str(tmp_path / "model")], ["report", str(tmp_path / "model"), "x.npy"]):
         assert run(line) in (1, 2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
+
+
+def test_what_is_not_saved_says_so_and_where_it_is_found_instead(tmp_path):
+    kmeans = new().fit(ROWS)
+    kmeans.save(tmp_path / "model")
+    loaded = KMeans.load(tmp_path / "model")
+
+    for model in (loaded, reorder(kmeans)):
+        for name, advice in {"labels_": "predict", "similarity_": "cosmeans.top", "inertia_": "score"}.items():
+            assert not hasattr(model, name)
+            with pytest.raises(NoFitError, match=rf"has no {name}: it is not saved with a model.* Call {advice} with"):
+                getattr(model, name)
+    with pytest.raises(NoFitError, match=r"has no costs_: it is not saved .* Call fit"):
+        _ = loaded.costs_
+    with pytest.raises(NoFitError, match="the columns of the rows that it was fitted to had no names"):
+        _ = kmeans.feature_names_in_
+    assert np.array_equal(loaded.predict(ROWS), kmeans.labels_)
+    assert np.array_equal(cosmeans.top(loaded, ROWS, 1).cosines[:, 0], kmeans.similarity_)
+
+
+def test_an_object_replaces_the_folder_that_it_saved(tmp_path, monkeypatch):
+    """By any name of the folder, after another fit, and from a copy; nothing else does."""
+    kmeans = new(epochs=1).fit(ROWS)
+    kmeans.save(tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    kmeans.save("model")
+    kmeans.fit(ROWS).save("model")
+    assert KMeans.load("model").similarities == kmeans.similarities
+    copy.copy(kmeans).save("model")
+
+    others = [
+        new(epochs=1).fit(ROWS),
+        clone(kmeans).fit(ROWS),
+        KMeans.load("model"),
+        pickle.loads(pickle.dumps(kmeans)),
+    ]
+    for other in others:
+        with pytest.raises(OutputExistsError, match="already exists"):
+            other.save("model")
+    assert sorted(os.listdir()) == ["model"]
+
+
+CHANGES = {
+    "another model": lambda path: new(epochs=1, random_state=5).fit(OTHER).save(path, force=True),
+    "a field": lambda path: (path / "model.json").write_bytes((path / "model.json").read_bytes() + b"\n"),
+    "a tensor": lambda path: (path / "model.safetensors").write_bytes(b"x"),
+    "a file is gone": lambda path: (path / "model.safetensors").unlink(),
+    "another file": lambda path: (path / "mine.txt").write_text("x"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_folder_that_changed_since_is_not_replaced(change, tmp_path):
+    kmeans = new(epochs=1).fit(ROWS)
+    path = tmp_path / "model"
+    kmeans.save(path)
+    CHANGES[change](path)
+    before = {entry.name: entry.read_bytes() for entry in path.iterdir()}
+
+    with pytest.raises(OutputExistsError):
+        kmeans.save(path)
+
+    assert {entry.name: entry.read_bytes() for entry in path.iterdir()} == before
 
 
 def test_first_centroids_with_a_graph_are_copied_and_cloned():

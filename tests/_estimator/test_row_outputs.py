@@ -100,7 +100,7 @@ def test_copies_share_what_is_mapped_and_other_orders_have_no_labels(fitted):
     for twin in (copy.copy(fitted), copy.deepcopy(fitted)):
         assert np.shares_memory(twin.labels_, fitted.labels_)
         assert np.shares_memory(twin.similarity_, fitted.similarity_)
-    with pytest.raises(NoFitError, match="have no results about rows"):
+    with pytest.raises(NoFitError, match="not kept where clusters are reordered without rows"):
         _ = reorder(fitted).labels_
 
 

@@ -30,8 +30,16 @@ Value = TypeVar("Value")
 _ARRAYS = ("cluster_centers_", "labels_", "similarity_", "counts_")
 _OF_ROWS = ("labels_", "similarity_")
 _HELD = "_fit_state"  # the name of the state on an estimator
-_TYPE = "__orig_class__"  # what `typing` notes on an instance of KMeans[Tensor]
+SAVED = "_saved"  # the folders that an estimator has saved itself to, with the checksums of their files
+# what is known of one object and no other, and not part of pickles: `typing` notes the first for KMeans[Tensor]
+_OF_THE_OBJECT = ("__orig_class__", SAVED)
 _CPU = torch.device("cpu")
+_ELSEWHERE = {
+    "labels_": "Call predict with the rows: it gives the same labels.",
+    "similarity_": "Call cosmeans.top with the rows and m=1: it gives the same cosines.",
+    "inertia_": "Call score with the rows for their mean cosine, or fit.",
+    "costs_": "Call fit.",
+}
 _INSTEAD = "Set it instead, which checks and scales: kmeans.centers = c."
 
 
@@ -150,17 +158,8 @@ class FromFit(Generic[Value]):
                 f"This {type(estimator).__name__} is not fitted yet: it has no {self._name}. Call fit first."
             )
         value = getattr(state, self._name)
-        if value is None and state.mapped and self._name in _OF_ROWS:
-            raise NoFitError(
-                f"This {type(estimator).__name__} has no {self._name}: labels and similarity of so many rows of files "
-                "are mapped from a file, and the pickle that this model came from does not hold them. predict gives "
-                "the same labels."
-            )
         if value is None:
-            raise NoFitError(
-                f"This {type(estimator).__name__} has no {self._name}: centers that were set, and models that were "
-                "loaded, have no results about rows. Call fit."
-            )
+            raise NoFitError(f"This {type(estimator).__name__} has no {self._name}: {_why_not(state, self._name)}")
         return value
 
     def __set__(self, estimator: Any, value: Never) -> None:
@@ -170,6 +169,20 @@ class FromFit(Generic[Value]):
 
     def __delete__(self, estimator: Any) -> None:
         raise ReadOnlyError(f"{self._name} is an outcome of fit and can't be deleted alone. reset() forgets the fit.")
+
+
+def _why_not(state: FitState, name: str) -> str:
+    """Why a state has no such attribute, and where else to find it."""
+    if state.given:
+        return "centers were set, and no fit followed. Call fit; predict and score work without it."
+    if name == "feature_names_in_":
+        return "the columns of the rows that it was fitted to had no names."
+    if state.mapped and name in _OF_ROWS:
+        return (
+            "labels and similarity of so many rows of files are mapped from a file, and the pickle that this model "
+            f"came from does not hold them. {_ELSEWHERE[name]}"
+        )
+    return f"it is not saved with a model, and not kept where clusters are reordered without rows. {_ELSEWHERE[name]}"
 
 
 class CentersFromFit(FromFit[Value]):
@@ -232,7 +245,7 @@ class HoldsFit(Generic[Array]):
         """What every kind of pickle can hold: options, and the state as plain values and NumPy arrays."""
         state: dict[str, Any] = dict(super().__getstate__())  # type: ignore[call-overload]
         fit: FitState | None = state.pop(_HELD, None)
-        state = {name: value for name, value in state.items() if name not in _SHOWN and name != _TYPE}
+        state = {name: value for name, value in state.items() if name not in _SHOWN and name not in _OF_THE_OBJECT}
         return state if fit is None else state | {_HELD: fit.pack()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

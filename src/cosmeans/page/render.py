@@ -28,6 +28,7 @@ class Fitted(Protocol):
     history_: Any
     stop_reason_: Any
     n_features_in_: Any
+    random_state: Any
     random_state_: Any
     verbose: Any
 
@@ -81,7 +82,7 @@ def _facts(found: Analysis, asked: Asked, model: Fitted) -> dict[str, Any]:
         "asked": asked,
         "topics_differ": int(found.topic.max()) + 1 < len(found.topic),
         "n_clusters": len(found.clusters.size),
-        "seed": model.random_state_,
+        "seed": model.random_state if isinstance(model.random_state, int) else model.random_state_,
         "init": model.init if isinstance(model.init, str) else "given",
     }
 

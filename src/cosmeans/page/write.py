@@ -11,7 +11,7 @@ from typing import Any
 from cosmeans import console
 from cosmeans.atomic import new_file, refuse_existing
 from cosmeans.choices import ProjectionName
-from cosmeans.errors import OptionError
+from cosmeans.errors import FileError, OptionError
 from cosmeans.options import check_switch
 from cosmeans.page.analysis import Asked, analyse
 from cosmeans.page.columns import Column, read_columns
@@ -23,8 +23,11 @@ from cosmeans.page.render import Fitted, render
 from cosmeans.page.row_table import Described
 from cosmeans.paths import as_path
 from cosmeans.printable import brief
+from cosmeans.reading import open_regular
 
 MAX_EXAMPLES, MAX_SAMPLE = 50, 50_000
+_MARK = b'<meta name="generator" content="cosmeans '  # what a page may replace
+_HEAD = 4096  # bytes in which it is
 
 
 def write_page(
@@ -68,7 +71,7 @@ def write_page(
         asked = Asked(described, seen["images"], n_examples, sample, projection, named, comparison, log)
         found = analyse(session, centroids, asked, model.random_state_)
     page = render(found, asked, model, title)
-    with new_file(target, force) as temporary:
+    with new_file(target, force or _is_ours(target)) as temporary:
         temporary.write_bytes(page)
     return target
 
@@ -83,8 +86,17 @@ def _as_texts(ids: Sequence[Any]) -> Any:
 def check_target(path: str | os.PathLike[str], *, force: bool) -> Path:
     """The path of a page that may be written. Raises OptionError or FileError."""
     target = as_path(path)
-    refuse_existing(target, check_switch("force", force), folder=False)
+    refuse_existing(target, check_switch("force", force) or _is_ours(target), folder=False)
     return target
+
+
+def _is_ours(target: Path) -> bool:
+    """Whether a page of this library is there."""
+    try:
+        with open_regular(target) as file:
+            return _MARK in file.read(_HEAD)
+    except (FileError, OSError):
+        return False
 
 
 def check_options(n_examples: int = 5, sample: int = 10_000, projection: str = "auto", title: str = "Clusters") -> None:
