@@ -56,12 +56,14 @@ def faiss_kmeans(rows: np.ndarray, first: np.ndarray, epochs: int) -> np.ndarray
 
 
 def faiss_superkmeans(rows: np.ndarray, first: np.ndarray, epochs: int) -> np.ndarray:
-    """Euclidean; draws its own first centroids."""
+    """Draws its own first centroids."""
     import faiss
 
     faiss.omp_set_num_threads(torch.get_num_threads())
     k, d = first.shape
-    kmeans = faiss.SuperKmeans(d, k, niter=epochs, max_points_per_centroid=ALL_ROWS, early_stop_threshold=0.0)
+    kmeans = faiss.SuperKmeans(
+        d, k, niter=epochs, spherical=True, max_points_per_centroid=ALL_ROWS, early_stop_threshold=0.0
+    )
     kmeans.train(rows)
     return kmeans.centroids
 
