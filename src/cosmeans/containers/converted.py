@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import reduce
 from typing import Any
 
@@ -95,6 +95,25 @@ def floating_type(dtype: torch.dtype) -> torch.dtype:
     if dtype.is_floating_point:
         return dtype
     return torch.float16 if dtype in (torch.int8, torch.uint8) else torch.float32
+
+
+def copy_rows(rows: Tensor, into: Tensor) -> None:
+    """Copy rows to others of their type and shape, which are contiguous, on the CPU.
+
+    By NumPy: torch would wake its threads, and wait for them, while another thread of ours decodes the next rows.
+    """
+    if rows.numel():  # of no rows torch keeps strides that have no bytes
+        into.view(torch.uint8).numpy()[:] = rows.contiguous().view(torch.uint8).numpy()
+
+
+def joined_rows(parts: Sequence[Tensor]) -> Tensor:
+    """Rows of one type that follow one another as one tensor on the CPU; one part at least."""
+    rows = torch.empty((sum(map(len, parts)), parts[0].shape[1]), dtype=parts[0].dtype, device="cpu")
+    done = 0
+    for part in parts:
+        copy_rows(part, rows[done : done + len(part)])
+        done += len(part)
+    return rows
 
 
 def joined_type(types: Iterable[torch.dtype]) -> torch.dtype:

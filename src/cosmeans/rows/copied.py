@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from cosmeans.atomic import new_file
+from cosmeans.containers.converted import copy_rows
 from cosmeans.errors import CosmeansError, WriteError
 from cosmeans.paths import is_url
 from cosmeans.reading import fingerprint, read_bytes, size_words
@@ -123,7 +124,8 @@ class CopiedRows:
             return self.read(slice(0, self.n_rows))
         rows = torch.empty((self.n_rows, self.n_features), dtype=self.dtype, device="cpu")
         for start in range(0, self.n_rows, step):
-            rows[start : start + step] = self.read(slice(start, min(start + step, self.n_rows)))
+            span = slice(start, min(start + step, self.n_rows))
+            copy_rows(self.read(span), rows[span])
         return rows
 
     def gather(self, indices: Tensor) -> Tensor:

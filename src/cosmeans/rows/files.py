@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cosmeans.containers.converted import joined_rows
 from cosmeans.errors import FileError
 from cosmeans.rows.joined import JoinedRows
 from cosmeans.rows.reader import Wanted
@@ -84,7 +85,7 @@ class FileRows:
             if found is None:
                 found = self._rows.read(span.start, span.stop)
             elif len(found) < n_wanted:
-                found = torch.cat([found, self._rows.read(span.start + len(found), span.stop)])
+                found = joined_rows([found, self._rows.read(span.start + len(found), span.stop)])
             stop = min(span.stop + n_wanted, self.n_rows)
             if span.stop < stop:
                 self._ahead = _Ahead(self._rows, span.stop, stop)

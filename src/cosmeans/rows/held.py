@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from cosmeans.containers.converted import copy_rows, joined_rows
 from cosmeans.contracts import RowSource
 from cosmeans.errors import FileError
 from cosmeans.memory_rows import MemoryRows
@@ -128,7 +129,7 @@ class HeldRows:
             return self._source.view()
         if len(self._rows) < self.n_rows:
             rows = torch.empty((self.n_rows, self.n_features), dtype=self.dtype, device="cpu")
-            rows[: self._done] = self._rows[: self._done]
+            copy_rows(self._rows[: self._done], rows[: self._done])
             self._rows = rows
         self._fill(slice(0, self.n_rows))
         return self._rows
@@ -144,7 +145,7 @@ class HeldRows:
         if span.start >= self._done or self._source.n_direct:  # a view: joining rows would copy them
             return self._source.read(span)
         rest = self._source.read(slice(self._done, span.stop))
-        return torch.cat([self._rows[span.start : self._done], rest])
+        return joined_rows([self._rows[span.start : self._done], rest])
 
     def gather(self, indices: Tensor) -> Tensor:
         here = indices < self._done
@@ -192,7 +193,7 @@ class HeldRows:
         end = min(span.stop, len(self._rows))
         while span.start <= self._done < end:
             stop = min(self._done + self._block, end)
-            self._rows[self._done : stop] = self._source.read(slice(self._done, stop))
+            copy_rows(self._source.read(slice(self._done, stop)), self._rows[self._done : stop])
             self._done = stop
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cosmeans.containers.converted import as_type, joined_type
+from cosmeans.containers.converted import as_type, joined_rows, joined_type
 from cosmeans.errors import InputError, OptionError
 from cosmeans.reading import reading
 from cosmeans.rows.reader import Reader
@@ -63,7 +63,7 @@ class JoinedRows:
             start, file = min(stop, end), file + 1
         if not parts:
             return torch.empty((0, self.n_features or 0), dtype=self.dtype, device="cpu")
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        return parts[0] if len(parts) == 1 else joined_rows(parts)
 
     def gather(self, indices: np.ndarray) -> Tensor:
         if len(self._readers) == 1:

@@ -1,5 +1,8 @@
 """Scores of batches that are smaller than the number of centroids use few of these, and have the same bits."""
 
+import math
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
@@ -23,6 +26,27 @@ def test_a_batch_of_any_size_has_the_scores_and_chords_of_the_reference(labels, 
     assert scores.scores(batch, centroids, given).numpy().tobytes() == expected.tobytes()
     assert found.numpy().tobytes() == expected.tobytes()
     assert torch.equal(squared, reference.chords(batch, centroids, given)[1])
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("n", [0, 1, 1000])
+def test_limbs_of_the_inertia_are_those_of_the_definition(n, weighted):
+    """In fractions: each number is split at the units 1, 2^-30 and 2^-60, and the rest is rounded to 2^-90."""
+    rng = np.random.default_rng(n)
+    squared = rng.random(n) * 10.0 ** rng.uniform(-20, 1, n)
+    weights = rng.integers(1, 9, n) * 2.0**-3 if weighted else None
+    given = (torch.from_numpy(squared), None if weights is None else torch.from_numpy(weights))
+    found = scores.inertia_limbs(*given)
+    expected = [0, 0, 0, 0]
+    for value in squared if weights is None else squared * weights:
+        left = Fraction(float(value))
+        for limb in range(3):
+            whole = math.floor(left)
+            expected[limb] += whole
+            left = (left - whole) * 2**30
+        expected[3] += round(left)
+    assert found.dtype is torch.int64
+    assert found.tolist() == expected
 
 
 @pytest.mark.parametrize("d", [1, 5, 130, 384])

@@ -6,12 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cosmeans import sphere
 from cosmeans.backends.cpu.accumulate import accumulate
 from cosmeans.backends.cpu.assign import assign
 from cosmeans.backends.cpu.host import Host
 from cosmeans.backends.cpu.rows import squared_norms, unit_rows
-from cosmeans.backends.cpu.scores import chords, cosines, improve, scores
+from cosmeans.backends.cpu.scores import chords, cosines, improve, inertia_limbs, scores
 from cosmeans.backends.cpu.strategy import Strategy
 from cosmeans.backends.cpu.update import update
 from cosmeans.backends.session import Operations, PlainSession
@@ -51,7 +50,7 @@ class CpuBackend:
             update=update,
             scores=scores,
             chords=chords,
-            inertia_limbs=sphere.inertia_limbs,
+            inertia_limbs=inertia_limbs,
             cosines=cosines,
             improve=improve,
             prepare=lambda centroids: strategy.next_pass(np.ascontiguousarray(centroids.numpy())),

@@ -40,6 +40,18 @@ def chords(batch: Batch, centroids: Tensor, labels: Tensor) -> tuple[Tensor, Ten
     return found, squared
 
 
+def inertia_limbs(squared: Tensor, weights: Tensor | None) -> Tensor:
+    """`sphere.inertia_limbs`, by NumPy: torch would wake its threads for so little, and wait for them."""
+    left = squared.numpy() if weights is None else weights.numpy() * squared.numpy()
+    limbs = []
+    for _ in range(3):
+        whole = np.floor(left)
+        limbs.append(int(whole.astype(np.int64).sum()))
+        left = (left - whole) * 2.0**30  # both exact
+    limbs.append(int(np.rint(left).astype(np.int64).sum()))
+    return torch.tensor(limbs, dtype=torch.int64, device="cpu")
+
+
 def cosines(batch: Batch, centroids: Tensor) -> Tensor:
     """Canonical scores with every centroid, rounded to float32, (B, K); 0 for rows not kept."""
     out = torch.empty((len(batch), len(centroids)), dtype=torch.float32, device="cpu")
