@@ -134,6 +134,7 @@ def test_every_page_and_example_is_found():
         "choosing-k",
         "comparing",
         "dedup",
+        "exploring",
         "larger-than-memory",
         "topics",
         "your-data",

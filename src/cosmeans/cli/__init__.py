@@ -14,7 +14,7 @@ from typing import Any
 
 import typer
 
-from cosmeans.cli import inspect, report, row_tasks, tasks
+from cosmeans.cli import export, inspect, report, row_tasks, tasks
 from cosmeans.cli.commands import app
 from cosmeans.console import say
 from cosmeans.errors import (
@@ -33,6 +33,7 @@ app.add_typer(inspect.app)
 app.add_typer(tasks.app)
 app.add_typer(row_tasks.app)
 app.add_typer(report.app)
+app.add_typer(export.app)
 
 _NAMES_NOTHING = (errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL)
 _WRONG_INPUT = (OptionError, InputError, InputTypeError, FileError)

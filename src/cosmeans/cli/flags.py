@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cosmeans.choices import ProjectionName, names_of
 from cosmeans.cli import results
 from cosmeans.cli.row_files import row_files
 from cosmeans.errors import OptionError
@@ -175,6 +176,12 @@ Order = Annotated[
     typer.Option("--order", help="number the clusters by size, largest first", metavar="size"),
 ]
 Report = Annotated[bool, typer.Option("--report", help="also write report.html, a page about the clusters")]
+Names = Annotated[
+    Path | None, typer.Option("--names", help="names of clusters: the names.json that a page saves", metavar="FILE")
+]
+Projection = Annotated[
+    str, typer.Option("--projection", help="how the map is made", metavar="|".join(names_of(ProjectionName)))
+]
 LabelKind = Annotated[
     str | None,
     typer.Option(

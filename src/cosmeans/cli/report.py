@@ -29,18 +29,14 @@ def report(
     link: Annotated[
         str | None, typer.Option("--link", help="a column with the address of each row (https://...)", metavar="NAME")
     ] = None,
-    names: Annotated[
-        Path | None, typer.Option("--names", help="names of clusters: the names.json that a page saves", metavar="FILE")
-    ] = None,
+    names: flags.Names = None,
     compare: Annotated[
         Path | None, typer.Option("--compare", help="also show where the rows were in this model", metavar="MODEL")
     ] = None,
     title: Annotated[str, typer.Option("--title", help="heading of the page")] = "Clusters",
     n_examples: Annotated[int, typer.Option("--examples", help="closest and worst-fitting rows per cluster")] = 5,
     sample: Annotated[int, typer.Option("--sample", help="rows on the map, 0 for none")] = 10_000,
-    projection: Annotated[
-        str, typer.Option("--projection", help="how the map is made", metavar="auto|umap|tsne|pca")
-    ] = "auto",
+    projection: flags.Projection = "auto",
     out: Annotated[Path, typer.Option("--out", help="page to write", metavar="FILE")] = Path("report.html"),
     force: flags.Force = False,
     quiet: flags.Quiet = False,

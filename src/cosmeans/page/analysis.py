@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ from cosmeans.page.examples import Examples, gather
 from cosmeans.page.findings import Flags, flag, odd_rows
 from cosmeans.page.hierarchy import topics
 from cosmeans.page.keywords import Keywords, distinctive_words
-from cosmeans.page.projection import MAX_LANDMARKS, Projection, chosen, project
+from cosmeans.page.projection import Projection, announce, project
 from cosmeans.page.row_table import Described, RowTable, row_table
 from cosmeans.page.sample import sample_rows
 from cosmeans.page.statistics import Clusters, Nearest, Placed, describe, nearest, place
@@ -24,8 +25,6 @@ from cosmeans.page.statistics import Clusters, Nearest, Placed, describe, neares
 EXAMPLE_BYTES = 4 << 20  # texts and pictures; with everything else the page stays below 10 MB
 MAX_CLUSTERS = 10_000  # more are not shown one by one
 N_ODD = 20
-_TOLD_FROM = 500  # landmarks: fewer take less than two seconds
-_SECONDS = {"tsne": 0.003, "umap": 0.005}  # for each landmark, on one core
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,12 +133,14 @@ def _mapped(
 ) -> Projection | None:
     """The map, after a word on what takes its time."""
     mapped = sample_rows(placed.kept & np.isin(placed.labels, shown), asked.sample, seed)
-    how, landmarks = chosen(asked.projection), min(len(mapped), MAX_LANDMARKS)
-    if how in _SECONDS and landmarks >= _TOLD_FROM:
-        name = {"tsne": "t-SNE", "umap": "UMAP"}[how]
-        asked.log(f"drawing the map by {name}: about {_SECONDS[how] * landmarks:.0f} s")
+    announce(asked.log, asked.projection, len(mapped))
+    return project(rows_of(session), mapped, centroids, clusters.size, asked.projection, seed)
+
+
+def rows_of(session: Session) -> Callable[[np.ndarray], np.ndarray]:
+    """What fetches unit rows by index, on the host."""
 
     def take(indices: np.ndarray) -> np.ndarray:
         return np.asarray(session.rows.take(torch.from_numpy(indices)).cpu().numpy())
 
-    return project(take, mapped, centroids, clusters.size, asked.projection, seed)
+    return take

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -12,6 +12,7 @@ import numpy as np
 
 from cosmeans.choices import ProjectionName, names_of
 from cosmeans.errors import OptionError
+from cosmeans.observer import Log
 from cosmeans.page.charts import percent
 from cosmeans.page.sample import sample_rows
 from cosmeans.printable import brief
@@ -22,9 +23,13 @@ MAX_LANDMARKS = 2000  # rows and centroids that t-SNE or UMAP place; the others 
 _DIRECTIONS = 50  # in which the centroids differ most
 _NEIGHBOURS = 10  # landmarks that a row's place depends on
 _REACH = 0.1  # of the width of the plane: of those landmarks, the ones that are together
-_BLOCK = 1 << 12  # rows that are placed at once
+_BLOCK, _FETCHED = 1 << 12, 1 << 15  # rows that are placed at once, and that are fetched at once
 _LEAST_ROWS = 3
 _PERPLEXITY, _STEPS = 30.0, 750
+_TOLD_FROM = 500  # landmarks: fewer take less than two seconds
+_SECONDS = {"tsne": 0.003, "umap": 0.005}  # for each landmark, on one core
+_CALLED = {"tsne": "t-SNE", "umap": "UMAP"}
+Take = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,15 @@ class Projection:
     rows: np.ndarray
     x: np.ndarray
     y: np.ndarray
+    caption: str
+    proportional: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """points (n, 2) float64, and the rest as in `Projection`."""
+
+    points: np.ndarray
     caption: str
     proportional: bool
 
@@ -69,29 +83,40 @@ def chosen(projection: str) -> str:
 
 
 def project(
-    take: Callable[[np.ndarray], np.ndarray],
-    rows: np.ndarray,
-    centroids: np.ndarray,
-    size: np.ndarray,
-    projection: str,
-    seed: int,
+    take: Take, rows: np.ndarray, centroids: np.ndarray, size: np.ndarray, projection: str, seed: int
 ) -> Projection | None:
     """Place unit rows, whose indices (n,) are `rows` in rising order, on a plane; None for fewer than three.
 
     take       fetches rows by index, (m, D)
     centroids  (K, D) with the size (K,) of each
     """
+    placed = place_rows(take, rows, centroids, size, projection, seed)
+    if placed is None:
+        return None
+    low, extent = placed.points.min(axis=0), np.ptp(placed.points, axis=0)
+    # one scale for both axes: distances keep their proportions
+    grid = np.rint((placed.points - low) * (SIDE / extent.max() if extent.max() > 0 else 0.0)).astype(np.int64)
+    return Projection(rows, grid[:, 0], grid[:, 1], placed.caption, placed.proportional)
+
+
+def place_rows(
+    take: Take, rows: np.ndarray, centroids: np.ndarray, size: np.ndarray, projection: str, seed: int
+) -> Plane | None:
+    """The same, in the method's own coordinates. Rows are fetched in blocks, however many there are."""
     if len(rows) < _LEAST_ROWS:
         return None
     how = chosen(projection)
-    if how == "pca":
-        points, caption = _by_pca(take(rows), seed)
-    else:
-        points, caption = _by_landmarks(take, rows, centroids, size, how, seed)
-    low, extent = points.min(axis=0), np.ptp(points, axis=0)
-    # one scale for both axes: distances keep their proportions
-    grid = np.rint((points - low) * (SIDE / extent.max() if extent.max() > 0 else 0.0)).astype(np.int64)
-    return Projection(rows, grid[:, 0], grid[:, 1], caption, how == "pca")
+    # of three clusters or features nothing is to be reduced: two directions, or one, are all there is
+    if how == "pca" or np.count_nonzero(size) < 3 or centroids.shape[1] < 3:
+        return _by_pca(take, rows, seed)
+    return _by_landmarks(take, rows, centroids, size, how, seed)
+
+
+def announce(log: Log, projection: str, n_rows: int) -> None:
+    """Say what takes its time, if it takes any."""
+    how, landmarks = chosen(projection), min(n_rows, MAX_LANDMARKS)
+    if how in _SECONDS and landmarks >= _TOLD_FROM:
+        log(f"placing the rows on a map by {_CALLED[how]}: about {_SECONDS[how] * landmarks:.0f} s")
 
 
 def directions(centroids: np.ndarray, size: np.ndarray) -> Directions:
@@ -105,34 +130,30 @@ def directions(centroids: np.ndarray, size: np.ndarray) -> Directions:
     return Directions(mean, (basis * signs[:, None])[:q].T)
 
 
-def _by_landmarks(
-    take: Callable[[np.ndarray], np.ndarray],
-    rows: np.ndarray,
-    centroids: np.ndarray,
-    size: np.ndarray,
-    how: str,
-    seed: int,
-) -> tuple[np.ndarray, str]:
+def _by_landmarks(take: Take, rows: np.ndarray, centroids: np.ndarray, size: np.ndarray, how: str, seed: int) -> Plane:
     """Some rows and the centroids are placed by the method itself, all others between those that they are like."""
     filled = np.flatnonzero(size)
-    if len(filled) < 3 or centroids.shape[1] < 3:  # nothing to reduce: two directions, or one, are all there is
-        return _by_pca(take(rows), seed)
     into = directions(centroids[filled], size[filled])
+    caption = f"a plane that keeps neighbours together ({_CALLED[how]}); distances between groups mean little"
     if len(rows) <= MAX_LANDMARKS:
-        marks = into.of(take(rows))
-        points = _embed(marks, how, seed)
-        return _upright(points), _captions(how)
+        return Plane(_upright(_embed(into.of(take(rows)), how, seed)), caption, proportional=False)
     shown = filled[np.argsort(-size[filled], kind="stable")][: MAX_LANDMARKS // 2]
     every = np.zeros(int(rows[-1]) + 1, bool)
     every[rows] = True
     fitted = sample_rows(every, MAX_LANDMARKS - len(shown), seed)
     marks = np.concatenate([into.of(centroids[shown]), into.of(take(fitted))])
     placed = _upright(_embed(marks, how, seed))
-    points = np.concatenate(
-        [_between(into.of(take(rows[at : at + _BLOCK])), marks, placed) for at in range(0, len(rows), _BLOCK)]
-    )
+    points = np.concatenate([_between(into.of(units), marks, placed) for units in _blocks(take, rows)])
     points[np.searchsorted(rows, fitted)] = placed[len(shown) :]
-    return points, _captions(how)
+    return Plane(points, caption, proportional=False)
+
+
+def _blocks(take: Take, rows: np.ndarray) -> Iterator[np.ndarray]:
+    """Fetched in large blocks, since files are decoded for each, and given in small ones."""
+    for start in range(0, len(rows), _FETCHED):
+        units = take(rows[start : start + _FETCHED])
+        for at in range(0, len(units), _BLOCK):
+            yield units[at : at + _BLOCK]
 
 
 def _embed(marks: np.ndarray, how: str, seed: int) -> np.ndarray:
@@ -161,12 +182,6 @@ def _upright(points: np.ndarray) -> np.ndarray:
     return np.asarray(centred @ (axes * signs[:, None]).T)
 
 
-def _captions(how: str) -> str:
-    if how == "umap":
-        return "a plane that keeps neighbours together (UMAP); distances between groups mean little"
-    return "a plane that keeps neighbours together (t-SNE); distances between groups mean little"
-
-
 def _by_tsne(marks: np.ndarray, seed: int) -> np.ndarray:
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
@@ -191,21 +206,23 @@ def _by_umap(marks: np.ndarray, seed: int) -> np.ndarray:
         return np.asarray(mapper.fit_transform(marks), dtype=np.float64)
 
 
-def _by_pca(units: np.ndarray, seed: int) -> tuple[np.ndarray, str]:
+def _by_pca(take: Take, rows: np.ndarray, seed: int) -> Plane:
     from sklearn.decomposition import PCA
 
-    n_components = min(2, *units.shape)
+    fitted = take(np.unique(rows[np.linspace(0, len(rows) - 1, min(len(rows), _FETCHED)).astype(np.int64)]))
+    n_components = min(2, *fitted.shape)
     with warnings.catch_warnings():
         # rows that are all the same have no variance to share out
         warnings.filterwarnings("ignore", message="invalid value encountered in", category=RuntimeWarning)
-        pca = PCA(n_components, random_state=seed % 2**32).fit(units)
-    points = np.zeros((len(units), 2))
-    points[:, :n_components] = pca.transform(units)
+        pca = PCA(n_components, random_state=seed % 2**32).fit(fitted)
+    points = np.zeros((len(rows), 2))
+    points[:, :n_components] = np.concatenate([pca.transform(units) for units in _blocks(take, rows)])
     share = float(np.nan_to_num(pca.explained_variance_ratio_).sum())
-    return points, (
+    caption = (
         f"the two directions in which the rows differ most (PCA); they explain {percent(100 * share)} of the variance, "
         "so rows that are close here need not be alike, but rows that are alike are close"
     )
+    return Plane(points, caption, proportional=True)
 
 
 def _has_umap() -> bool:
