@@ -6,11 +6,11 @@ session's affair.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from cosmeans.compile_clock import Stopwatch
 from cosmeans.contracts import Session
 from cosmeans.epoch import Epoch, EpochStats
 from cosmeans.observer import Observer
@@ -46,7 +46,7 @@ class _Run:
 
 
 def _iterate(session: Session, centroids: Tensor, options: FitOptions, observer: Observer) -> _Run:
-    run, started = _Run(centroids), time.perf_counter()
+    run, stopwatch = _Run(centroids), Stopwatch()
     for epoch in session.epochs(centroids, options.epochs):
         stats, relocated = epoch.stats(), 0
         run.centroids = epoch.update.centroids
@@ -54,10 +54,8 @@ def _iterate(session: Session, centroids: Tensor, options: FitOptions, observer:
             run.centroids, relocated = relocate(session, epoch, options.empty_clusters)
             session.restart(run.centroids)
             stats = stats.ending_with(run.centroids, epoch.centroids)
-        seconds = time.perf_counter() - started
-        started += seconds
         run.iterations.append(_iteration(stats, len(centroids), relocated))
-        run.costs.append(_cost(epoch, stats, seconds))
+        run.costs.append(_cost(epoch, stats, stopwatch.lap()))
         observer.iteration(run.iterations[-1], run.costs[-1])
         if stop := _stop_reason(stats, options, epoch.number):
             run.stop = stop

@@ -57,7 +57,7 @@ class Iteration:
 class EpochCost:
     """What one epoch cost on the machine that ran it. The answer does not depend on it, and no model stores it.
 
-    seconds     wall time of the epoch
+    seconds     wall time of the epoch, without what its code took to be compiled
     settled     rows that canonical scores had to decide
     strategy    how the backend found the labels, in words
     dots        dot products of rows with centroids that were computed, in any precision; None: not counted

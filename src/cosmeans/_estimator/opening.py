@@ -14,6 +14,7 @@ from cosmeans import console
 from cosmeans._estimator.dispatch import choose_backend, kept_by_cpu, takes_heads
 from cosmeans._estimator.fitted_state import state_of
 from cosmeans._estimator.inputs import Kind, check_device, check_features, read_rows
+from cosmeans.compile_clock import CLOCK
 from cosmeans.containers.tensors import through_dlpack
 from cosmeans.contracts import Backend, RowSource, Session
 from cosmeans.data import Task
@@ -70,6 +71,7 @@ def open_session(model: Any, backend: Backend, source: RowSource, task: Task) ->
     flops = 2 * int(model.n_clusters) * source.n_features if model.verbose > 1 else 0
     with (
         closing(source) if isinstance(source, HeldRows) else nullcontext(),
+        CLOCK.heard(log_of(model)),
         observer_of(model) or watch(source.n_rows, flops_per_row=flops, verbose=model.verbose) as observer,
         backend.session(source, task, Alone(), observer, log_of(model)) as session,
     ):

@@ -26,6 +26,7 @@ from numba.misc.appdirs import AppDirs
 
 from cosmeans import calls, sphere
 from cosmeans.caches import temporary_folder, writable
+from cosmeans.compile_clock import CLOCK
 from cosmeans.version import __version__
 
 JIT: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy", "no_cfunc_wrapper": True}
@@ -46,6 +47,7 @@ config: Any = numba.config  # made of environment variables when numba is import
 DISABLED = bool(config.DISABLE_JIT)  # NUMBA_DISABLE_JIT, which is read when loops are defined
 _HERE = Path(__file__).parent
 _ALONE = calls.Lock()
+COMPILING = "compiling for this processor, once: about 5 s"
 _DIGEST = 32  # bytes of SHA-256 before what is kept
 
 
@@ -76,7 +78,7 @@ def _compile_alone(kernel: Any) -> None:
     whole = kernel._compile_for_args  # noqa: SLF001
 
     def compile_for(*args: Any, **named: Any) -> Any:
-        with _ALONE:
+        with CLOCK.running(), _ALONE:
             return whole(*args, **named)
 
     kernel._compile_for_args = compile_for  # noqa: SLF001
@@ -133,6 +135,7 @@ class Kept:
                     return CompileResult._rebuild(target_context, *pickle.loads(found[_DIGEST:]))  # noqa: SLF001
             except Exception:  # noqa: BLE001 - whatever is wrong with it: it is compiled
                 continue
+        CLOCK.announce(COMPILING)
         return None
 
     def save_overload(self, sig: Any, result: Any) -> None:

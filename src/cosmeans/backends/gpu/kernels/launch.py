@@ -26,7 +26,11 @@ from triton.runtime import driver
 
 from cosmeans.caches import temporary_folder, writable
 from cosmeans.calls import Lock
+from cosmeans.compile_clock import CLOCK
 from cosmeans.errors import BackendUnavailableError
+
+COMPILING = "compiling for this GPU, once: about 5 s"
+_LOADED = 1.0  # seconds: what an earlier process compiled is there before
 
 
 class Launcher:
@@ -78,7 +82,12 @@ class Compiling:
         future = self._under_way.get(kernel)
         if future is None:
             return
-        future.exception()
+        with CLOCK.running():
+            try:
+                future.exception(_LOADED)
+            except TimeoutError:
+                CLOCK.announce(COMPILING)
+                future.exception()
         with self._lock:
             if self._under_way.get(kernel) is future:
                 del self._under_way[kernel]
@@ -141,7 +150,8 @@ def launch(kernel: Any, programs: int, *args: Tensor | float, **constants: Any) 
     key = tuple(facts)
     if key not in ready:
         compiling.wait(kernel)
-        compiled = kernel[(programs,)](*args, **constants)
+        with CLOCK.running():
+            compiled = kernel[(programs,)](*args, **constants)
         ready[key] = compiled, tuple(constants[name] for name in kernel.arg_names[len(args) :])
         return
     compiled, tail = ready[key]

@@ -18,11 +18,12 @@ from torch import Tensor
 from triton.runtime.cache import get_cache_manager
 
 from cosmeans.backends.gpu.kernels.columns import QuantizedCentroids
-from cosmeans.backends.gpu.kernels.launch import stream_on
+from cosmeans.backends.gpu.kernels.launch import COMPILING, stream_on
 from cosmeans.backends.gpu.kernels.quantize import QuantizedRows
 from cosmeans.backends.gpu.kernels.screen import BOUND_ROUNDING, UNDERFLOW, UNIT_EXCESS, Errors, GatherList, Uncertified
 from cosmeans.backends.gpu.tuning import SAMPLED
 from cosmeans.calls import Lock
+from cosmeans.compile_clock import CLOCK
 from cosmeans.errors import BackendUnavailableError
 
 ROW_TILE = 64  # rows of a tile, whatever the shape: rows are quantised before K is known
@@ -174,7 +175,9 @@ def screen(
 def _kernel(shape: Shape, device: int) -> Any:
     """The kernel, loaded on this device."""
     driver = _bindings("driver")
-    with open(compiled(shape), "rb") as file:
+    with CLOCK.running():
+        path = compiled(shape)
+    with open(path, "rb") as file:
         module = checked(driver.cuModuleLoadData(file.read()))
     kernel = checked(driver.cuModuleGetFunction(module, b"screen"))
     shared = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
@@ -191,6 +194,8 @@ def compiled(shape: Shape) -> str:
         key = hashlib.sha256(f"{version} {code}".encode()).hexdigest()
         cache = get_cache_manager(key)
         path: str | None = cache.get_file("screen.cubin")
+        if path is None:
+            CLOCK.announce(COMPILING)
         return path or cache.put(_compile(nvrtc, code), "screen.cubin", binary=True)
 
 
