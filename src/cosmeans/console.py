@@ -13,7 +13,7 @@ import select
 import stat
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from pathlib import Path
@@ -27,6 +27,8 @@ _PIECE = 1024  # characters written at once: in UTF-8 no more than a pipe that i
 # a warning points at the code that called; scikit-learn wraps methods and calls them from pipelines, torch's compiler
 # what it does not compile; sessions are opened inside context managers
 _NOT_CALLERS = ("cosmeans", "sklearn", "torch")
+DRAWN: list[Callable[[], object]] = []
+"""What erases the lines of progress that are being drawn, so that a sentence gets a line of its own."""
 _unwanted: ContextVar[tuple[type[Warning], ...]] = ContextVar("unwanted warnings", default=())
 
 
@@ -86,6 +88,9 @@ class Screen:
 
 def say(text: str, file: Any = None) -> None:
     """Write one line for people, by default on stderr; characters that act are shown as their escapes."""
+    if file is None:
+        for erase in tuple(DRAWN):
+            erase()
     Screen(file, PATIENCE).write(printable.escaped(text) + "\n")
 
 

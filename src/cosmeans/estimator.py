@@ -63,7 +63,7 @@ class KMeans(HoldsFit[Array], ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     random_state : int, RandomState or None, default None. Seed of every random choice; the same seed gives the same
         answer. None draws one, which is kept in `random_state_`.
     max_iter : int or None, default None. Another name for epochs.
-    verbose : int, default 1. 0: silent; 1: progress bars for work that takes a while; 2: with rates and time left.
+    verbose : int, default 1. 0: silent; 1: progress and time left of work that takes a while; 2: with rates.
     warm_start : bool, default True. A second fit goes on from the present centers, unless K, D, init or random_state
         changed.
     zero_rows : "warn", "skip" or "error", default "warn". Rows of zeros: label -1 with or without a warning, or an

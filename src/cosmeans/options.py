@@ -133,7 +133,7 @@ class FitOptions:
     )
     max_iter: int | None = option(None, at_least=1, help="another name for epochs")
     verbose: int = option(
-        1, switch=True, help="0: silent; 1: progress bars for work that takes a while; 2: with rates and time left"
+        1, switch=True, help="0: silent; 1: progress and time left of work that takes a while; 2: with rates"
     )
     warm_start: bool = option(default=True, help="a second fit goes on from the present centers")
     zero_rows: ZeroRows = option("warn", help="rows of zeros: label -1 with or without a warning, or an error")

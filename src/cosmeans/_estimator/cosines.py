@@ -22,6 +22,7 @@ from cosmeans.atomic import new_file, refuse_existing
 from cosmeans.contracts import RowSource, Session
 from cosmeans.errors import OptionError, OutputExistsError
 from cosmeans.paths import as_path
+from cosmeans.progress import watch
 from cosmeans.reading import size_words
 from cosmeans.rows.files import FileRows
 from cosmeans.rows.held import limit_of
@@ -65,12 +66,14 @@ def _written(model: Any, source: RowSource, X: Any, out: str | os.PathLike[str])
     refuse_existing(path, force=False, folder=False)
     sessions = FileLabels(model, X).sessions(X.whole()) if isinstance(X, FileRows) else _one_session(model, X)
     shape = source.n_rows, len(state_of(model).cluster_centers_)
-    with new_file(path) as temporary, temporary.open("r+b") as file:
+    verbose = model.verbose if isinstance(X, FileRows) else 0  # other rows are one piece
+    with new_file(path) as temporary, temporary.open("r+b") as file, watch(verbose=verbose) as observer:
         cosines = map_npy(file, np.dtype(np.float32), shape)
         rows = torch.from_numpy(cosines)
         for start, session, centroids in sessions:
             for batch in tiles(session.rows, len(centroids)):
                 stop = start + batch.span.stop
+                observer.step("cosines", stop, source.n_rows, "rows")
                 rows[start + batch.start : stop] = sphere.clipped(session.cosines(batch, centroids))
         del rows, cosines  # a system may not rename what is mapped
     found: np.ndarray = np.load(path, mmap_mode="r")

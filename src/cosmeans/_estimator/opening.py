@@ -66,13 +66,19 @@ def weights_of(sample_weight: Any, source: RowSource) -> Tensor | None:
 
 
 @contextmanager
-def open_session(model: Any, backend: Backend, source: RowSource, task: Task) -> Iterator[tuple[Session, Observer]]:
-    """A session of this backend, and who watches it: as the command line or `verbose` asks for it."""
+def open_session(
+    model: Any, backend: Backend, source: RowSource, task: Task, labelling: str = "labelling rows"
+) -> Iterator[tuple[Session, Observer]]:
+    """A session of this backend, and who watches it: as the command line or `verbose` asks for it.
+
+    labelling  what people read while rows are labelled under centroids that are known
+    """
     flops = 2 * int(model.n_clusters) * source.n_features if model.verbose > 1 else 0
     with (
         closing(source) if isinstance(source, HeldRows) else nullcontext(),
         CLOCK.heard(log_of(model)),
-        observer_of(model) or watch(source.n_rows, flops_per_row=flops, verbose=model.verbose) as observer,
+        observer_of(model)
+        or watch(source.n_rows, flops_per_row=flops, verbose=model.verbose, labelling=labelling) as observer,
         backend.session(source, task, Alone(), observer, log_of(model)) as session,
     ):
         yield session, observer
@@ -80,11 +86,16 @@ def open_session(model: Any, backend: Backend, source: RowSource, task: Task) ->
 
 @contextmanager
 def open_fitted(
-    model: Any, X: Any, sample_weight: Any = None, check: Callable[[int], None] | None = None
+    model: Any,
+    X: Any,
+    sample_weight: Any = None,
+    check: Callable[[int], None] | None = None,
+    labelling: str = "labelling rows",
 ) -> Iterator[tuple[Session, Kind, Tensor]]:
     """A session over rows that were read, for one pass; and the centroids (K, D), checked, on its device.
 
     check  called with N before any work: raises for what else was given and doesn't fit the rows
+    labelling  as in `open_session`
     """
     model = copy.copy(model)  # one state and one set of options, whatever other threads fit and set meanwhile
     state, options = state_of(model), options_of(model)
@@ -96,7 +107,7 @@ def open_fitted(
     source, backend = choose(source, options, log_of(model), fit=False)
     centroids = state.centroids(backend.device, backend.squared_norms)
     task = task_of(options, len(centroids), fit=False, weights=weights)
-    with open_session(model, backend, source, task) as (session, _):
+    with open_session(model, backend, source, task, labelling) as (session, _):
         session.read()
         yield session, kind, centroids
 

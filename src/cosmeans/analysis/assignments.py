@@ -64,21 +64,24 @@ def checked_copy(model: Any, name: str = "model", attribute: str | None = None) 
 
 
 @contextmanager
-def assign_rows(model: KMeans[Any], X: Any, check: Callable[[int], None] | None = None) -> Iterator[Assigned]:
+def assign_rows(
+    model: KMeans[Any], X: Any, check: Callable[[int], None] | None = None, labelling: str = "labelling rows"
+) -> Iterator[Assigned]:
     """Label rows X, anything that `KMeans.fit` takes, by a fitted model; their session is open inside the block.
 
-    check  called with N before any work: raises for what else was given and doesn't fit the rows
+    check      called with N before any work: raises for what else was given and doesn't fit the rows
+    labelling  what people read meanwhile
 
     Raises what `KMeans.predict` raises.
     """
-    with open_fitted(checked_copy(model), X, check=check) as (session, kind, centroids):
+    with open_fitted(checked_copy(model), X, check=check, labelling=labelling) as (session, kind, centroids):
         found = session.measure(centroids)
         own = found.own
         scores = own_scores(session, centroids, found.labels) if own is None else own.scores
         yield Assigned(session, kind, centroids, found.labels, scores, found.similarity)
 
 
-def labels_and_scores(model: KMeans[Any], X: Any) -> tuple[np.ndarray, np.ndarray]:
+def labels_and_scores(model: KMeans[Any], X: Any, labelling: str = "labelling rows") -> tuple[np.ndarray, np.ndarray]:
     """`Assigned.host` of rows X, where nothing else is asked of them."""
-    with assign_rows(model, X) as assigned:
+    with assign_rows(model, X, labelling=labelling) as assigned:
         return assigned.host()

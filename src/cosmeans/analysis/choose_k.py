@@ -134,13 +134,15 @@ def choose_k(
     left = [job for job in jobs if job not in found]
     done, total = 0, sum(k for k, _ in left)
     with watch(verbose=verbose) as observer:
-        for k, seed in left:
-            observer.step("trying numbers of clusters", done, total, "clusters")
+        for number, (k, seed) in enumerate(left, 1):
+            count = f"fit {number} of {len(left)}: {k} clusters, seed {seed}"
+            # larger K take longer, so the time left is that of clusters, not of fits
+            observer.step("trying numbers of clusters", done, total, "clusters", count)
             found[k, seed] = _run(sample, k, seed, options)
             if store:
                 store.write(*found[k, seed])
             done += k
-            observer.step("trying numbers of clusters", done, total, "clusters")
+            observer.step("trying numbers of clusters", done, total, "clusters", count)
     runs = [found[job][0] for job in jobs]
     labels = {job: found[job][1] for job in jobs}
     points = [_point([run for run in runs if run.n_clusters == k], labels) for k in tried]

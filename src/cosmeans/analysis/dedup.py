@@ -29,7 +29,7 @@ from cosmeans.errors import ClusterSplitWarning, DistinctRowsWarning, OptionErro
 from cosmeans.estimator import KMeans, TensorRows
 from cosmeans.options import check_integer
 from cosmeans.printable import brief
-from cosmeans.progress import watch
+from cosmeans.progress import watching
 from cosmeans.tabular import Columns, Tabular, host
 
 _KEEP = names_of(Preferred)
@@ -110,11 +110,11 @@ def deduplicate(
     max_cluster_size = check_integer("max_cluster_size", max_cluster_size, 2)
     random_state = check_integer("random_state", random_state, 0)
     with assign_rows(model, rows) as assigned:
-        return _found(assigned, threshold, keep, max_cluster_size, random_state, model.verbose)
+        return _found(assigned, threshold, keep, max_cluster_size, random_state)
 
 
 def _found(
-    assigned: Assigned, threshold: float, keep: str, max_cluster_size: int, random_state: int, verbose: int
+    assigned: Assigned, threshold: float, keep: str, max_cluster_size: int, random_state: int
 ) -> Duplicates[Any]:
     groups, splits = _plan(assigned, max_cluster_size, random_state)
     if splits:
@@ -124,17 +124,17 @@ def _found(
     cosines = np.zeros(len(labels))
     preference = -scores if keep == "closest" else scores
     done, total = 0, sum(len(group) ** 2 for group in groups)
-    with watch(verbose=verbose) as observer:
-        for group in groups:
-            observer.step("comparing rows within clusters", done, total, "pairs")
-            ordered = group[np.lexsort((group, preference[group]))]
-            with _one_thread() if len(group) <= _ALONE else nullcontext():
-                found, cosine = compare(assigned.session, ordered, threshold)
-            hit = found >= 0
-            original[ordered[hit]] = ordered[found[hit]]
-            cosines[ordered[hit]] = cosine[hit]
-            done += len(group) ** 2
-            observer.step("comparing rows within clusters", done, total, "pairs")
+    observer = watching()
+    for group in groups:
+        observer.step("comparing rows within clusters", done, total, "pairs")
+        ordered = group[np.lexsort((group, preference[group]))]
+        with _one_thread() if len(group) <= _ALONE else nullcontext():
+            found, cosine = compare(assigned.session, ordered, threshold)
+        hit = found >= 0
+        original[ordered[hit]] = ordered[found[hit]]
+        cosines[ordered[hit]] = cosine[hit]
+        done += len(group) ** 2
+        observer.step("comparing rows within clusters", done, total, "pairs")
     removed = np.flatnonzero(original >= 0)
     kept, original, cosines = np.flatnonzero(original < 0), original[removed], cosines[removed]
     out = [assigned.kind.out(torch.from_numpy(part)) for part in (kept, removed, original)]

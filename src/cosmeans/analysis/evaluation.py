@@ -18,6 +18,7 @@ from cosmeans.data import Batch
 from cosmeans.errors import InputError, OptionError
 from cosmeans.estimator import KMeans
 from cosmeans.options import check_integer
+from cosmeans.progress import watching
 from cosmeans.scoring import tiles
 from cosmeans.tabular import Columns, Tabular
 
@@ -91,7 +92,7 @@ def evaluate(
     random_state = check_integer("random_state", random_state, 0)
     known: list[np.ndarray] = []
     check = None if classes is None else lambda n_rows: known.append(read_classes(classes, n_rows))
-    with assign_rows(model, rows, check) as assigned:
+    with assign_rows(model, rows, check, "measuring clusters") as assigned:
         return _measured(assigned, sample_size, random_state, known[0] if known else None)
 
 
@@ -100,11 +101,13 @@ def _measured(assigned: Assigned, sample_size: int, random_state: int, classes: 
     kept = labels >= 0
     if not kept.any():
         raise InputError(f"None of the {len(labels)} rows has a direction, so there is nothing to measure.")
+    silhouette = simplified_silhouette(assigned)
+    watching().phase("silhouette of a sample, and other measures")
     return Evaluation(
         n_rows=int(kept.sum()),
         left_out=int((~kept).sum()),
         similarity=sphere.clipped_mean(assigned.similarity),
-        silhouette=simplified_silhouette(assigned),
+        silhouette=silhouette,
         sampled_silhouette=_sampled_silhouette(assigned, sample_size, random_state),
         davies_bouldin=davies_bouldin(assigned),
         sizes=sizes,
@@ -123,8 +126,9 @@ def simplified_silhouette(assigned: Assigned) -> float | None:
     sizes = torch.from_numpy(assigned.sizes()).to(assigned.labels.device)
     if int((sizes > 0).sum()) < 2:
         return None
-    values = []
+    values, observer, n_rows = [], watching(), assigned.session.rows.n_rows
     for batch in tiles(assigned.session.rows, len(assigned.centroids)):
+        observer.step("silhouette", batch.start, n_rows, "rows")
         labels = assigned.labels[batch.span].to(torch.int64)
         kept = labels >= 0
         cosines_BK = assigned.session.cosines(batch, assigned.centroids)[kept].to(torch.float64)

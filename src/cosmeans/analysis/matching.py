@@ -22,6 +22,7 @@ from cosmeans.containers.converted import on_host
 from cosmeans.errors import InputError, InputTypeError, OptionError
 from cosmeans.estimator import KMeans
 from cosmeans.plot import plot_moves
+from cosmeans.progress import Silent, set_observer
 from cosmeans.tabular import Columns, Tabular
 
 if TYPE_CHECKING:
@@ -124,6 +125,7 @@ def _cosines(old: KMeans[Any], new: KMeans[Any]) -> np.ndarray:
     """Of each old centroid with each new one, (K_old, K_new) float32."""
     nameless = copy.copy(old)
     change_state(nameless, feature_names_in_=None)  # centroids are not a frame
+    set_observer(nameless, Silent())  # they are few
     with open_fitted(nameless, new.cluster_centers_) as (session, _, centroids):
         return np.concatenate([session.cosines(batch, centroids).cpu().numpy() for batch in session.rows.batches()]).T
 
@@ -185,9 +187,9 @@ def moved(old: KMeans[Any], new: KMeans[Any], rows: Any, matched: Match | None =
     names = [getattr(model, "feature_names_in_", None) for model in (old, new)]
     if names[0] is not None and names[1] is not None:
         check_names(names[0].tolist(), names[1].tolist())
-    before = labels_and_scores(old, rows)[0]
+    before = labels_and_scores(old, rows, "labelling rows by the old model")[0]
     matched = match(old, new) if matched is None else matched
-    after = matched.relabel(labels_and_scores(new, rows)[0])
+    after = matched.relabel(labels_and_scores(new, rows, "labelling rows by the new model")[0])
     both = (before >= 0) & (after >= 0)
     before, after = before[both], after[both]
     n_ids = max(len(matched.new_of_old), int(matched.ids.max()) + 1)
@@ -235,7 +237,7 @@ def reorder(
         mapped=False,
     )
     if rows is not None:
-        with assign_rows(ordered, rows) as assigned:
+        with assign_rows(ordered, rows, labelling="labels in the new order") as assigned:
             change_state(
                 ordered,
                 labels_=assigned.kind.out(assigned.labels.to(torch.int64)),

@@ -23,6 +23,7 @@ from cosmeans.errors import OptionError
 from cosmeans.estimator import KMeans, TensorRows
 from cosmeans.options import check_integer
 from cosmeans.printable import brief
+from cosmeans.progress import watching
 from cosmeans.scoring import tiles
 from cosmeans.tabular import Columns, Tabular, host
 
@@ -114,6 +115,7 @@ def top(model: KMeans[Any], rows: Any, m: int = 3) -> Any:
         cosines = torch.empty((session.rows.n_rows, m), dtype=torch.float64, device=session.device)
         for batch in tiles(session.rows, len(centroids)):
             labels[batch.span], cosines[batch.span] = _best(batch, centroids, m, session)
+            watching().step("best clusters", batch.start + len(batch), session.rows.n_rows, "rows")
         return Top(kind.out(labels), kind.cosines(cosines))
 
 
@@ -157,7 +159,7 @@ def outliers(model: KMeans[Any], rows: Any, *, quantile: float | None = None, th
     threshold  instead: every row whose cosine with its centroid is below this
     """
     share = _checked_share(quantile, threshold)
-    with assign_rows(model, rows) as assigned:
+    with assign_rows(model, rows, labelling="similarity of rows with their clusters") as assigned:
         labels, scores = assigned.host()
     order = np.lexsort((np.arange(len(scores)), scores))
     order = order[labels[order] >= 0]
@@ -182,7 +184,7 @@ def exemplars(model: KMeans[Any], rows: Any, m: int = 10) -> Any:
     With m larger than the number of rows N, the answer has N columns.
     """
     m = check_integer("m", m, 1)
-    with assign_rows(model, rows) as assigned:
+    with assign_rows(model, rows, labelling="rows closest to their centroids") as assigned:
         labels, scores = assigned.host()
     m = min(m, len(labels))
     order = np.lexsort((np.arange(len(scores)), -scores, labels))

@@ -65,6 +65,7 @@ def fit(
     ] = None,
     keep_cache: flags.KeepCache = False,
     force: flags.Force = False,
+    rates: flags.Verbose = False,
     quiet: flags.Quiet = False,
     as_json: flags.Json = False,
 ) -> None:
@@ -82,7 +83,8 @@ def fit(
     kmeans = KMeans(**options) if go_on_from is None else fitting.old_model(go_on_from, given)
     asked = fitting.Asked(
         weights=weights, texts=texts, column=column, order=order, report=report, labels=labels, partition=partition,
-        out=out, keep_cache=keep_cache, force=force, quiet=quiet, as_json=as_json,
+        out=out, keep_cache=keep_cache, force=force, quiet=quiet,
+        rates=rates, as_json=as_json,
     )  # fmt: skip
     fitting.fit(kmeans, embeddings, asked)
 
@@ -174,6 +176,7 @@ def demo(
     batch_size: flags.BatchSize = None,
     out: Annotated[Path, typer.Option("--out", help="folder of the results", metavar="DIR")] = Path("demo-output"),
     force: flags.Force = False,
+    rates: flags.Verbose = False,
     quiet: flags.Quiet = False,
 ) -> None:
     """Cluster 6,000 dictionary entries by meaning; or repeat the tutorial at its full size."""
@@ -182,7 +185,7 @@ def demo(
     from cosmeans.cli import fitting
 
     chosen = {name: value for name, value in chosen.items() if value is not None}
-    fitting.demo(chosen, tutorial=tutorial, rows=rows, out=out, force=force, quiet=quiet)
+    fitting.demo(chosen, tutorial=tutorial, rows=rows, out=out, force=force, verbose=fitting.verbosity(quiet, rates))
 
 
 def _require_clusters(options: dict[str, Any]) -> None:

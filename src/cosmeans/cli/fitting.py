@@ -47,6 +47,7 @@ class Asked:
     keep_cache: bool
     force: bool
     quiet: bool
+    rates: bool
     as_json: bool
 
 
@@ -59,6 +60,7 @@ def old_model(path: Path, changed: dict[str, Any]) -> KMeans:
 
 def fit(kmeans: KMeans, embeddings: RowFiles, asked: Asked) -> None:
     """Fit the model, and write everything that is asked for into one folder."""
+    verbosity(asked.quiet, asked.rates)
     check_order(asked.order)
     check_options() if asked.report else None
     wanted = Wanted(asked.labels, embeddings.carried, asked.partition)
@@ -76,7 +78,7 @@ def fit(kmeans: KMeans, embeddings: RowFiles, asked: Asked) -> None:
         lines = given_texts(asked.texts, rows, asked.column)
         skipped = _left_out("plot", *([] if tables else ["table"]))
         with copied_rows(kmeans, rows, folder, keep=asked.keep_cache, quiet=asked.quiet):
-            _run(kmeans, rows, asked.quiet, sample_weight)
+            _run(kmeans, rows, verbosity(asked.quiet, asked.rates), sample_weight)
             kmeans = kmeans if asked.order is None else reorder(kmeans, asked.order, rows)
             written = write_fit(kmeans, new, rows, wanted.carried, tables, skipped)
             if lines is not None:
@@ -92,14 +94,15 @@ def fit(kmeans: KMeans, embeddings: RowFiles, asked: Asked) -> None:
     _exit_if_interrupted(kmeans)
 
 
-def demo(chosen: dict[str, Any], *, tutorial: bool, rows: int, out: Path, force: bool, quiet: bool) -> None:
+def demo(chosen: dict[str, Any], *, tutorial: bool, rows: int, out: Path, force: bool, verbose: int) -> None:
     """Fit the rows of the demo. chosen: options in place of the demo's own."""
+    quiet = not verbose
     kmeans = demos.tutorial_kmeans() if tutorial else demos.texts_kmeans()
     kmeans.set_params(**chosen)
     skipped = _left_out("plot", "table", *([] if tutorial else ["report"]))
     with output_folder(out, force) as new:
         vectors, lines = (demos.random_unit_rows(rows, quiet), None) if tutorial else demo_data.sample()
-        _run(kmeans, vectors, quiet)
+        _run(kmeans, vectors, verbose)
         written = write_fit(kmeans, new, skipped=skipped)
         if lines is not None:
             written.append("clusters")
@@ -122,10 +125,18 @@ def _left_out(*names: str) -> list[str]:
     return [packages[package] for package in extras.left_out({p: FILES[name] for p, name in packages.items()})]
 
 
-def _run(kmeans: KMeans, rows: Any, quiet: bool, sample_weight: Any = None) -> None:
+def verbosity(quiet: bool, rates: bool) -> int:
+    """The option `verbose` that two flags say. Raises OptionError if both were given."""
+    if quiet and rates:
+        raise OptionError("--quiet and --verbose say the opposite. Remove one of them.")
+    return 0 if quiet else 1 + rates
+
+
+def _run(kmeans: KMeans, rows: Any, verbose: int, sample_weight: Any = None) -> None:
     """Fit with progress on stderr; the first Ctrl-C ends it cleanly."""
-    observer = watch(len(rows), flops_per_row=2 * kmeans.n_clusters * rows.shape[1], verbose=int(not quiet))
-    kmeans.verbose = int(not quiet)
+    flops = 2 * kmeans.n_clusters * rows.shape[1] if verbose > 1 else 0
+    observer = watch(len(rows), flops_per_row=flops, verbose=verbose)
+    kmeans.verbose = verbose
     set_observer(kmeans, observer)
     try:
         with stop_on_interrupt(observer):

@@ -198,6 +198,7 @@ KeepCache = Annotated[
 ]
 Force = Annotated[bool, typer.Option("--force", help="replace outputs that exist")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress and no summary")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="progress with rates")]
 Json = Annotated[
     bool,
     typer.Option("--json", help="one JSON object on stdout, and nothing else there", callback=_if_there_is_a_stdout),

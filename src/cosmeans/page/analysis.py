@@ -21,6 +21,7 @@ from cosmeans.page.projection import Projection, announce, project
 from cosmeans.page.row_table import Described, RowTable, row_table
 from cosmeans.page.sample import sample_rows
 from cosmeans.page.statistics import Clusters, Nearest, Placed, describe, nearest, place
+from cosmeans.progress import watching
 
 EXAMPLE_BYTES = 4 << 20  # texts and pictures; with everything else the page stays below 10 MB
 MAX_CLUSTERS = 10_000  # more are not shown one by one
@@ -97,7 +98,9 @@ def analyse(session: Session, centroids: Tensor, asked: Asked, seed: int) -> Ana
     vectors = rows.take(torch.tensor(examples.rows, dtype=torch.int64, device="cpu"))
     host = centroids.cpu().numpy()
     topic = topics(host, clusters.size)
+    watching().phase("map")
     projection = _mapped(session, host, placed, clusters, shown, asked, seed)
+    watching().phase("examples" if texts is None else "keywords")
     return Analysis(
         placed=placed,
         clusters=clusters,
