@@ -29,7 +29,7 @@ class Display(Protocol):
 
 
 class Bar:
-    """One line that is drawn again and again. A note that finds no room is left out whole, and the bar before the first."""
+    """A line that is drawn again and again. Notes that find no room are left out, and the bar before the first one."""
 
     interval = BAR_INTERVAL
 
