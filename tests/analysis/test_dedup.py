@@ -141,7 +141,7 @@ def test_a_cluster_past_the_bound_is_told_before_the_work_and_split_alike_every_
     assert lines[told].startswith("2 clusters have more than max_cluster_size=50 rows and are compared in parts (clus")
     work = [place for place, line in enumerate(lines) if line.startswith("comparing rows within clusters: ")]
     assert told < work[0]
-    done = [int(re.search(r": ([\d,]+) of", lines[place])[1].replace(",", "")) for place in work]
+    done = [int(re.search(r"([\d,]+) of [\d,]+ pairs", lines[place])[1].replace(",", "")) for place in work]
     sizes = np.sqrt(np.diff(done))
     assert len(sizes[sizes > 0]) > 2
     assert max(sizes) <= 50
