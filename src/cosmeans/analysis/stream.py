@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from cosmeans.analysis.assignments import labels_and_scores
+from cosmeans.calls import public
 from cosmeans.console import without
 from cosmeans.errors import CosmeansWarning, InputError, InputTypeError, OptionError
 from cosmeans.estimator import KMeans
@@ -25,6 +26,7 @@ _CHUNK = 1 << 20  # most bytes read at once
 _MARK = b"\xef\xbb\xbf"  # some editors write it before UTF-8
 
 
+@public
 def predict_json_lines(model: KMeans[Any], source: BinaryIO, sink: BinaryIO, field: str = "embedding") -> int:
     """Answer every line with {"cluster": ..., "similarity": ...}; returns how many rows were answered.
 
@@ -52,6 +54,7 @@ def predict_json_lines(model: KMeans[Any], source: BinaryIO, sink: BinaryIO, fie
     return answered
 
 
+@public
 def predict_arrow(model: KMeans[Any], source: BinaryIO, sink: BinaryIO, field: str = "embedding") -> int:
     """The same for Arrow IPC streams: the column `field` (lists of D numbers) is answered by cluster and similarity.
 
