@@ -9,7 +9,7 @@ import pyarrow
 import pytest
 import torch
 
-from cosmeans import KMeans, choose_k, deduplicate, evaluate, exemplars, match, moved, outliers, top
+from cosmeans import KMeans, choose_k, deduplicate, evaluate, exemplars, match, members, moved, outliers, top, topics
 from cosmeans.errors import OptionError
 from cosmeans.result import History
 from cosmeans.tabular import Tabular
@@ -19,6 +19,7 @@ X = unit_rows(400, 8, seed=1).astype(np.float32)
 X[7] = 0.0
 MODEL = KMeans(12, epochs=15, random_state=0, verbose=0, zero_rows="skip").fit(X)
 OTHER = KMeans(10, epochs=15, random_state=1, verbose=0, zero_rows="skip").fit(X)
+TEXTS = [f"text {row % 13} of row {row}" for row in range(400)]
 LABELS, COSINES = MODEL.labels_, MODEL.similarity_
 MADE = {
     "history": lambda rows: MODEL.history_,
@@ -26,6 +27,8 @@ MADE = {
     "outliers": lambda rows: outliers(MODEL, rows, quantile=0.1),
     "exemplars": lambda rows: exemplars(MODEL, rows, 3),
     "duplicates": lambda rows: deduplicate(MODEL, rows, 0.8),
+    "members": lambda rows: members(MODEL, rows, 5),
+    "topics": lambda rows: topics(MODEL, rows, TEXTS),
     "evaluation": lambda rows: evaluate(MODEL, rows),
     "choice": lambda rows: choose_k(rows[:200], [2, 3, 5], n_seeds=2, epochs=5, verbose=0),
     "match": lambda rows: match(MODEL, OTHER),
@@ -37,6 +40,8 @@ COLUMNS = {
     "outliers": ["row", "cluster", "similarity"],
     "exemplars": ["row", "cluster", "similarity"],
     "duplicates": ["row", "original", "similarity"],
+    "members": ["row", "cluster", "similarity"],
+    "topics": ["cluster", "size", "similarity", "words", "exemplars"],
     "choice": ["n_clusters", "similarity", "silhouette", "spread", "stability"],
     "match": ["old", "new", "similarity"],
     "moves": ["cluster", "before", "after", "stayed", "similarity"],
@@ -161,7 +166,8 @@ def test_a_result_is_one_short_line_and_a_table_in_a_notebook(name):
     assert (f"the first 10 of {len(frame):,} rows" in table.told) == (len(frame) > 10)
     cells, values = table.rows[1], found.to_frame("arrow").to_pylist()[0].values()
     for cell, value in zip(cells, values, strict=True):
-        assert cell == ("" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value))
+        told = ", ".join(value) if isinstance(value, list) else str(value)
+        assert cell == ("" if value is None else f"{value:.4f}" if isinstance(value, float) else told)
 
 
 def test_a_history_is_indexed_like_a_list():
@@ -183,14 +189,14 @@ def test_a_history_is_indexed_like_a_list():
 def test_what_is_shown_is_escaped():
     class Words(Tabular):
         def _columns(self):
-            return {"<b>": [["<script>", "a&b"]], "none": [None]}
+            return {"<b>": [["<script>", "a&b"]], "none": [None], "long": ["x" * 99]}
 
         def _summary(self):
             return "<i>"
 
     table = Table(Words()._repr_html_())
 
-    assert table.rows == [["<b>", "none"], ["<script>, a&b", ""]]
+    assert table.rows == [["<b>", "none", "long"], ["<script>, a&b", "", "x" * 79 + "…"]]
     assert table.told == "Words(<i>)"
 
 

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from cosmeans.analysis.dedup import deduplicate
     from cosmeans.analysis.evaluation import evaluate
     from cosmeans.analysis.matching import match, moved, reorder
-    from cosmeans.analysis.queries import exemplars, outliers, top
+    from cosmeans.analysis.queries import exemplars, members, outliers, top
+    from cosmeans.analysis.topics import topics
     from cosmeans.estimator import KMeans
     from cosmeans.pickles import safe_globals
     from cosmeans.result import EpochCost, History, Iteration, StopReason
@@ -36,12 +37,14 @@ __all__ = [
     "evaluate",
     "exemplars",
     "match",
+    "members",
     "moved",
     "open_rows",
     "outliers",
     "reorder",
     "safe_globals",
     "top",
+    "topics",
 ]
 
 # the imports above once more, for a running program; a test compares them
@@ -58,12 +61,14 @@ _MODULES = {
     "evaluate": "analysis.evaluation",
     "exemplars": "analysis.queries",
     "match": "analysis.matching",
+    "members": "analysis.queries",
     "moved": "analysis.matching",
     "open_rows": "rows.opening",
     "outliers": "analysis.queries",
     "reorder": "analysis.matching",
     "safe_globals": "pickles",
     "top": "analysis.queries",
+    "topics": "analysis.topics",
 }
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Columns = Mapping[str, "np.ndarray | Sequence[Any]"]
 _SHOWN = 10  # rows of a table in a notebook
+_LONGEST = 80  # characters of a text there
 _INSTALL = {"pandas": "pandas", "polars": "polars", "pyarrow": '"cosmeans[tables]"'}
 
 
@@ -104,4 +105,5 @@ def _cell(value: Any) -> str:
         return f"{value:.4f}"
     if isinstance(value, list | tuple):
         return ", ".join(_cell(part) for part in value)
-    return escape(line(str(value)))
+    text = line(str(value))
+    return escape(text if len(text) <= _LONGEST else text[: _LONGEST - 1].rstrip() + "…")

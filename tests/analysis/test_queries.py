@@ -7,7 +7,7 @@ import torch
 import generators
 import truth
 from cosmeans import KMeans
-from cosmeans.analysis.queries import exemplars, outliers, top
+from cosmeans.analysis.queries import exemplars, members, outliers, top
 from cosmeans.errors import OptionError
 
 
@@ -106,9 +106,9 @@ def test_exemplars_are_the_closest_rows_of_each_cluster(case):
 
     found = exemplars(model, rows, 4)
 
-    for cluster, (members, cosines) in enumerate(zip(found.rows, found.cosines, strict=True)):
+    for cluster, (nearest, cosines) in enumerate(zip(found.rows, found.cosines, strict=True)):
         expected = sorted(np.flatnonzero(labels == cluster), key=lambda row: (-best[row], row))[:4]
-        assert members.tolist() == expected + [-1] * (4 - len(expected))
+        assert nearest.tolist() == expected + [-1] * (4 - len(expected))
         assert np.array_equal(cosines[: len(expected)], best[expected].clip(-1, 1))
 
 
@@ -137,3 +137,26 @@ def test_more_exemplars_than_rows_are_all_rows(case):
 
     assert found.rows.shape == (model.n_clusters, len(rows))
     assert np.array_equal(found.rows, exemplars(model, rows, len(rows)).rows)
+
+
+def test_members_are_all_rows_of_a_cluster_best_first_the_lowest_row_at_a_tie(case):
+    rows, model, scores, kept = case
+    labels = np.where(kept, ranked(scores)[:, 0], -1)
+
+    for cluster in range(len(model.cluster_centers_)):
+        own = np.flatnonzero(labels == cluster)
+        expected = own[np.argsort(-scores[own, cluster], kind="stable")]
+
+        found = members(model, rows, cluster)
+
+        assert found.cluster == cluster
+        assert np.array_equal(found.rows, expected)
+        assert np.array_equal(found.cosines, scores[expected, cluster].clip(-1, 1))
+
+
+def test_members_of_no_cluster_are_an_error():
+    model = with_centers(np.eye(3))
+
+    for cluster in (3, -1, "2", True):
+        with pytest.raises(OptionError, match="cluster must be an integer of at least 0 and at most 2, got"):
+            members(model, np.eye(3), cluster)

@@ -96,6 +96,27 @@ class Exemplars(Tabular, Generic[Array]):
         return f"the {m} rows closest to each of {n_clusters:,} centroids"
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class Members(Tabular, Generic[Array]):
+    """All rows of a cluster, closest to its centroid first, the lowest row at a tie. As a table: one row for each.
+
+    rows     (n,) int64
+    cosines  (n,) float64 in [-1, 1]: canonical scores
+    cluster  its number
+    """
+
+    rows: Array
+    cosines: Array
+    cluster: int
+
+    def _columns(self) -> Columns:
+        rows = host(self.rows)
+        return {"row": rows, "cluster": np.full(len(rows), self.cluster), "similarity": host(self.cosines)}
+
+    def _summary(self) -> str:
+        return f"the {len(self.rows):,} rows of cluster {self.cluster}"
+
+
 @overload
 def top(model: KMeans[Any], rows: TensorRows, m: int = 3) -> Top[Tensor]: ...
 @overload
@@ -186,17 +207,42 @@ def exemplars(model: KMeans[Any], rows: Any, m: int = 10) -> Any:
     m = check_integer("m", m, 1)
     with assign_rows(model, rows, labelling="rows closest to their centroids") as assigned:
         labels, scores = assigned.host()
+    found, cosines = closest(labels, scores, len(assigned.centroids), m)
+    return Exemplars(_out(assigned.kind, found), _cosines_out(assigned.kind, cosines))
+
+
+def closest(labels: np.ndarray, scores: np.ndarray, n_clusters: int, m: int) -> tuple[np.ndarray, np.ndarray]:
+    """`Exemplars.rows` and their scores, (K, min(m, N)), of rows with these labels and scores (N,)."""
     m = min(m, len(labels))
     order = np.lexsort((np.arange(len(scores)), -scores, labels))
     order = order[labels[order] >= 0]
     ordered = labels[order]
     rank = np.arange(len(order)) - np.searchsorted(ordered, ordered)
     chosen = rank < m
-    found = np.full((len(assigned.centroids), m), -1, np.int64)
+    found = np.full((n_clusters, m), -1, np.int64)
     cosines = np.zeros(found.shape)
     found[ordered[chosen], rank[chosen]] = order[chosen]
     cosines[ordered[chosen], rank[chosen]] = scores[order[chosen]]
-    return Exemplars(_out(assigned.kind, found), _cosines_out(assigned.kind, cosines))
+    return found, cosines
+
+
+@overload
+def members(model: KMeans[Any], rows: TensorRows, cluster: int) -> Members[Tensor]: ...
+@overload
+def members(model: KMeans[Any], rows: Any, cluster: int) -> Members[NDArray[Any]]: ...
+@public
+def members(model: KMeans[Any], rows: Any, cluster: int) -> Any:
+    """All rows of one cluster, closest to its centroid first.
+
+    Raises OptionError for a cluster that the model does not have, and what `KMeans.predict` raises.
+    """
+    model = checked_copy(model)
+    cluster = check_integer("cluster", cluster, 0, len(model.cluster_centers_) - 1)
+    with assign_rows(model, rows) as assigned:
+        labels, scores = assigned.host()
+    found = np.flatnonzero(labels == cluster)
+    found = found[np.argsort(-scores[found], kind="stable")]
+    return Members(_out(assigned.kind, found), _cosines_out(assigned.kind, scores[found]), cluster)
 
 
 def _out(kind: Any, values: np.ndarray) -> Any:

@@ -3,38 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 
-from cosmeans.errors import FileError, InputError, InputTypeError, OptionError
+from cosmeans.containers.strings import read_strings
+from cosmeans.errors import FileError, OptionError
 from cosmeans.page.thumbnails import thumbnails
-from cosmeans.printable import brief, line
+from cosmeans.printable import line
 
 TEXT_LENGTH = 240
 _FEW_CLUSTERS = 250  # so many have room for larger pictures
 _LARGE, _SMALL = 96, 64  # pixels of the longer side
 
 
-def check_texts(values: Sequence[str] | None, n_rows: int, name: str) -> list[str] | None:
-    """Texts or paths as a list, one per row. Raises InputError for another length or another kind."""
-    if values is None:
-        return None
-    try:
-        listed = [] if isinstance(values, str | bytes) else list(values)
-        wrong = isinstance(values, str | bytes)
-    except TypeError:  # a single number, or what can't be gone through
-        wrong = True
-    if wrong:
-        raise InputTypeError(f"{name} must be a list of strings, one per row; got {brief(values)}. Pass a list.")
-    if len(listed) != n_rows:
-        raise InputError(f"{name} has {len(listed):,} entries, the rows are {n_rows:,}; one per row is needed.")
-    for index, value in enumerate(listed):
-        if not isinstance(value, str | os.PathLike):
-            raise InputError(f"{name}[{index}] is {brief(value)}; it must be a string. Pass '' where there is none.")
-    return [os.fspath(value) for value in listed]
+def check_texts(values: Any, n_rows: int, name: str) -> list[str] | None:
+    """`containers.strings.read_strings`, if there are any."""
+    return None if values is None else read_strings(values, n_rows, name)
 
 
 def check_images(paths: list[str] | None) -> None:
