@@ -212,8 +212,8 @@ CPU = [
         having="files s",
     ),
     Table(
-        "Near-copies",
-        "Near-copies within clusters, of all that a brute force over all pairs finds.",
+        "Near-duplicates",
+        "Near-duplicates within clusters, of all that a brute force over all pairs finds.",
         "dedup",
         {"rows": "rows", "K": "clusters", "threshold": "threshold"},
         {

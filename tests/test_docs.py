@@ -63,6 +63,16 @@ def test_the_reference_names_everything_public():
     assert all(pkgutil.resolve_name(entry) for entry in re.findall(r"^::: (cosmeans\S*)$", pages, re.MULTILINE))
 
 
+def test_the_reference_of_the_command_line_names_every_flag_of_every_command():
+    made = runpy.run_path(str(ROOT / "scripts" / "docs_hooks.py"))["reference"]()
+
+    for name, command in get_command(app).commands.items():
+        _, _, section = made.partition(f"## `cosmeans {name}`")
+        flags = {flag for parameter in command.params for flag in parameter.opts if flag.startswith("--")}
+        assert flags
+        assert all(flag in section.partition("\n## ")[0] for flag in flags), name
+
+
 def test_every_link_of_a_page_leads_to_a_page_and_a_heading():
     for page in [*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")]:
         for target, anchor in LINK.findall(page.read_text(encoding="utf-8")):
@@ -115,7 +125,7 @@ def test_the_navigation_holds_every_page_once():
     listed = re.findall(r"^ +- .*: (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
     pages = [page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md")]
 
-    assert sorted(listed) == sorted(pages)
+    assert sorted(set(listed) - {"api/cli.md"}) == sorted(pages), "api/cli.md is made by scripts/docs_hooks.py"
 
 
 @pytest.mark.parametrize("backend", ["cpu", "gpu"])
