@@ -11,7 +11,7 @@ import sys
 import termios
 
 import pytest
-from tqdm.auto import tqdm
+from tqdm.std import tqdm
 
 from cosmeans import console
 from cosmeans.bars import Bar, Lines, display

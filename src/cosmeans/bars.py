@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any, Protocol, TextIO
-
-from tqdm.auto import tqdm
 
 from cosmeans import console
 from cosmeans.console import Screen
+
+if find_spec("ipywidgets") is None:  # in a notebook, tqdm.auto would warn that it has no widgets
+    from tqdm.std import tqdm
+else:
+    from tqdm.auto import tqdm
 
 BAR_INTERVAL = 0.1
 LINE_INTERVAL = 5.0
