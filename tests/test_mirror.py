@@ -10,7 +10,9 @@ TESTS, PACKAGE = Path(__file__).parent, Path(cosmeans.__file__).parent
 
 # files without a test of their own name: where they are tested, through what people call
 ELSEWHERE = {
-    "cli/test_commands.py": "__main__ version cli/demo cli/fitting cli/flags cli/interrupt cli/labelling cli/tell",
+    "cli/test_commands.py": """__main__ version cli/app cli/demo cli/fitting cli/flags cli/given
+        cli/interrupt cli/labelling cli/tell""",
+    "cli/test_help.py": "cli/examples",
     "cli/test_hostile.py": "cli/clusters",
     "cli/test_streams.py": "cli/results",
     "cli/test_tasks.py": "cli/row_tasks cli/stream cli/tables",

@@ -59,7 +59,7 @@ def parameters_of_the_docstring():
 
 def row_of(option):
     """The row of an option in docs/options.md; one to copy when an option was added or changed."""
-    flag = SAID_BY.get(option.name) or max(FLAGS[option.name].opts, key=len)
+    flag = SAID_BY.get(option.name) or next(name for name in FLAGS[option.name].opts if name[:2] == "--")
     return f"| `{option.name}` | {option.takes} | `{written(option.default)}` | `{flag}` | {option.help} |"
 
 
@@ -86,10 +86,10 @@ WRONG = {
     "max_iter": [0, 2.5],
     "verbose": [-1, "loud", None],
     "warm_start": [2, None, "yes"],
-    "zero_rows": ["drop", None, 0],
+    "zero_rows": ["no", None, 0],
     "nonfinite": ["warn", None],
-    "empty_clusters": ["raise", 1],
-    "backend": ["gpu3", None],
+    "empty_clusters": ["lost", 1],
+    "backend": ["x3", None],
     "memory_limit": [-1, 0.5],
     "device_memory_limit": [-1, 0.5],
 }
@@ -99,6 +99,27 @@ WRONG = {
 def test_a_wrong_value_is_named_with_what_is_needed(name, value):
     with pytest.raises(OptionError, match=rf"^{name} must be .*got {value!r}\.$"):
         FitOptions(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "meant"),
+    [
+        ("zero_rows", "drop", "skip"),
+        ("empty_clusters", "raise", "error"),
+        ("backend", "cuda", "gpu"),
+        ("strategy", "Int8", "int8"),
+        ("strategy", "fast", "auto"),
+    ],
+)
+def test_a_name_that_is_nearly_right_gets_the_right_one(name, value, meant):
+    with pytest.raises(OptionError, match=rf"got '{value}'\. Did you mean '{meant}'\?$"):
+        FitOptions(**{name: value})
+
+
+@pytest.mark.parametrize(("params", "meant"), [({"init": "kmeans++"}, "k-means++"), ({"device": "gpu"}, "cuda")])
+def test_a_fit_asks_what_was_meant(params, meant):
+    with pytest.raises(OptionError, match=re.escape(f"Did you mean {meant!r}?")):
+        KMeans(2, verbose=0, **params).fit(np.eye(3))
 
 
 RIGHT = {

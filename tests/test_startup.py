@@ -46,6 +46,8 @@ def loaded(code, arguments=(), **environment):
         ("--version", f"cosmeans {cosmeans.__version__}"),
         ("--help", "choose-k"),
         ("fit --help", "--n-clusters"),
+        ("fit rows.npy -k 0", "--clusters must be an integer"),
+        ("fit rows.npy -k 3 --init kmeans++", "Did you mean 'k-means++'?"),
         ("top --help", "--embedding"),
         ("fit rows.npy", "number of clusters is missing"),
         ("fit rows.npy -k 3 --colour red", "No such option: --colour"),
@@ -67,6 +69,23 @@ def test_completion_loads_no_library_of_numbers():
 
     assert said.split() == ["--device-memory-limit", "--device"]
     assert HEAVY & modules == set()
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("fit --device c", ["cpu", "cuda"]),
+        ("fit --init k", ["k-means++"]),
+        ("dedup --keep f", ["farthest"]),
+        ("exe", ["exemplars"]),
+    ],
+)
+def test_choices_are_completed(typed, expected):
+    words = f"cosmeans {typed}"
+    count = str(len(words.split()) - 1)
+    said, _ = loaded(COMMAND, **{"_COSMEANS_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": count})
+
+    assert said.split() == expected
 
 
 def test_the_package_loads_nothing_until_a_name_is_used():

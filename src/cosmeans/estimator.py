@@ -53,37 +53,37 @@ class KMeans(HoldsFit[Array], ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     n_clusters : int, default 8. Number of clusters K.
     batch_size : int or None, default None. Rows held in working memory at once, or a few megabytes if that is more;
         default: by memory.
-    epochs : int, default 100. Most passes over the rows; a fit ends earlier when no centroid moves.
+    epochs : int, default 100. Maximum number of passes over the rows; a fit ends earlier when no centroid moves.
     init : "random", "k-means++", "nested", array (K, D) or callable(X, n_clusters, random_state), default "random".
         How the first centroids are chosen. "nested" improves random rows on growing samples first: the most similarity
         for the least time (docs/cpu.md).
-    n_init : int, default 1. Number of starts; the run of highest similarity is kept, the first at a tie.
-    tol : float, default 0.0. Stop when no centroid moves farther than this chord; 0: at the fixed point. A chord is the
-        distance of two unit vectors, 0 to 2.
+    n_init : int, default 1. Number of starts; the run with the highest similarity is kept, the first at a tie.
+    tol : float, default 0.0. Convergence tolerance: stop when no centroid moves farther than this; 0 runs to the fixed
+        point. It is measured as the distance of two unit vectors, from 0 to 2.
     random_state : int, RandomState or None, default None. Seed of every random choice; the same seed gives the same
         answer. None draws one, which is kept in `random_state_`.
     max_iter : int or None, default None. Another name for epochs.
     verbose : int, default 1. 0: silent; 1: progress and time left of work that takes a while; 2: with rates.
-    warm_start : bool, default True. A second fit goes on from the present centers, unless K, D, init or random_state
+    warm_start : bool, default True. A second fit continues from the current centers, unless K, D, init or random_state
         changed.
-    zero_rows : "warn", "skip" or "error", default "warn". Rows of zeros: label -1 with or without a warning, or an
-        error.
+    zero_rows : "warn", "skip" or "error", default "warn". Rows of zeros: label -1 with a warning, label -1 without one,
+        or an error.
     nonfinite : "error" or "skip", default "error". Rows with NaN or infinity: an error, or label -1.
     empty_clusters : "move", "keep" or "error", default "move". A cluster without rows moves to the worst-fitting row,
         keeps its centroid, or is an error.
-    backend : "auto", "cpu", "gpu" or "reference", default "auto". What computes; the answer does not depend on it.
-    strategy : "auto", "float32", "split", "pca" or "int8", default "auto". How the CPU finds labels: chosen before
-        every pass, or one by name; the answer does not depend on it (docs/cpu.md).
+    backend : "auto", "cpu", "gpu" or "reference", default "auto". Compute backend; never changes the result.
+    strategy : "auto", "float32", "split", "pca" or "int8", default "auto". How the CPU finds labels; "auto" chooses
+        before every pass; never changes the result (docs/cpu.md).
     memory_limit : int, str such as "8GB" or None, default None. Bytes of memory for what is kept of the rows; default:
-        a quarter of what is free for rows that are decoded from files or come in batches, 128 MiB or more besides them:
-        a quarter of the rows less 600 MiB, so that a process takes a quarter more than its rows.
+        for rows that are decoded from files or come in batches a quarter of what is free, else 128 MiB or more: a
+        quarter of the rows less 600 MiB, so that a process takes a quarter more than its rows.
     device_memory_limit : int, str such as "8GB" or None, default None. Bytes of a GPU's memory for rows and what is
         kept of them; default: all that is free; no effect on a CPU. 256 MiB of it are left to libraries and kernels.
     cache : str, Path or None, default None. A folder for a copy of rows that do not fit into memory_limit: decoded
         ones, which are decoded in every pass without one, and float32 rows of mapped files, of which most passes on a
         CPU then read half. The copy stays there for the next fit.
     device : "auto", "cpu", "cuda" or "cuda:1", default "auto". Where to compute; "auto" takes a GPU if there is one;
-        the answer does not depend on it.
+        never changes the result.
 
     Attributes
     ----------

@@ -15,7 +15,7 @@ from numbers import Integral, Real
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from cosmeans.choices import BackendName, EmptyClusters, InitName, Nonfinite, Strategy, ZeroRows, names_of
+from cosmeans.choices import BackendName, EmptyClusters, InitName, Nonfinite, Strategy, ZeroRows, did_you_mean, names_of
 from cosmeans.errors import OptionError
 from cosmeans.printable import brief
 
@@ -85,8 +85,9 @@ class Option:
         if not self.choices and not isinstance(value, str):
             raise OptionError(f"{self.name} must be a string; got {brief(value)}.")
         if self.choices and not (isinstance(value, str) and value in self.choices):
-            allowed = ", ".join(repr(choice) for choice in self.choices)
-            raise OptionError(f"{self.name} must be one of {allowed}; got {brief(value)}.")
+            allowed = ", ".join(map(repr, self.choices))
+            hint = did_you_mean(value, self.choices)
+            raise OptionError(f"{self.name} must be one of {allowed}; got {brief(value)}.{hint}")
 
     def _check_number(self, value: Any) -> None:
         number = Integral if self.kind is int else Real
@@ -123,9 +124,13 @@ class FitOptions:
         at_least=1,
         help="rows held in working memory at once, or a few megabytes if that is more; default: by memory",
     )
-    epochs: int = option(100, at_least=1, help="most passes over the rows; a fit ends earlier when no centroid moves")
-    n_init: int = option(1, at_least=1, help="number of starts; the run of highest similarity is kept")
-    tol: float = option(0.0, help="stop when no centroid moves farther than this chord; 0: at the fixed point")
+    epochs: int = option(
+        100, at_least=1, help="maximum number of passes over the rows; a fit ends earlier when no centroid moves"
+    )
+    n_init: int = option(1, at_least=1, help="number of starts; the run with the highest similarity is kept")
+    tol: float = option(
+        0.0, help="convergence tolerance: stop when no centroid moves farther than this; 0 runs to the fixed point"
+    )
     random_state: Any = option(
         None,
         takes="int, RandomState or None",
@@ -135,8 +140,10 @@ class FitOptions:
     verbose: int = option(
         1, switch=True, help="0: silent; 1: progress and time left of work that takes a while; 2: with rates"
     )
-    warm_start: bool = option(default=True, help="a second fit goes on from the present centers")
-    zero_rows: ZeroRows = option("warn", help="rows of zeros: label -1 with or without a warning, or an error")
+    warm_start: bool = option(default=True, help="a second fit continues from the current centers")
+    zero_rows: ZeroRows = option(
+        "warn", help="rows of zeros: label -1 with a warning, label -1 without one, or an error"
+    )
     nonfinite: Nonfinite = option("error", help="rows with NaN or infinity: an error, or label -1")
     empty_clusters: EmptyClusters = option(
         "move",
@@ -144,18 +151,18 @@ class FitOptions:
     )
     backend: BackendName = option(
         "auto",
-        help="what computes; the answer does not depend on it",
+        help="compute backend; never changes the result",
     )
     strategy: Strategy = option(
         "auto",
-        help="how the CPU finds labels: chosen before every pass, or one by name; the answer does not depend on it",
+        help='how the CPU finds labels; "auto" chooses before every pass; never changes the result',
     )
     memory_limit: int | None = option(
         None,
         size=True,
         takes='int, str such as "8GB" or None',
-        help="bytes of memory for what is kept of the rows; default: a quarter of what is free for rows that are "
-        "decoded from files or come in batches, 128 MiB or more besides them",
+        help="bytes of memory for what is kept of the rows; default: for rows that are decoded from files or come in "
+        "batches a quarter of what is free, else 128 MiB or more",
     )
     device_memory_limit: int | None = option(
         None,
@@ -172,7 +179,7 @@ class FitOptions:
     device: str = option(
         "auto",
         takes='"auto", "cpu", "cuda" or "cuda:1"',
-        help='where to compute; "auto" takes a GPU if there is one; the answer does not depend on it',
+        help='where to compute; "auto" takes a GPU if there is one; never changes the result',
     )
 
     def __post_init__(self) -> None:
@@ -249,7 +256,9 @@ def check_start(init: str) -> str:
     """The name of a way to find first centroids. Raises OptionError."""
     if not isinstance(init, str) or init not in STARTS:
         names = ", ".join(f'"{name}"' for name in STARTS)
-        raise OptionError(f"init must be {names}, an array (K, D) or a callable; got {brief(init)}.")
+        raise OptionError(
+            f"init must be {names}, an array (K, D) or a callable; got {brief(init)}.{did_you_mean(init, STARTS)}"
+        )
     return init
 
 

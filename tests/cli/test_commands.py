@@ -106,7 +106,7 @@ def test_two_epochs_and_going_on_equal_five(folder, out):
     assert rest.cluster_centers_.tobytes() == whole.cluster_centers_.tobytes()
     assert rest.similarities == whole.similarities
     code, _, stderr = out("fit rows.npy --from part -k 6 --out no")
-    assert (code, "so --n-clusters has no effect" in stderr) == (2, True)
+    assert (code, "so --clusters has no effect" in stderr) == (2, True)
 
 
 @pytest.mark.parametrize("where", ["--device", "--backend"])
@@ -115,7 +115,7 @@ def test_a_limit_of_a_gpu_has_no_effect_on_a_cpu(folder, out, where):
     assert (code, "Error: --device-memory-limit has no effect on a CPU. Remove it." in stderr) == (2, True)
     assert not os.path.exists("no")
     code, _, stderr = out("fit rows.npy -k 4 --device-memory-limit many --out no")
-    assert (code, "device_memory_limit must be a number of bytes" in stderr) == (2, True)
+    assert (code, "--device-memory-limit must be a number of bytes" in stderr) == (2, True)
 
 
 def test_predict_repeats_the_labels_of_the_fit(folder, out):
@@ -169,19 +169,36 @@ def test_plot_draws_a_saved_model(folder, out):
     ("line", "word"),
     [
         ("fit rows.npy", "number of clusters is missing"),
-        ("fit rows.npy -k 0", "n_clusters must be an integer of at least 1; got 0"),
-        ("fit rows.npy -k 301", "n_clusters=301 needs at least 301 rows"),
-        ("fit rows.npy -k 4 --init best", "init must be"),
-        ("fit rows.npy -k 4 --zero-rows no", "zero_rows must be one of"),
+        ("fit rows.npy -k 0", "--clusters must be an integer of at least 1; got 0"),
+        ("fit rows.npy -k 301", "--clusters 301 needs at least 301 rows"),
+        ("fit rows.npy -k 4 --init best", "--init must be one of random, k-means++, nested; got 'best'."),
+        ("fit rows.npy -k 4 --init kmeans++", "Did you mean 'k-means++'?"),
+        ("fit rows.npy -k 4 --zero-rows no", "--zero-rows must be one of 'warn', 'skip', 'error'"),
+        ("fit rows.npy -k 4 --strategy fast", "Did you mean 'auto'?"),
+        ("fit rows.npy -k 4 --device gpu", '--device must be "auto", "cpu", "cuda" or "cuda:1"; got \'gpu\'. Did'),
+        ("fit rows.npy -k 4 --device gpu", "Did you mean 'cuda'?"),
+        ("fit rows.npy -k 4 --device cpus", "Did you mean 'cpu'?"),
+        ("fit rows.npy -k 4 --memory-limit many", "--memory-limit must be a number of bytes"),
+        ("fit rows.npy -k 4 --order age", "--order must be one of size; got 'age'"),
+        ("fit rows.npy -k 4 --key a", "--key a: rows.npy is a .npy file, which holds one array"),
+        ("fit rows.npy -k 4 --backend reference --strategy pca", "--strategy has no effect with --backend reference"),
+        ("fit rows.npy -k 4 --cache off --keep-cache", "--keep-cache has no effect with --cache off"),
+        ("info nothing", "No such file: nothing."),
+        ("match a b --dtype f4", "--dtype has no effect without --embeddings"),
+        ("match a b --force", "--force has no effect without --out or --plot"),
+        ("report a rows.npy --sample 0 --projection umap", "--projection has no effect with --sample 0"),
+        ("report a rows.npy --projection tsna", "Did you mean 'tsne'?"),
+        ("evaluate a rows.npy --id-column id", "No such option: --id-column"),
         ("fit rows.npy -k 4 --epochs many", "--epochs"),
         ("fit rows.npy -k 4 --colour red", "--colour"),
         ("fit none.npy -k 4", "No such file: none.npy"),
-        ("fit rows.xls -k 4", "unknown kind (.xls)"),
+        ("fit rows.xls -k 4", "No such file: rows.xls"),
+        ("fit some.xls -k 4", "some.xls has an unsupported file type (.xls). Supported: .npy"),
         ("fit cut.npy -k 4", "Error: cut.npy is truncated or damaged (it declares"),
         ("fit nan.npy -k 4", "Row 7 contains NaN or infinity"),
         ("fit rows.npy -k 4 --texts short.txt", "short.txt has 2 lines, the embeddings have 300 rows"),
         ("fit rows.npy -k 4 --texts none.txt", "No such file: none.txt"),
-        ("fit rows.npy -k 4 --weights rows.npy", "needed: 1 dimension"),
+        ("fit rows.npy -k 4 --weights rows.npy", "expected 1 dimension"),
         ("fit . -k 4", ". holds files of 2 kinds (5 .npy, 1 .pt). Name those with the rows, as **/*.npy"),
         ("info text.npy", "text.npy must be real numbers, got text (dtype <U1)"),
         ("info complex.npy", "Complex data not supported: complex.npy must be real"),
@@ -198,6 +215,7 @@ def test_bad_input_gets_one_clear_error_and_exit_code_2(folder, out, line, word)
     rows[7, 1] = np.nan
     np.save("nan.npy", rows)
     (folder / "short.txt").write_text("one\ntwo\n")
+    (folder / "some.xls").write_text("")
     np.save("text.npy", np.array([["a", "b"]]))
     np.save("complex.npy", rows + 0j)
     torch.save(torch.ones(3, 2, dtype=torch.bool), "bool.pt")
@@ -210,6 +228,12 @@ def test_bad_input_gets_one_clear_error_and_exit_code_2(folder, out, line, word)
     assert word in stderr
     assert "Traceback" not in stderr
     assert sorted(os.listdir()) == before
+
+
+def test_a_gpu_that_is_not_there_is_named_as_it_was_typed(folder, out):
+    code, _, stderr = out("fit rows.npy -k 4 --device cuda:99")
+
+    assert (code, "Error: --device cuda:99 needs that GPU" in stderr) == (1, True)
 
 
 def test_predict_refuses_rows_of_another_width(folder, out):

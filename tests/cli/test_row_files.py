@@ -81,7 +81,7 @@ def test_weights_of_a_column(folder):
 @pytest.mark.parametrize(
     ("line", "word"),
     [
-        ("fit two.parquet -k 2", 'columns of lists of numbers: "a", "b". Name one with embedding (--embedding).'),
+        ("fit two.parquet -k 2", 'columns of lists of numbers: "a", "b". Name one with --embedding.'),
         ("fit emb -k 2 --embedding x", "has no such column"),
         ("fit emb -k 2 --with x", "has no column 'x'. Its columns: id, embedding, weight, text"),
         ("fit rows.npy -k 2 --with x", "rows.npy has no columns besides its rows"),
@@ -91,7 +91,7 @@ def test_weights_of_a_column(folder):
         ("predict model emb --with id --out labels.npy", "holds labels alone"),
         ("predict model emb --with id --labels npy --out labels", "columns are carried to tables"),
         ("predict model emb --labels npy --partition-by-cluster --out labels", "Partitions by cluster are tables"),
-        ("predict model emb --labels csv --out labels", "Labels are written as parquet or npy; got 'csv'"),
+        ("predict model emb --labels csv --out labels", "--labels must be one of parquet, npy; got 'csv'"),
         ("predict model emb --labels parquet --out labels.npy", "--labels has no effect for one file of labels"),
         ("predict model emb --partition-by-cluster", "Name a folder: --out labels.npy/"),
         ("predict model emb --with id,cluster --out labels", "'cluster' can't be carried: the table has one"),
@@ -99,7 +99,7 @@ def test_weights_of_a_column(folder):
         ("predict model emb --out rows.npy/", "rows.npy is not a folder"),
         ("outliers model emb --with similarity", "'similarity' can't be carried: the table has one"),
         ("fit emb -k 2 --labels npy --with id", "columns are carried to tables"),
-        ("fit emb -k 2 --file-order size", 'order must be "path" or "natural"'),
+        ("fit emb -k 2 --file-order size", "--file-order must be one of path, natural; got 'size'"),
     ],
 )
 def test_what_can_not_be_is_told(folder, capsys, line, word):

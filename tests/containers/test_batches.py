@@ -77,7 +77,7 @@ def test_every_iterator_begins_with_the_first_batch(given):
         (iter([X]), InputTypeError, "got a list_iterator, which can be read only once.*list\\(x\\)"),
         (lambda x: x, InputTypeError, "function <lambda> needs arguments.*missing.*'x'.*lambda: batches"),
         (np.load, InputTypeError, "the function load needs arguments"),
-        (lambda: None, InputTypeError, "<lambda> returned a NoneType; needed: an iterator of batches"),
+        (lambda: None, InputTypeError, "<lambda> returned a NoneType; expected an iterator of batches"),
         (DataLoader(X, shuffle=True), InputError, "another order each time \\(RandomSampler\\).*shuffle=False"),
         (lambda: DataLoader(X, shuffle=True), InputError, "shuffle=False"),
         (DataLoader(X, sampler=WeightedRandomSampler([1.0] * 4, 4)), InputError, "WeightedRandomSampler"),

@@ -241,7 +241,7 @@ def test_raw_numbers_need_a_shape_and_a_type(tmp_path):
     assert same(fitted(open_rows(tmp_path / "a.bin", shape=(300, 12), dtype="float32")), fitted(X))
     with pytest.raises(FileError, match=r"300 rows of 11 float32 are 13,200 bytes, and it holds 14,400"):
         open_rows(tmp_path / "a.bin", shape=(300, 11), dtype="float32")
-    with pytest.raises(FileError, match=r"unknown kind \(\.bin, raw numbers without shape and dtype\)"):
+    with pytest.raises(FileError, match=r"unsupported file type \(\.bin, raw numbers without shape and dtype\)"):
         open_rows(tmp_path / "a.bin")
 
 
@@ -288,7 +288,7 @@ def test_a_table_in_which_the_vectors_are_not_clear(tmp_path, kind):
     ("options", "error", "message"),
     [
         ({"embedding": "x"}, OptionError, r"has no such column. It has: id, embedding, weight"),
-        ({"embedding": "id"}, InputTypeError, r"column 'id' holds text; needed: lists of numbers.*are in: embedding"),
+        ({"embedding": "id"}, InputTypeError, r"column 'id' holds text; expected lists of numbers.*are in: embedding"),
         ({"key": "x"}, OptionError, "Remove the key"),
         ({"shape": (3, 4)}, OptionError, "Remove the shape"),
         ({"dtype": "int8"}, OptionError, "a table says what its numbers are"),

@@ -9,6 +9,7 @@ import torch
 from cosmeans.backends import gpu
 from cosmeans.backends.reference import ReferenceBackend
 from cosmeans.calls import AFTER_FORK, lost_in_fork, public, ran_out
+from cosmeans.choices import DEVICES, did_you_mean
 from cosmeans.console import silent
 from cosmeans.containers.converted import floating_type
 from cosmeans.contracts import Backend, RowSource
@@ -82,7 +83,8 @@ def choose_device(options: FitOptions, source: RowSource, say: Callable[[str], N
     try:
         device = torch.device(options.device)
     except RuntimeError as error:
-        raise OptionError(f'device must be "auto", "cpu", "cuda" or "cuda:1"; got {options.device!r}.') from error
+        hint = did_you_mean(options.device, DEVICES)
+        raise OptionError(f'device must be "auto", "cpu", "cuda" or "cuda:1"; got {options.device!r}.{hint}') from error
     return _found(device)
 
 

@@ -6,7 +6,6 @@ Whatever goes wrong outside this library is reported in one line on stderr: what
 from __future__ import annotations
 
 import errno
-import re
 import sys
 import warnings
 from contextlib import suppress
@@ -14,8 +13,9 @@ from typing import Any
 
 import typer
 
-from cosmeans.cli import export, inspect, report, row_tasks, tasks
-from cosmeans.cli.commands import app
+from cosmeans.cli import commands, export, inspect, report, row_tasks, tasks
+from cosmeans.cli.app import app
+from cosmeans.cli.flag_names import with_flags
 from cosmeans.console import say
 from cosmeans.errors import (
     CosmeansError,
@@ -27,13 +27,7 @@ from cosmeans.errors import (
     WriteError,
 )
 
-__all__ = ["app", "run"]
-
-app.add_typer(inspect.app)
-app.add_typer(tasks.app)
-app.add_typer(row_tasks.app)
-app.add_typer(report.app)
-app.add_typer(export.app)
+__all__ = ["app", "commands", "export", "inspect", "report", "row_tasks", "run", "tasks"]
 
 _NAMES_NOTHING = (errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL)
 _WRONG_INPUT = (OptionError, InputError, InputTypeError, FileError)
@@ -95,11 +89,7 @@ def _usage(error: Any) -> str:
 
 
 def _as_typed(message: str, arguments: list[str]) -> str:
-    """A message that begins with the name of an option, with its flag instead where that has another name."""
+    """A message with the flags of the command in place of the names of options in Python."""
     commands: Any = typer.main.get_command(app)
     command = commands.commands.get(arguments[0]) if arguments else None
-    for parameter in command.params if command else ():
-        flag = max(parameter.opts, key=len)
-        if flag.startswith("--") and flag != "--" + parameter.name.replace("_", "-"):
-            message = re.sub(rf"^{parameter.name}(?= must|=| is| has)", flag, message)
-    return message
+    return with_flags(message, command.params if command else ())

@@ -12,17 +12,14 @@ import typer
 
 from cosmeans.atomic import new_file, refuse_existing
 from cosmeans.cli import extras, flags, results
+from cosmeans.cli.app import app, command
+from cosmeans.cli.given import OF_FILES, was_given, without_effect
 from cosmeans.cli.row_files import RowFiles
 from cosmeans.console import say
 from cosmeans.errors import OptionError
 from cosmeans.paths import is_folder_name
 from cosmeans.version import __version__
 
-app = typer.Typer(
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help="Spherical k-means for embeddings: one exact answer on every machine, fast.",
-)
 _TUTORIAL_ROWS = 1_000_000
 _MAKES_THE_START = ("n_clusters", "init", "n_init", "random_state")
 
@@ -36,15 +33,15 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="show the version and exit")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version and exit")
     ] = False,
 ) -> None:
     """Spherical k-means for embeddings: one exact answer on every machine, fast."""
 
 
-@app.command()
+@command()
 @flags.takes_fit_options
-@flags.takes_rows
+@flags.takes_rows_and_columns
 def fit(
     context: typer.Context,
     embeddings: RowFiles,
@@ -57,7 +54,7 @@ def fit(
     labels: flags.LabelKind = None,
     partition: flags.Partition = False,
     go_on_from: Annotated[
-        Path | None, typer.Option("--from", help="go on from this saved model", metavar="MODEL")
+        Path | None, typer.Option("--from", help="continue from this saved model", metavar="MODEL")
     ] = None,
     out: Annotated[
         Path | None,
@@ -70,9 +67,13 @@ def fit(
     as_json: flags.Json = False,
 ) -> None:
     """Cluster embeddings; write model, labels, history and plot into a folder."""
-    given = {name: value for name, value in options.items() if _was_given(context, name)}
+    given = {name: value for name, value in options.items() if was_given(context, name)}
     if "cpu" in (options["device"], options["backend"]):
-        _without_effect(context, ("device_memory_limit",), "on a CPU")
+        without_effect(context, ("device_memory_limit",), "on a CPU")
+    if options["backend"] in ("gpu", "reference"):
+        without_effect(context, ("strategy",), f"with --backend {options['backend']}: it says how a CPU finds labels")
+    if options["cache"] == "off":
+        without_effect(context, ("keep_cache",), "with --cache off: there is no copy to keep")
     if go_on_from is None:
         _require_clusters(options)
     else:
@@ -89,8 +90,8 @@ def fit(
     fitting.fit(kmeans, embeddings, asked)
 
 
-@app.command()
-@flags.takes_rows
+@command()
+@flags.takes_rows_and_columns
 def predict(
     context: typer.Context,
     model: flags.Model,
@@ -111,29 +112,24 @@ def predict(
     """Label embeddings with a saved model; with - as they arrive on stdin, with answers on stdout."""
     if embeddings.paths == ["-"]:
         of_files = (
-            "key",
-            "file_order",
-            "dtype",
-            "shape",
-            "id_column",
-            "carried",
+            *(name for name in OF_FILES if name != "embedding"),
             "out",
             "labels",
             "partition",
             "force",
             "as_json",
         )
-        _without_effect(context, of_files, "with -: rows come from stdin, answers go to stdout")
+        without_effect(context, of_files, "with -: rows come from stdin, answers go to stdout")
         if arrow:
             extras.require("pyarrow", "--arrow")
         from cosmeans.cli.stream import predict_stream
 
         predict_stream(model, arrow, embeddings.options.get("embedding", "embedding"))
         return
-    _without_effect(context, ("arrow",), "without -: it is about rows that come from stdin")
+    without_effect(context, ("arrow",), "without -: it is about rows that come from stdin")
     folder = is_folder_name(out)
     if not folder:
-        _without_effect(context, ("labels", "partition"), f"for one file of labels. Name a folder: --out {out}/")
+        without_effect(context, ("labels", "partition"), f"for one file of labels. Name a folder: --out {out}/")
     from cosmeans.cli.labelling import label_files
     from cosmeans.label_files.folder import Wanted
 
@@ -141,7 +137,7 @@ def predict(
     label_files(model, embeddings, out, wanted, folder=folder, force=force, quiet=quiet, as_json=as_json)
 
 
-@app.command()
+@command()
 def plot(
     model: flags.Model,
     out: Annotated[Path, typer.Option("--out", help="picture to write", metavar="FILE")] = Path("convergence.png"),
@@ -161,13 +157,13 @@ def plot(
     say(f"The plot is stored in {out}")
 
 
-@app.command()
+@command()
 def demo(
     context: typer.Context,
     tutorial: Annotated[
         bool, typer.Option("--tutorial", help="random unit vectors of the tutorial's size instead of real texts")
     ] = False,
-    rows: Annotated[int, typer.Option("--rows", help="rows of --tutorial", min=1)] = _TUTORIAL_ROWS,
+    rows: Annotated[int, typer.Option("--rows", help="rows of --tutorial", min=1, metavar="N")] = _TUTORIAL_ROWS,
     n_clusters: Annotated[
         int | None,
         typer.Option("--clusters", "--n-clusters", "-k", help="default: 60, or 1000 with --tutorial", metavar="K"),
@@ -180,7 +176,7 @@ def demo(
     quiet: flags.Quiet = False,
 ) -> None:
     """Cluster 6,000 dictionary entries by meaning; or repeat the tutorial at its full size."""
-    None if tutorial else _without_effect(context, ("rows",), "without --tutorial: the texts are as many as they are")
+    None if tutorial else without_effect(context, ("rows",), "without --tutorial: the texts are as many as they are")
     chosen = {"n_clusters": n_clusters, "epochs": epochs, "batch_size": batch_size}
     from cosmeans.cli import fitting
 
@@ -190,23 +186,15 @@ def demo(
 
 def _require_clusters(options: dict[str, Any]) -> None:
     if options["n_clusters"] is None:
-        raise OptionError("The number of clusters is missing: pass -k K, or --from MODEL to go on from a model.")
+        raise OptionError(
+            "The number of clusters is missing: pass -k K, or --from MODEL to continue from a saved model."
+        )
 
 
 def _refuse_start(model: Path, given: dict[str, Any]) -> None:
     """Raise OptionError for options that choose first centroids: a saved model has some."""
     if clash := [name for name in _MAKES_THE_START if name in given]:
-        flag = "--" + clash[0].replace("_", "-")
-        raise OptionError(f"--from goes on from the centroids of {model}, so {flag} has no effect. Remove one of them.")
-
-
-def _without_effect(context: typer.Context, names: tuple[str, ...], why: str) -> None:
-    """Raise OptionError for the first of these options that was given: nothing that is asked for is ignored."""
-    for parameter in context.command.params:
-        if parameter.name in names and _was_given(context, parameter.name):
-            raise OptionError(f"{max(parameter.opts, key=len)} has no effect {why}. Remove it.")
-
-
-def _was_given(context: typer.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source is not None and source.name not in ("DEFAULT", "DEFAULT_MAP")
+        flag = {"n_clusters": "--clusters"}.get(clash[0], "--" + clash[0].replace("_", "-"))
+        raise OptionError(
+            f"--from continues from the centroids of {model}, so {flag} has no effect. Remove one of them."
+        )

@@ -10,15 +10,14 @@ import typer
 from cosmeans.atomic import refuse_existing
 from cosmeans.choices import ProjectionName
 from cosmeans.cli import extras, flags
+from cosmeans.cli.app import command
 from cosmeans.cli.row_files import RowFiles
 from cosmeans.console import say
 from cosmeans.errors import OptionError
 
-app = typer.Typer()
 
-
-@app.command()
-@flags.takes_rows
+@command()
+@flags.takes_rows_and_columns
 def export(
     model: flags.Model,
     embeddings: RowFiles,

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cosmeans.choices import ProjectionName, names_of
+from cosmeans.choices import DEVICES, ProjectionName, did_you_mean, names_of
 from cosmeans.cli import results
 from cosmeans.cli.row_files import row_files
 from cosmeans.errors import OptionError
@@ -31,9 +31,11 @@ class _Flag:
 
 _NOT_FLAGS = ("max_iter", "verbose", "warm_start")  # --epochs, --quiet and --from say these
 _FLAGS = {
-    "n_clusters": _Flag(("--n-clusters", "-k"), "K", None),  # --from has one
+    "n_clusters": _Flag(("--clusters", "--n-clusters", "-k"), "K", None),  # --from has one
     "batch_size": _Flag(metavar="ROWS"),
     "random_state": _Flag(("--random-state", "--seed"), "SEED", 0),  # the same command gives the same answer
+    "device": _Flag(metavar="auto|cpu|cuda|cuda:1"),
+    "tol": _Flag(metavar="X"),
     "memory_limit": _Flag(metavar="SIZE"),
     "device_memory_limit": _Flag(metavar="SIZE"),
     "cache": _Flag(metavar="DIR|off"),
@@ -45,7 +47,49 @@ def _flag(name: str) -> Any:
     """The flag of an option. Its value is checked by FitOptions, like one from Python."""
     option, flag = OPTIONS[name], _FLAGS.get(name, _Flag())
     names = flag.names or ("--" + name.replace("_", "-"),)
-    return typer.Option(*names, help=option.help, metavar="|".join(option.choices) or flag.metavar)
+    choices = DEVICES if name == "device" else option.choices
+    metavar = "|".join(option.choices) or flag.metavar
+    return typer.Option(
+        *names, help=option.help, metavar=metavar, callback=_checked(name, choices), autocompletion=_completed(choices)
+    )
+
+
+def _checked(name: str, choices: tuple[str, ...]) -> Callable[[Any], Any]:
+    """A check of the value before anything is loaded, by the option's own declaration."""
+
+    def check(value: Any) -> Any:
+        if name == "device":  # what else is a device is known to torch
+            if hint := did_you_mean(value, () if value.partition(":")[0] in choices else choices):
+                raise OptionError(f'--device must be "auto", "cpu", "cuda" or "cuda:1"; got {value!r}.{hint}')
+        elif name == "init":
+            _require(value, choices, "--init")
+        elif value is not None:
+            OPTIONS[name].plain(value)
+        return value
+
+    return check
+
+
+def _completed(choices: tuple[str, ...]) -> Callable[[str], list[str]] | None:
+    """What a shell completes; None: nothing but what it does by itself."""
+    return (lambda incomplete: [name for name in choices if name.startswith(incomplete)]) if choices else None
+
+
+def _require(value: str, choices: tuple[str, ...], flag: str) -> None:
+    if value not in choices:
+        allowed = ", ".join(choices)
+        raise OptionError(f"{flag} must be one of {allowed}; got {value!r}.{did_you_mean(value, choices)}")
+
+
+def choice(flag: str, choices: tuple[str, ...], help: str) -> Any:
+    """A flag that takes one of these names."""
+
+    def check(value: str | None) -> str | None:
+        if value is not None:
+            _require(value, choices, flag)
+        return value
+
+    return typer.Option(flag, help=help, metavar="|".join(choices), callback=check, autocompletion=_completed(choices))
 
 
 def _type(name: str) -> Any:
@@ -70,11 +114,20 @@ def takes_fit_options(command: Callable[..., None]) -> Callable[..., None]:
     return _expanded(command, "options", flags, lambda given: {name: given.pop(name) for name in FIT_FLAGS})
 
 
-def takes_rows(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with paths of rows, and the flags that say how they are read, as its parameter `embeddings`."""
+def takes_rows_and_columns(command: Callable[..., None]) -> Callable[..., None]:
+    """`takes_rows` for a command whose tables have columns of the rows, too."""
+    return takes_rows(command, carried=True)
+
+
+def takes_rows(command: Callable[..., None], carried: bool = False) -> Callable[..., None]:
+    """The command with paths of rows, and the flags that say how they are read, as its parameter `embeddings`.
+
+    carried  whether there are flags that name columns to carry to tables
+    """
     own = inspect.signature(command, eval_str=True).parameters
     kind = Parameter.POSITIONAL_OR_KEYWORD
     hidden = [] if "weights" in own else ["weight_column"]  # weights are for fits
+    hidden += [] if carried else ["id_column", "carried"]
     flags = [Parameter("embeddings", kind, **_PATHS if own["embeddings"].default is Parameter.empty else _PATHS_OPTION)]
     flags += [
         Parameter(name, kind, default=default, annotation=annotation)
@@ -144,10 +197,7 @@ _ROW_FLAGS: dict[str, tuple[Any, Any]] = {
     "embedding": (_named("the column with the vectors, if there are several", "--embedding", "--field"), None),
     "key": (_named("which array, if a file has several", "--key"), None),
     "file_order": (
-        Annotated[
-            str,
-            typer.Option("--file-order", help="order of the files of a folder or pattern", metavar="path|natural"),
-        ],
+        Annotated[str, choice("--file-order", ("path", "natural"), "order of the files of a folder or pattern")],
         "path",
     ),
     "dtype": (_named("numbers of raw files; float16 also for its bits in uint16", "--dtype", metavar="TYPE"), None),
@@ -171,23 +221,18 @@ Column = Annotated[
     str | None,
     typer.Option("--column", help="the column with the texts: of --texts, or of the rows", metavar="NAME"),
 ]
-Order = Annotated[
-    str | None,
-    typer.Option("--order", help="number the clusters by size, largest first", metavar="size"),
-]
+Order = Annotated[str | None, choice("--order", ("size",), "number the clusters by size, largest first")]
 Report = Annotated[bool, typer.Option("--report", help="also write report.html, a page about the clusters")]
 Names = Annotated[
     Path | None, typer.Option("--names", help="names of clusters: the names.json that a page saves", metavar="FILE")
 ]
-Projection = Annotated[
-    str, typer.Option("--projection", help="how the map is made", metavar="|".join(names_of(ProjectionName)))
-]
+Projection = Annotated[str, choice("--projection", names_of(ProjectionName), "how the map is made")]
 LabelKind = Annotated[
     str | None,
-    typer.Option(
+    choice(
         "--labels",
-        help="what a folder of labels holds; default: .csv for .csv, .jsonl for .jsonl, else .parquet",
-        metavar="parquet|npy",
+        ("parquet", "npy"),
+        "what a folder of labels holds; default: .csv for .csv, .jsonl for .jsonl, else .parquet",
     ),
 ]
 Partition = Annotated[
@@ -197,7 +242,7 @@ KeepCache = Annotated[
     bool, typer.Option("--keep-cache", help="keep the copy of the rows that --cache, or OUT.cache, holds")
 ]
 Force = Annotated[bool, typer.Option("--force", help="replace outputs that exist")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress and no summary")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="suppress progress and summary")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="progress with rates")]
 Json = Annotated[
     bool,

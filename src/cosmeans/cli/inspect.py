@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from cosmeans.cli import flags, results
+from cosmeans.cli.app import command
+from cosmeans.cli.given import OF_FILES, without_effect
 from cosmeans.cli.row_files import RowFiles
 from cosmeans.paths import is_url
 from cosmeans.printable import line, without_secrets
@@ -20,20 +22,19 @@ from cosmeans.reading import size_words
 if TYPE_CHECKING:
     from cosmeans.rows.look import RowFacts
 
-app = typer.Typer()
 _SHOWN = 20  # names of columns
 
 
-@app.command()
-@flags.takes_rows
+@command()
+@flags.takes_rows_and_columns
 def look(embeddings: RowFiles, as_json: flags.Json = False) -> None:
     """Show what files of embeddings hold, and the memory and disk that a fit needs, from headers and footers alone."""
     _tell(embeddings, as_json)
 
 
-@app.command()
-@flags.takes_rows
-def info(embeddings: RowFiles, as_json: flags.Json = False) -> None:
+@command()
+@flags.takes_rows_and_columns
+def info(context: typer.Context, embeddings: RowFiles, as_json: flags.Json = False) -> None:
     """Show what a model contains; of files of embeddings, what `look` shows."""
     from cosmeans.cli.outputs import find_model
     from cosmeans.cli.tell import tell_json
@@ -44,6 +45,7 @@ def info(embeddings: RowFiles, as_json: flags.Json = False) -> None:
     if model is None or not is_model(model):
         _tell(embeddings, as_json)
         return
+    without_effect(context, OF_FILES, f"on {path}, which is a model")
     facts = model_facts(model)
     tell_json(facts) if as_json else _show(facts)
 

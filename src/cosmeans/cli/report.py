@@ -10,15 +10,16 @@ import typer
 from cosmeans.atomic import refuse_existing
 from cosmeans.choices import ProjectionName
 from cosmeans.cli import flags
+from cosmeans.cli.app import command
+from cosmeans.cli.given import without_effect
 from cosmeans.cli.row_files import RowFiles
 from cosmeans.console import say
 
-app = typer.Typer()
 
-
-@app.command()
-@flags.takes_rows
+@command()
+@flags.takes_rows_and_columns
 def report(
+    context: typer.Context,
     model: flags.Model,
     embeddings: RowFiles,
     texts: flags.Texts = None,
@@ -33,7 +34,7 @@ def report(
     compare: Annotated[
         Path | None, typer.Option("--compare", help="also show where the rows were in this model", metavar="MODEL")
     ] = None,
-    title: Annotated[str, typer.Option("--title", help="heading of the page")] = "Clusters",
+    title: Annotated[str, typer.Option("--title", help="heading of the page", metavar="TEXT")] = "Clusters",
     n_examples: Annotated[int, typer.Option("--examples", help="closest and worst-fitting rows per cluster")] = 5,
     sample: Annotated[int, typer.Option("--sample", help="rows on the map, 0 for none")] = 10_000,
     projection: flags.Projection = "auto",
@@ -43,6 +44,8 @@ def report(
     as_json: flags.Json = False,
 ) -> None:
     """Write a page about the clusters of a model: one HTML file that opens without a network."""
+    if sample == 0:
+        without_effect(context, ("projection",), "with --sample 0: there is no map")
     refuse_existing(out, force, folder=False)
     from cosmeans.cli.outputs import find_model, load_model
     from cosmeans.cli.tell import tell_json

@@ -67,7 +67,7 @@ def row_files(given: dict[str, Any]) -> RowFiles:
     """What flags say; takes its own out of `given`."""
     options = {name: given.pop(name, None) for name in ("embedding", "dtype", "key", "id_column", "weight_column")}
     options = {name: value for name, value in options.items() if value is not None}
-    order, shape, carried = given.pop("file_order"), given.pop("shape"), given.pop("carried")
+    order, shape, carried = given.pop("file_order"), given.pop("shape"), given.pop("carried", None)
     if shape is not None:
         options["shape"] = _shape(shape)
     names = tuple(name.strip() for name in (carried or "").split(",") if name.strip())

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from cosmeans.atomic import refuse_existing
-from cosmeans.choices import Preferred
+from cosmeans.choices import Preferred, names_of
 from cosmeans.cli import extras, flags
+from cosmeans.cli.app import command
 from cosmeans.cli.row_files import RowFiles
 from cosmeans.console import say
 from cosmeans.errors import OptionError
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     from cosmeans.rows.files import FileRows
 
-app = typer.Typer()
 _SHOWN = 20
 
 Out = Annotated[
@@ -32,8 +32,8 @@ Out = Annotated[
 ]
 
 
-@app.command("outliers")
-@flags.takes_rows
+@command("outliers")
+@flags.takes_rows_and_columns
 def find_outliers(
     model: flags.Model,
     embeddings: RowFiles,
@@ -67,8 +67,8 @@ def find_outliers(
         say(f"{len(found.rows):,} rows are in {out}, worst first{reach}")
 
 
-@app.command("exemplars")
-@flags.takes_rows
+@command("exemplars")
+@flags.takes_rows_and_columns
 def find_exemplars(
     model: flags.Model,
     embeddings: RowFiles,
@@ -103,8 +103,8 @@ def find_exemplars(
         say(f"{int(there.sum()):,} rows are in {out}, by cluster, closest first")
 
 
-@app.command("dedup")
-@flags.takes_rows
+@command("dedup")
+@flags.takes_rows_and_columns
 def remove_duplicates(
     model: flags.Model,
     embeddings: RowFiles,
@@ -113,11 +113,7 @@ def remove_duplicates(
     ] = 0.95,
     keep: Annotated[
         str,
-        typer.Option(
-            "--keep",
-            help="which of two duplicates to keep, by its cosine with the centroid",
-            metavar="closest|farthest",
-        ),
+        flags.choice("--keep", names_of(Preferred), "which of two duplicates to keep, by its cosine with the centroid"),
     ] = "closest",
     max_cluster_size: Annotated[
         int, typer.Option("--max-cluster-size", help="larger clusters are compared in parts", metavar="ROWS")
@@ -166,8 +162,8 @@ def remove_duplicates(
         say(f"The {len(found.kept):,} rows to keep are in {out}")
 
 
-@app.command("top")
-@flags.takes_rows
+@command("top")
+@flags.takes_rows_and_columns
 def find_top(
     model: flags.Model,
     embeddings: RowFiles,

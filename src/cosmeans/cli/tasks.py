@@ -13,6 +13,8 @@ import typer
 
 from cosmeans.atomic import new_file, refuse_existing
 from cosmeans.cli import extras, flags
+from cosmeans.cli.app import command
+from cosmeans.cli.given import OF_FILES, without_effect
 from cosmeans.cli.row_files import RowFiles
 from cosmeans.console import say
 from cosmeans.errors import OptionError
@@ -20,11 +22,10 @@ from cosmeans.errors import OptionError
 if TYPE_CHECKING:
     from cosmeans.rows.files import FileRows
 
-app = typer.Typer()
 _SHOWN = 20
 
 
-@app.command("choose-k")
+@command("choose-k")
 @flags.takes_rows
 def choose(
     embeddings: RowFiles,
@@ -34,7 +35,7 @@ def choose(
     ] = None,
     n_seeds: Annotated[int, typer.Option("--seeds", help="fits per number")] = 3,
     sample_size: Annotated[int, typer.Option("--sample", help="rows of the sample that is clustered")] = 20_000,
-    epochs: Annotated[int, typer.Option("--epochs", help="most epochs of each fit")] = 50,
+    epochs: Annotated[int, typer.Option("--epochs", help="maximum number of epochs of each fit")] = 50,
     init: flags.Init = "k-means++",
     random_state: flags.RandomState = 0,
     out: Annotated[
@@ -44,7 +45,7 @@ def choose(
     quiet: flags.Quiet = False,
     as_json: flags.Json = False,
 ) -> None:
-    """Suggest a number of clusters; draw how good each is. Run it again to go on after an interruption."""
+    """Suggest a number of clusters; plot how good each is. Run it again to continue after an interruption."""
     tried = None if ks is None else _integers(ks)
     from cosmeans.analysis.choose_k import choose_k
     from cosmeans.cli import tables
@@ -66,7 +67,7 @@ def choose(
             verbose=int(not quiet),
         )
     except KeyboardInterrupt:
-        say(f"Interrupted. Finished fits are kept in {folder}; the same command goes on from them.")
+        say(f"Interrupted. Finished fits are kept in {folder}; the same command continues from them.")
         raise typer.Exit(1) from None
     if drawn:
         choice.plot(folder / "curve.png")
@@ -79,7 +80,7 @@ def choose(
             say(f"The curve is stored in {folder / 'curve.png'}")
 
 
-@app.command("evaluate")
+@command("evaluate")
 @flags.takes_rows
 def measure(
     model: flags.Model,
@@ -112,9 +113,10 @@ def measure(
     tell_json(measured.to_json()) if as_json else tables.show_evaluation(measured)
 
 
-@app.command("match")
+@command("match")
 @flags.takes_rows
 def match_models(
+    context: typer.Context,
     old: Annotated[Path, typer.Argument(help="the model whose cluster ids are kept", show_default=False)],
     new: Annotated[Path, typer.Argument(help="the model whose clusters get these ids", show_default=False)],
     embeddings: RowFiles = RowFiles([]),  # noqa: B008  no default of Python's: `takes_rows` makes it
@@ -127,6 +129,10 @@ def match_models(
     as_json: flags.Json = False,
 ) -> None:
     """Match the clusters of a new model to those of an old one, and report which rows moved."""
+    if not embeddings.paths:
+        without_effect(context, OF_FILES, "without --embeddings")
+    if plot is None and out is None:
+        without_effect(context, ("force",), "without --out or --plot")
     if plot is not None and not embeddings.paths:
         raise OptionError("--plot draws how rows moved, so it needs them: pass --embeddings FILE.")
     if plot is not None:

@@ -82,7 +82,7 @@ def _called(function: Any, name: str) -> Iterable[Any]:
     found = function()
     if not isinstance(found, Iterable):
         raise InputTypeError(
-            f"{name}: the function {told} returned a {type(found).__name__}; needed: an iterator of batches. Write it "
+            f"{name}: the function {told} returned a {type(found).__name__}; expected an iterator of batches. Write it "
             "with yield, or let it return an iterator."
         )
     return found

@@ -49,8 +49,9 @@ def _opened(place: Place, wanted: Wanted) -> Reader:
         return _table_rows(open_table(place), place, wanted)
     if suffix in _OTHERS:
         return _opener(suffix)(place, wanted)
+    place.require()
     raw = ", raw numbers without shape and dtype" if suffix in _RAW else ""
-    raise FileError(f"{place} is of an unknown kind ({suffix or 'no suffix'}{raw}). Known: {SUFFIXES}.")
+    raise FileError(f"{place} has an unsupported file type ({suffix or 'no suffix'}{raw}). Supported: {SUFFIXES}.")
 
 
 def open_table(place: Place) -> Table:

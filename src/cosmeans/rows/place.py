@@ -63,6 +63,12 @@ class Place:
         """A file or folder in this folder."""
         return Place(self.path / name)
 
+    def require(self) -> None:
+        """Raise FileError if there is nothing. Said before what its name would be read as."""
+        if not self.remote:
+            with self.reading():
+                os.stat(self.path)
+
     def exists(self) -> bool:
         return os.path.exists(self.path)
 

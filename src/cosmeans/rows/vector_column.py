@@ -150,7 +150,7 @@ class VectorColumn:
                                  "but one.")  # fmt: skip
             if nouns[embedding] != VECTORS:
                 raise InputTypeError(
-                    f"{path}: column {embedding!r} holds {nouns[embedding]}; needed: lists of numbers. Lists of "
+                    f"{path}: column {embedding!r} holds {nouns[embedding]}; expected lists of numbers. Lists of "
                     f"numbers are in: {_listed(vectors)}."
                 )
             return [embedding]

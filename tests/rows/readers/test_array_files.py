@@ -149,7 +149,7 @@ def test_code_in_a_torch_file_does_not_run(tmp_path):
 def test_a_torch_file_with_something_else_is_told(tmp_path):
     torch.save([1, 2], tmp_path / "rows.pt")
 
-    with pytest.raises(FileError, match="holds a list; needed: a tensor"):
+    with pytest.raises(FileError, match="holds a list; expected a tensor"):
         open_array(tmp_path / "rows.pt")
 
 
@@ -162,16 +162,21 @@ def test_an_old_torch_file_is_read(tmp_path):
 def test_the_wrong_rank_is_told(tmp_path):
     path = write(tmp_path / "rows.npy", np.ones((2, 3, 4)))
 
-    with pytest.raises(InputError, match=r"shape \(2, 3, 4\); needed: rows of shape \(N, D\)"):
+    with pytest.raises(InputError, match=r"shape \(2, 3, 4\); expected rows of shape \(N, D\)"):
         open_array(path)
-    with pytest.raises(InputError, match="needed: 1 dimension"):
+    with pytest.raises(InputError, match="expected 1 dimension"):
         open_array(path, n_dims=1)
 
 
 def test_missing_unknown_and_unreadable_files_are_told(tmp_path, monkeypatch):
     with pytest.raises(FileError, match=r"No such file: .*none.npy"):
         open_array(tmp_path / "none.npy")
-    with pytest.raises(FileError, match=r"unknown kind \(.csv\). Known: .npy, .npz, .pt, .pth, .safetensors"):
+    with pytest.raises(FileError, match=r"No such file: .*none.csv"):
+        open_array(tmp_path / "none.csv")
+    (tmp_path / "rows.csv").write_text("")
+    with pytest.raises(
+        FileError, match=r"unsupported file type \(.csv\). Supported: .npy, .npz, .pt, .pth, .safetensors"
+    ):
         open_array(tmp_path / "rows.csv")
     (tmp_path / "folder.npy").mkdir()
     with pytest.raises(FileError, match="is not a file"):

@@ -68,14 +68,16 @@ def open_array(path: str | os.PathLike[str] | Place, key: str | None = None, n_d
     suffix = source.path.suffix.lower()
     read = ARRAY_FILES.get(suffix)
     if read is None:
+        source.require()
         raise FileError(
-            f"{source} is of an unknown kind ({source.path.suffix or 'no suffix'}). Known: {', '.join(ARRAY_FILES)}."
+            f"{source} has an unsupported file type ({source.path.suffix or 'no suffix'}). Supported: "
+            f"{', '.join(ARRAY_FILES)}."
         )
     with source.reading(), source.open() if suffix in _BY_RANGES else source.open_whole() as file:
         array = read(source, file, key)
     if array.ndim != n_dims:
         needed = "rows of shape (N, D)" if n_dims == 2 else f"{n_dims} dimension"
-        raise InputError(f"{source} holds an array of shape {tuple(array.shape)}; needed: {needed}.")
+        raise InputError(f"{source} holds an array of shape {tuple(array.shape)}; expected {needed}.")
     return array.whole() if isinstance(array, StoredArray) and n_dims != 2 else array
 
 
@@ -142,7 +144,7 @@ def _read_torch(source: Place, file: BinaryIO, key: str | None) -> Array:
             raise OptionError(f"key={key!r}: {source} holds one tensor without a name. Remove the key.")
         return _of_true_size(source, loaded)
     if not isinstance(loaded, Mapping):
-        raise FileError(f"{source} holds a {type(loaded).__name__}; needed: a tensor, or a dict of tensors.")
+        raise FileError(f"{source} holds a {type(loaded).__name__}; expected a tensor, or a dict of tensors.")
     tensors = [(str(name), value) for name, value in loaded.items() if isinstance(value, Tensor)]
     names = [name for name, _ in tensors]
     return _of_true_size(source, tensors[names.index(_pick(source, names, key))][1])

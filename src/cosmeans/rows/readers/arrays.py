@@ -28,7 +28,7 @@ class ArrayRows:
     def __init__(self, name: str, array: np.ndarray | Tensor, mapped: bool) -> None:
         rows, _ = read_numbers(array, name)
         if rows.ndim != 2:
-            raise InputError(f"{name} holds an array of shape {tuple(rows.shape)}; needed: rows of shape (N, D).")
+            raise InputError(f"{name} holds an array of shape {tuple(rows.shape)}; expected rows of shape (N, D).")
         self._rows: Rows = rows
         self.tensor = isinstance(array, Tensor)
         self.name, self.mapped = name, mapped and not isinstance(rows, ConvertedRows)
@@ -86,7 +86,7 @@ class RangeRows:
     def __init__(self, name: str, stored: StoredArray, cut: Callable[[Any], Any]) -> None:
         self.name, self._stored, self._cut = name, stored, cut
         if stored.ndim != 2:
-            raise InputError(f"{name} holds an array of shape {stored.shape}; needed: rows of shape (N, D).")
+            raise InputError(f"{name} holds an array of shape {stored.shape}; expected rows of shape (N, D).")
         none = self.read(0, 0)
         self.tensor = isinstance(stored.dtype, torch.dtype)
         self.dtype, self.n_rows, self.n_features = none.dtype, stored.shape[0], int(none.shape[1])

@@ -37,9 +37,9 @@ class SlicedRows:
     def __init__(self, name: str, stored: Any, chunk: int | None) -> None:
         """chunk: rows that are decoded together; None: rows are not packed."""
         if len(stored.shape) != 2:
-            raise InputError(f"{name} holds an array of shape {tuple(stored.shape)}; needed: rows of shape (N, D).")
+            raise InputError(f"{name} holds an array of shape {tuple(stored.shape)}; expected rows of shape (N, D).")
         if (noun := of_dtype(np.dtype(stored.dtype))) != NUMBERS:
-            raise InputTypeError(f"{name} holds {noun}; needed: numbers.")
+            raise InputTypeError(f"{name} holds {noun}; expected numbers.")
         self.name, self._stored, self._chunk = name, stored, max(1, chunk or _STEP)
         self.n_rows, self.n_features = (int(size) for size in stored.shape)
         self.dtype = _tensor(np.empty((0, 0), stored.dtype)).dtype
