@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet as pq
 
-from clusters_page import three_groups
+from clusters_page import data_of, rows_of, three_groups
 from cosmeans import KMeans
 from cosmeans.cli import run
 from cosmeans.report import write_report
@@ -64,6 +64,11 @@ def test_columns_of_the_rows_are_filters_ids_and_links(fitted, tmp_path, monkeyp
 
 def test_a_fit_names_its_page_after_its_rows(fitted, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    np.save("fruits.npy", fitted[1])
-    assert run(["fit", "fruits.npy", "-k", "3", "--report", "-q", "--out", "topics"]) == 0
-    assert "<title>Clusters of fruits</title>" in (tmp_path / "topics" / "report.html").read_text("utf-8")
+    table = {"embedding": list(fitted[1]), "id": list(range(100, 190)), "kind": ["a", "b"] * 45}
+    pq.write_table(pa.table(table), "fruits.parquet")
+    line = "fit fruits.parquet -k 3 --report -q --out topics --id-column id --with kind"
+    assert run(line.split()) == 0
+    page = tmp_path / "topics" / "report.html"
+    assert "<title>Clusters of fruits</title>" in page.read_text("utf-8")
+    assert rows_of(page)["ids"] == [str(i) for i in table["id"]]
+    assert data_of(page)["columns"][0]["values"] == ["a", "b"]

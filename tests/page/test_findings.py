@@ -74,7 +74,7 @@ def test_rows_that_fit_nowhere_come_worst_first():
     titles, _ = told(EVEN, spoiled=[(7, 0.1), (300, 0.05)])
     placed, _, flags = case(EVEN, spoiled=[(7, 0.1), (300, 0.05)])
     low, high = np.quantile(placed.similarity, (0.25, 0.75))
-    assert titles[-1] == "2 rows fit nowhere"
+    assert titles[-1] == "2 rows (0.25\N{NO-BREAK SPACE}%) fit no cluster well"
     assert flags.odd_below == pytest.approx(low - 1.5 * (high - low))
     assert odd_rows(placed, flags).tolist() == [300, 7]
 

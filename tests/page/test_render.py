@@ -163,7 +163,7 @@ def saved(folder, name):
 def test_the_clusters_come_first_and_the_fit_last(browser, page):
     show(browser, page)
     heads = [head.text for head in browser.find_elements("css selector", "main h2")]
-    assert [head for head in heads if head not in ("Worth a look", "Rows that fit nowhere")] == [
+    assert [head for head in heads if head not in ("Worth a look", "Rows that fit no cluster well")] == [
         "Clusters", "Map", "Sizes and fit", "How the fit went"]  # fmt: skip
     assert "Time per epoch" not in browser.page_source
 

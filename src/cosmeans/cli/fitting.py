@@ -18,7 +18,7 @@ from cosmeans.cli.outputs import FILES, find_model, output_folder, write_fit
 from cosmeans.cli.row_cache import copied_rows
 from cosmeans.cli.row_files import RowFiles
 from cosmeans.cli.tell import show_clusters, tell_fit, write_clusters
-from cosmeans.cli.texts import given_texts
+from cosmeans.cli.texts import described, given_texts
 from cosmeans.console import say
 from cosmeans.errors import OptionError
 from cosmeans.estimator import KMeans
@@ -86,7 +86,9 @@ def fit(kmeans: KMeans, embeddings: RowFiles, asked: Asked) -> None:
                 write_clusters(kmeans, lines, new / FILES["clusters"])
             if asked.report:
                 written.append("report")
-                write_report(kmeans, rows, new / FILES["report"], texts=lines, title=f"Clusters of {embeddings.name}")
+                about = described(embeddings, rows)
+                title = f"Clusters of {embeddings.name}"
+                write_report(kmeans, rows, new / FILES["report"], texts=lines, title=title, **about)
     files = {name: str(folder / FILES[name]) for name in written}
     if lines is not None and not (asked.quiet or asked.as_json):
         show_clusters(kmeans, lines)

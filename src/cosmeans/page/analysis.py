@@ -50,7 +50,7 @@ class Asked:
     @property
     def texts(self) -> list[str] | None:
         """One per row."""
-        return None if self.described.texts is None else list(self.described.texts)
+        return self.described.texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Analysis:
     """What was found.
 
     shown    the clusters that the page names, largest first
-    odd      rows that fit nowhere, worst first, at most N_ODD
+    odd      rows that fit no cluster well, worst first, at most N_ODD
     second   of every example: the most similar centroid other than its own
     n_best, n_worst  rows per cluster that the page has room for
     topic    (K,) the topic of every cluster, and of topics the words

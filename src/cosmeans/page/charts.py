@@ -15,7 +15,7 @@ LEFT, RIGHT, TOP, BOTTOM = 44, 8, 8, 24
 _DOTS_UP_TO = 60  # more epochs are a line without dots
 _LOG_FROM = 20.0  # values that differ by this factor are drawn on a logarithmic axis
 _BINS = 48
-_RULE_WORDS = 72  # width of the words at a rule
+_RULE_WORDS = 84  # width of the words at a rule
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Flags:
-    """Which clusters stand out, (K,) bool each; and from what similarity on a row fits nowhere."""
+    """Which clusters stand out, (K,) bool each; and below what similarity a row fits no cluster well."""
 
     empty: np.ndarray
     tiny: np.ndarray
@@ -99,7 +99,7 @@ def findings(
 
 
 def odd_rows(placed: Placed, flags: Flags) -> np.ndarray:
-    """Rows that fit nowhere, worst first, ties by index."""
+    """Rows that fit no cluster well, worst first, ties by index."""
     rows = np.flatnonzero(placed.kept & (placed.similarity < flags.odd_below))
     return rows[np.lexsort((rows, placed.similarity[rows]))]
 
@@ -168,7 +168,8 @@ def _odd(placed: Placed, flags: Flags) -> Finding | None:
     if not count:
         return None
     return Finding(
-        f"{count:,} row{_s(count)} fit{'s' if count == 1 else ''} nowhere",
+        f"{count:,} row{_s(count)} ({percent(100 * count / int(placed.kept.sum()))}) "
+        f"fit{'s' if count == 1 else ''} no cluster well",
         f"Their similarity with their own centroid is below {flags.odd_below:.3f}, far below what is usual here "
         "(lower quartile minus 1.5 times the interquartile range).",
         "odd",

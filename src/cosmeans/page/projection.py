@@ -27,7 +27,7 @@ _BLOCK, _FETCHED = 1 << 12, 1 << 15  # rows that are placed at once, and that ar
 _LEAST_ROWS = 3
 _PERPLEXITY, _STEPS = 30.0, 750
 _TOLD_FROM = 500  # landmarks: fewer take less than two seconds
-_SECONDS = {"tsne": 0.003, "umap": 0.005}  # for each landmark, on one core
+_TAKES = {"tsne": "about {seconds:.0f} s", "umap": "up to a minute, most of which it compiles"}  # on one core
 _CALLED = {"tsne": "t-SNE", "umap": "UMAP"}
 Take = Callable[[np.ndarray], np.ndarray]
 
@@ -115,8 +115,8 @@ def place_rows(
 def announce(log: Log, projection: str, n_rows: int) -> None:
     """Say what takes its time, if it takes any."""
     how, landmarks = chosen(projection), min(n_rows, MAX_LANDMARKS)
-    if how in _SECONDS and landmarks >= _TOLD_FROM:
-        log(f"placing the rows on a map by {_CALLED[how]}: about {_SECONDS[how] * landmarks:.0f} s")
+    if how in _TAKES and landmarks >= _TOLD_FROM:
+        log(f"placing the rows on a map by {_CALLED[how]}: {_TAKES[how].format(seconds=0.003 * landmarks)}")
 
 
 def directions(centroids: np.ndarray, size: np.ndarray) -> Directions:

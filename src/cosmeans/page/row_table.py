@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,9 +31,9 @@ class Described:
     links  addresses that a row's id leads to
     """
 
-    texts: Sequence[str] | None = None
-    ids: Sequence[str] | None = None
-    links: Sequence[str] | None = None
+    texts: list[str] | None = None
+    ids: list[str] | None = None
+    links: list[str] | None = None
     columns: tuple[Column, ...] = ()
 
 
@@ -89,4 +88,4 @@ def _listed(
 
 def _pack(listed: dict[str, Any]) -> str:
     text = json.dumps(listed, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
-    return base64.b64encode(gzip.compress(text, 9, mtime=0)).decode("ascii")
+    return base64.b64encode(gzip.compress(text, 6, mtime=0)).decode("ascii")

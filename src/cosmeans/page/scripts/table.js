@@ -38,6 +38,8 @@ function whatCell(place) {
   const closest = clusters.best[place].slice(0, 3);
   const thumbs = closest.map(picture).filter(Boolean);
   if (thumbs.length) what.append(el("div", { className: "thumbs" }, thumbs));
+  const named = closest.map((example) => examples.ids?.[example] || whole(examples.row[example]));
+  if (closest.length && !examples.text[closest[0]] && !thumbs.length) what.append(el("div", { className: "sample" }, `row${named.length === 1 ? "" : "s"} ${named.join(", ")}`));
   if (closest.length && examples.text[closest[0]]) what.append(el("div", { className: "sample", dir: "auto" }, marked(examples.text[closest[0]])));
   return what;
 }
