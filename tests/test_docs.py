@@ -1,6 +1,8 @@
 """The code of the task pages and the examples run as they are printed."""
 
+import doctest
 import importlib.util
+import inspect
 import pkgutil
 import re
 import runpy
@@ -61,6 +63,32 @@ def test_the_reference_names_everything_public():
     errors = {"CosmeansError", "CosmeansWarning"}  # listed with all others of their module
     assert set(cosmeans.__all__) - {"__version__"} - errors <= listed
     assert all(pkgutil.resolve_name(entry) for entry in re.findall(r"^::: (cosmeans\S*)$", pages, re.MULTILINE))
+
+
+def public_objects():
+    """What the pages of the reference show, by its name."""
+    pages = "".join(page.read_text(encoding="utf-8") for page in sorted((ROOT / "docs" / "api").glob("*.md")))
+    return {name: pkgutil.resolve_name(name) for name in re.findall(r"^::: (cosmeans\S*)$", pages, re.MULTILINE)}
+
+
+EXAMPLES_IN_DOCSTRINGS = [name for name, each in public_objects().items() if ">>> " in (each.__doc__ or "")]
+
+
+@pytest.mark.parametrize("name", EXAMPLES_IN_DOCSTRINGS)
+def test_the_example_of_a_docstring_prints_what_it_says(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    finder, runner = doctest.DocTestFinder(recurse=False), doctest.DocTestRunner()
+
+    for example in finder.find(inspect.unwrap(public_objects()[name]), name, globs={}):
+        runner.run(example)
+
+    assert runner.tries
+    assert not runner.failures
+
+
+def test_what_people_call_first_has_an_example():
+    listed = {name.rsplit(".", 1)[-1] for name in EXAMPLES_IN_DOCSTRINGS}
+    assert listed >= {"KMeans", "choose_k", "deduplicate", "evaluate", "exemplars", "match", "open_rows", "topics"}
 
 
 def test_the_reference_of_the_command_line_names_every_flag_of_every_command():

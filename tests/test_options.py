@@ -47,7 +47,7 @@ def test_whatever_repeats_an_option_agrees_with_its_declaration(option):
         assert FLAGS[option.name].help == option.help
         assert FLAGS[option.name].default == DEFAULT_OF_FLAG.get(option.name, option.default)
 
-    beginning = f"{option.name} : {option.takes}, default {written(option.default)}. {sentence(option.help)}"
+    beginning = f"{option.name} : {option.takes}, default {written(option.default)} {sentence(option.help)}"
     assert beginning in " ".join(parameters_of_the_docstring().split())
     assert row_of(option) in PAGE.read_text(encoding="utf-8").splitlines()
 

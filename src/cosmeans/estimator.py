@@ -46,62 +46,101 @@ class KMeans(HoldsFit[Array], ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     """Spherical k-means: rows and centroids of unit length, similarity is the cosine.
 
     Labels are the argmax of canonical scores and centroids come from exact sums, so the result has the same bits on
-    every device, for any batch size and thread count, in one fit or continued (docs/algorithm.md).
+    every device, for any batch size and thread count, in one fit or continued (docs/algorithm.md). Results for tensors
+    are tensors on the same device, for arrays NumPy arrays. All but centers and cluster_centers_ are read-only.
 
     Parameters
     ----------
-    n_clusters : int, default 8. Number of clusters K.
-    batch_size : int or None, default None. Rows held in working memory at once, or a few megabytes if that is more;
-        default: by memory.
-    epochs : int, default 100. Maximum number of passes over the rows; a fit ends earlier when no centroid moves.
-    init : "random", "k-means++", "nested", array (K, D) or callable(X, n_clusters, random_state), default "random".
+    n_clusters : int, default 8
+        Number of clusters K.
+    batch_size : int or None, default None
+        Rows held in working memory at once, or a few megabytes if that is more; default: by memory.
+    epochs : int, default 100
+        Maximum number of passes over the rows; a fit ends earlier when no centroid moves.
+    init : "random", "k-means++", "nested", array (K, D) or callable(X, n_clusters, random_state), default "random"
         How the first centroids are chosen. "nested" improves random rows on growing samples first: the most similarity
         for the least time (docs/cpu.md).
-    n_init : int, default 1. Number of starts; the run with the highest similarity is kept, the first at a tie.
-    tol : float, default 0.0. Convergence tolerance: stop when no centroid moves farther than this; 0 runs to the fixed
-        point. It is measured as the distance of two unit vectors, from 0 to 2.
-    random_state : int, RandomState or None, default None. Seed of every random choice; the same seed gives the same
-        answer. None draws one, which is kept in `random_state_`.
-    max_iter : int or None, default None. Another name for epochs.
-    verbose : int, default 1. 0: silent; 1: progress and time left of work that takes a while; 2: with rates.
-    warm_start : bool, default True. A second fit continues from the current centers, unless K, D, init or random_state
-        changed.
-    zero_rows : "warn", "skip" or "error", default "warn". Rows of zeros: label -1 with a warning, label -1 without one,
-        or an error.
-    nonfinite : "error" or "skip", default "error". Rows with NaN or infinity: an error, or label -1.
-    empty_clusters : "move", "keep" or "error", default "move". A cluster without rows moves to the worst-fitting row,
-        keeps its centroid, or is an error.
-    backend : "auto", "cpu", "gpu" or "reference", default "auto". Compute backend; never changes the result.
-    strategy : "auto", "float32", "split", "pca" or "int8", default "auto". How the CPU finds labels; "auto" chooses
-        before every pass; never changes the result (docs/cpu.md).
-    memory_limit : int, str such as "8GB" or None, default None. Bytes of memory for what is kept of the rows; default:
-        for rows that are decoded from files or come in batches a quarter of what is free, else 128 MiB or more: a
-        quarter of the rows less 600 MiB, so that a process takes a quarter more than its rows.
-    device_memory_limit : int, str such as "8GB" or None, default None. Bytes of a GPU's memory for rows and what is
-        kept of them; default: all that is free; no effect on a CPU. 256 MiB of it are left to libraries and kernels.
-    cache : str, Path or None, default None. A folder for a copy of rows that do not fit into memory_limit: decoded
-        ones, which are decoded in every pass without one, and float32 rows of mapped files, of which most passes on a
-        CPU then read half. The copy stays there for the next fit.
-    device : "auto", "cpu", "cuda" or "cuda:1", default "auto". Where to compute; "auto" takes a GPU if there is one;
-        never changes the result.
+    n_init : int, default 1
+        Number of starts; the run with the highest similarity is kept, the first at a tie.
+    tol : float, default 0.0
+        Convergence tolerance: stop when no centroid moves farther than this; 0 runs to the fixed point. It is measured
+        as the distance of two unit vectors, from 0 to 2.
+    random_state : int, RandomState or None, default None
+        Seed of every random choice; the same seed gives the same answer. None draws one, which is kept in
+        `random_state_`.
+    max_iter : int or None, default None
+        Another name for epochs.
+    verbose : int, default 1
+        0: silent; 1: progress and time left of work that takes a while; 2: with rates.
+    warm_start : bool, default True
+        A second fit continues from the current centers, unless K, D, init or random_state changed.
+    zero_rows : "warn", "skip" or "error", default "warn"
+        Rows of zeros: label -1 with a warning, label -1 without one, or an error.
+    nonfinite : "error" or "skip", default "error"
+        Rows with NaN or infinity: an error, or label -1.
+    empty_clusters : "move", "keep" or "error", default "move"
+        A cluster without rows moves to the worst-fitting row, keeps its centroid, or is an error.
+    backend : "auto", "cpu", "gpu" or "reference", default "auto"
+        Compute backend; never changes the result.
+    strategy : "auto", "float32", "split", "pca" or "int8", default "auto"
+        How the CPU finds labels; "auto" chooses before every pass; never changes the result (docs/cpu.md).
+    memory_limit : int, str such as "8GB" or None, default None
+        Bytes of memory for what is kept of the rows; default: for rows that are decoded from files or come in batches a
+        quarter of what is free, else 128 MiB or more: a quarter of the rows less 600 MiB, so that a process takes a
+        quarter more than its rows.
+    device_memory_limit : int, str such as "8GB" or None, default None
+        Bytes of a GPU's memory for rows and what is kept of them; default: all that is free; no effect on a CPU. 256
+        MiB of it are left to libraries and kernels.
+    cache : str, Path or None, default None
+        A folder for a copy of rows that do not fit into memory_limit: decoded ones, which are decoded in every pass
+        without one, and float32 rows of mapped files, of which most passes on a CPU then read half. The copy stays
+        there for the next fit.
+    device : "auto", "cpu", "cuda" or "cuda:1", default "auto"
+        Where to compute; "auto" takes a GPU if there is one; never changes the result.
 
     Attributes
     ----------
-    centers, cluster_centers_ : (K, D) float32, unit length. Both can be set: the centroids are checked, scaled and used
-        by `predict`, the next fit starts from them, and earlier results are dropped. Before, `centers` is None.
-    similarities : list of float. Mean cosine of every epoch, before its update; joined over continued fits.
-    labels_ : (N,) int64, under exactly `cluster_centers_`; -1 for rows left out. For 2^22 or more rows of files, it
-        and similarity_ are mapped from a file and not part of pickles.
-    similarity_ : (N,) float64 in [-1, 1], cosine of every row with its centroid; 0 for rows left out.
-    inertia_ : float, sum of w |x - c|^2 over the unit rows: scikit-learn's value, with all its digits.
-    counts_ : (K,) int64. n_distinct_ : int, centroids that differ by a chord above 2^-20, which is more than rounding.
-    n_iter_ : int, epochs of the last fit.
-    history_ : History. stop_reason_ : StopReason. random_state_ : int, the seed. n_features_in_ : int, D.
-    feature_names_in_ : (D,) names of the columns, where the rows of the fit had names.
-    costs_ : tuple of EpochCost, what each epoch of the last fit cost here; not part of pickles and model folders.
+    centers, cluster_centers_ : array, (K, D) float32
+        The centroids, of unit length. Both can be set: centroids are checked, scaled and used by `predict`, the next
+        fit starts from them, and earlier results are dropped. `centers` is None before the first fit.
+    similarities : list of float
+        Mean cosine of every epoch, before its update; joined over continued fits.
+    labels_ : array, (N,) int64
+        Labels under exactly `cluster_centers_`; -1 for rows left out. For 2^22 or more rows of files, it and
+        similarity_ are mapped from a file and not part of pickles.
+    similarity_ : array, (N,) float64
+        Cosine of every row with its centroid, -1 to 1; 0 for rows left out.
+    inertia_ : float
+        Sum of w |x - c|^2 over the unit rows: scikit-learn's value, with all its digits.
+    counts_ : array, (K,) int64
+        Rows of each cluster.
+    n_distinct_ : int
+        Centroids that differ by a chord above 2^-20, which is more than rounding.
+    n_iter_ : int
+        Epochs of the last fit.
+    history_ : History
+        Every epoch, with those of the fits that this one continues.
+    stop_reason_ : StopReason
+        Why the last fit ended.
+    random_state_ : int
+        The seed.
+    n_features_in_ : int
+        D.
+    feature_names_in_ : array, (D,) str
+        Names of the columns, where the rows of the fit had names.
+    costs_ : tuple of EpochCost
+        What each epoch of the last fit cost here; not part of pickles and model folders.
 
-    All but centers and cluster_centers_ are read-only. Results for tensors are tensors on the same device, for arrays
-    NumPy arrays.
+    Examples
+    --------
+    >>> from cosmeans import KMeans
+    >>> from cosmeans.demo_data import sample
+    >>> rows, texts = sample()
+    >>> kmeans = KMeans(60, random_state=0, verbose=0).fit(rows)
+    >>> kmeans.labels_.shape, kmeans.cluster_centers_.shape
+    ((6000,), (60, 384))
+    >>> print(f"{kmeans.similarities[-1]:.4f} after {kmeans.n_iter_} epochs: {kmeans.stop_reason_}")
+    0.4755 after 33 epochs: fixed point
     """
 
     def __init__(

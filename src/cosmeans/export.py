@@ -49,18 +49,27 @@ def write_parquet(
 ) -> Path:
     """Write one line per row: row, cluster, name, similarity, x, y, columns and text, in Parquet (needs pyarrow).
 
-    model       a fitted KMeans, or the folder of a saved one
-    X           rows (N, D), as `KMeans.predict` takes them; they are labelled by the model again
-    texts       N texts: a column `text`, and distinctive words as names of clusters
-    columns     a dict of names and N values each, more columns of the table
-    id_column   which of `columns` comes directly after `row`
-    names       names of clusters: a dict such as {0: "fish"}, or the names.json that a page saves
-    projection  what x and y are: "umap" (needs umap-learn), "tsne", "pca", or "auto" for UMAP if it is installed, else
-                t-SNE
-    force       replace a file at `path`
-
     x and y are float32 in units of the projection. Rows left out have cluster -1, and no name, x and y. Returns the
     path. Raises OptionError, InputError or FileError before any work is done.
+
+    Parameters
+    ----------
+    model
+        A fitted KMeans, or the folder of a saved one.
+    X
+        Rows (N, D), as `KMeans.predict` takes them; they are labelled by the model again.
+    texts
+        N texts: a column `text`, and distinctive words as names of clusters.
+    columns
+        A dict of names and N values each, more columns of the table.
+    id_column
+        Which of `columns` comes directly after `row`.
+    names
+        Names of clusters: a dict such as {0: "fish"}, or the names.json that a page saves.
+    projection
+        What x and y are: "umap" (needs umap-learn), "tsne", "pca", or "auto" for UMAP if it is installed, else t-SNE.
+    force
+        Replace a file at `path`.
     """
     target = as_path(path)
     refuse_existing(target, check_switch("force", force), folder=False)

@@ -43,22 +43,38 @@ def write_report(
 ) -> Path:
     """Write a page about the clusters of these rows: one HTML file, which opens anywhere without a network.
 
-    model       a fitted KMeans, or the folder of a saved one
-    X           rows (N, D), as `KMeans.predict` takes them; they are labelled by the model again
-    texts       N texts: shown for the rows, and read for distinctive words
-    images      N paths of pictures: small ones are put into the page (needs Pillow)
-    ids         N names of rows, shown in place of their numbers; links: N addresses (https://...) that they lead to
-    columns     a dict of names and N values each: filters of the page
-    names       names of clusters: a dict such as {0: "fish"}, or the names.json that the page saves
-    compare     another fitted KMeans, or the folder of one: the page says where the rows of each cluster were in it
-    n_examples  closest and worst-fitting rows per cluster, at most; fewer where the page would exceed 10 MB
-    sample      rows on the map, 0 for no map, at most 50,000
-    projection  of the map: "umap" (needs umap-learn), "tsne", "pca", or "auto" for UMAP if it is installed, else t-SNE
-    force       replace any file at `path`; a page that this function wrote is replaced in any case
-
     The same model, rows, options and packages give the same page on the same machine. All rows are in it if they fit
     into 5 MB; otherwise those of the map. Memory beyond the rows: a few numbers per row, and cosines in blocks. Returns
     the path. Raises OptionError, InputError or FileError before any work is done.
+
+    Parameters
+    ----------
+    model
+        A fitted KMeans, or the folder of a saved one.
+    X
+        Rows (N, D), as `KMeans.predict` takes them; they are labelled by the model again.
+    texts
+        N texts: shown for the rows, and read for distinctive words.
+    images
+        N paths of pictures: small ones are put into the page (needs Pillow).
+    ids
+        N names of rows, shown in place of their numbers.
+    links
+        N addresses (https://...) that they lead to.
+    columns
+        A dict of names and N values each: filters of the page.
+    names
+        Names of clusters: a dict such as {0: "fish"}, or the names.json that the page saves.
+    compare
+        Another fitted KMeans, or the folder of one: the page says where the rows of each cluster were in it.
+    n_examples
+        Closest and worst-fitting rows per cluster, at most; fewer where the page would exceed 10 MB.
+    sample
+        Rows on the map, 0 for no map, at most 50,000.
+    projection
+        Of the map: "umap" (needs umap-learn), "tsne", "pca", or "auto" for UMAP if it is installed, else t-SNE.
+    force
+        Replace any file at `path`; a page that this function wrote is replaced in any case.
     """
     check_target(path, force=force)
     check_options(n_examples, sample, projection, title)

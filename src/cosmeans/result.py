@@ -35,13 +35,22 @@ class StopReason(StrEnum):
 class Iteration:
     """One epoch: an assignment and the update that follows it. Equal fits have equal values, to the last bit.
 
-    similarity  mean cosine of the rows with their centroids, before the update
-    shift       farthest any centroid moved in the update, as a chord (0 to 2)
-    changed     rows whose label differs from the epoch before
-    moved       clusters without direction that were moved to a row
-    imbalance   K * sum(size^2) / (sum size)^2: 1 when all clusters are of one size
-    largest     rows in the largest cluster
-    empty       clusters without a row
+    Attributes
+    ----------
+    similarity
+        Mean cosine of the rows with their centroids, before the update.
+    shift
+        Farthest any centroid moved in the update, as a chord (0 to 2).
+    changed
+        Rows whose label differs from the epoch before.
+    moved
+        Clusters without direction that were moved to a row.
+    imbalance
+        K * sum(size^2) / (sum size)^2: 1 when all clusters are of one size.
+    largest
+        Rows in the largest cluster.
+    empty
+        Clusters without a row.
     """
 
     similarity: float
@@ -57,12 +66,20 @@ class Iteration:
 class EpochCost:
     """What one epoch cost on the machine that ran it. The answer does not depend on it, and no model stores it.
 
-    seconds     wall time of the epoch, without what its code took to be compiled
-    settled     rows that canonical scores had to decide
-    strategy    how the backend found the labels, in words
-    dots        dot products of rows with centroids that were computed, in any precision; None: not counted
-    skipped     dot products that a bound made unnecessary
-    kept_bytes  memory kept from epoch to epoch, besides the rows
+    Attributes
+    ----------
+    seconds
+        Wall time of the epoch, without what its code took to be compiled.
+    settled
+        Rows that canonical scores had to decide.
+    strategy
+        How the backend found the labels, in words.
+    dots
+        Dot products of rows with centroids that were computed, in any precision; None: not counted.
+    skipped
+        Dot products that a bound made unnecessary.
+    kept_bytes
+        Memory kept from epoch to epoch, besides the rows.
     """
 
     seconds: float

@@ -43,10 +43,15 @@ _LAST_SEED = 2**63 - 1
 class Point:
     """All runs of one K.
 
-    similarity, silhouette  of the run with the highest similarity, the one that n_init would keep
-    spread     of the silhouette over the seeds, largest less smallest
-    stability  mean adjusted Rand index of the labels of each two seeds: 1, the same clusters with every seed; about 0,
-               as if by chance. None with one seed
+    Attributes
+    ----------
+    similarity, silhouette
+        Of the run with the highest similarity, the one that n_init would keep.
+    spread
+        Of the silhouette over the seeds, largest less smallest.
+    stability
+        Mean adjusted Rand index of the labels of each two seeds: 1, the same clusters with every seed; about 0, as if
+        by chance. None with one seed.
     """
 
     n_clusters: int
@@ -60,10 +65,18 @@ class Point:
 class Choice(Tabular):
     """A curve over K and a suggestion. As a table: one row for each K.
 
-    n_clusters  the K suggested; reason: why, in a sentence
-    points      one per K, ascending
-    runs        every fit
-    n_rows      rows of the sample that were clustered
+    Attributes
+    ----------
+    n_clusters
+        The K suggested.
+    reason
+        Why, in a sentence.
+    points
+        One per K, ascending.
+    runs
+        Every fit.
+    n_rows
+        Rows of the sample that were clustered.
     """
 
     n_clusters: int
@@ -105,16 +118,34 @@ def choose_k(
 ) -> Choice:
     """Cluster a sample of the rows with every K and seed, and suggest a K.
 
-    X            anything that `KMeans.fit` takes
-    ks           the K to try, each at least 2; default: 2, 3, 4, 6, 8, 11, ... up to 256 or a tenth of the sample
-    sample_size  rows drawn by `random_state`, the same on every machine
-    epochs       most epochs of each fit; init: as for KMeans
-    folder       where every finished run is kept: the same call goes on after an interruption, and one with more ks
-                 or seeds runs only the new ones
-
     The suggestion has the same bits on every machine. It compares silhouettes; the best K also depends on what
     the clusters are for, so look at the curve, and at clusters.
     Raises OptionError, TooFewRowsError, or FileError if the folder belongs to other rows or options.
+
+    Parameters
+    ----------
+    X
+        Anything that `KMeans.fit` takes.
+    ks
+        The K to try, each at least 2; default: 2, 3, 4, 6, 8, 11, ... up to 256 or a tenth of the sample.
+    sample_size
+        Rows drawn by `random_state`, the same on every machine.
+    epochs
+        Most epochs of each fit.
+    init
+        As for KMeans.
+    folder
+        Where every finished run is kept: the same call goes on after an interruption, and one with more ks or seeds
+        runs only the new ones.
+
+    Examples
+    --------
+    >>> import cosmeans
+    >>> from cosmeans.demo_data import sample
+    >>> rows, _ = sample()
+    >>> choice = cosmeans.choose_k(rows[:1000], [4, 8, 16], n_seeds=2)
+    >>> choice.n_clusters
+    16
     """
     n_seeds, sample_size = check_integer("n_seeds", n_seeds, 1), check_integer("sample_size", sample_size, 2)
     random_state = check_integer("random_state", random_state, 0, _LAST_SEED - n_seeds)

@@ -44,12 +44,19 @@ _SHOWN = 5
 class Duplicates(Tabular, Generic[Array]):
     """Which rows to keep, and why the others are removed. As a table: one row for each that is removed.
 
-    kept      (n,) int64, ascending: the keep list. Rows without a label (zero, skipped) are kept
-    removed   (r,) int64, ascending
-    original  (r,) int64: for each removed row, the most preferred row of its cluster that it is a duplicate of. That
-              row may itself be removed, as a duplicate of a third
-    cosines   (r,) float64: canonical score of each removed row with its original, at least the threshold
-    splits    cluster to number of parts, for clusters that were too large: rows of different parts were not compared
+    Attributes
+    ----------
+    kept
+        (n,) int64, ascending: the keep list. Rows without a label (zero, skipped) are kept.
+    removed
+        (r,) int64, ascending.
+    original
+        (r,) int64: for each removed row, the most preferred row of its cluster that it is a duplicate of. That row may
+        itself be removed, as a duplicate of a third.
+    cosines
+        (r,) float64: canonical score of each removed row with its original, at least the threshold.
+    splits
+        Cluster to number of parts, for clusters that were too large: rows of different parts were not compared.
     """
 
     kept: Array
@@ -97,14 +104,27 @@ def deduplicate(
 ) -> Any:
     """Remove every row whose cosine with a preferred row of its cluster is at least the threshold.
 
-    keep              "closest" or "farthest": which rows are preferred, by their cosine with the centroid; the lowest
-                      row at a tie
-    max_cluster_size  bound on memory and time: larger clusters are split by k-means (seed `random_state`) and compared
-                      part by part. A ClusterSplitWarning lists them before the work starts
-
     Every decision is by the canonical score: the same rows on every machine. Rows of equal content may have a cosine
     of 1 - 1e-6 (rule 1's tolerance), so the threshold for exact copies is 0.99999.
     Raises OptionError, and what `KMeans.predict` raises.
+
+    Parameters
+    ----------
+    keep
+        "closest" or "farthest": which rows are preferred, by their cosine with the centroid; the lowest row at a tie.
+    max_cluster_size
+        Bound on memory and time: larger clusters are split by k-means (seed `random_state`) and compared part by part.
+        A ClusterSplitWarning lists them before the work starts.
+
+    Examples
+    --------
+    >>> import cosmeans
+    >>> from cosmeans.demo_data import sample
+    >>> rows, texts = sample()
+    >>> kmeans = cosmeans.KMeans(60, random_state=0, verbose=0).fit(rows)
+    >>> found = cosmeans.deduplicate(kmeans, rows, threshold=0.95)
+    >>> len(found.kept), len(found.removed)
+    (5998, 2)
     """
     _check_options(threshold, keep)
     max_cluster_size = check_integer("max_cluster_size", max_cluster_size, 2)

@@ -31,17 +31,32 @@ class Evaluation(Tabular):
 
     As a table: one row, without the sizes, so that those of several models can follow one another.
 
-    n_rows              rows that have a label; left_out: rows that have none (zero, skipped)
-    similarity          mean cosine of the rows with their centroids, -1 to 1, higher is better
-    silhouette          simplified: (b - a) / max(a, b) with a, b the cosine distances to the own and to the nearest
-                        other centroid, mean over all rows, 0 to 1, higher is better; alone in its cluster: 0
-    sampled_silhouette  the full one (mean distances to rows, Rousseeuw 1987) over a sample, -1 to 1
-    davies_bouldin      mean over clusters of the worst (scatter + scatter) / distance, as chords; lower is better
-    sizes               (K,) int64: rows of each cluster; empty: clusters without a row
-    imbalance           K sum(size^2) / (sum size)^2: 1 when all sizes are equal, K when one cluster has all rows
-    gini                of the sizes: 0 when all are equal, towards 1 when few clusters have nearly all rows
-    nmi, ari, purity    against the classes: normalised mutual information, adjusted Rand index, share of rows whose
-                        class is the commonest of their cluster
+    Attributes
+    ----------
+    n_rows
+        Rows that have a label.
+    left_out
+        Rows that have none (zero, skipped).
+    similarity
+        Mean cosine of the rows with their centroids, -1 to 1, higher is better.
+    silhouette
+        Simplified: (b - a) / max(a, b) with a, b the cosine distances to the own and to the nearest other centroid,
+        mean over all rows, 0 to 1, higher is better; alone in its cluster: 0.
+    sampled_silhouette
+        The full one (mean distances to rows, Rousseeuw 1987) over a sample, -1 to 1.
+    davies_bouldin
+        Mean over clusters of the worst (scatter + scatter) / distance, as chords; lower is better.
+    sizes
+        (K,) int64: rows of each cluster.
+    empty
+        Clusters without a row.
+    imbalance
+        K sum(size^2) / (sum size)^2: 1 when all sizes are equal, K when one cluster has all rows.
+    gini
+        Of the sizes: 0 when all are equal, towards 1 when few clusters have nearly all rows.
+    nmi, ari, purity
+        Against the classes: normalised mutual information, adjusted Rand index, share of rows whose class is the
+        commonest of their cluster.
     """
 
     n_rows: int
@@ -76,15 +91,30 @@ def evaluate(
 ) -> Evaluation:
     """Measure how good a fitted model is on rows, those it was fitted to or others.
 
-    rows         anything that `KMeans.fit` takes
-    classes      (N,) known classes: integers, strings or other hashable values; None: nmi, ari and purity
-                 are None. A class that is missing (None, NaN, NA, masked) is an error that names the row
-    sample_size  rows of the sampled silhouette, drawn by `random_state`; its time grows with the square of this, its
-                 memory does not
-
     Everything but `sampled_silhouette` has the same bits on every machine.
     Raises OptionError, InputError (classes that are not one per row, or missing) and what `KMeans.predict` raises,
     before any work is done.
+
+    Parameters
+    ----------
+    rows
+        Anything that `KMeans.fit` takes.
+    classes
+        (N,) known classes: integers, strings or other hashable values; None: nmi, ari and purity are None. A class that
+        is missing (None, NaN, NA, masked) is an error that names the row.
+    sample_size
+        Rows of the sampled silhouette, drawn by `random_state`; its time grows with the square of this, its memory does
+        not.
+
+    Examples
+    --------
+    >>> import cosmeans
+    >>> from cosmeans.demo_data import sample
+    >>> rows, texts = sample()
+    >>> kmeans = cosmeans.KMeans(60, random_state=0, verbose=0).fit(rows)
+    >>> found = cosmeans.evaluate(kmeans, rows)
+    >>> print(f"{found.similarity:.4f}, {found.silhouette:.4f}")
+    0.4755, 0.1659
     """
     sample_size = check_integer("sample_size", sample_size, 0)
     if sample_size < 2:

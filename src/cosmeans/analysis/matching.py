@@ -33,9 +33,14 @@ if TYPE_CHECKING:
 class Match(Tabular):
     """A one-to-one match of clusters, the one with the largest sum of cosines. As a table: one row for each pair.
 
-    new_of_old  (K_old,) int64: the cluster of the new model that continues it, -1 if none does
-    old_of_new  (K_new,) int64: the other way round
-    cosines     (K_old,) float32: of the two centroids; 0 where none continues it
+    Attributes
+    ----------
+    new_of_old
+        (K_old,) int64: the cluster of the new model that continues it, -1 if none does.
+    old_of_new
+        (K_new,) int64: the other way round.
+    cosines
+        (K_old,) float32: of the two centroids; 0 where none continues it.
     """
 
     new_of_old: np.ndarray
@@ -84,6 +89,16 @@ def match(old: KMeans[Any], new: KMeans[Any]) -> Match:
     The models may have different K; then some clusters stay without a partner. Needs memory for K_old x K_new
     cosines, and seconds for thousands of clusters. Source: Kuhn 1955, by scipy.optimize.linear_sum_assignment.
     Raises InputError if the models are of different D.
+
+    Examples
+    --------
+    >>> import cosmeans
+    >>> from cosmeans.demo_data import sample
+    >>> rows, _ = sample()
+    >>> old = cosmeans.KMeans(20, random_state=0, verbose=0).fit(rows[:5000])
+    >>> new = cosmeans.KMeans(20, random_state=0, verbose=0).fit(rows)
+    >>> int((cosmeans.match(old, new).cosines > 0.9).sum())
+    12
     """
     old, new = _pair(old, new)
     cosines = _cosines(old, new)
@@ -134,8 +149,12 @@ def _cosines(old: KMeans[Any], new: KMeans[Any]) -> np.ndarray:
 class Change:
     """One cluster, by its id. cosine: of its centroids, None if it is new or gone.
 
-    before, after   rows in the old and in the new model
-    stayed          rows in both; left = before - stayed, came = after - stayed
+    Attributes
+    ----------
+    before, after
+        Rows in the old and in the new model.
+    stayed
+        Rows in both; left = before - stayed, came = after - stayed.
     """
 
     id: int
@@ -151,9 +170,16 @@ class Moves(Tabular):
 
     As a table: one row for each cluster.
 
-    n_rows    rows that have a label in both; stayed: those whose cluster is still the same
-    clusters  every id, by id
-    flows     (F, 3) int64: from, to, rows; every pair of different ids between which rows moved, most rows first
+    Attributes
+    ----------
+    n_rows
+        Rows that have a label in both.
+    stayed
+        Those whose cluster is still the same.
+    clusters
+        Every id, by id.
+    flows
+        (F, 3) int64: from, to, rows; every pair of different ids between which rows moved, most rows first.
     """
 
     n_rows: int
@@ -214,14 +240,18 @@ def reorder(
 ) -> KMeans[Array]:
     """A copy of a fitted model with its clusters in another order; the model itself stays as it is.
 
-    order  "size": most rows first, the lower label at a tie; a `Match` of an old model with this one: the ids of the
-           old one; or (K,) integers: the present label of each new cluster
-    rows   the rows of the fit: labels_ and similarity_ are computed again. Without them the copy predicts but has no
-           labels, like a loaded model
-
     A fit that goes on from the copy keeps the new numbers; it does not sort again.
     Rows exactly between two centroids take the lower label, so labels are computed, not renamed.
     Raises OptionError for an order that is not a permutation, or a Match whose ids have gaps.
+
+    Parameters
+    ----------
+    order
+        "size": most rows first, the lower label at a tie; a `Match` of an old model with this one: the ids of the old
+        one; or (K,) integers: the present label of each new cluster.
+    rows
+        The rows of the fit: labels_ and similarity_ are computed again. Without them the copy predicts but has no
+        labels, like a loaded model.
     """
     model = checked_copy(model, attribute="counts_")
     state_of(model).centroids()  # raises if they were changed in place

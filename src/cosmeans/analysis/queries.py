@@ -34,8 +34,12 @@ class Top(Tabular, Generic[Array]):
 
     As a table: one row for each row and cluster.
 
-    labels   (N, m) int64
-    cosines  (N, m) float64 in [-1, 1]: canonical scores
+    Attributes
+    ----------
+    labels
+        (N, m) int64.
+    cosines
+        (N, m) float64 in [-1, 1]: canonical scores.
     """
 
     labels: Array
@@ -56,9 +60,16 @@ class Top(Tabular, Generic[Array]):
 class Outliers(Tabular, Generic[Array]):
     """The rows that fit their clusters worst, worst first, the lowest row at a tie. As a table: one row for each.
 
-    rows       (n,) int64; cosines (n,) float64 in [-1, 1]: canonical score of each with its centroid
-    threshold  the cosines are below this
-    labels     (n,) int64: the cluster of each
+    Attributes
+    ----------
+    rows
+        (n,) int64.
+    cosines
+        (n,) float64 in [-1, 1]: canonical score of each with its centroid.
+    threshold
+        The cosines are below this.
+    labels
+        (n,) int64: the cluster of each.
     """
 
     rows: Array
@@ -79,8 +90,12 @@ class Exemplars(Tabular, Generic[Array]):
 
     As a table: one row for each, by cluster.
 
-    rows     (K, m) int64
-    cosines  (K, m) float64 in [-1, 1]: canonical scores
+    Attributes
+    ----------
+    rows
+        (K, m) int64.
+    cosines
+        (K, m) float64 in [-1, 1]: canonical scores.
     """
 
     rows: Array
@@ -100,9 +115,14 @@ class Exemplars(Tabular, Generic[Array]):
 class Members(Tabular, Generic[Array]):
     """All rows of a cluster, closest to its centroid first, the lowest row at a tie. As a table: one row for each.
 
-    rows     (n,) int64
-    cosines  (n,) float64 in [-1, 1]: canonical scores
-    cluster  its number
+    Attributes
+    ----------
+    rows
+        (n,) int64.
+    cosines
+        (n,) float64 in [-1, 1]: canonical scores.
+    cluster
+        Its number.
     """
 
     rows: Array
@@ -176,8 +196,12 @@ def outliers(
 def outliers(model: KMeans[Any], rows: Any, *, quantile: float | None = None, threshold: float | None = None) -> Any:
     """Rows that fit their own cluster worst: a share of all rows, or all below a cosine.
 
-    quantile   share of the rows that have a label, 0 to 1, rounded down to whole rows; default 0.01
-    threshold  instead: every row whose cosine with its centroid is below this
+    Parameters
+    ----------
+    quantile
+        Share of the rows that have a label, 0 to 1, rounded down to whole rows; default 0.01.
+    threshold
+        Instead: every row whose cosine with its centroid is below this.
     """
     share = _checked_share(quantile, threshold)
     with assign_rows(model, rows, labelling="similarity of rows with their clusters") as assigned:
@@ -203,6 +227,18 @@ def exemplars(model: KMeans[Any], rows: Any, m: int = 10) -> Any:
     """The m rows closest to each centroid, among the rows of its cluster: what the cluster is about.
 
     With m larger than the number of rows N, the answer has N columns.
+
+    Examples
+    --------
+    >>> import cosmeans
+    >>> from cosmeans.demo_data import sample
+    >>> rows, texts = sample()
+    >>> kmeans = cosmeans.KMeans(60, random_state=0, verbose=0).fit(rows)
+    >>> best = cosmeans.exemplars(kmeans, rows, m=3)
+    >>> best.rows.shape
+    (60, 3)
+    >>> [texts[row].split(":")[0] for row in best.rows[47]]
+    ['trailing arbutus', 'engelmannia', 'daisybush']
     """
     m = check_integer("m", m, 1)
     with assign_rows(model, rows, labelling="rows closest to their centroids") as assigned:

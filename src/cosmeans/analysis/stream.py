@@ -30,13 +30,17 @@ _MARK = b"\xef\xbb\xbf"  # some editors write it before UTF-8
 def predict_json_lines(model: KMeans[Any], source: BinaryIO, sink: BinaryIO, field: str = "embedding") -> int:
     """Answer every line with {"cluster": ..., "similarity": ...}; returns how many rows were answered.
 
-    source  one row per line in UTF-8: [0.1, ...] or {"embedding": [0.1, ...], ...}, whose other fields are kept in the
-            answer; a line has at most 64 MiB
-    field   the name of the embedding in such objects; another field may not be called cluster or similarity
-
     Lines that have arrived are answered at once: a program at the other end may wait for the answer to each line.
     Rows without direction get cluster -1 and similarity 0. Raises InputError that names the line, also where the
     source breaks off; the lines before it have been answered.
+
+    Parameters
+    ----------
+    source
+        One row per line in UTF-8: [0.1, ...] or {"embedding": [0.1, ...], ...}, whose other fields are kept in the
+        answer; a line has at most 64 MiB.
+    field
+        The name of the embedding in such objects; another field may not be called cluster or similarity.
     """
     model = _quiet(model)
     read = answered = 0

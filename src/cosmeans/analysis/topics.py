@@ -22,10 +22,16 @@ from cosmeans.tabular import Columns, Tabular
 class Topics(Tabular):
     """What each cluster is about. As a table: one row for each cluster, by its number.
 
-    sizes       (K,) int64: rows of each cluster
-    similarity  (K,) float64: mean cosine of these rows with their centroid, 0 for a cluster without rows
-    words       of each cluster up to eight, most distinctive first
-    exemplars   of each cluster the texts closest to its centroid, best first
+    Attributes
+    ----------
+    sizes
+        (K,) int64: rows of each cluster.
+    similarity
+        (K,) float64: mean cosine of these rows with their centroid, 0 for a cluster without rows.
+    words
+        Of each cluster up to eight, most distinctive first.
+    exemplars
+        Of each cluster the texts closest to its centroid, best first.
     """
 
     sizes: np.ndarray
@@ -50,12 +56,27 @@ class Topics(Tabular):
 def topics(model: KMeans[Any], rows: Any, texts: Any, *, m: int = 3) -> Topics:
     """Tell what each cluster is about by the texts of its rows: distinctive words, as on the page, and examples.
 
-    rows   anything that `KMeans.fit` takes
-    texts  N texts: a list, or a column of a frame or table; what is missing counts as ""
-    m      texts shown for each cluster, at most
-
     Raises OptionError, InputError for texts that are not one per row, and what `KMeans.predict` raises, before any work
     is done.
+
+    Parameters
+    ----------
+    rows
+        Anything that `KMeans.fit` takes.
+    texts
+        N texts: a list, or a column of a frame or table; what is missing counts as "".
+    m
+        Texts shown for each cluster, at most.
+
+    Examples
+    --------
+    >>> import cosmeans
+    >>> from cosmeans.demo_data import sample
+    >>> rows, texts = sample()
+    >>> kmeans = cosmeans.KMeans(60, random_state=0, verbose=0).fit(rows)
+    >>> found = cosmeans.topics(kmeans, rows, texts)
+    >>> found.words[17][:3]
+    ['fish', 'marine', 'sea']
     """
     m = check_integer("m", m, 1)
     model = checked_copy(model)

@@ -34,18 +34,37 @@ def open_rows(
 ) -> FileRows:
     """Rows (N, D) of files, to be passed wherever rows are. They are read batch by batch, and may exceed the memory.
 
-    paths          a file, a folder, a pattern (`emb/*.parquet`), or a list of them: rows are numbered in their order;
-                   paths, or URLs as strings (s3://, gs://, hf://, https:// and whatever fsspec knows)
-    embedding      the column of a table, or the data set of an HDF5 file or zarr group, that holds the vectors; needed
-                   only where there are several
-    order          "path" or "natural": how the files of a folder or a pattern are sorted, by the bytes of their paths
-                   or by the numbers in them
-    dtype, shape   of raw numbers without a header. dtype="float16" also for bits of float16 in unsigned 16-bit integers
-    key            the array, for files that hold several (.npz, .pt, .safetensors)
-    id_column      a column that names the rows; it is carried to tables of results
-    weight_column  a column of nonnegative weights, taken where none are passed
-
     Headers are checked here, rows when they are read. Raises FileError, OptionError, InputError, InputTypeError.
+
+    Parameters
+    ----------
+    paths
+        A file, a folder, a pattern (`emb/*.parquet`), or a list of them: rows are numbered in their order; paths, or
+        URLs as strings (s3://, gs://, hf://, https:// and whatever fsspec knows).
+    embedding
+        The column of a table, or the data set of an HDF5 file or zarr group, that holds the vectors; needed only where
+        there are several.
+    order
+        "path" or "natural": how the files of a folder or a pattern are sorted, by the bytes of their paths or by the
+        numbers in them.
+    dtype, shape
+        Of raw numbers without a header. dtype="float16" also for bits of float16 in unsigned 16-bit integers.
+    key
+        The array, for files that hold several (.npz, .pt, .safetensors).
+    id_column
+        A column that names the rows; it is carried to tables of results.
+    weight_column
+        A column of nonnegative weights, taken where none are passed.
+
+    Examples
+    --------
+    >>> import numpy as np, cosmeans
+    >>> np.save("embeddings.npy", np.eye(4, 3, dtype=np.float32) + 1)
+    >>> rows = cosmeans.open_rows("embeddings.npy")
+    >>> rows.n_rows, rows.n_features
+    (4, 3)
+    >>> cosmeans.KMeans(2, verbose=0).fit(rows).labels_.shape
+    (4,)
     """
     wanted = Wanted(embedding, key, dtype, shape)
     files = find_files(paths, order, FORMATS)
