@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, random
 from sklearn.exceptions import NotFittedError
+from torch.utils.data import Subset, TensorDataset
 
 from beginnings import Began, assigns_rows, no_work
 from cosmeans import KMeans
@@ -107,6 +108,22 @@ ROWS = {
     "an unknown kind of file": (__file__, OSError, ".py has an unsupported file type (.py). Supported: .npy, .npz"),
     "no file of an unknown kind": ("rows.docx", OSError, "No such file: rows.docx"),
     "sparse array": (csr_matrix(X), InputTypeError, "must be dense, got a sparse csr_matrix. Use x.toarray()"),
+    "wide sparse array": (
+        random(3000, 50_000, 1e-4, dtype=np.float64),
+        InputTypeError,
+        "got a sparse coo_matrix. Reduce its 50,000 columns with sklearn.decomposition.TruncatedSVD(256)",
+        "or use x.toarray(), which takes 1.20 GB.",
+    ),
+    "a data set of two tensors": (
+        TensorDataset(T, torch.zeros(len(T))),
+        InputTypeError,
+        f"a TensorDataset of 2 tensors, of shapes {tuple(T.shape)}, ({len(T)},). Pass the one with the rows",
+    ),
+    "a part of a data set": (
+        Subset(TensorDataset(T), range(5)),
+        InputTypeError,
+        "Rows came as a Subset, whose items are of type tuple. Pass torch.utils.data.DataLoader(dataset, batch_size=",
+    ),
     "sparse tensor": (T.to_sparse(), InputTypeError, "must be dense, got layout torch.sparse_coo. Use x.to_dense()"),
     "tensors of two lengths": ([T[0], T[1, :4]], InputError, "list of tensors must be of one shape"),
     "tensors on two devices": ([T[0], T[1].to("meta")], InputError, "on one device"),

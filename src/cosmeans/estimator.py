@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 from sklearn.utils import Tags
 from torch import Tensor
+from torch.utils.data import TensorDataset
 
 from cosmeans import sphere
 from cosmeans._estimator import conversions
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PathLike = str | os.PathLike[str]
-TensorRows = Tensor | Sequence[Tensor]
+TensorRows = Tensor | Sequence[Tensor] | TensorDataset
 
 
 class KMeans(HoldsFit[Array], ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):

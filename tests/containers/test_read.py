@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 from torch._subclasses import FakeTensorMode
+from torch.utils.data import Dataset, TensorDataset
 
 from cosmeans import KMeans, evaluate, match, moved
 from cosmeans._estimator.inputs import read_rows
@@ -519,3 +520,25 @@ def test_mapped_attributes_of_a_model_leak_no_warning(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model.predict(rows), model.transform(rows), model.score(rows), match(model, model), model.save(tmp_path / "m")
+
+
+def test_a_data_set_of_one_tensor_is_that_tensor():
+    tensor = torch.from_numpy(normal(N, 3))
+
+    found, is_tensor = read_numbers(TensorDataset(tensor), "Rows")
+
+    assert is_tensor
+    assert found.data_ptr() == tensor.data_ptr()
+
+
+def test_a_data_set_whose_items_are_rows_is_read_like_a_list():
+    class Rows(Dataset):
+        def __len__(self):
+            return N
+
+        def __getitem__(self, row):
+            if row >= N:
+                raise IndexError
+            return normal(N, 3)[row]
+
+    assert np.array_equal(read_numbers(Rows(), "Rows")[0], normal(N, 3))

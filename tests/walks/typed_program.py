@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import TensorDataset
 
 from cosmeans import History, KMeans, StopReason, deduplicate, evaluate, exemplars, match, outliers, reorder, top
 from cosmeans.analysis.dedup import Duplicates
@@ -66,6 +67,7 @@ def tensors() -> None:
     assert_type(kmeans.labels_, Tensor)
     assert_type(kmeans.cluster_centers_, Tensor)
     assert_type(kmeans.predict(x), Tensor)
+    assert_type(kmeans.predict(TensorDataset(x)), Tensor)
     assert_type(kmeans.transform(x), Tensor)
     assert_type(kmeans.fit_predict(x), Tensor)
     assert_type(kmeans.fit_transform(x), Tensor)

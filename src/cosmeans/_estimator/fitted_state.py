@@ -18,6 +18,7 @@ from cosmeans.errors import InputError, NoFitError, ReadOnlyError
 from cosmeans.result import EpochCost, History, Iteration, StopReason
 
 if TYPE_CHECKING:
+    from torch.utils.data import TensorDataset
     from typing_extensions import TypeVar
 
     Array = TypeVar("Array", bound=NDArray[Any] | Tensor, default=NDArray[Any])
@@ -212,7 +213,9 @@ class HoldsFit(Generic[Array]):
     if TYPE_CHECKING:  # scikit-learn's own, which have no types
 
         @overload
-        def fit_transform(self, X: Tensor | Sequence[Tensor], y: Any = None, **fit_params: Any) -> Tensor: ...
+        def fit_transform(
+            self, X: Tensor | Sequence[Tensor] | TensorDataset, y: Any = None, **fit_params: Any
+        ) -> Tensor: ...
         @overload
         def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> NDArray[Any]: ...
         def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> Any: ...

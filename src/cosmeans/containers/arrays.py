@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set, ValuesView
 from itertools import chain
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from cosmeans.containers.nouns import NUMBERS, VECTORS, is_null, of_dtype, of_type, refusal, refuse_value
 from cosmeans.errors import InputError, InputTypeError
 
+_FEW_COLUMNS = 256  # to which sparse rows are reduced
 _CONTAINERS = (list, tuple)
 
 
@@ -170,7 +172,7 @@ def _filled(values: np.ma.MaskedArray, name: str, wide: type[np.floating[Any]]) 
 def _refuse_containers(values: Any, name: str) -> None:
     """Raise for what NumPy would take for something else than rows, with the way to make rows of it."""
     if issparse(values):
-        raise InputTypeError(f"{name} must be dense, got a sparse {type(values).__name__}. Use x.toarray().")
+        raise InputTypeError(f"{name} must be dense, got a sparse {type(values).__name__}. {_dense(values)}")
     kind, needed = type(values).__name__, f"{name} must be an array, a tensor or a list of rows"
     if isinstance(values, nn.Module):
         advice = "Use x.weight." if hasattr(values, "weight") else "Pass what it computes for your data."
@@ -179,6 +181,18 @@ def _refuse_containers(values: Any, name: str) -> None:
         raise InputTypeError(f"{needed}, got a {kind}. Put its rows into a list first: list(x.values()).")
     if isinstance(values, Iterator | Set | ValuesView):
         raise InputTypeError(f"{needed}, got a {kind}. Put the rows into a list first: list(x).")
+
+
+def _dense(values: Any) -> str:
+    """How sparse rows become dense ones: many columns by a decomposition that never holds all entries."""
+    size = math.prod(values.shape) * values.dtype.itemsize
+    if len(values.shape) != 2 or values.shape[1] <= _FEW_COLUMNS:
+        return "Use x.toarray()."
+    return (
+        f"Reduce its {values.shape[1]:,} columns with "
+        f"sklearn.decomposition.TruncatedSVD({_FEW_COLUMNS}).fit_transform(x), or use x.toarray(), which takes "
+        f"{size / 1e9:,.2f} GB."
+    )
 
 
 def _not_an_array(values: Any, name: str) -> InputTypeError:

@@ -10,19 +10,19 @@ from torch import Tensor
 from cosmeans.containers.arrays import checked_array
 from cosmeans.containers.converted import Rows, from_numpy
 from cosmeans.containers.frames import as_table, from_frame, library
-from cosmeans.containers.tensors import by_dlpack, checked_tensor, stacked, through_dlpack
+from cosmeans.containers.tensors import by_dlpack, checked_tensor, stacked, tensor_of, through_dlpack
 
 
 def read_numbers(values: Any, name: str, wide: type[np.floating[Any]] = np.float32) -> tuple[Rows, bool]:
     """Real numbers of any shape, uncopied where that is possible, and whether they came as tensors.
 
-    Takes torch tensors and lists of them, NumPy arrays and memory maps, lists, frames and tables, anything with
-    `__dlpack__` or `__array__`. Integers keep their type: they count by value.
+    Takes torch tensors, lists of them and a TensorDataset of one, NumPy arrays and memory maps, lists, frames and
+    tables, anything with `__dlpack__` or `__array__`. Integers keep their type: they count by value.
     wide: the type of numbers that torch has no type for.
 
     Raises InputTypeError for what is not numbers, with the column or the row; InputError for rows of several lengths.
     """
-    values = as_table(values)
+    values = as_table(tensor_of(values, name))
     if library(values) is not None:
         values = from_frame(values, name, wide)
     values = through_dlpack(values, name)

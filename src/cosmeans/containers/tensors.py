@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset, TensorDataset
 
 from cosmeans.containers.converted import ConvertedRows, Rows, floating
 from cosmeans.containers.nouns import refusal
@@ -79,6 +80,28 @@ def stacked(values: Sequence[Any], name: str) -> Tensor:
         return torch.stack([value.detach() for value in values])
     wide = torch.float64 if any(value.dtype is torch.float64 for value in values) else torch.float32
     return torch.stack([floating(value.detach()).to(wide) for value in values])
+
+
+def tensor_of(values: Any, name: str) -> Any:
+    """The tensor of a TensorDataset that has one; anything but data sets of torch as it is.
+
+    Raises InputTypeError for one of several tensors, and for data sets whose items are tuples.
+    """
+    if isinstance(values, TensorDataset):
+        if len(values.tensors) == 1:
+            return values.tensors[0]
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in values.tensors)
+        raise InputTypeError(
+            f"{name} came as a TensorDataset of {len(values.tensors)} tensors, of shapes {shapes}. Pass the one with "
+            "the rows: dataset.tensors[0]."
+        )
+    first = values[0] if isinstance(values, Dataset) and hasattr(values, "__len__") and len(values) else None
+    if isinstance(first, list | tuple):
+        raise InputTypeError(
+            f"{name} came as a {type(values).__name__}, whose items are of type {type(first).__name__}. Pass "
+            "torch.utils.data.DataLoader(dataset, batch_size=4096), of which the first entry of each batch is read."
+        )
+    return values
 
 
 def by_dlpack(values: Any) -> bool:
