@@ -94,7 +94,7 @@ def test_csv_stays_csv_with_its_cells_as_they_were_written(folder):
     assert np.abs(np.array(columns["similarity"], float) - cosines).max() < 1e-6
 
 
-@pytest.mark.parametrize("suffix", ["tsv", "ndjson", "jsonl.gz"])
+@pytest.mark.parametrize("suffix", ["tsv", "ndjson", "jsonl.gz", "json"])
 def test_other_files_of_text_get_a_table_of_their_kind(folder, suffix):
     import gzip
 

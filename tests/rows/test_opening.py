@@ -1,6 +1,7 @@
 """Rows of files of every kind: the same bits as in memory, whatever the kind, the batch and the order of reading."""
 
 import copy
+import json
 import os
 import pickle
 import subprocess
@@ -332,6 +333,20 @@ def test_text_is_counted_when_it_is_opened_and_taken_apart_when_it_is_read(tmp_p
     assert rows.shape == (2001, 2)
     with pytest.raises(FileError, match=told):
         rows.read(slice(0, len(rows)))
+
+
+def test_json_lines_may_be_called_json(tmp_path):
+    lines = [{"text": "a", "embedding": row} for row in X[:3].tolist()]
+    (tmp_path / "a.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert np.array_equal(open_rows(tmp_path / "a.json").read(slice(0, 3)).numpy(), X[:3])
+    parquet.write_table(table(X), tmp_path / "a.parquet")
+    assert open_rows(tmp_path).names == [str(tmp_path / "a.parquet")], "a folder is not searched for .json"
+
+    for indent in (None, 2):
+        for document in (lines, lines[0]) if indent else (lines,):
+            (tmp_path / "a.json").write_text(json.dumps(document, indent=indent))
+            with pytest.raises(FileError, match=r"a.json is one JSON document; expected are JSON lines.* jq -c"):
+                open_rows(tmp_path / "a.json")
 
 
 def test_blank_lines_and_empty_lists_in_front_are_no_rows_and_no_width(tmp_path):

@@ -12,7 +12,7 @@ from cosmeans.label_files import manifest
 from cosmeans.label_files.writers import CSV, JSON_LINES, PARQUET
 from cosmeans.rows.place import Place
 
-_KINDS = {".csv": CSV, ".tsv": CSV, ".jsonl": JSON_LINES, ".ndjson": JSON_LINES}
+_KINDS = {".csv": CSV, ".tsv": CSV, ".jsonl": JSON_LINES, ".ndjson": JSON_LINES, ".json": JSON_LINES}
 LABELS, SIMILARITY = "_labels.npy", "_similarity.npy"  # of all rows; hidden from what reads a folder of tables
 _RESERVED = (manifest.NAME, LABELS, SIMILARITY)
 

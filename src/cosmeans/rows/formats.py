@@ -21,9 +21,10 @@ from cosmeans.rows.vector_column import VectorColumn
 
 _OTHERS = (".h5", ".hdf5", ".hdf", ".zarr", ".fvecs", ".bvecs", ".fbin", ".f16bin", ".u8bin", ".i8bin")
 _RAW = (".raw", ".bin", ".dat")
-_PACKABLE = (".csv", ".tsv", ".jsonl", ".ndjson")
+_JSON = ".json"  # JSON lines where a file of this name is given; folders are not searched for it: most hold settings
+_PACKABLE = (".csv", ".tsv", ".jsonl", ".ndjson", _JSON)
 FORMATS = (*ARRAY_FILES, *TABLE_SUFFIXES, *_OTHERS)
-SUFFIXES = ", ".join((*FORMATS, *_RAW))
+SUFFIXES = ", ".join((*FORMATS, _JSON, *_RAW))
 
 
 def open_reader(place: Place, wanted: Wanted) -> Reader:
@@ -45,7 +46,7 @@ def _opened(place: Place, wanted: Wanted) -> Reader:
         return _raw(place, wanted)
     if suffix in ARRAY_FILES:
         return _array(place, wanted)
-    if suffix in TABLE_SUFFIXES:
+    if suffix in TABLE_SUFFIXES or suffix == _JSON:
         return _table_rows(open_table(place), place, wanted)
     if suffix in _OTHERS:
         return _opener(suffix)(place, wanted)
@@ -57,8 +58,8 @@ def _opened(place: Place, wanted: Wanted) -> Reader:
 def open_table(place: Place) -> Table:
     """A file with columns, whichever of them is of interest. Raises FileError."""
     suffix = place.kind()
-    if suffix not in TABLE_SUFFIXES:
-        raise FileError(f"{place} is not a table. Known: {', '.join(TABLE_SUFFIXES)}.")
+    if suffix not in TABLE_SUFFIXES and suffix != _JSON:
+        raise FileError(f"{place} is not a table. Known: {', '.join((*TABLE_SUFFIXES, _JSON))}.")
     if place.packed and suffix not in _PACKABLE:
         raise FileError(f"{place}: only {', '.join(_PACKABLE)} are read as .gz. Unpack the file first (gunzip).")
     needed("pyarrow", place, "tables")
@@ -81,7 +82,7 @@ def _table_of(suffix: str) -> Callable[[Place], Table]:
             from cosmeans.rows.readers.csv import CsvTable
 
             return CsvTable
-        case ".jsonl" | ".ndjson":
+        case ".jsonl" | ".ndjson" | ".json":
             from cosmeans.rows.readers.json_lines import JsonLinesTable
 
             return JsonLinesTable

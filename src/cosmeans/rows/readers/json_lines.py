@@ -18,6 +18,7 @@ from cosmeans.rows.readers.lines import lines_of
 
 _BATCH = 1024  # lines
 _LOOKED_AT = 1000  # lines that say which fields there are
+_CONVERT = "Convert a list of objects once: jq -c '.[]' FILE.json > FILE.jsonl"
 
 
 class JsonLinesTable:
@@ -66,6 +67,8 @@ def records(place: Place) -> Generator[tuple[str, dict[str, Any]], None, None]:
             if not line.strip():
                 continue
             where = f"{place}, line {number}"
+            if number == 1 and place.suffix == ".json" and (line.startswith("[") or line.strip() == "{"):
+                raise FileError(f"{place} is one JSON document; expected are JSON lines, one object a line. {_CONVERT}")
             with reading(where, says="is not JSON", advice="Each line must be a JSON object."):
                 record = json.loads(line)
             if not isinstance(record, dict):
