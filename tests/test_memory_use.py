@@ -66,7 +66,7 @@ from cosmeans import KMeans, open_rows
 from cosmeans._estimator.file_labels import FileLabels
 from cosmeans.cli.outputs import write_labels
 from cosmeans.label_files.columns import Carried
-from cosmeans.label_files.folder import Wanted
+from cosmeans.label_files.folder import TableOptions
 
 def write(path, n):
     vectors = np.random.default_rng(0).standard_normal(n * 32, dtype=np.float32)
@@ -86,12 +86,12 @@ if sys.argv[1] == "write":
     sys.exit()
 model, TEXT = KMeans.load("model").set_params(verbose=0, memory_limit=0), Carried(None, ("text",))
 CALLS = {
-    "folder": lambda path, out: FileLabels(model, open_rows(path)).write(Path(out), Wanted(carried=TEXT)),
+    "folder": lambda path, out: FileLabels(model, open_rows(path)).write(Path(out), TableOptions(carried=TEXT)),
     "one table": lambda path, out: write_labels(
         Path(out + ".parquet"), open_rows(path), FileLabels(model, open_rows(path)), TEXT, force=False),
     "one long text": lambda path, out: FileLabels(model, open_rows("long.parquet")).write(
-        Path(out), Wanted(carried=TEXT)),
-    "partitions": lambda path, out: FileLabels(model, open_rows(path)).write(Path(out), Wanted(partition=True)),
+        Path(out), TableOptions(carried=TEXT)),
+    "partitions": lambda path, out: FileLabels(model, open_rows(path)).write(Path(out), TableOptions(partition=True)),
     "transform": lambda path, out: model.transform(path, out=out + ".npy"),
 }
 for name, call in CALLS.items():

@@ -128,6 +128,16 @@ def test_predict_repeats_the_labels_of_the_fit(folder, out):
     assert pandas.read_parquet("new.parquet")["cluster"].tolist() == np.load("labels.npy").tolist()
 
 
+def test_predict_takes_a_limit_of_memory(folder, out):
+    assert out("fit rows.npy -k 6 --out result")[0] == 0
+    for limit in ("0", "8GB"):
+        assert out(f"predict result rows.npy --memory-limit {limit} --force")[0] == 0
+        assert np.array_equal(np.load("labels.npy"), np.load("result/labels.npy"))
+    code, _, stderr = out("predict result rows.npy --memory-limit 8apples --force")
+    assert code == 2
+    assert "must be a number of bytes" in stderr
+
+
 def test_texts_stand_for_their_clusters(folder, out):
     (folder / "texts.txt").write_text("".join(f"text {row} [b]\n" for row in range(300)))
 

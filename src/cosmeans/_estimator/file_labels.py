@@ -22,7 +22,7 @@ from cosmeans.containers.converted import as_type
 from cosmeans.contracts import RowSource, Session
 from cosmeans.errors import CosmeansError, FeatureNamesWarning, OptionError, SkippedRowsWarning, ZeroRowsWarning
 from cosmeans.label_files.columns import Carried, as_similarity
-from cosmeans.label_files.folder import LabelFolder, Wanted, Written
+from cosmeans.label_files.folder import LabelFolder, TableOptions, Written
 from cosmeans.label_files.writers import CHUNK_ROWS, NPY, Pieces
 from cosmeans.memory_rows import MemoryRows
 from cosmeans.model_file import digest
@@ -49,7 +49,7 @@ class FileLabels:
         self.left_out, self._first_left_out = 0, -1
         set_observer(self._model, Silent())  # one bar for all pieces
 
-    def write(self, folder: Path, wanted: Wanted, *, force: bool = False) -> Written:
+    def write(self, folder: Path, wanted: TableOptions, *, force: bool = False) -> Written:
         """The tables of all files in a folder, as `label_files.folder.LabelFolder` writes them."""
         return self._write(self._agreed(folder, wanted, force), similarity=wanted.kind != NPY)
 
@@ -60,7 +60,7 @@ class FileLabels:
             self._write(tables, labels)
         return given_out(labels, Kind(self._rows.tensor, self._rows.device))
 
-    def _agreed(self, folder: Path, wanted: Wanted, force: bool) -> LabelFolder:
+    def _agreed(self, folder: Path, wanted: TableOptions, force: bool) -> LabelFolder:
         tables = LabelFolder(folder, self._rows, wanted)
         tables.agree(digest(self._state.centroids()), force=force)
         return tables
@@ -200,5 +200,5 @@ def files_for(source: RowSource) -> FileRows:
     return source
 
 
-def _by_id(rows: Any) -> Wanted:
-    return Wanted(carried=Carried(rows.id_column))
+def _by_id(rows: Any) -> TableOptions:
+    return TableOptions(carried=Carried(rows.id_column))

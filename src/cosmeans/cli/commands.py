@@ -104,6 +104,7 @@ def predict(
     ] = "labels.npy",
     labels: flags.LabelKind = None,
     partition: flags.Partition = False,
+    memory_limit: flags.MemoryLimit = None,
     arrow: Annotated[bool, typer.Option("--arrow", help="with -: Arrow IPC streams instead of JSON lines")] = False,
     force: flags.Force = False,
     quiet: flags.Quiet = False,
@@ -116,6 +117,7 @@ def predict(
             "out",
             "labels",
             "partition",
+            "memory_limit",
             "force",
             "as_json",
         )
@@ -131,10 +133,13 @@ def predict(
     if not folder:
         without_effect(context, ("labels", "partition"), f"for one file of labels. Name a folder: --out {out}/")
     from cosmeans.cli.labelling import label_files
-    from cosmeans.label_files.folder import Wanted
+    from cosmeans.label_files.folder import TableOptions
 
-    wanted = Wanted(labels, embeddings.carried, partition)
-    label_files(model, embeddings, out, wanted, folder=folder, force=force, quiet=quiet, as_json=as_json)
+    wanted = TableOptions(labels, embeddings.carried, partition)
+    label_files(
+        model, embeddings, out, wanted,
+        folder=folder, memory_limit=memory_limit, force=force, quiet=quiet, as_json=as_json,
+    )  # fmt: skip
 
 
 @command()

@@ -22,7 +22,7 @@ from cosmeans.cli.texts import described, given_texts
 from cosmeans.console import say
 from cosmeans.errors import OptionError
 from cosmeans.estimator import KMeans
-from cosmeans.label_files.folder import LabelFolder, Wanted
+from cosmeans.label_files.folder import LabelFolder, TableOptions
 from cosmeans.label_files.writers import PARQUET, layout_of
 from cosmeans.progress import set_observer, watch
 from cosmeans.report import check_options, write_report
@@ -63,8 +63,8 @@ def fit(kmeans: KMeans, embeddings: RowFiles, asked: Asked) -> None:
     verbosity(asked.quiet, asked.rates)
     check_order(asked.order)
     check_options() if asked.report else None
-    wanted = Wanted(asked.labels, embeddings.carried, asked.partition)
-    if not extras.missing("pyarrow") or wanted != Wanted():  # a table that nobody asked for may be left out
+    wanted = TableOptions(asked.labels, embeddings.carried, asked.partition)
+    if not extras.missing("pyarrow") or wanted != TableOptions():  # a table that nobody asked for may be left out
         wanted.check()
     folder = asked.out or Path(f"cosmeans-{embeddings.name}")
     with output_folder(folder, asked.force) as new:

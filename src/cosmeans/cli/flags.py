@@ -238,6 +238,7 @@ LabelKind = Annotated[
 Partition = Annotated[
     bool, typer.Option("--partition-by-cluster", help="one folder for each cluster, so that one can be read alone")
 ]
+MemoryLimit = Annotated[str | None, _flag("memory_limit")]
 KeepCache = Annotated[
     bool, typer.Option("--keep-cache", help="keep the copy of the rows that --cache, or OUT.cache, holds")
 ]

@@ -10,16 +10,17 @@ from cosmeans.cli.outputs import check_label_path, load_model, refuse_model, wri
 from cosmeans.cli.row_files import RowFiles
 from cosmeans.cli.tell import tell_json
 from cosmeans.console import say
-from cosmeans.label_files.folder import Wanted
+from cosmeans.label_files.folder import TableOptions
 
 
 def label_files(
     model: Path,
     embeddings: RowFiles,
     out: str,
-    wanted: Wanted,
+    wanted: TableOptions,
     *,
     folder: bool,
+    memory_limit: str | None,
     force: bool,
     quiet: bool,
     as_json: bool,
@@ -31,7 +32,7 @@ def label_files(
     else:
         check_label_path(Path(out), embeddings.carried)
         refuse_existing(out, force, folder=False)
-    kmeans = load_model(model, quiet)
+    kmeans = load_model(model, quiet).set_params(memory_limit=memory_limit)
     rows = embeddings.open()
     found = FileLabels(kmeans, rows)
     if folder:

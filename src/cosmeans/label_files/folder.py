@@ -39,7 +39,7 @@ _PAUSE = 20  # times as long as a manifest takes to write are between two of mor
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class TableOptions:
     """What is wanted of a folder of labels.
 
     kind       "parquet", "npy", or None: by the kind of each file of rows
@@ -80,7 +80,7 @@ class LabelFolder:
     What can be refused is refused when it is made: raises OptionError, InputError, FileError, OutputExistsError.
     """
 
-    def __init__(self, folder: Path, rows: FileRows, wanted: Wanted) -> None:
+    def __init__(self, folder: Path, rows: FileRows, wanted: TableOptions) -> None:
         wanted.check()
         self._folder, self._wanted = folder, wanted
         self.parts = rows.parts()
@@ -268,7 +268,7 @@ def _noted(
         yield labels, similarity
 
 
-def _options(rows: FileRows, wanted: Wanted) -> dict[str, Any]:
+def _options(rows: FileRows, wanted: TableOptions) -> dict[str, Any]:
     """What shapes tables, as plain values."""
     read = rows.wanted
     return {
