@@ -8,7 +8,7 @@ import pytest
 
 from clusters_page import rows_of, three_groups
 from cosmeans.errors import OptionError
-from cosmeans.page.projection import MAX_LANDMARKS, SIDE, chosen, project
+from cosmeans.page.projection import MAX_LANDMARKS, SIDE, announce, chosen, project
 from cosmeans.report import write_report
 
 
@@ -118,3 +118,15 @@ def test_rows_that_are_all_the_same_have_a_map():
 
 def test_two_rows_have_no_map():
     assert project(lambda indices: np.eye(4)[indices], np.arange(2), np.eye(4), np.ones(4), "tsne", 0) is None
+
+
+@pytest.mark.parametrize(
+    ("projection", "says"),
+    [("tsne", "by t-SNE: about 6 s"), ("umap", "by UMAP: up to a minute, most of which it compiles"), ("pca", None)],
+)
+def test_what_takes_its_time_is_said_before(projection, says):
+    told = []
+    announce(told.append, projection, 10_000)
+    assert [line.removeprefix("placing the rows on a map ") for line in told] == ([says] if says else [])
+    announce(told.append, projection, 90)
+    assert len(told) == bool(says), "few rows take no time"

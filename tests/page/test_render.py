@@ -11,6 +11,7 @@ import pytest
 from browsing import emulate, show
 from clusters_page import data_of, rows_of
 from cosmeans import KMeans
+from cosmeans.report import write_report
 
 FRUITS = ["apple", "banana", "cherry", "damson"]
 ANIMALS = ["ant", "bee", "cat", "dog", "elk", "fox", "gnu", "hen", "ibis", "jay", "kiwi", "lynx", "mole", "newt", "owl"]
@@ -410,3 +411,46 @@ def test_every_colour_of_a_topic_stands_out_from_its_ground(browser, page, schem
         """
     )
     assert min(contrast) > 2, min(contrast)
+
+
+HOSTILE = '</script><script>document.title="hacked"</script><img src=x onerror="document.title=1"> \ud800 &amp;'
+
+
+def test_no_text_becomes_script_wherever_it_comes_from(browser, tmp_path):
+    rows = np.random.default_rng(0).standard_normal((60, 8)).astype(np.float32)
+    kmeans, other = (KMeans(k, random_state=0, verbose=0).fit(rows) for k in (3, 4))
+    folder = tmp_path / "<img src=x onerror=document.title=1>"
+    other.save(folder)
+    page = write_report(
+        kmeans, rows, tmp_path / "page.html", texts=[f"{HOSTILE} w{label}" for label in kmeans.labels_],
+        ids=[HOSTILE] * 60, links=["javascript:document.title='hacked'"] * 60, columns={HOSTILE: [HOSTILE, "b"] * 30},
+        names={0: HOSTILE}, compare=folder,
+    )  # fmt: skip
+    show(browser, page)
+    for cluster in range(3):
+        browser.execute_script(f"location.hash = 'cluster-{cluster}'")
+        browser.find_element("css selector", "#cluster-body .bar button").click()
+    browser.find_element("id", "close").click()
+    browser.find_element("id", "plane").send_keys(*["\ue014"] * 2)  # to the right: what is said of a point
+    assert browser.title == "Clusters"
+    assert browser.find_elements("css selector", "img, #cluster-body a") == []
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+    assert page.read_text("utf-8").count("</script>") == 3
+
+
+def test_a_page_without_a_map_texts_or_filters_works(browser, tmp_path):
+    rows = np.random.default_rng(0).standard_normal((60, 8)).astype(np.float32)
+    kmeans = KMeans(3, random_state=0, verbose=0).fit(rows)
+    show(browser, kmeans.report(rows, tmp_path / "page.html", sample=0))
+
+    assert browser.find_elements("id", "plane") == []
+    assert not browser.find_element("id", "chapters").is_displayed(), "three clusters need no topics"
+    assert not browser.find_element("id", "filter").is_displayed()
+    closest = browser.find_element("css selector", "#table tbody td").text
+    place = data_of(tmp_path / "page.html")["clusters"]
+    examples = data_of(tmp_path / "page.html")["examples"]["row"]
+    assert closest == "rows " + ", ".join(str(examples[at]) for at in place["best"][0][:3])
+    browser.find_element("css selector", "#table tbody button").click()
+    browser.find_element("css selector", "#cluster-body .bar button").click()
+    assert browser.find_element("id", "cluster").is_displayed()
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
