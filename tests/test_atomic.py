@@ -274,7 +274,7 @@ def test_force_replaces_nothing_but_its_kind(tmp_path, monkeypatch, folder, kind
             write(path, "precious", not folder)
     before = os.lstat(path)
 
-    with pytest.raises(OutputExistsError, match=r"and force \(--force\) replaces (folders|regular files) only"):
+    with pytest.raises(OutputExistsError, match=r"and force=True replaces (folders|regular files) only"):
         write(path, "new", folder, force=True)
 
     assert os.path.samestat(before, os.lstat(path))

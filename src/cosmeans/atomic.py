@@ -98,7 +98,7 @@ def refuse_existing(
     except OSError as error:
         raise write_error(target, error) from error
     if mode is not None and not force:
-        raise OutputExistsError(f"{target} already exists. Choose another name, or pass force (--force).")
+        raise OutputExistsError(f"{target} already exists. Choose another name, or pass force=True.")
     if mode is not None:
         _refuse_other_kinds(target, mode, folder, owned)
     _require_writable(target)
@@ -243,7 +243,7 @@ def _appear(temporary: Path, place: _Place, kept: list[str]) -> None:
         except FileExistsError as error:
             raise OutputExistsError(
                 f"{place.named} already exists: another process has just written it. Choose another name, "
-                "or pass force (--force)."
+                "or pass force=True."
             ) from error
     if place.folder and set(_others(temporary, place.owned)) - set(kept):
         os.rename(temporary, _beside(place.path, "old"))
@@ -305,9 +305,7 @@ def _refuse_other_kinds(target: Path, mode: int, folder: bool | None, owned: Col
     if not (is_folder or stat.S_ISREG(mode)) or folder not in (None, is_folder):
         replaced = {None: "files and folders", False: "regular files", True: "folders"}[folder]
         advice = "name what it points to" if stat.S_ISLNK(mode) else "choose another name"
-        raise OutputExistsError(
-            f"{target} is {kind_words(mode)}, and force (--force) replaces {replaced} only: {advice}."
-        )
+        raise OutputExistsError(f"{target} is {kind_words(mode)}, and force=True replaces {replaced} only: {advice}.")
     if not folder:
         return
     if os.path.ismount(target):

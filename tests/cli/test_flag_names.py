@@ -19,7 +19,7 @@ COMMANDS = get_command(app).commands
         ("fit", "tol must be a number.", "--tol must be a number."),
         ("fit", "The device is full; the cache must go.", "The device is full; the cache must go."),
         ("fit", "memory_limit allows 5. Raise it.", "--memory-limit allows 5. Raise it."),
-        ("fit", "x exists. Choose another name, or pass force (--force).",
+        ("fit", "x exists. Choose another name, or pass force=True.",
          "x exists. Choose another name, or pass --force."),
         ("fit", "embedding='e 1' (--embedding): no such column.", "--embedding 'e 1': no such column."),
         ("fit", "dtype=\"f4\" (--dtype) is for raw files.", "--dtype f4 is for raw files."),

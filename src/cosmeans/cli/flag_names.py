@@ -38,6 +38,7 @@ def _with_value(flag: str, found: re.Match[str]) -> str:
 
 
 def _given(flag: str, value: str | None) -> str:
-    """A flag with its value, as one types them."""
+    """A flag with its value, as one types them: a switch has none."""
+    value = None if value == "True" else value
     plain = (value or "").strip("\"'")
     return flag if value is None else f"{flag} {value if _NOT_PLAIN.search(plain) else plain}"
