@@ -47,8 +47,10 @@ def open_rows(
     order
         "path" or "natural": how the files of a folder or a pattern are sorted, by the bytes of their paths or by the
         numbers in them.
-    dtype, shape
-        Of raw numbers without a header. dtype="float16" also for bits of float16 in unsigned 16-bit integers.
+    dtype
+        Of raw numbers without a header; "float16" also for bits of float16 in unsigned 16-bit integers.
+    shape
+        (N, D) of raw numbers without a header.
     key
         The array, for files that hold several (.npz, .pt, .safetensors).
     id_column
