@@ -11,11 +11,11 @@ TESTS, PACKAGE = Path(__file__).parent, Path(cosmeans.__file__).parent
 # files without a test of their own name: where they are tested, through what people call
 ELSEWHERE = {
     "cli/test_commands.py": """__main__ version cli/app cli/demo cli/fitting cli/flags cli/given
-        cli/interrupt cli/labelling cli/tell""",
+        cli/interrupt cli/labelling""",
     "cli/test_help.py": "cli/examples",
     "cli/test_hostile.py": "cli/clusters",
     "cli/test_streams.py": "cli/results",
-    "cli/test_tasks.py": "cli/row_tasks cli/stream cli/tables",
+    "cli/test_tasks.py": "cli/row_tasks cli/stream",
     "containers/test_read.py": """containers/arrays containers/arrow containers/classes containers/columns
         containers/converted containers/frames containers/nouns containers/tensors""",
     "analysis/test_queries.py": "analysis/assignments",

@@ -39,7 +39,7 @@ COLUMNS = {
     "top": ["row", "rank", "cluster", "similarity"],
     "outliers": ["row", "cluster", "similarity"],
     "exemplars": ["row", "cluster", "similarity"],
-    "duplicates": ["row", "original", "similarity"],
+    "duplicates": ["row", "cluster", "similarity", "original"],
     "members": ["row", "cluster", "similarity"],
     "topics": ["cluster", "size", "similarity", "words", "exemplars"],
     "choice": ["n_clusters", "similarity", "silhouette", "spread", "stability"],

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -36,7 +37,8 @@ def test_fit_writes_what_the_estimator_finds(folder, out):
     code, stdout, stderr = out("fit rows.npy -k 4 --out result")
 
     kmeans = KMeans(4, random_state=0, verbose=0).fit(np.load("rows.npy"))
-    assert (code, stdout) == (0, "")
+    sizes = [line.split()[1] for line in stdout.splitlines()]
+    assert (code, sizes) == (0, ["rows", *map(str, sorted(np.bincount(kmeans.labels_), reverse=True))])
     assert "300 rows x 8 in 4 clusters" in stderr
     assert sorted(os.listdir("result")) == OUTPUTS
     assert np.array_equal(np.load("result/labels.npy"), kmeans.labels_)
@@ -394,8 +396,16 @@ def test_the_demo_shows_real_texts(tmp_path, monkeypatch, out):
     assert len(labels) == len(texts) == 6000
     assert set(labels) == set(range(60))
     assert f"- {texts[int(best['row'])]}\n" in written
-    assert "closest texts" in stdout
+    table = stdout.splitlines()
+    assert table[0].split() == ["cluster", "rows", "similarity", "words"]
+    largest = int(np.bincount(labels).argmax())
+    assert table[1].split()[:2] == [str(largest), str((labels == largest).sum())]
+    assert re.fullmatch(r"0\.\d{4}", table[1].split()[2])
+    shown = [int(line.split()[1]) for line in table[1:-1]]
+    assert shown == sorted(shown, reverse=True)
+    assert table[-1].startswith(f"and {60 - len(shown)} smaller clusters with {6000 - sum(shown):,} rows: all are in ")
     assert "demo-output/convergence.png" in stderr
+    assert "after 4 epochs, seed 0. " in stderr
 
 
 def test_the_tutorial_demo_tells_rates_and_memory(tmp_path, monkeypatch, out):

@@ -152,8 +152,10 @@ def test_dedup_writes_the_keep_list_and_why(case, out):
     gone = pandas.read_csv("gone.csv")
     assert code == 0
     assert np.load("keep.npy").tolist() == found.kept.tolist()
-    assert gone["removed"].tolist() == found.removed.tolist()
-    assert gone["cosine"].tolist() == pytest.approx(found.cosines)
+    assert gone["row"].tolist() == found.removed.tolist()
+    assert gone["cluster"].tolist() == model.predict(rows)[found.removed].tolist()
+    assert gone["similarity"].tolist() == pytest.approx(found.cosines)
+    assert gone["text"].tolist() == [f"text {row}" for row in found.removed]
     assert gone["text of original"].tolist() == [f"text {row}" for row in found.original]
     assert 11 in found.removed
     assert "text 11" in stdout

@@ -55,6 +55,8 @@ class Duplicates(Tabular, Generic[Array]):
         itself be removed, as a duplicate of a third.
     cosines
         (r,) float64: canonical score of each removed row with its original, at least the threshold.
+    labels
+        (r,) int64: the cluster of each removed row, which is that of its original.
     splits
         Cluster to number of parts, for clusters that were too large: rows of different parts were not compared.
     """
@@ -63,10 +65,12 @@ class Duplicates(Tabular, Generic[Array]):
     removed: Array
     original: Array
     cosines: Array
+    labels: Array
     splits: dict[int, int] = field(default_factory=dict)
 
     def _columns(self) -> Columns:
-        return {"row": host(self.removed), "original": host(self.original), "similarity": host(self.cosines)}
+        columns = {"row": self.removed, "cluster": self.labels, "similarity": self.cosines, "original": self.original}
+        return {name: host(values) for name, values in columns.items()}
 
     def _summary(self) -> str:
         return f"{len(self.kept):,} rows kept, {len(self.removed):,} removed"
@@ -157,8 +161,8 @@ def _found(
         observer.step("comparing rows within clusters", done, total, "pairs")
     removed = np.flatnonzero(original >= 0)
     kept, original, cosines = np.flatnonzero(original < 0), original[removed], cosines[removed]
-    out = [assigned.kind.out(torch.from_numpy(part)) for part in (kept, removed, original)]
-    return Duplicates(out[0], out[1], out[2], assigned.kind.cosines(torch.from_numpy(cosines)), splits)
+    out = [assigned.kind.out(torch.from_numpy(part)) for part in (kept, removed, original, labels[removed])]
+    return Duplicates(out[0], out[1], out[2], assigned.kind.cosines(torch.from_numpy(cosines)), out[3], splits)
 
 
 def _plan(assigned: Assigned, limit: int, seed: int) -> tuple[list[np.ndarray], dict[int, int]]:

@@ -40,18 +40,22 @@ def describe(kmeans: KMeans) -> list[Cluster]:
     return sorted(clusters, key=lambda cluster: (-cluster.size, cluster.label))
 
 
-def table(clusters: list[Cluster], texts: list[str], n_shown: int = 20, n_texts: int = 3) -> Table:
-    """The largest clusters, each with its closest texts, cut to the width of the screen."""
-    title = f"The {n_shown} largest of {len(clusters)} clusters" if len(clusters) > n_shown else None
-    grid = Table(title=title, title_justify="left", show_lines=True)
+def table(clusters: list[Cluster], names: list[str] | None, n_shown: int) -> Table:
+    """The largest clusters, one line for each, cut to the width of the screen.
+
+    names  what each of these clusters is about
+    """
+    grid = Table(box=None, pad_edge=False)
     for name in ("cluster", "rows", "similarity"):
         grid.add_column(name, justify="right", no_wrap=True, min_width=len(name))
-    grid.add_column("closest texts")
-    for cluster in clusters[:n_shown]:
-        # the text itself must not wrap, the column must: rich narrows only columns that do
-        shown = "\n".join(printable.line(texts[row]) for row in cluster.closest[:n_texts])
-        closest = Text(shown, no_wrap=True, overflow="ellipsis")
-        grid.add_row(str(cluster.label), f"{cluster.size:,}", f"{cluster.similarity:.3f}", closest)
+    if names is not None:
+        grid.add_column("words")
+    for place, cluster in enumerate(clusters[:n_shown]):
+        cells: list[str | Text] = [str(cluster.label), f"{cluster.size:,}", f"{cluster.similarity:.4f}"]
+        if names is not None:
+            # the words must not wrap, the column must: rich narrows only columns that do
+            cells.append(Text(printable.line(names[place]), no_wrap=True, overflow="ellipsis"))
+        grid.add_row(*cells)
     return grid
 
 

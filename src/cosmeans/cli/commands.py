@@ -147,6 +147,8 @@ def plot(
     model: flags.Model,
     out: Annotated[Path, typer.Option("--out", help="picture to write", metavar="FILE")] = Path("convergence.png"),
     force: flags.Force = False,
+    quiet: flags.Quiet = False,
+    as_json: flags.Json = False,
 ) -> None:
     """Draw the convergence and the cluster sizes of a saved model."""
     if out.suffix != ".png":
@@ -154,12 +156,16 @@ def plot(
     extras.require("matplotlib", "A plot")
     refuse_existing(out, force, folder=False)
     from cosmeans.cli.outputs import load_model
+    from cosmeans.cli.tell import tell_json
     from cosmeans.plot import plot_fit
 
     kmeans = load_model(model, quiet=True)
     with new_file(out, force) as drawn:
         plot_fit(kmeans.history_, counts=kmeans.counts_, path=drawn)
-    say(f"The plot is stored in {out}")
+    if as_json:
+        tell_json({"plot": str(out), "epochs": len(kmeans.history_)})
+    elif not quiet:
+        say(f"The plot is stored in {out}")
 
 
 @command()
@@ -179,6 +185,7 @@ def demo(
     force: flags.Force = False,
     rates: flags.Verbose = False,
     quiet: flags.Quiet = False,
+    as_json: flags.Json = False,
 ) -> None:
     """Cluster 6,000 dictionary entries by meaning; or repeat the tutorial at its full size."""
     None if tutorial else without_effect(context, ("rows",), "without --tutorial: the texts are as many as they are")
@@ -186,7 +193,8 @@ def demo(
     from cosmeans.cli import fitting
 
     chosen = {name: value for name, value in chosen.items() if value is not None}
-    fitting.demo(chosen, tutorial=tutorial, rows=rows, out=out, force=force, verbose=fitting.verbosity(quiet, rates))
+    verbose = fitting.verbosity(quiet, rates)
+    fitting.demo(chosen, tutorial=tutorial, rows=rows, out=out, force=force, verbose=verbose, as_json=as_json)
 
 
 def _require_clusters(options: dict[str, Any]) -> None:

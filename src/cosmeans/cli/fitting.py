@@ -90,13 +90,15 @@ def fit(kmeans: KMeans, embeddings: RowFiles, asked: Asked) -> None:
                 title = f"Clusters of {embeddings.name}"
                 write_report(kmeans, rows, new / FILES["report"], texts=lines, title=title, **about)
     files = {name: str(folder / FILES[name]) for name in written}
-    if lines is not None and not (asked.quiet or asked.as_json):
-        show_clusters(kmeans, lines)
+    if not (asked.quiet or asked.as_json):
+        show_clusters(kmeans, lines, files.get("clusters"))
     tell_fit(kmeans, rows, files, as_json=asked.as_json, quiet=asked.quiet)
     _exit_if_interrupted(kmeans)
 
 
-def demo(chosen: dict[str, Any], *, tutorial: bool, rows: int, out: Path, force: bool, verbose: int) -> None:
+def demo(
+    chosen: dict[str, Any], *, tutorial: bool, rows: int, out: Path, force: bool, verbose: int, as_json: bool
+) -> None:
     """Fit the rows of the demo. chosen: options in place of the demo's own."""
     quiet = not verbose
     kmeans = demos.tutorial_kmeans() if tutorial else demos.texts_kmeans()
@@ -113,11 +115,11 @@ def demo(chosen: dict[str, Any], *, tutorial: bool, rows: int, out: Path, force:
             written.append("report")
             write_report(kmeans, vectors, new / FILES["report"], texts=lines, title="Dictionary entries")
     files = {name: str(out / FILES[name]) for name in written}
-    if lines is not None and not quiet:
-        show_clusters(kmeans, lines)
+    if not (quiet or as_json):
+        show_clusters(kmeans, lines, files.get("clusters"))
     if isinstance(vectors, Tensor) and not quiet:
         demos.tell_speed_and_memory(kmeans, vectors)
-    tell_fit(kmeans, vectors, files, as_json=False, quiet=quiet)
+    tell_fit(kmeans, vectors, files, as_json=as_json, quiet=quiet)
     _exit_if_interrupted(kmeans)
 
 

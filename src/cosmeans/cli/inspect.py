@@ -23,18 +23,19 @@ if TYPE_CHECKING:
     from cosmeans.rows.look import RowFacts
 
 _SHOWN = 20  # names of columns
+_SEEDS = ("random_state", "seed")
 
 
 @command()
 @flags.takes_rows_and_columns
-def look(embeddings: RowFiles, as_json: flags.Json = False) -> None:
+def look(embeddings: RowFiles, quiet: flags.Quiet = False, as_json: flags.Json = False) -> None:
     """Show what files of embeddings hold, and the memory and disk that a fit needs, from headers and footers alone."""
-    _tell(embeddings, as_json)
+    _tell(embeddings, quiet, as_json)
 
 
 @command()
 @flags.takes_rows_and_columns
-def info(context: typer.Context, embeddings: RowFiles, as_json: flags.Json = False) -> None:
+def info(context: typer.Context, embeddings: RowFiles, quiet: flags.Quiet = False, as_json: flags.Json = False) -> None:
     """Show what a model contains; of files of embeddings, what `look` shows."""
     from cosmeans.cli.outputs import find_model
     from cosmeans.cli.tell import tell_json
@@ -43,20 +44,23 @@ def info(context: typer.Context, embeddings: RowFiles, as_json: flags.Json = Fal
     path = embeddings.paths[0]
     model = find_model(Path(path)) if len(embeddings.paths) == 1 and not is_url(path) else None
     if model is None or not is_model(model):
-        _tell(embeddings, as_json)
+        _tell(embeddings, quiet, as_json)
         return
     without_effect(context, OF_FILES, f"on {path}, which is a model")
     facts = model_facts(model)
-    tell_json(facts) if as_json else _show(facts)
+    if as_json:
+        tell_json(facts)
+    elif not quiet:
+        _show(facts)
 
 
-def _tell(embeddings: RowFiles, as_json: bool) -> None:
+def _tell(embeddings: RowFiles, quiet: bool, as_json: bool) -> None:
     from cosmeans.cli.tell import tell_json
 
     facts = embeddings.look()
     if as_json:
         tell_json({"embeddings": list(map(without_secrets, embeddings.paths))} | asdict(facts))
-    else:
+    elif not quiet:
         results.show("\n".join(lines(facts)))
 
 
@@ -76,6 +80,7 @@ def model_facts(folder: Path) -> dict[str, Any]:
         "similarity": state.similarity,
         "epochs": len(state.history),
         "stop_reason": "not fitted" if state.stop_reason is None else state.stop_reason.value,
+        "random_state": state.options.get("random_state"),
         "seed": state.seed,
         "cosmeans": state.library,
     }
@@ -139,5 +144,6 @@ def _show(facts: dict[str, Any]) -> None:
     """The facts of a model as a table on stdout."""
     from cosmeans.cli.tables import show_facts
 
-    whole = {name: value for name, value in facts.items() if isinstance(value, int) and name != "seed"}
-    show_facts({name: whole.get(name, str(value)) for name, value in facts.items()})
+    # numbers that people read, in groups and with four digits; seeds are names
+    counts = {name: value for name, value in facts.items() if isinstance(value, int | float) and name not in _SEEDS}
+    show_facts({name: counts.get(name, str(value)) for name, value in facts.items()})

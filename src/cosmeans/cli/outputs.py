@@ -96,9 +96,16 @@ def write_fit(
     return [name for name in written if name not in skipped]
 
 
+def given_seed(kmeans: KMeans) -> int:
+    """The seed that gives this fit again: as it was given, or the one that was drawn."""
+    given = kmeans.random_state
+    return given if isinstance(given, int) else kmeans.random_state_
+
+
 def history_record(kmeans: KMeans) -> dict[str, Any]:
     """Seed, outcome and every epoch, and what the epochs of the last fit cost: it tells how a run went."""
     return {
+        "random_state": given_seed(kmeans),
         "seed": kmeans.random_state_,
         "stop_reason": kmeans.stop_reason_.value,
         "iterations": kmeans.history_.to_json(),

@@ -54,9 +54,10 @@ def find_outliers(
     from cosmeans.cli.outputs import load_model
     from cosmeans.cli.tell import tell_json
 
-    others, rows = _before(out, force, texts, column, embeddings, ("row", "similarity"))
+    others, rows = _before(out, force, texts, column, embeddings, ("row", "cluster", "similarity"))
     found = outliers(load_model(model, quiet), rows, quantile=quantile, threshold=threshold)
-    columns = {"row": np.asarray(found.rows), "similarity": as_similarity(np.asarray(found.cosines))}
+    columns = {"row": np.asarray(found.rows), "cluster": np.asarray(found.labels)}
+    columns["similarity"] = as_similarity(np.asarray(found.cosines))
     columns = tables.with_others(columns, others, rows.id_column)
     tables.write(out, columns, force)
     if as_json:
@@ -139,7 +140,7 @@ def remove_duplicates(
     from cosmeans.cli.outputs import load_model
     from cosmeans.cli.tell import tell_json
 
-    others, rows = _before(out, force, texts, column, embeddings, ("row", "removed", "original", "cosine"))
+    others, rows = _before(out, force, texts, column, embeddings, ("row", "cluster", "similarity", "original"))
     if removed is not None:
         tables.check_path(removed, tables.TABLES, "--removed")
         extras.require_for(removed)
@@ -148,11 +149,12 @@ def remove_duplicates(
             raise OptionError(f"--removed and --out are both {out}. Choose two names.")
     preferred = cast(Preferred, keep)  # checked there
     found = deduplicate(load_model(model, quiet), rows, threshold, keep=preferred, max_cluster_size=max_cluster_size)
-    columns = {name: np.asarray(getattr(found, name)) for name in ("removed", "original")}
-    columns["cosine"] = np.asarray(found.cosines)
-    for name, values in others.items():
-        columns |= {name: values[columns["removed"]], f"{name} of original": values[columns["original"]]}
-    written = {out: {"row": np.asarray(found.kept)}}
+    original = np.asarray(found.original)
+    columns = {"row": np.asarray(found.removed), "cluster": np.asarray(found.labels)}
+    columns |= {"similarity": as_similarity(np.asarray(found.cosines)), "original": original}
+    columns = tables.with_others(columns, others, rows.id_column)
+    columns |= {f"{name} of original": values[original] for name, values in others.items()}
+    written = {out: tables.with_others({"row": np.asarray(found.kept)}, others, rows.id_column)}
     tables.write_all(written if removed is None else written | {removed: columns}, force)
     if as_json:
         tell_json({"rows": len(rows), "kept": len(found.kept), "removed": len(found.removed), "keep": str(out)})

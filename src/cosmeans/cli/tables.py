@@ -78,7 +78,9 @@ def show(columns: Mapping[str, Any], n_shown: int, title: str | None = None) -> 
     arrays = {name: np.asarray(values) for name, values in columns.items()}
     n_rows = len(next(iter(arrays.values())))
     cut = f"the first {n_shown} of {n_rows:,}" if n_rows > n_shown else None
-    grid = Table(title=": ".join(part for part in (title, cut) if part) or None, title_justify="left")
+    if title or cut:  # a title of the table itself would be as narrow as the table
+        results.show(": ".join(part for part in (title, cut) if part))
+    grid = Table()
     for name, values in arrays.items():
         # rich narrows only columns that may wrap; the cells of a text don't, so they are cut instead
         is_text = values.dtype.kind in "OU"

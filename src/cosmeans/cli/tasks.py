@@ -110,7 +110,10 @@ def measure(
     rows = embeddings.open()
     known = _classes(classes, rows, column)
     measured = evaluate(load_model(model, quiet), rows, known, sample_size=sample_size)
-    tell_json(measured.to_json()) if as_json else tables.show_evaluation(measured)
+    if as_json:
+        tell_json(measured.to_json())
+    elif not quiet:
+        tables.show_evaluation(measured)
 
 
 @command("match")
