@@ -20,7 +20,7 @@ COMMANDS = {
     "info": "info model",
     "choose-k": "choose-k rows.npy --ks 2,3 --seeds 1",
     "evaluate": "evaluate model rows.npy",
-    "match": "match model model --embeddings rows.npy",
+    "match": "match model model --embeddings rows.npy --out match.json",
     "outliers": "outliers model rows.npy",
     "exemplars": "exemplars model rows.npy",
     "dedup": "dedup model rows.npy",
