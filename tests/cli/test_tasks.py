@@ -59,7 +59,7 @@ def test_an_interrupted_choice_says_how_to_go_on(case, out, monkeypatch):
     assert out("choose-k rows.npy --out chosen") == (
         1,
         "",
-        "Interrupted. Finished fits are kept in chosen; the same command goes on from them.\n",
+        "Interrupted. Finished fits are kept in chosen; the same command continues from them.\n",
     )
 
 
