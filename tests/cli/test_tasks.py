@@ -219,8 +219,8 @@ def test_predict_answers_an_arrow_stream_and_names_a_wrong_line(case):
         ("top old rows.npy --out top.npy", "--out top.npy: tables are written as .parquet, .csv."),
         ("evaluate old rows.npy --classes nothing.txt", "No such file: nothing.txt"),
         ("evaluate old rows.npy --column class", "rows.npy has no columns besides its rows"),
-        ("top old rows.npy -m 5", "the model has 4 clusters. Lower m."),
-        ("fit rows.npy -k 4 --order age --out new", 'order must be "size"'),
+        ("top old rows.npy -m 5", "the model has 4 clusters. Lower --clusters."),
+        ("fit rows.npy -k 4 --order age --out new", "--order must be one of size"),
     ],
 )
 def test_what_can_not_be_is_told_with_exit_code_2(case, out, line, message):
