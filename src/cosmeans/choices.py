@@ -17,6 +17,7 @@ Strategy = Literal["auto", "float32", "split", "pca", "int8"]
 Preferred = Literal["closest", "farthest"]  # rows that `deduplicate` prefers
 DEVICES = ("auto", "cpu", "cuda")  # and "cuda:1"
 ProjectionName = Literal["auto", "umap", "tsne", "pca"]  # of the map on the page
+FileOrder = Literal["path", "natural"]  # of the files of a folder or a pattern
 Library = Literal["pandas", "polars", "arrow"]  # of frames that results become
 
 _MEANT = {  # what other libraries call a choice

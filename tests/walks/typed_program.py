@@ -9,7 +9,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from cosmeans import History, KMeans, StopReason, deduplicate, evaluate, exemplars, match, outliers, reorder, top
+from cosmeans import (
+    History,
+    Iteration,
+    KMeans,
+    StopReason,
+    choose_k,
+    deduplicate,
+    evaluate,
+    exemplars,
+    match,
+    members,
+    outliers,
+    reorder,
+    top,
+    topics,
+)
 from cosmeans.analysis.dedup import Duplicates
 from cosmeans.analysis.queries import Exemplars, Outliers, Top
 from cosmeans.demo_data import sample
@@ -54,6 +69,11 @@ def results(kmeans: KMeans, x: Array) -> None:
     assert_type(top(kmeans, x).labels, Array)
     assert_type(outliers(kmeans, x, threshold=0.2).threshold, float)
     assert_type(evaluate(kmeans, x).silhouette, float | None)
+    assert_type(choose_k(x, [2, 4], n_seeds=2, init="random", verbose=0).points[0].stability, float | None)
+    assert_type(topics(kmeans, x, sample()[1]).words, list[list[str]])
+    assert_type(members(kmeans, x, 0).rows, Array)
+    assert_type(kmeans.history_[0], Iteration)
+    assert_type(kmeans.history_[1:], History)
     assert_type(deduplicate(kmeans, x, keep="farthest").kept, Array)
     assert_type(match(kmeans, kmeans).cosines, np.ndarray)
     assert_type(reorder(kmeans), KMeans[Array])

@@ -20,6 +20,7 @@ from cosmeans.analysis.assignments import assign_rows
 from cosmeans.analysis.evaluation import simplified_silhouette
 from cosmeans.analysis.runs import Run, RunStore
 from cosmeans.calls import public
+from cosmeans.choices import InitName
 from cosmeans.contracts import RowSource
 from cosmeans.errors import FileError, InputError, OptionError, TooFewRowsError
 from cosmeans.estimator import KMeans
@@ -111,7 +112,7 @@ def choose_k(
     n_seeds: int = 3,
     sample_size: int = 20_000,
     epochs: int = 50,
-    init: str = "k-means++",
+    init: InitName = "k-means++",
     random_state: int = 0,
     folder: str | os.PathLike[str] | None = None,
     verbose: int = 1,

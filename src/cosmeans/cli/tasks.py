@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from cosmeans.atomic import new_file, refuse_existing
+from cosmeans.choices import InitName
 from cosmeans.cli import extras, flags
 from cosmeans.cli.app import command
 from cosmeans.cli.given import OF_FILES, without_effect
@@ -61,7 +62,7 @@ def choose(
             n_seeds=n_seeds,
             sample_size=sample_size,
             epochs=epochs,
-            init=init,
+            init=cast(InitName, init),  # checked there
             random_state=random_state,
             folder=folder / "runs",
             verbose=int(not quiet),

@@ -9,6 +9,7 @@ from functools import partial
 from itertools import repeat
 
 from cosmeans.calls import public
+from cosmeans.choices import FileOrder
 from cosmeans.errors import FileError, InputError
 from cosmeans.rows.files import FileRows
 from cosmeans.rows.formats import FORMATS, open_reader
@@ -25,7 +26,7 @@ Paths = str | os.PathLike[str] | list[str | os.PathLike[str]]
 def open_rows(
     paths: Paths,
     embedding: str | None = None,
-    order: str = "path",
+    order: FileOrder = "path",
     dtype: str | None = None,
     shape: tuple[int, int] | None = None,
     key: str | None = None,

@@ -9,6 +9,7 @@ from glob import glob, has_magic
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from cosmeans.choices import FileOrder, names_of
 from cosmeans.console import warn
 from cosmeans.errors import FileError, FileOrderWarning, InputTypeError, OptionError
 from cosmeans.paths import is_url
@@ -16,7 +17,7 @@ from cosmeans.printable import brief
 from cosmeans.rows.place import DATA_FOLDERS, Place
 from cosmeans.rows.remote import RemotePlace, place_of
 
-ORDERS = ("path", "natural")
+ORDERS = names_of(FileOrder)
 _HIDDEN = ("_", ".")
 _DIGITS = re.compile(r"(\d+)")
 
