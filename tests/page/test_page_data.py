@@ -7,6 +7,22 @@ from cosmeans import KMeans
 from cosmeans.report import write_report
 
 
+def test_ten_thousand_clusters_with_columns_stay_below_ten_megabytes(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((60_000, 4), np.float32)
+    words = rng.integers(0, 3000, (60_000, 12))
+    texts = [" ".join(f"word{word}" for word in line) for line in words.tolist()]
+    kmeans = KMeans(10_000, epochs=1, random_state=0, verbose=0, empty_clusters="keep").fit(rows)
+    columns = {str(i): rng.integers(0, 24, 60_000) for i in range(12)}
+
+    page = write_report(
+        kmeans, rows, tmp_path / "page.html", texts=texts, columns=columns, sample=50_000, projection="pca"
+    )
+
+    assert page.stat().st_size < 10_000_000
+    assert len(data_of(page)["clusters"]["id"]) == 10_000
+
+
 def test_a_thousand_clusters_with_long_texts_stay_below_ten_megabytes(tmp_path):
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((26_000, 16), np.float32)

@@ -31,6 +31,9 @@ def test_all_rows_are_in_the_page_with_what_is_known_of_them(fitted, tmp_path):
     assert found["links"][7] == "https://example.org/7"
     assert found["columns"] == [[0] * 45 + [1] * 45]
     assert len(found["map"]["at"]) == 30
+    for place, cluster in enumerate(data_of(page)["clusters"]["id"]):
+        own = kmeans.labels_[:45] == cluster, kmeans.labels_[45:] == cluster
+        assert found["counts"][0][place] == [[half, int(rows.sum())] for half, rows in enumerate(own) if rows.any()]
     examples = data_of(page)["examples"]
     assert examples["ids"] == [str(1000 + row) for row in examples["row"]]
 

@@ -18,12 +18,14 @@ from cosmeans.page.findings import Flags, flag, odd_rows
 from cosmeans.page.hierarchy import topics
 from cosmeans.page.keywords import Keywords, distinctive_words
 from cosmeans.page.projection import Projection, announce, project
-from cosmeans.page.row_table import Described, RowTable, row_table
+from cosmeans.page.row_table import ROWS_BYTES, Described, RowTable, row_table
 from cosmeans.page.sample import sample_rows
 from cosmeans.page.statistics import Clusters, Nearest, Placed, describe, nearest, place
 from cosmeans.progress import watching
 
-EXAMPLE_BYTES = 4 << 20  # texts and pictures; with everything else the page stays below 10 MB
+PAGE_BYTES = 9_500_000  # with the template the page stays below 10 MB
+EXAMPLE_BYTES = 4 << 20  # texts and pictures
+_CLUSTER_BYTES = 450  # of what is listed for each cluster
 MAX_CLUSTERS = 10_000  # more are not shown one by one
 N_ODD = 20
 
@@ -116,8 +118,13 @@ def analyse(session: Session, centroids: Tensor, asked: Asked, seed: int) -> Ana
         topic=topic,
         topic_words=None if texts is None else _words_of_topics(texts, placed.labels, topic, seed),
         projection=projection,
-        rows=row_table(placed, asked.described, projection),
+        rows=row_table(placed, asked.described, projection, shown, _room(examples, len(shown))),
     )
+
+
+def _room(examples: Examples, n_clusters: int) -> int:
+    """Bytes that packed rows may take: what the examples and the clusters leave."""
+    return min(ROWS_BYTES, PAGE_BYTES - examples.bytes - _CLUSTER_BYTES * n_clusters)
 
 
 def _words_of_topics(texts: list[str], labels: np.ndarray, topic: np.ndarray, seed: int) -> Keywords:

@@ -38,7 +38,9 @@ def page_data(found: Analysis, asked: Asked, seed: int) -> dict[str, Any]:
         "clusters": listed,
         "topics": topic_columns(found),
         "examples": example_columns(found.examples, found.placed, found.second, asked.described),
-        "columns": filter_columns(found, asked.described),
+        "columns": [
+            {"name": column.name, "values": column.values} for column in asked.described.columns
+        ],
         "comparison": None if compared is None else comparison_columns(
             compared, found.placed.labels, found.shown, asked.texts, seed
         ),
@@ -56,16 +58,6 @@ def topic_columns(found: Analysis) -> dict[str, Any]:
         "chapters": len(found.topic) > FLAT_UP_TO,
         "name": [name_of(words[topic], topic).replace("Cluster", "Topic") for topic in range(n_topics)],
     }
-
-
-def filter_columns(found: Analysis, described: Described) -> list[dict[str, Any]]:
-    """Each column with its values, and for every cluster shown its rows with each value: [[value, rows], ...]."""
-    listed = []
-    for column in described.columns:
-        counts = column.counts(found.placed.labels, len(found.clusters.size))[found.shown]
-        sparse = [[[int(at), int(row[at])] for at in np.flatnonzero(row)] for row in counts]
-        listed.append({"name": column.name, "values": column.values, "counts": sparse})
-    return listed
 
 
 def cluster_columns(

@@ -16,10 +16,9 @@ from cosmeans.page.examples import clean
 from cosmeans.page.projection import Projection
 from cosmeans.page.statistics import Placed
 
-ROWS_BYTES = 5 << 20  # of the packed rows in the page
+ROWS_BYTES = 5 << 20  # of the packed rows in the page, at most
 MAX_ROWS = 200_000  # more make a browser slow
-_TEXT = 200  # characters of a row's text
-_MAP_TEXT = 120
+_TEXTS = (200, 120, 40, 8)  # characters of a row's text: of all rows, and of those of the map, the first that fits
 _PACKS = 8.0  # times that texts of few different words shrink at most, or so: more is not even tried
 
 
@@ -46,20 +45,40 @@ class RowTable:
     complete: bool
 
 
-def row_table(placed: Placed, described: Described, projection: Projection | None) -> RowTable:
-    """All rows that have a cluster if they fit into ROWS_BYTES, else those of the map."""
+def row_table(
+    placed: Placed, described: Described, projection: Projection | None, shown: np.ndarray, budget: int
+) -> RowTable:
+    """All rows that have a cluster if they fit into the budget of bytes, else those of the map, with shorter texts.
+
+    shown  (K,) the clusters of the page, for which the values of the columns are counted
+    """
+    always = {"counts": _counts(placed, described, shown)}
     every = np.flatnonzero(placed.labels != NO_LABEL)
-    if len(every) <= MAX_ROWS and _characters(described, every) <= _PACKS * ROWS_BYTES:
-        packed = _pack(_listed(every, placed, described, projection, _TEXT))
-        if len(packed) <= ROWS_BYTES:
+    if len(every) <= MAX_ROWS and _characters(described, every) <= _PACKS * budget:
+        packed = _pack(_listed(every, placed, described, projection, _TEXTS[0]) | always)
+        if len(packed) <= budget:
             return RowTable(packed, len(every), complete=True)
     mapped = np.empty(0, np.int64) if projection is None else projection.rows
-    return RowTable(_pack(_listed(mapped, placed, described, projection, _MAP_TEXT)), len(mapped), complete=False)
+    for length in _TEXTS[1:]:
+        packed = _pack(_listed(mapped, placed, described, projection, length) | always)
+        if len(packed) <= budget:
+            break
+    return RowTable(packed, len(mapped), complete=False)
+
+
+def _counts(placed: Placed, described: Described, shown: np.ndarray) -> list[list[list[list[int]]]]:
+    """For each column and each cluster its rows with each value that it has: [[value, rows], ...]."""
+    n_clusters = int(max(placed.labels.max(), shown.max())) + 1
+    listed = []
+    for column in described.columns:
+        counts = column.counts(placed.labels, n_clusters)[shown]
+        listed.append([[[int(at), int(row[at])] for at in np.flatnonzero(row)] for row in counts])
+    return listed
 
 
 def _characters(described: Described, rows: np.ndarray) -> int:
     lists = [values for values in (described.texts, described.ids, described.links) if values is not None]
-    return 12 * len(rows) + sum(min(_TEXT, len(values[row])) for values in lists for row in rows.tolist())
+    return 12 * len(rows) + sum(min(_TEXTS[0], len(values[row])) for values in lists for row in rows.tolist())
 
 
 def _listed(

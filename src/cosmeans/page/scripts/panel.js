@@ -39,10 +39,10 @@ function neighbours(place) {
 
 // --------------------------------------------- columns and the other model
 
-function bars(column, place) {
+function bars(column, counts, place) {
   const all = Array(column.values.length).fill(0);
-  for (const pairs of column.counts) for (const [value, count] of pairs) all[value] += count;
-  const own = [...column.counts[place]].sort((a, b) => b[1] - a[1]).slice(0, 8);
+  for (const pairs of counts) for (const [value, count] of pairs) all[value] += count;
+  const own = [...counts[place]].sort((a, b) => b[1] - a[1]).slice(0, 8);
   const size = clusters.size[place];
   const most = Math.max(...own.map(([value, count]) => Math.max(count / size, all[value] / total)));
   return el("ul", { className: "bars" }, own.map(([value, count]) => {
@@ -110,7 +110,7 @@ function panel(place) {
   if (clusters.worst[place].length) parts.push(el("h3", {}, "Worst-fitting rows"), rowList(clusters.worst[place], true));
   if (size) parts.push(el("h3", {}, data.rows.complete ? "All rows" : "More rows"), allRows(place));
   if (clusters.near[place].length) parts.push(el("h3", {}, "Nearest clusters"), neighbours(place));
-  if (size) for (const column of columns) parts.push(el("h3", {}, column.name), bars(column, place));
+  if (size && rowsOf) columns.forEach((column, at) => parts.push(el("h3", {}, column.name), bars(column, store.counts[at], place)));
   if (comparison && size) parts.push(...before(place));
   return parts;
 }

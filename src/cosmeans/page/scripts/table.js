@@ -145,7 +145,7 @@ function setUpFilter() {
     state.filter = select.value === "" ? null : {
       column,
       code,
-      counts: columns[column].counts.map((pairs) => pairs.find(([value]) => value === code)?.[1] ?? 0),
+      counts: store.counts[column].map((pairs) => pairs.find(([value]) => value === code)?.[1] ?? 0),
     };
     update();
   };
