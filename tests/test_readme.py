@@ -44,6 +44,18 @@ def test_commands_exist_with_their_options(capsys):
             assert option in text, f"{name} {option}"
 
 
+def test_commands_have_their_files_from_the_first_one(tmp_path, monkeypatch):
+    """Those that take seconds run; the others name files and models that are there by then."""
+    monkeypatch.chdir(tmp_path)
+    for command in COMMANDS:
+        name, *words = command.split()
+        for word in words:
+            assert not word.startswith(("data/", "clusters")) or Path(word).exists() or words[-1] == word, command
+        if name in ("fit", "predict", "dedup") or "--data" in words:
+            assert run([name, *words, "-q"]) == 0
+    assert {"labels.npy", "keep.npy", "clusters"} <= {path.name for path in tmp_path.iterdir()}
+
+
 def test_every_link_leads_somewhere():
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
         assert (Path(__file__).parent.parent / target).exists(), target

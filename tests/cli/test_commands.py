@@ -408,6 +408,24 @@ def test_the_demo_shows_real_texts(tmp_path, monkeypatch, out):
     assert "after 4 epochs, seed 0. " in stderr
 
 
+def test_the_demo_writes_its_texts_and_embeddings_as_files(tmp_path, monkeypatch, out):
+    monkeypatch.chdir(tmp_path)
+    assert out("demo --data data")[:2] == (0, "")
+
+    rows, texts = sample()
+    assert np.array_equal(np.load("data/embeddings.npy"), rows)
+    assert (tmp_path / "data/texts.txt").read_text(encoding="utf-8").splitlines() == texts
+    table = pandas.read_parquet("data/entries.parquet")
+    assert table["text"].tolist() == texts
+    assert table["id"].is_unique
+    assert np.array_equal(np.stack(table["embedding"]), rows.astype(np.float32))
+    assert out("demo --data data")[0] == 2, "nothing is replaced without --force"
+    code, stdout, _ = out("demo --data data --force --json")
+    assert (code, set(json.loads(stdout)["files"])) == (0, {"embeddings", "texts", "table"})
+    code, _, stderr = out("demo --data more --epochs 3")
+    assert (code, "--epochs has no effect with --data" in stderr) == (2, True)
+
+
 def test_the_tutorial_demo_tells_rates_and_memory(tmp_path, monkeypatch, out):
     monkeypatch.chdir(tmp_path)
 

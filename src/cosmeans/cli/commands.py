@@ -181,13 +181,21 @@ def demo(
     ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="default: 100, or 10 with --tutorial")] = None,
     batch_size: flags.BatchSize = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="only write the texts and embeddings as files, here", metavar="DIR")
+    ] = None,
     out: Annotated[Path, typer.Option("--out", help="folder of the results", metavar="DIR")] = Path("demo-output"),
     force: flags.Force = False,
     rates: flags.Verbose = False,
     quiet: flags.Quiet = False,
     as_json: flags.Json = False,
 ) -> None:
-    """Cluster 6,000 dictionary entries by meaning; or repeat the tutorial at its full size."""
+    """Cluster 6,000 dictionary entries by meaning, or write them as files; or repeat the tutorial at its full size."""
+    if data is not None:
+        of_fits = ("tutorial", "rows", "n_clusters", "epochs", "batch_size", "out", "rates")
+        without_effect(context, of_fits, "with --data, which writes files and clusters nothing")
+        _write_data(data, force=force, quiet=quiet, as_json=as_json)
+        return
     None if tutorial else without_effect(context, ("rows",), "without --tutorial: the texts are as many as they are")
     chosen = {"n_clusters": n_clusters, "epochs": epochs, "batch_size": batch_size}
     from cosmeans.cli import fitting
@@ -195,6 +203,18 @@ def demo(
     chosen = {name: value for name, value in chosen.items() if value is not None}
     verbose = fitting.verbosity(quiet, rates)
     fitting.demo(chosen, tutorial=tutorial, rows=rows, out=out, force=force, verbose=verbose, as_json=as_json)
+
+
+def _write_data(folder: Path, *, force: bool, quiet: bool, as_json: bool) -> None:
+    extras.require("pyarrow", f"{folder}: a table")
+    from cosmeans.cli.demo import write_data
+    from cosmeans.cli.tell import tell_json
+
+    files = write_data(folder, force)
+    if as_json:
+        tell_json({"files": files})
+    elif not quiet:
+        say(f"6,000 dictionary entries are in {', '.join(files.values())}")
 
 
 def _require_clusters(options: dict[str, Any]) -> None:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
+import numpy as np
 import psutil
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from cosmeans import demo_data
+from cosmeans.atomic import new_folder
 from cosmeans.console import say
 from cosmeans.estimator import KMeans
 from cosmeans.progress import watch
 
 TUTORIAL_FEATURES = 768
 SEED = 0
+DATA = {"embeddings": "embeddings.npy", "texts": "texts.txt", "table": "entries.parquet"}
 _CHUNK = 4096
 _TELLING = 1 << 30  # bytes of rows; with fewer, most of the memory is the interpreter's and torch's own
 
@@ -40,6 +45,25 @@ def random_unit_rows(n_rows: int, quiet: bool) -> Tensor:
             done += len(chunk)
             observer.step("random rows", done, n_rows, "rows")
     return rows
+
+
+def write_data(folder: Path, force: bool) -> dict[str, str]:
+    """Write the sample as files: rows alone, texts alone, and both in one table. Returns their paths by kind."""
+    import pyarrow
+    from pyarrow import parquet
+
+    rows, texts = demo_data.sample()
+    with new_folder(folder, force, owned=DATA.values(), keep_others=True) as new:
+        np.save(new / DATA["embeddings"], rows)
+        (new / DATA["texts"]).write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+        vectors = pyarrow.array(rows.astype(np.float32).ravel())
+        columns = {
+            "id": [f"entry-{number:04d}" for number in range(len(texts))],
+            "text": texts,
+            "embedding": pyarrow.FixedSizeListArray.from_arrays(vectors, rows.shape[1]),
+        }
+        parquet.write_table(pyarrow.table(columns), new / DATA["table"])
+    return {kind: str(folder / name) for kind, name in DATA.items()}
 
 
 def tell_speed_and_memory(kmeans: KMeans, rows: Tensor) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "demo": (
         ("cluster real texts; the results are in demo-output", "demo"),
-        ("fewer clusters, in a folder of their own", "demo -k 20 --out twenty"),
+        ("its texts and embeddings as files", "demo --data data"),
         ("the tutorial with a tenth of its rows", "demo --tutorial --rows 100000"),
     ),
     "look": (
