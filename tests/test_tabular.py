@@ -59,10 +59,10 @@ class Table(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
-        self._cell = tag in ("td", "th")
+        self._cell = tag in ("td", "th") or (self._cell and tag == "br")
         if tag == "tr":
             self.rows.append([])
-        elif self._cell:
+        elif tag in ("td", "th"):
             self.rows[-1].append("")
 
     def handle_endtag(self, tag):
@@ -189,15 +189,16 @@ def test_a_history_is_indexed_like_a_list():
 def test_what_is_shown_is_escaped():
     class Words(Tabular):
         def _columns(self):
-            return {"<b>": [["<script>", "a&b"]], "none": [None], "long": ["x" * 99]}
+            return {"<b>": [["<script>", "a&b"]], "none": [None], "long": ["x" * 99], "list": [["a" * 31, "b"]]}
 
         def _summary(self):
             return "<i>"
 
     table = Table(Words()._repr_html_())
 
-    assert table.rows == [["<b>", "none", "long"], ["<script>, a&b", "", "x" * 79 + "…"]]
+    assert table.rows == [["<b>", "none", "long", "list"], ["<script>, a&b", "", "x" * 79 + "…", "a" * 31 + "b"]]
     assert table.told == "Words(<i>)"
+    assert f"<td>{'a' * 31}<br>b</td>" in Words()._repr_html_()
 
 
 @pytest.mark.parametrize(("library", "install"), [("pandas", "pandas"), ("arrow", r'"cosmeans\[tables\]"')])

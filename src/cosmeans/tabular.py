@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Columns = Mapping[str, "np.ndarray | Sequence[Any]"]
 _SHOWN = 10  # rows of a table in a notebook
 _LONGEST = 80  # characters of a text there
+_WORDS = 30  # characters up to which the texts of a list follow one another in a line
 _INSTALL = {"pandas": "pandas", "polars": "polars", "pyarrow": '"cosmeans[tables]"'}
 
 
@@ -104,6 +105,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, float | np.floating):
         return f"{value:.4f}"
     if isinstance(value, list | tuple):
-        return ", ".join(_cell(part) for part in value)
+        cells = [_cell(part) for part in value]
+        return ("<br>" if any(len(cell) > _WORDS for cell in cells) else ", ").join(cells)
     text = line(str(value))
     return escape(text if len(text) <= _LONGEST else text[: _LONGEST - 1].rstrip() + "…")
