@@ -174,11 +174,14 @@ def test_other_work_is_refused_until_force_replaces_it(folder, capsys, case):
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ("predict model emb --out labels --id-column id -q", 'with columns=["text"], and now columns=[]'),
-        ("predict model emb --out labels --with text -q", 'with id_column="id", and now id_column=null'),
-        (f"{PREDICT} --labels parquet", 'with labels=null, and now labels="parquet"'),
-        (f"{PREDICT} --partition-by-cluster", "with partition_by_cluster=false, and now partition_by_cluster=true"),
-        (f"{PREDICT} --embedding embedding", 'with embedding=null, and now embedding="embedding"'),
+        ("predict model emb --out labels --id-column id -q", 'with columns="text", this call is without columns'),
+        ("predict model emb --out labels --with text -q", "with --id-column id, this call is without --id-column"),
+        (f"{PREDICT} --labels parquet", "without labels, this call is with --labels parquet"),
+        (
+            f"{PREDICT} --partition-by-cluster",
+            "without --partition-by-cluster, this call is with --partition-by-cluster",
+        ),
+        (f"{PREDICT} --embedding embedding", "without embedding, this call is with --embedding embedding"),
     ],
 )
 def test_other_options_are_refused(folder, capsys, line, told):

@@ -7,7 +7,10 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
-_ALIASES = {"folder": "out"}  # names in Python of parameters that are called otherwise here
+_ALIASES = {
+    "folder": "out",
+    "partition_by_cluster": "partition",
+}  # names in Python of parameters that are called otherwise here
 _NOT_PLAIN = re.compile(r"[^\w.:/+-]")
 _VALUE = r"\"[^\"]*\"|'[^']*'|[^\s,;:()]*[^\s,;:().]"
 

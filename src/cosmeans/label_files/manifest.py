@@ -141,8 +141,7 @@ def require_same(folder: Path, there: Manifest, now: Manifest) -> None:
     for name, value in now.options.items():
         if there.options[name] != value:
             raise OutputExistsError(
-                f"{folder} was written with {name}={_shown(there.options[name])}, and now {name}={_shown(value)}. "
-                f"{_OTHERWISE}"
+                f"{folder} was written {_said(name, there.options[name])}, this call is {_said(name, value)}. {_OTHERWISE}"
             )
     if difference := _difference(there.inputs, now.inputs):
         raise OutputExistsError(f"{folder} belongs to other rows: {difference}. {_OTHERWISE}")
@@ -167,5 +166,10 @@ def _difference(there: list[Input], now: list[Input]) -> str | None:
     return None
 
 
-def _shown(value: Any) -> str:
-    return json.dumps(value)
+def _said(name: str, value: Any) -> str:
+    """An option in words."""
+    if not value:
+        return f"without {name}"
+    if value is True:
+        return f"with {name}=True"
+    return f"with {name}={json.dumps(','.join(value) if isinstance(value, list) else value)}"
