@@ -141,7 +141,8 @@ def require_same(folder: Path, there: Manifest, now: Manifest) -> None:
     for name, value in now.options.items():
         if there.options[name] != value:
             raise OutputExistsError(
-                f"{folder} was written {_said(name, there.options[name])}, this call is {_said(name, value)}. {_OTHERWISE}"
+                f"{folder} was written {_said(name, there.options[name])}, this call is {_said(name, value)}. "
+                f"{_OTHERWISE}"
             )
     if difference := _difference(there.inputs, now.inputs):
         raise OutputExistsError(f"{folder} belongs to other rows: {difference}. {_OTHERWISE}")
