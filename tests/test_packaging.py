@@ -2,6 +2,7 @@
 
 import ast
 import re
+import runpy
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
@@ -75,6 +76,22 @@ def test_an_extra_brings_the_library_that_is_asked_for():
     assert {extra for _, extra in found} == {"tables", "hdf5", "zarr", "lance", "remote"}
     for module, extra in found:
         assert {"lance": "pylance"}.get(module, module) in map(name_of, EXTRAS[extra])
+
+
+def test_links_of_the_description_lead_to_the_repository_once_it_has_an_address():
+    pytest.importorskip("hatchling")
+    absolute_links = runpy.run_path(str(ROOT / "hatch_build.py"))["absolute_links"]
+    text = "[a](docs/a.md#b) [web](https://x.org) ![p](docs/p.png) [here](#top)\n```\n[code](docs/a.md)\n```\n"
+
+    assert absolute_links(text, "https://host/name/", "1.2") == (
+        "[a](https://host/name/blob/v1.2/docs/a.md#b) [web](https://x.org) ![p](https://host/name/raw/v1.2/docs/p.png) "
+        "[here](#top)\n```\n[code](docs/a.md)\n```\n"
+    )
+    readme = absolute_links((ROOT / "README.md").read_text(encoding="utf-8"), "https://host/name", "1.2")
+    paths = re.findall(r"\]\(https://host/name/(?:blob|raw)/v1\.2/([^)#]+)", readme)
+    assert len(paths) > 10
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+    assert not re.search(r"\]\((?!https?:|#)", re.sub(r"^```.*?^```$", "", readme, flags=re.S | re.M))
 
 
 @in_a_checkout
