@@ -454,3 +454,13 @@ def test_a_page_without_a_map_texts_or_filters_works(browser, tmp_path):
     browser.find_element("css selector", "#cluster-body .bar button").click()
     assert browser.find_element("id", "cluster").is_displayed()
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+def test_the_colours_of_similarity_span_all_but_a_tenth_of_the_rows(browser, page):
+    show(browser, page)
+    browser.find_element("css selector", "[data-colour=similarity]").click()
+    stored = rows_of(page)
+    similarity = np.array(stored["similarity"])[stored["map"]["at"]] / 1e4
+    expected = np.quantile(similarity, (0.05, 0.95))
+    shown = [float(browser.find_element("id", f"scale-{end}").text) for end in ("low", "high")]
+    assert shown == pytest.approx(expected, abs=0.01)

@@ -5,6 +5,7 @@ let mapY = [];
 let mapAt = []; // the row of each point, a place in `store`
 let mapPlace = []; // its cluster, a place in `clusters`
 let visiblePoints = [];
+let [dim, bright] = [0, 1]; // the similarities with the first and the last colour: all but a tenth of the rows are between
 let due = false;
 const SQUARE_BELOW = 1.6; // pixels of the screen: nobody sees a circle of less, and a square takes a third of the time
 
@@ -12,7 +13,7 @@ const swatch = (name) => getComputedStyle(document.querySelector(`#swatches .${n
 
 // the colour of a similarity, between two of the ramp's five
 function shade(value, ramp) {
-  const position = 4 * Math.min(1, Math.max(0, (value - low) / (high - low || 1)));
+  const position = 4 * Math.min(1, Math.max(0, (value - dim) / (bright - dim || 1)));
   const from = Math.min(3, Math.floor(position));
   return `rgb(${ramp[from].map((part, index) => Math.round(part + (position - from) * (ramp[from + 1][index] - part))).join(" ")})`;
 }
@@ -195,8 +196,10 @@ function setUpMap() {
   ({ at: mapAt, x: mapX, y: mapY } = store.map);
   mapPlace = mapAt.map((at) => placeOf.get(store.cluster[at]));
   byId("map-bar").hidden = false;
-  byId("scale-low").textContent = low.toFixed(2);
-  byId("scale-high").textContent = high.toFixed(2);
+  const similarities = mapAt.map((at) => store.similarity[at]).sort((a, b) => a - b);
+  [dim, bright] = [0.05, 0.95].map((part) => similarities[Math.floor(part * (similarities.length - 1))]);
+  byId("scale-low").textContent = dim.toFixed(2);
+  byId("scale-high").textContent = bright.toFixed(2);
   byId("topic-swatches").replaceChildren(...topics.name.map((_, topic) => inColour(el("i"), topic)));
   for (const button of document.querySelectorAll("[data-colour]")) {
     button.onclick = () => {
