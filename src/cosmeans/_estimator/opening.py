@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from cosmeans import console
+from cosmeans import console, environment
 from cosmeans._estimator.dispatch import choose_backend, kept_by_cpu, takes_heads
 from cosmeans._estimator.fitted_state import state_of
 from cosmeans._estimator.inputs import Kind, check_device, check_features, read_rows
@@ -18,6 +18,7 @@ from cosmeans.compile_clock import CLOCK
 from cosmeans.containers.tensors import through_dlpack
 from cosmeans.contracts import Backend, RowSource, Session
 from cosmeans.data import Task
+from cosmeans.errors import BackendUnavailableError
 from cosmeans.group import Alone
 from cosmeans.inspection.weights import read_weights
 from cosmeans.observer import Log, Observer
@@ -32,8 +33,8 @@ _REPAID = 4  # epochs, of which all but the first read half of the bytes of a co
 
 
 def options_of(model: Any) -> FitOptions:
-    """The options of a model, checked. Raises OptionError."""
-    return FitOptions(**{name: getattr(model, name) for name in FitOptions.defaults()})
+    """The options of a model, and of the environment where these are the defaults, checked. Raises OptionError."""
+    return FitOptions(**environment.filled({name: getattr(model, name) for name in FitOptions.defaults()}))
 
 
 def log_of(model: Any) -> Log:
@@ -52,7 +53,12 @@ def choose(source: RowSource, options: FitOptions, log: Log, *, fit: bool) -> tu
     halved = cache is not None and fit and far and options.epochs >= _REPAID and takes_heads(options, source)
     kept = kept_by_cpu(options, source) if halved else 0
     source, limit = hold(source, options.memory_limit, cache, make=fit, halved=halved, reserved=kept)
-    backend = choose_backend(replace(options, memory_limit=limit), source, log)
+    try:
+        backend = choose_backend(replace(options, memory_limit=limit), source, log)
+    except BackendUnavailableError as error:
+        if options.device == "auto" or options.device != environment.device():
+            raise
+        raise BackendUnavailableError(f"{error} ({environment.DEVICE} is set to {options.device}.)") from error
     return source, backend
 
 

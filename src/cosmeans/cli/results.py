@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -33,7 +34,9 @@ def show(drawing: Any) -> None:
         return
     from rich.console import Console
 
-    console = Console(file=Screen(sys.stdout), markup=False, emoji=False, highlight=False)  # type: ignore[arg-type]
+    # https://no-color.org; rich itself knows FORCE_COLOR
+    colors: Any = None if os.environ.get("NO_COLOR") else "auto"
+    console = Console(file=Screen(sys.stdout), color_system=colors, markup=False, emoji=False, highlight=False)  # type: ignore[arg-type]
     with console.capture() as drawn:
         console.print(drawing)
     with suppress(BrokenPipeError):  # `| head`: the reader has seen enough

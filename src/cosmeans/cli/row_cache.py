@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from cosmeans import environment
 from cosmeans.console import say
 from cosmeans.estimator import KMeans
 from cosmeans.options import FitOptions
@@ -15,7 +16,6 @@ from cosmeans.rows.copied import copy_files, remove_copy
 from cosmeans.rows.files import FileRows
 from cosmeans.rows.held import exceeds
 
-OFF = "off"
 _FREE_SHARE = 10  # of a disk, one part stays free where nobody named the folder
 
 
@@ -25,9 +25,9 @@ def copied_rows(kmeans: KMeans, rows: FileRows, out: Path, *, keep: bool, quiet:
 
     The copy is removed at the end, unless it is to be kept or was there before.
     """
-    named, beside = kmeans.cache, Path(f"{out}.cache")
+    named, beside = kmeans.cache or environment.cache(), Path(f"{out}.cache")
     folder = beside if named is None else Path(named)
-    if named == OFF or (named is None and not _pays(kmeans, rows, beside)):
+    if named == environment.OFF or (named is None and not _pays(kmeans, rows, beside)):
         kmeans.set_params(cache=None)
         yield
         return
