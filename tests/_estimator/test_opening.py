@@ -1,5 +1,7 @@
 """Who watches a call is told of its end, however it ends."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -104,5 +106,5 @@ def test_the_bar_of_a_call_that_breaks_off_is_closed(name, time_flies, monkeypat
         deduplicate(model, X) if name == "deduplicate" else choose_k(X, [3], verbose=1)
 
     # the state at the end is shown once more; the error holds the bar, which nothing else closes
-    assert terminal.text.count("| 0 of ") > 1, caught
+    assert len(re.findall(r"\| (0 of|fit 1 of) ", terminal.text)) > 1, caught
     assert terminal.text.endswith("\n")
