@@ -21,12 +21,26 @@ import torch
 from safetensors.torch import save_file
 from torch.utils.data import DataLoader, TensorDataset
 
-from cosmeans import KMeans, choose_k, deduplicate, evaluate, exemplars, match, moved, outliers, reorder, top
+from cosmeans import (
+    KMeans,
+    choose_k,
+    deduplicate,
+    evaluate,
+    exemplars,
+    match,
+    members,
+    moved,
+    outliers,
+    reorder,
+    top,
+    topics,
+)
 
 N, D, K = 60, 8, 3
 ROWS = np.random.default_rng(0).integers(0, 9, (N, D)).astype(np.float32)
 WEIGHTS = np.random.default_rng(1).integers(1, 5, N).astype(np.float32)
 NAMES = list("abcdefgh")
+TEXTS = [f"text of row {row}" for row in range(N)]
 Make = Callable[[np.ndarray, Path], Any]
 
 
@@ -85,6 +99,7 @@ def _tensors(device: str) -> dict[str, Make]:
         "every other entry": lambda x, path: plain(np.repeat(x, 2, axis=-1))[..., ::2],
         "list": lambda x, path: list(plain(x)),
         "tuple of int64": lambda x, path: tuple(plain(x).long()),
+        "of a data set": lambda x, path: TensorDataset(plain(x)),
         "DLPack": lambda x, path: ByDLPack(plain(x)),
     }
 
@@ -282,8 +297,9 @@ FOLLOWING: dict[str, Callable[[KMeans, Any, Path], dict[str, Any]]] = {
     "predict": lambda m, x, path: {"labels": m.predict(x)},
     "transform": lambda m, x, path: {"cosines": m.transform(x)},
     "top": lambda m, x, path: _fields(top(m, x, 2), "labels", "cosines"),
-    "outliers": lambda m, x, path: _fields(outliers(m, x, quantile=0.2), "rows", "cosines"),
+    "outliers": lambda m, x, path: _fields(outliers(m, x, quantile=0.2), "rows", "cosines", "labels"),
     "exemplars": lambda m, x, path: _fields(exemplars(m, x, 4), "rows", "cosines"),
+    "members": lambda m, x, path: _fields(members(m, x, 1), "rows", "cosines"),
     "deduplicate": lambda m, x, path: _fields(deduplicate(m, x, 0.9), "kept", "removed", "original", "cosines"),
     "reorder": lambda m, x, path: _fields(reorder(m, rows=x), "labels_", "cluster_centers_", "counts_", "similarity_"),
 }
@@ -292,6 +308,7 @@ PLAIN: dict[str, Callable[[KMeans, Any, Path], dict[str, Any]]] = {
     "attributes": lambda m, x, path: _fields(m, "inertia_", "n_iter_", "n_distinct_", "random_state_", "similarities"),
     "score": lambda m, x, path: {"score": m.score(x)},
     "evaluate": lambda m, x, path: evaluate(m, x, m.labels_, sample_size=40).to_json(),
+    "topics": lambda m, x, path: _fields(topics(m, x, TEXTS), "sizes", "similarity", "words", "exemplars"),
     "match": lambda m, x, path: _fields(match(m, m), "new_of_old", "old_of_new", "cosines"),
     "moved": lambda m, x, path: moved(m, m, x).to_json(),
     "relabel": lambda m, x, path: {"labels": _host(match(m, m).relabel(m.labels_))},
