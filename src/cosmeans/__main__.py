@@ -8,7 +8,6 @@ from contextlib import suppress
 from importlib.util import find_spec
 
 from cosmeans.console import say
-from cosmeans.version import __version__
 
 _NEEDED = ("typer", "rich")
 
@@ -18,6 +17,8 @@ def main() -> None:
     _prepare_streams()
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing and sys.argv[1:] == ["--version"]:
+        from cosmeans.version import __version__
+
         say(f"cosmeans {__version__}", sys.stdout)
         return
     if missing:

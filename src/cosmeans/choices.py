@@ -28,6 +28,7 @@ _MEANT = {  # what other libraries call a choice
     "fastest": ("auto",),
     "ignore": ("skip",),
     "drop": ("skip",),
+    "nearest": ("closest",),
     "raise": ("error",),
 }
 

@@ -6,6 +6,7 @@ Whatever goes wrong outside this library is reported in one line on stderr: what
 from __future__ import annotations
 
 import errno
+import re
 import sys
 import warnings
 from contextlib import suppress
@@ -30,6 +31,10 @@ from cosmeans.errors import (
 __all__ = ["app", "commands", "export", "inspect", "report", "row_tasks", "run", "tasks"]
 
 _NAMES_NOTHING = (errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL)
+_PLAIN = {  # what versions of typer say of a number that is none, in words of ours
+    r"(Input should be a valid integer|'[^']*' is not a valid int(eger)?\b).*": "an integer is expected",
+    r"(Input should be a valid number|'[^']*' is not a valid float\b).*": "a number is expected",
+}
 _WRONG_INPUT = (OptionError, InputError, InputTypeError, FileError)
 # typer carries its own click or imports one, so the base of what is wrong with a command line is found by a child
 _WrongUsage: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
@@ -84,6 +89,9 @@ def _exit_code(code: Any) -> int:
 def _usage(error: Any) -> str:
     """What typer says of a command line, in one line, with the way to what is needed."""
     told = " ".join(error.format_message().split())
+    told = re.sub(r"^Invalid value for '?(-[\w-]+|\w+)[^:]*: ", r"\1: ", told)
+    for pattern, words in _PLAIN.items():
+        told = re.sub(pattern, words, told)
     command = getattr(getattr(error, "ctx", None), "command_path", "cosmeans")
     return f"{told}{'' if told.endswith(('.', '?')) else '.'} See: {command} --help"
 

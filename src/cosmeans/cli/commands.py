@@ -18,7 +18,6 @@ from cosmeans.cli.row_files import RowFiles
 from cosmeans.console import say
 from cosmeans.errors import OptionError
 from cosmeans.paths import is_folder_name
-from cosmeans.version import __version__
 
 _TUTORIAL_ROWS = 1_000_000
 _MAKES_THE_START = ("n_clusters", "init", "n_init", "random_state")
@@ -26,6 +25,8 @@ _MAKES_THE_START = ("n_clusters", "init", "n_init", "random_state")
 
 def _version(wanted: bool) -> None:
     if wanted:
+        from cosmeans.version import __version__
+
         results.put(f"cosmeans {__version__}\n")
         raise typer.Exit
 
