@@ -157,7 +157,7 @@ def test_a_sample_without_one_usable_row_still_starts(backend, open_session):
 
 
 def test_no_usable_row_is_an_error(starts, backend, open_session):
-    with pytest.raises(InputError, match="No row can be a first centroid"):
+    with pytest.raises(InputError, match="No row can be used as an initial centroid"):
         starts[0](np.zeros((40, 3), np.float32), 2, 0, open_session, backend)
 
 

@@ -118,7 +118,7 @@ class DistinctRows:
     def centroids(self) -> Tensor:
         """(wanted, D): the rows taken, in turn again where they are fewer."""
         if self._taken is None:
-            raise InputError("No row can be a first centroid: all are zero, skipped or of weight zero.")
+            raise InputError("No row can be used as an initial centroid: all are zero, skipped or of weight zero.")
         if self.missing:
             return self._taken[torch.arange(self.wanted, dtype=torch.int64, device=self._taken.device) % self._found]
         return self._taken

@@ -25,9 +25,9 @@ class StopReason(StrEnum):
         """What to do about it, in a sentence."""
         return {
             StopReason.FIXED_POINT: "No centroid moved: more epochs change nothing.",
-            StopReason.TOLERANCE: "Every centroid moved by at most tol; a smaller tol would go on.",
-            StopReason.EPOCHS: "All epochs were used; fit again to go on from here.",
-            StopReason.INTERRUPTED: "Stopped on request; fit again to go on from here.",
+            StopReason.TOLERANCE: "Every centroid moved by at most tol; a smaller tol would continue.",
+            StopReason.EPOCHS: "The epoch limit was reached; fit again to continue.",
+            StopReason.INTERRUPTED: "Stopped on request; fit again to continue.",
         }[self]
 
 

@@ -322,7 +322,7 @@ def test_zero_rows_are_a_plain_warning(folder, out):
     code, stdout, stderr = out("fit some.npy -k 4 --json")
 
     assert code == 0
-    assert "Warning: 1 of 300 rows are zero (the first is row 5)" in stderr
+    assert "Warning: 1 of 300 rows is zero (the first is row 5) and has no direction. It gets label -1." in stderr
     assert ".py" not in stderr
     assert json.loads(stdout)["left_out"] == 1
 

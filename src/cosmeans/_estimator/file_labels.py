@@ -133,9 +133,10 @@ class FileLabels:
     def warn_of_left_out(self) -> None:
         """Warn of rows without a cluster, as `zero_rows` asks for it: once for all pieces."""
         if self.left_out and self._options.zero_rows == "warn":
+            are, they = ("is", "It gets") if self.left_out == 1 else ("are", "They get")
             warn(
-                f"{self.left_out} of {self._rows.n_rows} rows are zero or skipped (the first is "
-                f"{self._rows.where(self._first_left_out)}). They get label -1.",
+                f"{self.left_out} of {self._rows.n_rows} rows {are} zero or skipped (the first is "
+                f"{self._rows.where(self._first_left_out)}). {they} label -1.",
                 ZeroRowsWarning,
             )
 

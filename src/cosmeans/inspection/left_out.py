@@ -42,11 +42,11 @@ class LeftOut:
                 f'{self._zero_words()} Remove zero rows, or pass zero_rows="warn" or "skip" to give them label -1.'
             )
         if zero.count and self._task.zero_rows == "warn":
-            warn(f"{self._zero_words()} They get label -1.", ZeroRowsWarning)
+            warn(f"{self._zero_words()} {zero.agree('It gets', 'They get')} label -1.", ZeroRowsWarning)
         if bad.count:
             warn(
-                f"{bad.count} of {self._n_rows} rows contain NaN or infinity (the first is {self._where(bad.first)}) "
-                "and are skipped: they get label -1.",
+                f"{bad.count} of {self._n_rows} rows {bad.agree('contains', 'contain')} NaN or infinity (the first is "
+                f"{self._where(bad.first)}) and {bad.agree('is skipped: it gets', 'are skipped: they get')} label -1.",
                 SkippedRowsWarning,
             )
 
@@ -54,7 +54,8 @@ class LeftOut:
         tiny = f", {self._tiny} of them with numbers below float32's 1.2e-38" if self._tiny else ""
         advice = " Multiply such rows by a constant first." if self._tiny else ""
         which = f"(the first is {self._where(self._zero.first)}{tiny})"
-        return f"{self._zero.count} of {self._n_rows} rows are zero {which} and have no direction.{advice}"
+        are, have = self._zero.agree("is", "are"), self._zero.agree("has", "have")
+        return f"{self._zero.count} of {self._n_rows} rows {are} zero {which} and {have} no direction.{advice}"
 
 
 class _Rows:
@@ -62,6 +63,10 @@ class _Rows:
 
     def __init__(self) -> None:
         self.count, self.first = 0, -1
+
+    def agree(self, one: str, several: str) -> str:
+        """The form of a verb that goes with the count."""
+        return one if self.count == 1 else several
 
     def add(self, mask: Tensor, start: int) -> None:
         found = int(mask.sum())
