@@ -299,6 +299,16 @@ GPU = [
         {"kind": "rows on the host"},
     ),
     Table(
+        "Files",
+        "Seconds of the epochs of a fit of float16 rows in the page cache or in memory: all of them kept on the GPU, their "
+        "float16 copy alone, or neither. The first epoch opens, reads, sends, inspects and labels all rows; share: of "
+        "the rate at which pinned memory is sent.",
+        "gpu",
+        {"GPU": "device", **SHAPE, "rows": "n", "from, kept": "rows"},
+        {"first epoch": "first", "share": "share", "later epochs": "later", "labels, cosines": "labels", **COMMIT},
+        {"kind": "files"},
+    ),
+    Table(
         "Memory",
         "Planned bytes besides the rows against the measured peak, in MiB. A fit may label its rows in parts.",
         "gpu",
