@@ -300,9 +300,9 @@ GPU = [
     ),
     Table(
         "Files",
-        "Seconds of the epochs of a fit of float16 rows in the page cache or in memory: all of them kept on the GPU, "
-        "their float16 copy alone, or neither. The first epoch opens, reads, sends, inspects and labels all rows; share: of "
-        "the rate at which pinned memory is sent.",
+        "Seconds of the epochs of a fit of float16 rows in the page cache or in memory: all of them kept on the "
+        "GPU, their float16 copy alone, or neither. The first epoch opens, reads, sends, inspects and labels all "
+        "rows; share: of the rate at which pinned memory is sent.",
         "gpu",
         {"GPU": "device", **SHAPE, "rows": "n", "from, kept": "rows"},
         {"first epoch": "first", "share": "share", "later epochs": "later", "labels, cosines": "labels", **COMMIT},
