@@ -27,6 +27,7 @@ from cosmeans import (
     deduplicate,
     evaluate,
     exemplars,
+    label_digest,
     match,
     members,
     moved,
@@ -307,6 +308,8 @@ FOLLOWING: dict[str, Callable[[KMeans, Any, Path], dict[str, Any]]] = {
 PLAIN: dict[str, Callable[[KMeans, Any, Path], dict[str, Any]]] = {
     "attributes": lambda m, x, path: _fields(m, "inertia_", "n_iter_", "n_distinct_", "random_state_", "similarities"),
     "score": lambda m, x, path: {"score": m.score(x)},
+    "digest": lambda m, x, path: {"digest": int(m.digest()[:12], 16)},
+    "label_digest": lambda m, x, path: {"digest": int(label_digest(m.labels_)[:12], 16)},
     "evaluate": lambda m, x, path: evaluate(m, x, m.labels_, sample_size=40).to_json(),
     "topics": lambda m, x, path: _fields(topics(m, x, TEXTS), "sizes", "similarity", "words", "exemplars"),
     "match": lambda m, x, path: _fields(match(m, m), "new_of_old", "old_of_new", "cosines"),

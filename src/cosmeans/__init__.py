@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cosmeans.analysis.matching import match, moved, reorder
     from cosmeans.analysis.queries import exemplars, members, outliers, top
     from cosmeans.analysis.topics import topics
+    from cosmeans.digests import label_digest
     from cosmeans.estimator import KMeans
     from cosmeans.pickles import safe_globals
     from cosmeans.result import EpochCost, History, Iteration, StopReason
@@ -36,6 +37,7 @@ __all__ = [
     "empty_cache",
     "evaluate",
     "exemplars",
+    "label_digest",
     "match",
     "members",
     "moved",
@@ -60,6 +62,7 @@ _MODULES = {
     "empty_cache": "_estimator.dispatch",
     "evaluate": "analysis.evaluation",
     "exemplars": "analysis.queries",
+    "label_digest": "digests",
     "match": "analysis.matching",
     "members": "analysis.queries",
     "moved": "analysis.matching",

@@ -30,6 +30,7 @@ from cosmeans._estimator.opening import open_fitted, options_of
 from cosmeans.calls import public
 from cosmeans.choices import BackendName, EmptyClusters, InitName, Nonfinite, ProjectionName, Strategy, ZeroRows
 from cosmeans.containers.converted import on_host
+from cosmeans.digests import model_digest
 from cosmeans.model_file import load_model, save_model
 from cosmeans.options import FitOptions
 from cosmeans.paths import as_path
@@ -283,6 +284,16 @@ class KMeans(HoldsFit[Array], ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         """Mean similarity of every epoch so far."""
         state = self._state
         return [] if state is None else state.history_.similarities
+
+    @public
+    def digest(self) -> str:
+        """64 hexadecimal digits, equal for models whose centroids and similarities have the same bits (docs/format.md).
+
+        Saving, loading and pickling keep it. Labels have one of their own: `cosmeans.label_digest(kmeans.labels_)`.
+        """
+        state = state_of(self)
+        last = [] if state.mean_similarity is None else [state.mean_similarity]
+        return model_digest(state.centroids(), [*state.history_.similarities, *last])
 
     @public
     def plot(self, path: PathLike | None = None) -> Figure:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from cosmeans import sphere
 from cosmeans.atomic import new_folder, put_back, refuse_existing
+from cosmeans.digests import model_digest
 from cosmeans.errors import FileError, InputError, ModelFormatError, OutputExistsError
 from cosmeans.options import OPTIONS, check_start, check_switch
 from cosmeans.paths import as_path
@@ -90,6 +91,12 @@ class ModelState:
     stop_reason: StopReason | None
     similarity: float | None
     library: str
+
+    @property
+    def digest(self) -> str:
+        """As `KMeans.digest`."""
+        last = [] if self.similarity is None else [self.similarity]
+        return model_digest(self.centroids, [*self.history.similarities, *last])
 
 
 def save_model(folder: str | os.PathLike[str], state: ModelState, force: bool = False, known: str | None = None) -> str:
@@ -166,12 +173,6 @@ def load_model(folder: str | os.PathLike[str]) -> ModelState:
         similarity=values["similarity"],
         library=values["library"],
     )
-
-
-def digest(centroids: Tensor) -> str:
-    """What tells one model from another: a hash of the bits of its centroids (K, D), and of K and D."""
-    values = centroids.detach().to("cpu", torch.float32).contiguous().numpy()
-    return hashlib.sha256(f"{values.shape}".encode() + values.astype("<f4").tobytes()).hexdigest()
 
 
 def is_model(folder: str | os.PathLike[str]) -> bool:

@@ -20,12 +20,12 @@ from cosmeans._estimator.row_outputs import given_out, label_array
 from cosmeans.console import warn, without
 from cosmeans.containers.converted import as_type
 from cosmeans.contracts import RowSource, Session
+from cosmeans.digests import centroids_digest
 from cosmeans.errors import CosmeansError, FeatureNamesWarning, OptionError, SkippedRowsWarning, ZeroRowsWarning
 from cosmeans.label_files.columns import Carried, as_similarity
 from cosmeans.label_files.folder import LabelFolder, TableOptions, Written
 from cosmeans.label_files.writers import CHUNK_ROWS, NPY, Pieces
 from cosmeans.memory_rows import MemoryRows
-from cosmeans.model_file import digest
 from cosmeans.paths import as_path
 from cosmeans.progress import Silent, set_observer, watch
 from cosmeans.rows.files import FilePart, FileRows
@@ -62,7 +62,7 @@ class FileLabels:
 
     def _agreed(self, folder: Path, wanted: TableOptions, force: bool) -> LabelFolder:
         tables = LabelFolder(folder, self._rows, wanted)
-        tables.agree(digest(self._state.centroids()), force=force)
+        tables.agree(centroids_digest(self._state.centroids()), force=force)
         return tables
 
     def _write(self, tables: LabelFolder, into: np.ndarray | None = None, similarity: bool = True) -> Written:
@@ -180,7 +180,7 @@ def tables_of_fit(labels_out: Any, source: RowSource) -> LabelFolder | None:
 
 def write_fit(tables: LabelFolder, state: FitState) -> None:
     """The tables of a fit on the same rows."""
-    tables.agree(digest(state.centroids()))
+    tables.agree(centroids_digest(state.centroids()))
     tables.write(lambda parts: (pieces_of(state, part.start, part.stop) for part in parts))
 
 

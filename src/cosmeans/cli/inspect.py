@@ -82,6 +82,7 @@ def model_facts(folder: Path) -> dict[str, Any]:
         "stop_reason": "not fitted" if state.stop_reason is None else state.stop_reason.value,
         "random_state": state.options.get("random_state"),
         "seed": state.seed,
+        "digest": state.digest,
         "cosmeans": state.library,
     }
 

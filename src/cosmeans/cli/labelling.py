@@ -41,7 +41,8 @@ def label_files(
         written = write_labels(Path(out), rows, found, embeddings.carried, force)
     files = {"files": written.files, "kept": written.kept} if folder else {}
     if as_json:
-        tell_json({"rows": written.rows, "left_out": written.left_out, "labels": out} | files)
+        record = {"rows": written.rows, "left_out": written.left_out, "labels": out, "digest": kmeans.digest()}
+        tell_json(record | files)
     elif not quiet:
         kept = f"; {written.kept} of {written.files} files were finished before" if written.kept else ""
         say(f"{written.rows:,} labels ({written.left_out:,} rows left out) are in {out}{kept}")

@@ -13,6 +13,7 @@ from cosmeans._estimator.fitted_state import state_of
 from cosmeans.cli import clusters, results
 from cosmeans.cli.outputs import given_seed, write_text
 from cosmeans.console import say
+from cosmeans.digests import label_digest
 from cosmeans.estimator import KMeans
 from cosmeans.page.keywords import distinctive_words
 
@@ -64,6 +65,8 @@ def tell_fit(kmeans: KMeans, rows: Any, files: dict[str, str], *, as_json: bool,
         "stop_reason": kmeans.stop_reason_.value,
         "random_state": given_seed(kmeans),
         "seed": kmeans.random_state_,
+        "digest": kmeans.digest(),
+        "label_digest": label_digest(labels),
         "files": files,
     }
     if as_json:

@@ -53,7 +53,7 @@ class Input:
 class Manifest:
     """What the tables of a folder were made of.
 
-    model   `model_file.digest` of the centroids
+    model   `digests.centroids_digest`
     options  what shapes the tables, and how the rows were read
     inputs  in the order of their rows
     older   tables of an earlier run that are to be replaced or removed
