@@ -215,7 +215,7 @@ class Heard(logging.Handler):
         self.lines.append((record.name, record.levelname, record.getMessage()))
 
 
-LINE = "going on from the present 2 centers (warm_start=True)"
+LINE = "continuing from the current 2 centers (warm_start=True)"
 
 
 def goes_on(verbose=1):

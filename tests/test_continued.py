@@ -61,7 +61,7 @@ def test_one_line_says_that_a_fit_goes_on(capsys):
     kmeans.fit(X)
 
     out, err = capsys.readouterr()
-    assert (out, err) == ("", "cosmeans: going on from the present 7 centers (warm_start=True)\n")
+    assert (out, err) == ("", "cosmeans: continuing from the current 7 centers (warm_start=True)\n")
 
 
 FROM_SCRATCH = {

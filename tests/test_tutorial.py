@@ -97,7 +97,7 @@ def test_the_second_fit_goes_on_with_the_loop(capsys):
 
     similarities, _ = loop(x.numpy(), x[:20].numpy(), 10)
     np.testing.assert_allclose(kmeans.similarities, similarities, rtol=0, atol=2**-24)
-    assert "going on from the present 20 centers" in capsys.readouterr().err
+    assert "continuing from the current 20 centers" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("batch_size", [None, 1, 7, 64, 5000])

@@ -359,7 +359,7 @@ class KMeans(HoldsFit[Array], ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     @classmethod
     @public
     def load(cls, folder: PathLike) -> Self:
-        """Read a saved model. It predicts the same bits, and `fit` goes on from it.
+        """Read a saved model. It predicts the same bits, and `fit` continues from it.
 
         What belongs to the rows of its fit (labels_, similarity_, inertia_) was not saved.
         """

@@ -96,7 +96,7 @@ class EpochCost:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class History(Tabular):
-    """The epochs of a fit, in order; the history of a fit that goes on includes the earlier ones.
+    """The epochs of a fit, in order; the history of a continued fit includes the earlier epochs.
 
     `history[0]` is the first Iteration, `history[-3:]` the History of the last three. As a table: one row an epoch.
     """

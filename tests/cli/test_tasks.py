@@ -173,7 +173,7 @@ def test_match_says_what_became_of_each_cluster_and_draws_what_moved(case, out, 
     assert json.loads((tmp_path / "match.json").read_text()) == record
     assert (tmp_path / "moves.png").exists()
     told = out("match old new --embeddings rows.npy")[1]
-    assert "4 clusters go on, 0 end, 1 are new; " in told
+    assert "4 clusters matched, 0 disappeared, 1 new; " in told
     assert f"{record['moves']['stayed']} of 200 rows stayed in their cluster" in " ".join(told.split())
 
 

@@ -95,7 +95,7 @@ def goes_on_from(
         return state
     if not warm_start or state.started_from != key:
         return None
-    say(f"going on from the present {needed[0]} centers (warm_start=True)")
+    say(f"continuing from the current {needed[0]} centers (warm_start=True)")
     return state
 
 

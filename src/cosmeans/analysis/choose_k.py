@@ -136,8 +136,8 @@ def choose_k(
     init
         As for KMeans.
     folder
-        Where every finished run is kept: the same call goes on after an interruption, and one with more ks or seeds
-        runs only the new ones.
+        Where every finished run is kept: the same call continues after an interruption, and one with more ks or
+        seeds runs only the new ones.
 
     Examples
     --------

@@ -240,7 +240,7 @@ def reorder(
 ) -> KMeans[Array]:
     """A copy of a fitted model with its clusters in another order; the model itself stays as it is.
 
-    A fit that goes on from the copy keeps the new numbers; it does not sort again.
+    A fit that continues from the copy keeps the new numbers; it does not sort again.
     Rows exactly between two centroids take the lower label, so labels are computed, not renamed.
     Raises OptionError for an order that is not a permutation, or a Match whose ids have gaps.
 

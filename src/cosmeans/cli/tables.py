@@ -125,7 +125,7 @@ def show_match(matched: Match, moves: Moves | None, n_shown: int) -> None:
         show(flows, n_shown, "Moves in ids of the old model, most rows first")
     n_old, n_new = len(matched.new_of_old), len(matched.old_of_new)
     both = int((matched.new_of_old >= 0).sum())
-    told = f"{both:,} clusters go on, {n_old - both:,} end, {n_new - both:,} are new"
+    told = f"{both:,} clusters matched, {n_old - both:,} disappeared, {n_new - both:,} new"
     if moves is not None:
         told += f"; {moves.stayed:,} of {moves.n_rows:,} rows stayed in their cluster"
     results.show(told)

@@ -59,7 +59,7 @@ function before(place) {
   const size = clusters.size[place];
   const old = comparison.continues[place];
   const name = (id) => `${id} ${comparison.names[id]}`;
-  const goes = old < 0 ? "No cluster of it goes on as this one." : `Goes on from ${name(old)}; cosine of the centroids ${comparison.cosine[place].toFixed(3)}.`;
+  const goes = old < 0 ? "No cluster of it matches this one." : `Matches ${name(old)}; cosine of the centroids ${comparison.cosine[place].toFixed(3)}.`;
   const from = comparison.sources[place].map(([id, rows]) => el("li", {}, el("span", { className: "cosine" }, percent(rows / size)), el("span", { className: "text", dir: "auto" }, `${name(id)}, ${plural(rows, "row")}`)));
   return [el("h3", {}, `In ${comparison.title}`), el("p", { className: "note" }, goes), el("ul", { className: "sources" }, from)];
 }
