@@ -65,6 +65,10 @@ def test_a_row_goes_if_a_preferred_row_of_its_cluster_is_near(keep, threshold):
     assert_equal_to(found, original, pairs)
     assert 0 < len(found.removed) < len(rows)
     assert found.splits == {}
+    unit, there = truth.unit(rows)
+    own = truth.scores(unit, model.cluster_centers_)
+    assert found.kept_labels.tolist() == np.where(there, own.argmax(axis=1), -1)[found.kept].tolist()
+    assert np.array_equal(found.kept_cosines, np.where(there, own.max(axis=1), 0.0)[found.kept])
 
 
 def test_a_pair_exactly_at_the_threshold_is_one_and_a_bit_above_is_none():

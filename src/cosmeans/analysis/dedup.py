@@ -57,6 +57,10 @@ class Duplicates(Tabular, Generic[Array]):
         (r,) float64: canonical score of each removed row with its original, at least the threshold.
     labels
         (r,) int64: the cluster of each removed row, which is that of its original.
+    kept_labels
+        (n,) int64: the cluster of each row of the keep list, -1 for rows without a label.
+    kept_cosines
+        (n,) float64: canonical score of each row of the keep list with its centroid, 0 for rows without a label.
     splits
         Cluster to number of parts, for clusters that were too large: rows of different parts were not compared.
     """
@@ -66,6 +70,8 @@ class Duplicates(Tabular, Generic[Array]):
     original: Array
     cosines: Array
     labels: Array
+    kept_labels: Array
+    kept_cosines: Array
     splits: dict[int, int] = field(default_factory=dict)
 
     def _columns(self) -> Columns:
@@ -161,8 +167,17 @@ def _found(
         observer.step("comparing rows within clusters", done, total, "pairs")
     removed = np.flatnonzero(original >= 0)
     kept, original, cosines = np.flatnonzero(original < 0), original[removed], cosines[removed]
-    out = [assigned.kind.out(torch.from_numpy(part)) for part in (kept, removed, original, labels[removed])]
-    return Duplicates(out[0], out[1], out[2], assigned.kind.cosines(torch.from_numpy(cosines)), out[3], splits)
+    rows, placed = assigned.kind.out, assigned.kind.cosines
+    return Duplicates(
+        kept=rows(torch.from_numpy(kept)),
+        removed=rows(torch.from_numpy(removed)),
+        original=rows(torch.from_numpy(original)),
+        cosines=placed(torch.from_numpy(cosines)),
+        labels=rows(torch.from_numpy(labels[removed])),
+        kept_labels=rows(torch.from_numpy(labels[kept])),
+        kept_cosines=placed(torch.from_numpy(scores[kept])),
+        splits=splits,
+    )
 
 
 def _plan(assigned: Assigned, limit: int, seed: int) -> tuple[list[np.ndarray], dict[int, int]]:
@@ -273,6 +288,8 @@ def _told(splits: dict[int, int], sizes: np.ndarray, limit: int) -> str:
 
 def _check_options(threshold: float, keep: str) -> None:
     if isinstance(threshold, bool) or not isinstance(threshold, Real) or not -1.0 <= threshold <= 1.0:
-        raise OptionError(f"threshold is a cosine between -1 and 1, got {brief(threshold)}. Near-copies: about 0.95.")
+        raise OptionError(
+            f"threshold is a cosine between -1 and 1, got {brief(threshold)}. Near-duplicates: about 0.95."
+        )
     if not isinstance(keep, str) or keep not in _KEEP:
         raise OptionError(f'keep must be "closest" or "farthest", got {brief(keep)}.')

@@ -103,6 +103,8 @@ def predict(
             "--out", help="labels: .npy, .parquet, or a folder with one table for each file of rows", metavar="FILE|DIR"
         ),
     ] = "labels.npy",
+    texts: flags.Texts = None,
+    column: flags.Column = None,
     labels: flags.LabelKind = None,
     partition: flags.Partition = False,
     memory_limit: flags.MemoryLimit = None,
@@ -115,6 +117,8 @@ def predict(
     if embeddings.paths == ["-"]:
         of_files = (
             *(name for name in OF_FILES if name != "embedding"),
+            "texts",
+            "column",
             "out",
             "labels",
             "partition",
@@ -138,7 +142,7 @@ def predict(
 
     wanted = TableOptions(labels, embeddings.carried, partition)
     label_files(
-        model, embeddings, out, wanted,
+        model, embeddings, out, wanted, texts=texts, column=column,
         folder=folder, memory_limit=memory_limit, force=force, quiet=quiet, as_json=as_json,
     )  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from cosmeans.cli.texts import described, given_texts
 from cosmeans.console import say
 from cosmeans.errors import OptionError
 from cosmeans.estimator import KMeans
+from cosmeans.label_files.columns import Carried
 from cosmeans.label_files.folder import LabelFolder, TableOptions
 from cosmeans.label_files.writers import PARQUET, layout_of
 from cosmeans.progress import set_observer, watch
@@ -72,10 +73,12 @@ def fit(kmeans: KMeans, embeddings: RowFiles, asked: Asked) -> None:
         if asked.weights is not None and rows.weight_column is not None:
             raise OptionError("--weights and --weight-column both give weights. Remove one of them.")
         sample_weight = None if asked.weights is None else open_array(asked.weights, n_dims=1)
+        lines = given_texts(asked.texts, rows, asked.column)
+        wanted = replace(wanted, carried=replace(wanted.carried, texts=lines))
+        wanted.carried.refuse_clash()
         several = len(rows.names) > 1 or asked.labels is not None or asked.partition
         tables = LabelFolder(new / FILES["tables"], rows, wanted) if several else None
         layout_of(PARQUET, rows, wanted.carried)
-        lines = given_texts(asked.texts, rows, asked.column)
         skipped = _left_out("plot", *([] if tables else ["table"]))
         with copied_rows(kmeans, rows, folder, keep=asked.keep_cache, quiet=asked.quiet):
             _run(kmeans, rows, verbosity(asked.quiet, asked.rates), sample_weight)
@@ -107,7 +110,7 @@ def demo(
     with output_folder(out, force) as new:
         vectors, lines = (demos.random_unit_rows(rows, quiet), None) if tutorial else demo_data.sample()
         _run(kmeans, vectors, verbose)
-        written = write_fit(kmeans, new, skipped=skipped)
+        written = write_fit(kmeans, new, carried=Carried(texts=lines), skipped=skipped)
         if lines is not None:
             written.append("clusters")
             write_clusters(kmeans, lines, new / FILES["clusters"])

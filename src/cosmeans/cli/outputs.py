@@ -15,7 +15,7 @@ from cosmeans._estimator.fitted_state import state_of
 from cosmeans.atomic import new_file, new_folder, put_back, refuse_existing
 from cosmeans.errors import OptionError, OutputExistsError, WriteError
 from cosmeans.estimator import KMeans
-from cosmeans.label_files.columns import CLUSTER, ROW, SIMILARITY, Carried, refuse_clash
+from cosmeans.label_files.columns import Carried
 from cosmeans.label_files.folder import LabelFolder, Written, refuse_foreign
 from cosmeans.label_files.writers import (
     NPY,
@@ -131,18 +131,20 @@ def _write_table(
         write_table(kind, file, n_rows, layout, in_chunks(kind, rows, layout, pieces))
 
 
-def check_label_path(path: Path, carried: Carried) -> None:
-    """Raise OptionError unless labels can be written in the kind that the suffix names."""
+def check_label_path(path: Path, carried: Carried, texts: bool = False) -> None:
+    """Raise OptionError unless labels can be written in the kind that the suffix names, with texts or without."""
     if path.suffix not in LABEL_SUFFIXES:
         raise OptionError(
             f"--out {path}: labels are written as {' or '.join(LABEL_SUFFIXES)}, or into a folder (--out {path}/). "
             "Change the suffix."
         )
-    if carried.names and path.suffix != ".parquet":
-        raise OptionError(f"--out {path} holds labels alone; columns are carried to .parquet. Change the suffix.")
+    if (carried.names or texts) and path.suffix != ".parquet":
+        what = "columns are" if carried.names else "texts are"
+        table = path.with_suffix(".parquet")
+        raise OptionError(f"--out {path} holds labels alone; {what} carried to .parquet. Pass --out {table}.")
     if path.suffix == ".parquet":
         require_tables()
-    refuse_clash((ROW, CLUSTER, SIMILARITY), carried.names)
+    carried.refuse_clash()
 
 
 def refuse_model(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The commands that list rows: those that fit worst, those that stand for a cluster, near-copies, clusters of a row.
+"""The commands that list rows: outliers, exemplars, near-duplicates, and the best clusters of every row.
 
 What does the work is imported when a command runs.
 """
@@ -18,7 +18,7 @@ from cosmeans.cli.app import command
 from cosmeans.cli.row_files import RowFiles
 from cosmeans.console import say
 from cosmeans.errors import OptionError
-from cosmeans.label_files.columns import as_similarity, refuse_clash
+from cosmeans.label_files.columns import TEXT, as_similarity, refuse_clash
 
 if TYPE_CHECKING:
     import numpy as np
@@ -121,9 +121,9 @@ def remove_duplicates(
     ] = 16_384,
     texts: flags.Texts = None,
     column: flags.Column = None,
-    out: Annotated[Path, typer.Option("--out", help="the keep list: row numbers", metavar="FILE.npy")] = Path(
-        "keep.npy"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", help="the rows to keep: .npy (row numbers), .parquet or .csv", metavar="FILE")
+    ] = Path("keep.npy"),
     removed: Annotated[
         Path | None,
         typer.Option("--removed", help="also list the removed rows and why: .parquet or .csv", metavar="FILE"),
@@ -132,7 +132,7 @@ def remove_duplicates(
     quiet: flags.Quiet = False,
     as_json: flags.Json = False,
 ) -> None:
-    """Find near-copies within clusters; write the list of rows to keep."""
+    """Find near-duplicates within clusters; write the list of rows to keep."""
     import numpy as np
 
     from cosmeans.analysis.dedup import deduplicate
@@ -154,13 +154,15 @@ def remove_duplicates(
     columns |= {"similarity": as_similarity(np.asarray(found.cosines)), "original": original}
     columns = tables.with_others(columns, others, rows.id_column)
     columns |= {f"{name} of original": values[original] for name, values in others.items()}
-    written = {out: tables.with_others({"row": np.asarray(found.kept)}, others, rows.id_column)}
+    kept = {"row": np.asarray(found.kept), "cluster": np.asarray(found.kept_labels)}
+    kept |= {"similarity": as_similarity(np.asarray(found.kept_cosines))}
+    written = {out: tables.with_others(kept, others, rows.id_column)}
     tables.write_all(written if removed is None else written | {removed: columns}, force)
     if as_json:
         tell_json({"rows": len(rows), "kept": len(found.kept), "removed": len(found.removed), "keep": str(out)})
     elif not quiet:
         tables.show(columns, _SHOWN)
-        say(f"{len(found.removed):,} of {len(rows):,} rows are near-copies")
+        say(f"{len(found.removed):,} of {len(rows):,} rows are near-duplicates")
         say(f"The {len(found.kept):,} rows to keep are in {out}")
 
 
@@ -218,11 +220,11 @@ def _before(
     tables.check_path(out)
     extras.require_for(out)
     refuse_existing(out, force, folder=False)
-    refuse_clash(own, embeddings.carried.names)
+    refuse_clash(own if texts is None and column is None else (*own, TEXT), embeddings.carried.names)
     rows = embeddings.open()
     lines = given_texts(texts, rows, column)
     others = embeddings.others(rows)
-    return others if lines is None else others | {"text": np.array(lines, dtype=object)}, rows
+    return others if lines is None else others | {TEXT: np.array(lines, dtype=object)}, rows
 
 
 def _number(value: float) -> float | None:

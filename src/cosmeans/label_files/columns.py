@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cosmeans.errors import OptionError
@@ -11,22 +11,34 @@ from cosmeans.errors import OptionError
 if TYPE_CHECKING:
     import numpy as np
 
-ROW, CLUSTER, SIMILARITY = "row", "cluster", "similarity"
+ROW, CLUSTER, SIMILARITY, TEXT = "row", "cluster", "similarity", "text"
 OLD_NAME = "label"  # of `cluster` in 0.1: tables of all rows have it, too, unless a column of that name is carried
 
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """Columns of the files of rows that go along: the one that names the rows comes first, others come last."""
+    """Columns that go along: the one that names the rows comes first, others of the files come last, then texts.
+
+    texts  one for each row, from wherever they came; None: the table has no column of texts
+    """
 
     id_column: str | None = None
     others: tuple[str, ...] = ()
+    texts: Sequence[str] | None = None
 
     @property
     def names(self) -> list[str]:
-        """All of them, each once."""
+        """Those of the files, each once."""
         ids = [] if self.id_column is None else [self.id_column]
         return list(dict.fromkeys((*ids, *self.others)))
+
+    def part(self, start: int, stop: int) -> Carried:
+        """What goes along with rows `start` to `stop`."""
+        return self if self.texts is None else replace(self, texts=self.texts[start:stop])
+
+    def refuse_clash(self) -> None:
+        """Raise OptionError for a column that would take the place of one of a table of labels."""
+        refuse_clash((ROW, CLUSTER, SIMILARITY) if self.texts is None else (ROW, CLUSTER, SIMILARITY, TEXT), self.names)
 
 
 def in_order(names: Iterable[str], carried: Sequence[str], id_column: str | None) -> list[str]:

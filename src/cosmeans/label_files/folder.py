@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 from cosmeans.atomic import is_temporary, new_file, refuse_existing
 from cosmeans.errors import FileError, OptionError, OutputExistsError
 from cosmeans.label_files import manifest, naming, partitions
-from cosmeans.label_files.columns import CLUSTER, ROW, SIMILARITY, Carried, refuse_clash
+from cosmeans.label_files.columns import CLUSTER, Carried
 from cosmeans.label_files.manifest import Input, Manifest, read_manifest, require_same
 from cosmeans.label_files.writers import (
     NPY,
@@ -61,7 +62,7 @@ class TableOptions:
             raise OptionError("Labels as .npy are labels alone; columns are carried to tables. Leave out one of them.")
         if self.kind != NPY:
             require_tables()
-        refuse_clash((ROW, CLUSTER, SIMILARITY), self.carried.names)
+        self.carried.refuse_clash()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,8 @@ class LabelFolder:
         self._kinds = [naming.kind_for(part.name, PARQUET if wanted.partition else wanted.kind) for part in self.parts]
         tables = naming.table_names(files, self._kinds)
         self._layouts = [
-            layout_of(kind, part.rows, wanted.carried) for kind, part in zip(self._kinds, self.parts, strict=True)
+            layout_of(kind, part.rows, wanted.carried.part(part.start, part.stop))
+            for kind, part in zip(self._kinds, self.parts, strict=True)
         ]
         inputs = [
             Input(file, *fingerprint(part.name), part.stop - part.start, table)
@@ -268,6 +270,17 @@ def _noted(
         yield labels, similarity
 
 
+def _digest(texts: Sequence[str] | None) -> str | None:
+    """What tells these texts from others."""
+    if texts is None:
+        return None
+    found = sha256()
+    for text in texts:
+        cell = text.encode("utf-8", "surrogatepass")
+        found.update(len(cell).to_bytes(8, "little") + cell)
+    return found.hexdigest()
+
+
 def _options(rows: FileRows, wanted: TableOptions) -> dict[str, Any]:
     """What shapes tables, as plain values."""
     read = rows.wanted
@@ -276,6 +289,7 @@ def _options(rows: FileRows, wanted: TableOptions) -> dict[str, Any]:
         "partition_by_cluster": wanted.partition,
         "id_column": wanted.carried.id_column,
         "columns": list(wanted.carried.others),
+        "texts": _digest(wanted.carried.texts),
         "embedding": read.embedding,
         "key": read.key,
         "dtype": read.dtype,

@@ -106,6 +106,7 @@ _INPUT: dict[str, Check] = {
 }  # fmt: skip
 _OPTIONS: dict[str, Check] = {
     "labels": optional(text), "partition_by_cluster": _boolean, "id_column": optional(_name), "columns": each(_name),
+    "texts": optional(text),
     "embedding": optional(_name), "key": optional(_name), "dtype": optional(text), "shape": optional(each(_COUNT)),
 }  # fmt: skip
 _FIELDS: dict[str, Check] = {
@@ -140,6 +141,8 @@ def require_same(folder: Path, there: Manifest, now: Manifest) -> None:
         )
     for name, value in now.options.items():
         if there.options[name] != value:
+            if name == "texts" and value and there.options[name]:
+                raise OutputExistsError(f"{folder} was written with other texts. {_OTHERWISE}")
             raise OutputExistsError(
                 f"{folder} was written {_said(name, there.options[name])}, this call is {_said(name, value)}. "
                 f"{_OTHERWISE}"
@@ -171,6 +174,8 @@ def _said(name: str, value: Any) -> str:
     """An option in words."""
     if not value:
         return f"without {name}"
+    if name == "texts":  # a digest tells a person nothing
+        return "with texts"
     if value is True:
         return f"with {name}=True"
     return f"with {name}={json.dumps(','.join(value) if isinstance(value, list) else value)}"

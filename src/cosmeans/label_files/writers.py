@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from cosmeans import printable
 from cosmeans.errors import OptionError
-from cosmeans.label_files.columns import CLUSTER, OLD_NAME, ROW, SIMILARITY, Carried, in_order
+from cosmeans.label_files.columns import CLUSTER, OLD_NAME, ROW, SIMILARITY, TEXT, Carried, in_order
 from cosmeans.reading import damaged
 from cosmeans.rows.files import FileRows
 
@@ -41,20 +41,23 @@ class Chunk:
 class Layout:
     """What a table holds besides `row`, `cluster` and `similarity`.
 
-    schema     of Arrow: the carried columns with their types, ids first; None: nothing is carried
+    schema     of Arrow: the carried columns of the files with their types, ids first; None: there are none
     id_column  which of them names the rows
     numbers    those that hold numbers, where the cells are text
     old_name   whether `cluster` is also there under its old name
+    texts      one for each row of the table, as its last carried column; None: no such column
     """
 
     schema: Any = None
     id_column: str | None = None
     numbers: frozenset[str] = frozenset()
     old_name: bool = False
+    texts: Sequence[str] | None = None
 
     @property
     def carried(self) -> list[str]:
-        return [] if self.schema is None else list(self.schema.names)
+        names = [] if self.schema is None else list(self.schema.names)
+        return names if self.texts is None else [*names, TEXT]
 
 
 def require_tables() -> None:
@@ -70,8 +73,10 @@ def require_tables() -> None:
 def layout_of(kind: str, rows: FileRows | None, carried: Carried, *, old_name: bool = False) -> Layout:
     """The layout of a table about these rows. Raises OptionError where it can't be written in this kind of file."""
     names = carried.names
-    if kind == NPY or not names or rows is None:
-        return Layout(old_name=old_name and kind == PARQUET)
+    if kind == NPY:
+        return Layout()
+    if not names or rows is None:
+        return Layout(old_name=old_name and kind == PARQUET, texts=carried.texts)
     import pyarrow
 
     rows.require(names)
@@ -79,9 +84,9 @@ def layout_of(kind: str, rows: FileRows | None, carried: Carried, *, old_name: b
     if kind in (CSV, JSON_LINES):  # cells as they are written there: numbers keep all their digits
         numbers = frozenset(field.name for field in schema if _is_number(field.type))
         text = pyarrow.schema([(name, pyarrow.string()) for name in names])
-        return Layout(text, carried.id_column, numbers)
+        return Layout(text, carried.id_column, numbers, texts=carried.texts)
     _refuse_unwritable(schema)
-    return Layout(schema, carried.id_column, old_name=old_name and OLD_NAME not in names)
+    return Layout(schema, carried.id_column, old_name=old_name and OLD_NAME not in names, texts=carried.texts)
 
 
 def write_table(kind: str, file: BinaryIO, n_rows: int, layout: Layout, chunks: Iterable[Chunk]) -> None:
@@ -101,7 +106,7 @@ def in_chunks(
 ) -> Iterator[Chunk]:
     """The rows of a table in chunks of at most `most` rows, with the carried columns that belong to them."""
     others = None
-    if layout.carried and rows is not None:
+    if layout.schema is not None and rows is not None:
         others = _Columns(rows, layout.schema, text=kind in (CSV, JSON_LINES))
     start = 0
     for labels, similarity in pieces:
@@ -112,9 +117,17 @@ def in_chunks(
             if others is not None:
                 count, carried = others.take(count)
             span = slice(done, done + count)
+            if layout.texts is not None:
+                carried[TEXT] = _text_cells(layout.texts[start + done : start + done + count])
             yield Chunk(start + done, labels[span], similarity[span], carried)
             done += count
         start += done
+
+
+def _text_cells(texts: Sequence[str]) -> Any:
+    import pyarrow
+
+    return pyarrow.array(map(printable.writable, texts), pyarrow.string())
 
 
 def table_of(chunk: Chunk, layout: Layout, *, cluster: bool = True) -> Any:
@@ -284,7 +297,8 @@ def _write_npy(file: BinaryIO, n_rows: int, chunks: Iterable[Chunk]) -> None:
 
 
 def _no_cells(layout: Layout) -> dict[str, Any]:
-    return {} if layout.schema is None else {field.name: _empty(field.type) for field in layout.schema}
+    cells = {} if layout.schema is None else {field.name: _empty(field.type) for field in layout.schema}
+    return cells if layout.texts is None else cells | {TEXT: _text_cells([])}
 
 
 def _empty(kind: Any) -> Any:
