@@ -179,7 +179,7 @@ CALLS = {
     "report: too few pictures": (lambda m: m.report(X, "page.html", images=["a.png"]), InputError),
     "report: exists": (lambda m: existing(m, lambda: m.report(X, "there")), CosmeansError),
     "report: n_examples": (lambda m: m.report(X, "page.html", n_examples=0), OptionError),
-    "report: projection": (lambda m: m.report(X, "page.html", projection="tsne"), OptionError),
+    "report: projection": (lambda m: m.report(X, "page.html", projection="mds"), OptionError),
     "report: title": (lambda m: m.report(X, "page.html", title=3), OptionError),
     "save: exists": (lambda m: existing(m, lambda: m.save("there")), CosmeansError),
     "save: a path of another kind": (lambda m: m.save(3), InputTypeError),

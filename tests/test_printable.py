@@ -131,7 +131,7 @@ def test_errors_and_warnings_have_one_printable_line(kind):
 
 
 # the places through which everything goes that is shown, and those that only look at a stream
-DOORS = {"console.py", "cli/results.py", "__main__.py", "cli/stream.py"}
+DOORS = {"console.py", "cli/results.py", "__main__.py", "cli/stream.py", "cli/help.py"}
 SHOWN = {"sys.stderr", "sys.stdout", "sys.__stderr__", "sys.__stdout__", "warnings.warn", "print", "Console",
          "typer.echo", "typer.secho", "tqdm.write", "os.write"}  # fmt: skip
 

@@ -105,6 +105,7 @@ def test_mistakes_are_told_before_any_work(fitted, tmp_path):
     assert path.read_text() == "mine"
 
 
+@pytest.mark.linux
 def test_a_page_of_ours_is_replaced_and_a_link_to_one_is_not(fitted, tmp_path):
     kmeans, rows, _ = fitted
     path, link = tmp_path / "page.html", tmp_path / "link.html"

@@ -209,7 +209,7 @@ DAMAGE = [
     ({"labels": np.full(120, -1, np.int32)}, "labels must be"),
     ({"labels": np.zeros(120, np.float32)}, "labels must be"),
     ({"labels": np.array(["a"] * 120)}, "labels must be"),
-    ({"labels": np.zeros((120, 1), np.int32)}, "labels|needed: 1 dimension"),
+    ({"labels": np.zeros((120, 1), np.int32)}, "labels|expected 1 dimension"),
     ({"labels": np.array([None] * 120)}, "pickled Python objects"),
 ]
 

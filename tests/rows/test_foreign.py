@@ -57,9 +57,9 @@ def test_the_rows_of_other_tools_have_the_same_bits(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_fit_of_them_is_the_same(name):
     options = {"n_clusters": 5, "random_state": 0, "verbose": 0, "nonfinite": "skip", "epochs": 3}
-    with pytest.warns(UserWarning, match="contain NaN"):
+    with pytest.warns(UserWarning, match="contains NaN"):
         model = KMeans(**options).fit(found(name))
-    with pytest.warns(UserWarning, match="contain NaN"):
+    with pytest.warns(UserWarning, match="contains NaN"):
         expected = KMeans(**options).fit(X)
 
     assert np.array_equal(model.cluster_centers_, expected.cluster_centers_)

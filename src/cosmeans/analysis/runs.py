@@ -80,7 +80,7 @@ class RunStore:
             if labels.dtype.kind != "i" or labels.shape != (self.n_rows,) or not _within(labels, k):
                 raise ValueError(f"labels must be {self.n_rows} integers from 0 to {k - 1}")
         except (OptionError, InputError, ValueError) as error:
-            raise FileError(f"{path} is damaged: {error}. {_REMOVE}") from error
+            raise FileError(f"{path} is damaged: {str(error).removesuffix('.')}. {_REMOVE}") from error
         except FileError as error:
             raise FileError(f"{path} is damaged, or can't be read: {error} {_REMOVE}") from error
         return Run(**run), labels.astype(np.int32)
