@@ -339,10 +339,10 @@ GPU = [
 ]
 INTRODUCTIONS = {
     "cpu": "# Benchmarks on CPUs\n\nThe columns of a line were measured in one run, so their ratios hold. What the "
-    "numbers mean is said in [the design of the CPU backend](../design-cpu.md).\n",
+    "numbers mean is explained in [the measurements of the CPU backend](../design-cpu-measured.md).\n",
     "gpu": "# Benchmarks on GPUs\n\nTimes are medians of bursts after idling. A GPU at these rates is limited by its "
-    "power, so two runs differ by a few percent, and by more on a slower host. What the numbers mean is said in "
-    "[the design of the GPU backend](../design-gpu.md).\n",
+    "power, so two runs differ by a few percent, and by more on a slower host. What the numbers mean is explained in "
+    "[the measurements of the GPU backend](../design-gpu-measured.md).\n",
 }
 
 

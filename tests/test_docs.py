@@ -156,9 +156,19 @@ def test_the_navigation_holds_every_page_once():
     assert sorted(set(listed) - {"api/cli.md"}) == sorted(pages), "api/cli.md is made by scripts/docs_hooks.py"
 
 
+def test_no_page_is_longer_than_one_reads_in_a_sitting():
+    """Except those that a script or the docstrings fill."""
+    pages = [page for page in (ROOT / "docs").rglob("*.md") if page.parent.name not in ("benchmarks", "api")]
+    words = {page.relative_to(ROOT).as_posix(): len(page.read_text(encoding="utf-8").split()) for page in pages}
+
+    assert len(words) > 20
+    assert {name: count for name, count in words.items() if count > 1500} == {}
+
+
 @pytest.mark.parametrize("backend", ["cpu", "gpu"])
 def test_the_files_that_a_page_on_the_design_names_exist(backend):
-    text = (ROOT / "docs" / f"design-{backend}.md").read_text(encoding="utf-8")
+    pages = sorted((ROOT / "docs").glob(f"design-{backend}*.md"))
+    text = "".join(page.read_text(encoding="utf-8") for page in pages)
     folder = ROOT / "src" / "cosmeans" / "backends" / backend
     named = re.findall(r"`((?:kernels|screens|rows|replay)/\w*)`", text)
 
@@ -169,6 +179,7 @@ def test_the_files_that_a_page_on_the_design_names_exist(backend):
 
 def test_every_page_and_example_is_found():
     assert [page.stem for page in PAGES] == [
+        "batches",
         "choosing-k",
         "comparing",
         "dedup",

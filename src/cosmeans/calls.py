@@ -144,7 +144,7 @@ def _plain() -> Iterator[None]:
 
 
 class ModesOfAGenerator:
-    """torch's modes as a generator of the caller's left them: on again when it goes on, and off in between.
+    """torch's modes as a generator of the caller's left them: on again when it continues, and off in between.
 
     One that yields inside of `with torch.inference_mode()` leaves that on in the thread that asked for the next item.
     """

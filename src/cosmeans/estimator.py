@@ -203,7 +203,7 @@ class KMeans(HoldsFit[Array], ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         y is ignored. sample_weight (N,), nonnegative. Integer weights equal repeated rows bit by bit for given first
         centroids, init="random", and init="k-means++" up to 256 K rows on both sides; not for init="nested". A
         multiple of integer weights starts alike; docs/differences.md says what else holds.
-        labels_out: for rows of files, a new folder that gets a table of labels for each of them (docs/format.md).
+        labels_out: for rows of files, a new folder that gets a table of labels for each of them (docs/outputs.md).
         Raises OptionError, InputError, InputTypeError or FileError before any work is done.
         """
         state, tables = fit_rows(self, self._state, X, sample_weight, labels_out)
@@ -237,7 +237,7 @@ class KMeans(HoldsFit[Array], ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     def predict(self, X: Any, *, labels_out: PathLike | None = None) -> Any:
         """Label of every row, (N,) int64; -1 for rows left out. Does not depend on the other rows or the batch.
 
-        labels_out: for rows of files, a folder that gets a table of labels for each of them (docs/format.md). Tables
+        labels_out: for rows of files, a folder that gets a table of labels for each of them (docs/outputs.md). Tables
         that an earlier call has finished there are kept, and labels are read from them.
         """
         if labels_out is not None:

@@ -92,7 +92,7 @@ def _loaded(model: Model) -> KMeans[Any]:
 
 
 def _compared(kmeans: KMeans[Any], compare: Model, X: Any) -> Comparison:
-    """Where another model puts the same rows, and which of its clusters goes on as which."""
+    """Where another model puts the same rows, and which of its clusters continues as which."""
     other = checked_copy(_loaded(compare), "compare")
     matched = match(other, kmeans)
     labels, _ = labels_and_scores(other, X)

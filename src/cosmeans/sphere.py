@@ -1,6 +1,6 @@
 """The mathematics on the unit sphere, in plain torch: what every backend must reproduce bit by bit.
 
-Equation numbers refer to docs/algorithm.md. Three laws hold everywhere below:
+Equation numbers refer to docs/algorithm.md and docs/proofs.md. Three laws hold everywhere below:
 products have two float32 factors (exact in float64, so fused multiply-add changes nothing),
 sums over D and K are the tree of `tree_sum` (never a library sum, whose order is not defined),
 and only +, -, x, /, sqrt and comparisons decide.

@@ -33,7 +33,7 @@ def from_fit(
 ) -> FitState:
     """What a fit found.
 
-    before   the state that it went on from
+    before   the state that it continued from
     own      (N,): each row's score
     inertia  by rule 11
     outputs  where labels and similarity are
@@ -82,7 +82,7 @@ def goes_on_from(
     warm_start: bool,
     say: Callable[[str], None],
 ) -> FitState | None:
-    """The state that a fit goes on from: centers that were set, or with warm_start a like fit. None: from scratch."""
+    """The state that a fit continues from: centers that were set, or with warm_start a like fit. None: from scratch."""
     if state is None:
         return None
     if state.given:

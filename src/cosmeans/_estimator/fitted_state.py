@@ -51,7 +51,7 @@ class FitState:
     Fields that end in "_" are the estimator's attributes of the same name; None: there is no such attribute.
 
     mean_similarity  mean cosine under these centroids; None: there was no fit yet
-    started_from     what the fit started from; a second one goes on only if that is equal
+    started_from     what the fit started from; a second one continues only if that is equal
     mapped           whether labels_ and similarity_ are mapped from a file, which no pickle holds
     """
 

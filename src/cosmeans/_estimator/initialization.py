@@ -1,4 +1,4 @@
-"""Where a fit starts: its seed, its first centroids, and what must be unchanged for a fit to go on."""
+"""Where a fit starts: its seed, its first centroids, and what must be unchanged for a fit to continue."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def given_centroids(init: Any, shape: tuple[int, int], device: torch.device) -> 
 class FirstCentroids:
     """How the runs of a fit find their first centroids.
 
-    given  (K, D) where `init` holds them, or those of the fit that goes on; X is what a callable `init` gets
+    given  (K, D) where `init` holds them, or those of the fit that continues; X is what a callable `init` gets
     found  those of the first run, if they were found before all rows were read
     """
 
@@ -173,7 +173,7 @@ def best_run(first: FirstCentroids, session: Session, observer: Observer) -> Fit
 
 
 def start_key(n_clusters: int, n_features: int, init: Any, given: Tensor | None, random_state: Any) -> tuple[Any, ...]:
-    """What a fit started from. A second fit goes on only if this is equal.
+    """What a fit started from. A second fit continues only if this is equal.
 
     Arrays count by content (the fingerprints of their rows), callables and RandomStates by identity (which pickling
     keeps).

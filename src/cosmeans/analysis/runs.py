@@ -1,4 +1,4 @@
-"""Finished runs of `choose_k` in a folder, so that it goes on where it was interrupted."""
+"""Finished runs of `choose_k` in a folder, so that it continues where it was interrupted."""
 
 from __future__ import annotations
 

@@ -139,7 +139,7 @@ class PlainSession:
             self._observer.epoch(number, FINAL)
             own = PendingChords(self._ops, self.rows.n_rows, self.device)
             found = self._pass(centroids, told=self._observer.batch, own=own)
-            assert found is not None  # a final pass goes on whatever stop is requested
+            assert found is not None  # a final pass continues whatever stop is requested
             last = self._ended(number, centroids, found)
         assert last is not None  # an epoch after which no centroid moved
         chords = None if own is None else own.joined(self.rows.exponent)

@@ -19,7 +19,7 @@ def was_given(context: typer.Context, name: str) -> bool:
 
 
 def without_effect(context: typer.Context, names: Iterable[str], why: str) -> None:
-    """Raise OptionError for the first of these options that was given. why: goes on after "has no effect"."""
+    """Raise OptionError for the first of these options that was given. why: follows "has no effect"."""
     for parameter in context.command.params:
         if parameter.name in names and was_given(context, parameter.name):
             raise OptionError(f"{flag_of(parameter)} has no effect {why}. Remove it.")

@@ -15,7 +15,7 @@ _N_ENDED = 50
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Another model on the same rows, and which of its clusters goes on as which (`analysis.matching.Match`).
+    """Another model on the same rows, and which of its clusters continues as which (`analysis.matching.Match`).
 
     title       what the other model is called
     labels      (N,) by the other model, -1 for rows left out

@@ -22,7 +22,7 @@ _HOST = Host()
 
 
 class CpuBackend:
-    """Screens blocks of rows with cheap products, proves most labels, refines the rest (docs/algorithm.md).
+    """Screens blocks of rows with cheap products, proves most labels, refines the rest (docs/proofs.md).
 
     strategy      "auto" chooses before every pass from a sample; the other names force one (docs/cpu.md)
     memory_limit  bytes that may be kept of the rows between passes; None: 128 MiB or, if

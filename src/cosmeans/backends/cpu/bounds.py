@@ -2,7 +2,7 @@
 
 bound_i is at least t of row i with every centroid but the one it is assigned to. Between passes it grows by the way
 that a centroid moved. Where few centroids moved far, those are scored for all rows, and the rest moved so little that
-the bound still proves most labels ("split": docs/algorithm.md, eq. 11).
+the bound still proves most labels ("split": docs/proofs.md, eq. 11).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class RowBounds:
         self.bound.fill(np.inf)
         self.label.fill(-1)
         self.seen = 0
-        """Rows assigned since the present pass began; a pass that was broken off leaves nothing to go on from."""
+        """Rows assigned since the present pass began; a pass that was broken off leaves nothing to continue from."""
         self._centroids: np.ndarray | None = None
         self._leading: np.ndarray = np.empty(0, np.int64)
 

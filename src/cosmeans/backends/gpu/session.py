@@ -32,7 +32,7 @@ _Counts = tuple[int | Tensor, int | Tensor, CostCounters | None]  # rows that ch
 class _Pass(NamedTuple):
     """What a pass is for.
 
-    final  whether it goes on whatever stop is requested
+    final  whether it continues whatever stop is requested
     own    where scores with own centroids go
     told   whether the observer hears of each batch
     """

@@ -95,9 +95,9 @@ class Tuning:
     pool_share        of the device's memory: what all of them may take there
     """
 
-    small_upload: int = _number(64 << 20, "docs/design-gpu.md, 6: not measured")
-    upload_span: int = _number(512 << 20, "docs/design-gpu.md, 6: overlap")
-    upload_piece: int = _number(32 << 20, "upload; docs/design-gpu.md, 7")
+    small_upload: int = _number(64 << 20, "docs/design-gpu-fits.md, 6: not measured")
+    upload_span: int = _number(512 << 20, "docs/design-gpu-fits.md, 6: overlap")
+    upload_piece: int = _number(32 << 20, "upload; docs/design-gpu-measured.md, 7")
     fetched: int = _number(128 << 20, "host epochs")
     sent: int = _number(512 << 20, "files")
     least_chunk: int = _number(1 << 14, "memory")
@@ -105,13 +105,13 @@ class Tuning:
     most_per_chunk: int = _number(1 << 20, "memory")
     per_product: float = _number(4e-15, "limit")
     per_row: float = _number(2e-10, "limit")
-    short: float = _number(1e-3, "limit; docs/design-gpu.md, 5")
-    middle: float = _number(2e-3, "limit; docs/design-gpu.md, 5")
-    long: float = _number(50e-3, "docs/design-gpu.md, 5: not measured")
-    most_of_outcomes: int = _number(128 << 20, "docs/design-gpu.md, 5: computed")
+    short: float = _number(1e-3, "limit; docs/design-gpu-fits.md, 5")
+    middle: float = _number(2e-3, "limit; docs/design-gpu-fits.md, 5")
+    long: float = _number(50e-3, "docs/design-gpu-fits.md, 5: not measured")
+    most_of_outcomes: int = _number(128 << 20, "docs/design-gpu-fits.md, 5: computed")
     move_span: int = _number(8192, "not measured since; docs/design-gpu.md, 4")
-    most_workspaces: int = _number(4, "docs/design-gpu.md, 5: not measured")
-    pool_share: float = _number(1 / 64, "docs/design-gpu.md, 5: not measured")
+    most_workspaces: int = _number(4, "docs/design-gpu-fits.md, 5: not measured")
+    pool_share: float = _number(1 / 64, "docs/design-gpu-fits.md, 5: not measured")
 
     # (device, enough) -> bytes that can still be allocated there; from `enough` on, how many more does not matter
     room: Callable[[torch.device, int], int] = free_bytes

@@ -1,7 +1,7 @@
 """Labels from screens: which centroids a row may still belong to, proved; the few left are refined.
 
 Everything here speaks of t = <x, c - g> for one vector g shared by all centroids: the largest t has the largest
-score, and c - g is shorter than c, which makes every bound tighter (docs/algorithm.md, eq. 9 to 11).
+score, and c - g is shorter than c, which makes every bound tighter (docs/proofs.md, eq. 9 to 11).
 
 A screen gives a product s for each row and column, and what that says of t (`types.Screened`). Columns are distinct
 centroids, those that moved most first.

@@ -2,7 +2,7 @@
 
 A screen encodes rows and columns (centroids less a vector g) and gives what bounds t = <x, c - g>:
 
-    t_ij <= s_ij factor_j scale_i + bias_j + tail_i width_j + slack_i          (docs/algorithm.md, eq. 10)
+    t_ij <= s_ij factor_j scale_i + bias_j + tail_i width_j + slack_i          (docs/proofs.md, eq. 10)
 """
 
 from __future__ import annotations
