@@ -12,6 +12,7 @@ import os
 import select
 import stat
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -30,6 +31,15 @@ _NOT_CALLERS = ("cosmeans", "sklearn", "torch")
 DRAWN: list[Callable[[], object]] = []
 """What erases the lines of progress that are being drawn, so that a sentence gets a line of its own."""
 _unwanted: ContextVar[tuple[type[Warning], ...]] = ContextVar("unwanted warnings", default=())
+
+
+class _Shown:
+    """When people were shown something last, in seconds of `time.monotonic`."""
+
+    at = 0.0
+
+
+SHOWN = _Shown()
 
 
 class Screen:
@@ -61,6 +71,7 @@ class Screen:
 
     def write(self, text: str) -> int:
         """Show the text as far as that is possible."""
+        SHOWN.at = time.monotonic()
         with suppress(Exception):  # nobody reads there: that is not a reason to stop
             self._write(self._stream, text)
         return len(text)

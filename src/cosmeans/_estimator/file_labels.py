@@ -79,6 +79,15 @@ class FileLabels:
             del session  # before the next piece is read
             yield found
 
+    def watched_pieces(self, part: FilePart, similarity: bool = True) -> Pieces:
+        """The same, with a bar over them."""
+        with watch(len(self._rows), verbose=self._model.verbose) as observer:
+            done = 0
+            for labels, scores in self.pieces(part, similarity):
+                done += len(labels)
+                observer.step("labels", done, len(self._rows), "rows")
+                yield labels, scores
+
     def sessions(self, part: FilePart) -> Iterator[tuple[int, Session, Tensor]]:
         """A session for each piece of the rows of a part, with the number of its first row and the centroids."""
         n_rows, step = part.stop - part.start, self._step()

@@ -8,8 +8,17 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from cosmeans.cli.silence import watched
+
 
 class _Command(TyperCommand):
+    def invoke(self, ctx: Any) -> Any:
+        # rows from stdin come when they come
+        if ctx.params.get("quiet") or "-" in (ctx.params.get("embeddings") or ()):
+            return super().invoke(ctx)
+        with watched():
+            return super().invoke(ctx)
+
     def format_help(self, ctx: Any, formatter: Any) -> None:
         from cosmeans.cli import help
 

@@ -12,6 +12,7 @@ from cosmeans.choices import ProjectionName
 from cosmeans.cli import extras, flags
 from cosmeans.cli.app import command
 from cosmeans.cli.row_files import RowFiles
+from cosmeans.cli.silence import doing
 from cosmeans.console import say
 from cosmeans.errors import OptionError
 
@@ -43,10 +44,11 @@ def export(
     kmeans = load_model(model, quiet)
     rows = embeddings.open()
     lines = given_texts(texts, rows, column)
-    write_parquet(
-        kmeans, rows, parquet, texts=lines, columns=embeddings.others(rows), id_column=embeddings.carried.id_column,
-        names=names, projection=cast(ProjectionName, projection), force=force,
-    )  # fmt: skip
+    with doing(f"writing {parquet}"):
+        write_parquet(
+            kmeans, rows, parquet, texts=lines, columns=embeddings.others(rows), id_column=embeddings.carried.id_column,
+            names=names, projection=cast(ProjectionName, projection), force=force,
+        )  # fmt: skip
     if as_json:
         tell_json({"table": str(parquet), "rows": len(rows), "bytes": parquet.stat().st_size})
     elif not quiet:

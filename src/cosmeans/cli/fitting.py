@@ -17,6 +17,7 @@ from cosmeans.cli.interrupt import stop_on_interrupt
 from cosmeans.cli.outputs import FILES, find_model, output_folder, write_fit
 from cosmeans.cli.row_cache import copied_rows
 from cosmeans.cli.row_files import RowFiles
+from cosmeans.cli.silence import doing
 from cosmeans.cli.tell import show_clusters, tell_fit, write_clusters
 from cosmeans.cli.texts import described, given_texts
 from cosmeans.console import say
@@ -83,10 +84,11 @@ def fit(kmeans: KMeans, embeddings: RowFiles, asked: Asked) -> None:
         with copied_rows(kmeans, rows, folder, keep=asked.keep_cache, quiet=asked.quiet):
             _run(kmeans, rows, verbosity(asked.quiet, asked.rates), sample_weight)
             kmeans = kmeans if asked.order is None else reorder(kmeans, asked.order, rows)
-            written = write_fit(kmeans, new, rows, wanted.carried, tables, skipped)
-            if lines is not None:
-                written.append("clusters")
-                write_clusters(kmeans, lines, new / FILES["clusters"])
+            with doing(f"writing the files of {folder}"):
+                written = write_fit(kmeans, new, rows, wanted.carried, tables, skipped)
+                if lines is not None:
+                    written.append("clusters")
+                    write_clusters(kmeans, lines, new / FILES["clusters"])
             if asked.report:
                 written.append("report")
                 about = described(embeddings, rows)
@@ -94,7 +96,8 @@ def fit(kmeans: KMeans, embeddings: RowFiles, asked: Asked) -> None:
                 write_report(kmeans, rows, new / FILES["report"], texts=lines, title=title, **about)
     files = {name: str(folder / FILES[name]) for name in written}
     if not (asked.quiet or asked.as_json):
-        show_clusters(kmeans, lines, files.get("clusters"))
+        with doing("finding the words of the clusters"):
+            show_clusters(kmeans, lines, files.get("clusters"))
     tell_fit(kmeans, rows, files, as_json=asked.as_json, quiet=asked.quiet)
     _exit_if_interrupted(kmeans)
 
@@ -110,10 +113,11 @@ def demo(
     with output_folder(out, force) as new:
         vectors, lines = (demos.random_unit_rows(rows, quiet), None) if tutorial else demo_data.sample()
         _run(kmeans, vectors, verbose)
-        written = write_fit(kmeans, new, carried=Carried(texts=lines), skipped=skipped)
-        if lines is not None:
-            written.append("clusters")
-            write_clusters(kmeans, lines, new / FILES["clusters"])
+        with doing(f"writing the files of {out}"):
+            written = write_fit(kmeans, new, carried=Carried(texts=lines), skipped=skipped)
+            if lines is not None:
+                written.append("clusters")
+                write_clusters(kmeans, lines, new / FILES["clusters"])
         if lines is not None and "report" not in skipped:
             written.append("report")
             write_report(kmeans, vectors, new / FILES["report"], texts=lines, title="Dictionary entries")

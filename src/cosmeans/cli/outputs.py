@@ -13,6 +13,7 @@ from cosmeans._estimator import file_labels
 from cosmeans._estimator.file_labels import FileLabels, pieces_of
 from cosmeans._estimator.fitted_state import state_of
 from cosmeans.atomic import new_file, new_folder, put_back, refuse_existing
+from cosmeans.cli.silence import doing
 from cosmeans.errors import OptionError, OutputExistsError, WriteError
 from cosmeans.estimator import KMeans
 from cosmeans.label_files.columns import Carried
@@ -117,7 +118,7 @@ def write_labels(path: Path, rows: FileRows, labels: FileLabels, carried: Carrie
     """Labels of all rows in one file: .npy (N,) int64, or a table. Raises OutputExistsError, OptionError."""
     check_label_path(path, carried)
     kind = path.suffix.removeprefix(".")
-    pieces = labels.pieces(rows.whole(), similarity=kind != NPY)
+    pieces = labels.watched_pieces(rows.whole(), similarity=kind != NPY)
     _write_table(path, kind, rows, len(rows), carried, pieces, force)
     labels.warn_of_left_out()
     return Written(len(rows), labels.left_out, 1, 0)
@@ -166,6 +167,7 @@ def find_model(path: Path) -> Path:
 
 def load_model(path: Path, quiet: bool) -> KMeans:
     """The model at a path, with or without progress bars."""
-    kmeans = KMeans.load(find_model(path))
+    with doing("loading the model"):
+        kmeans = KMeans.load(find_model(path))
     kmeans.set_params(verbose=int(not quiet))
     return kmeans

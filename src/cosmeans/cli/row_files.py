@@ -8,6 +8,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from cosmeans.cli.silence import doing
 from cosmeans.errors import OptionError
 from cosmeans.label_files.columns import Carried
 from cosmeans.paths import is_url
@@ -31,7 +32,8 @@ class RowFiles:
         """The rows. Raises what `open_rows` raises, and OptionError for a column to carry that isn't there."""
         from cosmeans.rows.opening import open_rows
 
-        rows = open_rows(list(self.paths), **self.options)
+        with doing("opening the rows"):
+            rows = open_rows(list(self.paths), **self.options)
         rows.require(self.carried.names)
         return rows
 
@@ -59,7 +61,8 @@ class RowFiles:
             return {}
         import pyarrow
 
-        table = pyarrow.Table.from_batches(list(rows.columns(names)))
+        with doing("reading the columns of the rows"):
+            table = pyarrow.Table.from_batches(list(rows.columns(names)))
         return {name: _array(table.column(name)) for name in names}
 
 

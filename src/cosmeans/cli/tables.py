@@ -18,6 +18,7 @@ from cosmeans.analysis.evaluation import Evaluation
 from cosmeans.analysis.matching import Match, Moves
 from cosmeans.atomic import new_file
 from cosmeans.cli import results
+from cosmeans.cli.silence import doing
 from cosmeans.errors import OptionError
 from cosmeans.label_files.columns import in_order
 
@@ -40,7 +41,7 @@ def write_all(tables: Mapping[Path, Mapping[str, np.ndarray]], force: bool) -> N
     """Several tables, each as `write` writes one: all are written before the first of them appears."""
     for path in tables:
         check_path(path)
-    with ExitStack() as files:
+    with doing(f"writing {' and '.join(map(str, tables))}"), ExitStack() as files:
         new = {path: files.enter_context(new_file(path, force)) for path in tables}
         for path, columns in tables.items():
             with new[path].open("wb") as file:  # Arrow takes some names for addresses, others it can't say in UTF-8

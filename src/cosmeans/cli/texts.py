@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from cosmeans.cli.row_files import RowFiles
+from cosmeans.cli.silence import doing
 from cosmeans.rows.files import FileRows
 from cosmeans.rows.texts import read_texts, texts_of
 
 
 def given_texts(path: str | None, rows: FileRows, column: str | None) -> list[str] | None:
     """One text per row, as `read_texts` finds them; without a file from this column of the rows; None without both."""
-    if path is not None:
-        return read_texts(path, len(rows), column)
-    return None if column is None else texts_of(rows.tables, column, len(rows))
+    with doing("reading the texts"):
+        if path is not None:
+            return read_texts(path, len(rows), column)
+        return None if column is None else texts_of(rows.tables, column, len(rows))
 
 
 def described(embeddings: RowFiles, rows: FileRows, link: str | None = None) -> dict[str, Any]:
