@@ -9,12 +9,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import psutil
 
 from cosmeans.errors import CosmeansError, FileError
-from cosmeans.paths import is_url
 from cosmeans.system_errors import kind_words, reading_words
 
 # never wait for the other end of a pipe or a terminal; the flags that a system lacks are 0
@@ -133,14 +132,23 @@ def free_memory(cgroup: Path = _CGROUP) -> int:
     return int(max(0, min(free, _container_memory(cgroup))))
 
 
-def fingerprint(name: str) -> tuple[int | None, int | None, str | None]:
-    """Bytes, time of the last change in nanoseconds, and a hash of a file, or of a folder that is one data set.
+class Fingerprint(NamedTuple):
+    """What tells the content of a file, or of a folder that is one data set, from another; None where it isn't known.
 
-    None of what is behind a URL, which is shown here without the credentials that it may need.
+    bytes     its size; of a folder the sum
+    mtime_ns  when it was changed last, in nanoseconds; of a folder the latest
+    sha256    of the first and last 64 KB of a file on a disk; of a folder, of names and sizes
+    version   of what is behind a URL: the ETag, or else the time of the last change, as the server tells it
     """
-    if is_url(name):
-        return None, None, None
-    path = Path(name)
+
+    bytes: int | None = None
+    mtime_ns: int | None = None
+    sha256: str | None = None
+    version: str | None = None
+
+
+def fingerprint(path: Path) -> Fingerprint:
+    """Of a file, or of a folder that is one data set. Raises FileError."""
     with reading(path):
         if path.is_dir():
             return _of_folder(path)
@@ -150,17 +158,17 @@ def fingerprint(name: str) -> tuple[int | None, int | None, str | None]:
             if found.st_size > _END_BYTES:
                 file.seek(max(_END_BYTES, found.st_size - _END_BYTES))
                 digest.update(file.read(_END_BYTES))
-        return found.st_size, found.st_mtime_ns, digest.hexdigest()
+        return Fingerprint(found.st_size, found.st_mtime_ns, digest.hexdigest())
 
 
-def _of_folder(path: Path) -> tuple[int, int, str]:
+def _of_folder(path: Path) -> Fingerprint:
     size, latest, digest = 0, 0, hashlib.sha256()
     for file in sorted(path.rglob("*")):
         if file.is_file():
             found = file.stat()
             size, latest = size + found.st_size, max(latest, found.st_mtime_ns)
             digest.update(f"{file.relative_to(path).as_posix()}\0{found.st_size}\0".encode("utf-8", "surrogateescape"))
-    return size, latest, digest.hexdigest()
+    return Fingerprint(size, latest, digest.hexdigest())
 
 
 def size_words(size: int) -> str:

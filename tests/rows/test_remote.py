@@ -1,6 +1,7 @@
 """Rows and texts behind URLs: the bits of the same rows in memory, what is fetched, and what goes wrong."""
 
 import io
+import json
 import pickle
 import re
 import sys
@@ -312,6 +313,50 @@ def test_commands_take_urls(tmp_path, monkeypatch, memory, capsys):
     assert "No such file: memory://emb/none.parquet." in capsys.readouterr().err
     assert run(["fit", "memory://emb/a.parquet", "-k", "5", "--out", "s3://bucket/out"]) == 2
     assert "everything else needs a path on a disk" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("where", ["web", "memory"])
+def test_labels_of_a_url_that_changes_are_not_continued(where, web, folder, memory, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    KMeans(3, random_state=0, verbose=0).fit(X).save("model")
+    url = f"{web.url}/labelled.npy?token=SECRET" if where == "web" else "memory://labelled.npy"
+
+    def put(rows):
+        np.save(folder / "labelled.npy", rows)
+        memory.put(str(folder / "labelled.npy"), "/labelled.npy")
+
+    put(X)
+    command = ["predict", "model", url, "--out", "labels/", "-q"]
+    assert run(command) == 0
+    written = (tmp_path / "labels" / "labelled.parquet").stat().st_mtime_ns
+    assert run(command) == 0
+    assert (tmp_path / "labels" / "labelled.parquet").stat().st_mtime_ns == written
+    manifest = (tmp_path / "labels" / "_manifest.json").read_text()
+    entry = json.loads(manifest)["inputs"][0]
+    changed = str(memory.info("/labelled.npy")["created"])
+    version = fsspec.filesystem("http").info(url)["ETag"] if where == "web" else changed
+    assert (entry["bytes"], entry["version"]) == ((folder / "labelled.npy").stat().st_size, version)
+    assert "SECRET" not in manifest
+
+    put(-X)  # of the same size
+    capsys.readouterr()
+    assert run(command) == 2
+    assert "labelled.npy was changed since" in capsys.readouterr().err
+    assert run([*command, "--force"]) == 0
+    labels = parquet.read_table("labels/labelled.parquet")["cluster"].to_numpy()
+    assert np.array_equal(labels, KMeans.load("model").predict(-X))
+
+
+def test_a_folder_behind_a_url_is_known_by_its_files(memory, web):
+    memory.pipe({"/a.zarr/zarr.json": b"{}", "/a.zarr/c/0": b"1234"})
+    place = place_of("memory://a.zarr")
+    before = place.fingerprint()
+    assert (before.bytes, place.fingerprint()) == (6, before)
+
+    memory.pipe("/a.zarr/c/0", b"4321")
+    assert place.fingerprint().bytes == 6
+    assert place.fingerprint().version != before.version
+    assert place_of(f"{web.url}/a.zarr").fingerprint() == (None, None, None, None)  # web servers don't tell
 
 
 def test_a_file_that_changes_is_an_error(memory, tmp_path, web, folder):

@@ -28,7 +28,6 @@ from cosmeans.label_files.writers import (
     require_tables,
     write_table,
 )
-from cosmeans.reading import fingerprint
 from cosmeans.rows.files import FilePart, FileRows
 from cosmeans.rows.formats import open_table
 from cosmeans.rows.place import Place
@@ -93,7 +92,7 @@ class LabelFolder:
             for kind, part in zip(self._kinds, self.parts, strict=True)
         ]
         inputs = [
-            Input(file, *fingerprint(part.name), part.stop - part.start, table)
+            Input(file, *part.place.fingerprint(), part.stop - part.start, table)
             for file, part, table in zip(files, self.parts, tables, strict=True)
         ]
         self._manifest = Manifest("", _options(rows, wanted), inputs)
@@ -187,7 +186,8 @@ class LabelFolder:
         else:
             with new_file(self._folder / entry.table, force=True) as temporary, temporary.open("wb") as file:
                 write_table(kind, file, entry.rows, layout, in_chunks(kind, part.rows, layout, counted))
-        if (entry.bytes, entry.mtime_ns) != fingerprint(part.name)[:2]:
+        now = part.place.fingerprint()
+        if (entry.bytes, entry.mtime_ns, entry.version) != (now.bytes, now.mtime_ns, now.version):
             raise FileError(f"{part.name} was changed while its rows were labelled. Run the command again.")
         self._manifest = self._manifest.finished(place, counted.left_out, tables)
         if len(self.parts) <= _FEW or time.monotonic() >= self._next_save:

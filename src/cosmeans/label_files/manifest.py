@@ -26,9 +26,7 @@ class Input:
     """A file of rows and its table.
 
     file      the path below the inputs' common folder; names in this file use /
-    bytes, mtime_ns, sha256  of the file: when it was changed last, and the hash of its first and last 64 KB; of a
-              folder that is one data set the sum, the latest, and a hash of names and sizes; None where there is no
-              such thing
+    bytes, mtime_ns, sha256, version  of the file, as `reading.Fingerprint`
     rows      in it
     table     the path of its table in the folder; with partitions, in each folder of a cluster
     left_out  rows without a cluster; None: the table is not finished
@@ -39,6 +37,7 @@ class Input:
     bytes: int | None
     mtime_ns: int | None
     sha256: str | None
+    version: str | None
     rows: int
     table: str
     left_out: int | None = None
@@ -101,7 +100,7 @@ def _anything(value: Any, name: str) -> Any:
 _COUNT = integer(0)
 _INPUT: dict[str, Check] = {
     "file": _name, "bytes": optional(_COUNT), "mtime_ns": optional(integer(-(2**63))), "sha256": optional(text),
-    "rows": _COUNT, "table": _name, "left_out": optional(_COUNT),
+    "version": optional(text), "rows": _COUNT, "table": _name, "left_out": optional(_COUNT),
     "tables": _COUNT,
 }  # fmt: skip
 _OPTIONS: dict[str, Check] = {
@@ -160,7 +159,7 @@ def _difference(there: list[Input], now: list[Input]) -> str | None:
         return f"{name} was not among the files"
     finished = ((name, entry) for name, entry in after.items() if before[name].done)
     for name, entry in finished:
-        for which, unit in (("bytes", " bytes"), ("rows", " rows"), ("sha256", ""), ("mtime_ns", "")):
+        for which, unit in (("bytes", " bytes"), ("rows", " rows"), ("sha256", ""), ("mtime_ns", ""), ("version", "")):
             was, is_now = getattr(before[name], which), getattr(entry, which)
             if was != is_now:
                 told = unit and was is not None and is_now is not None

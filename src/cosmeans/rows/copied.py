@@ -264,7 +264,7 @@ def _name_of(source: FileRows | BatchRows) -> str:
     else:
         found.update(repr(source.wanted).encode())
         for name in source.names:
-            found.update(repr(fingerprint(name)).encode())
+            found.update(repr(fingerprint(Path(name))[:3]).encode())  # without a version, which URLs alone have
     return found.hexdigest()[:24]
 
 

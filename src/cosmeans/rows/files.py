@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
+from pathlib import Path
 from threading import Lock, Thread
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import Tensor
 from cosmeans.containers.converted import joined_rows
 from cosmeans.errors import FileError
 from cosmeans.rows.joined import JoinedRows
+from cosmeans.rows.place import Place
 from cosmeans.rows.reader import Wanted
 from cosmeans.rows.table import Table, require_columns, validated
 
@@ -39,8 +41,12 @@ class FileRows:
         id_column: str | None = None,
         weight_column: str | None = None,
         wanted: Wanted = Wanted(),  # noqa: B008  a value that nobody changes
+        places: Sequence[Place] | None = None,
     ) -> None:
-        """reopen: opens the same files again, in any process of this machine. wanted: how they were read."""
+        """reopen: opens the same files again, in any process of this machine. wanted: how they were read.
+
+        places: of the files, in order; None: their names are paths.
+        """
         self._rows, self._reopen, self.wanted = rows, reopen, wanted
         self.n_rows, self.n_features = rows.n_rows, rows.n_features or 0
         self.n_bytes, self.dtype = rows.n_bytes, rows.dtype
@@ -48,6 +54,7 @@ class FileRows:
         self.n_direct, self.one_view = self.n_rows if rows.mapped else 0, rows.one_view
         self.id_column, self.weight_column = id_column, weight_column
         self.require([column for column in (id_column, weight_column) if column is not None])
+        self._places = [Place(Path(name)) for name in rows.names] if places is None else places
         self._lock = Lock()
         self._ahead: _Ahead | None = None
 
@@ -111,14 +118,15 @@ class FileRows:
         """The rows of each file, in order."""
         stops = list(accumulate(reader.n_rows for reader in self._rows.readers))
         found = []
-        for place, (reader, stop) in enumerate(zip(self._rows.readers, stops, strict=True)):
-            rows = FileRows(JoinedRows([reader], reader.name), partial(_part, self._reopen, place))
-            found.append(FilePart(reader.name, stop - reader.n_rows, stop, rows))
+        for number, (reader, place, stop) in enumerate(zip(self._rows.readers, self._places, stops, strict=True)):
+            reopen = partial(_part, self._reopen, number)
+            rows = FileRows(JoinedRows([reader], reader.name), reopen, places=[place])
+            found.append(FilePart(reader.name, stop - reader.n_rows, stop, rows, place))
         return found
 
     def whole(self) -> FilePart:
         """All rows as one part."""
-        return FilePart(self.names[0], 0, self.n_rows, self)
+        return FilePart(self.names[0], 0, self.n_rows, self, self._places[0])
 
     @property
     def tables(self) -> list[Table]:
@@ -166,14 +174,16 @@ def _part(reopen: Callable[[], FileRows], place: int) -> FileRows:
 class FilePart:
     """Some of the rows of a source, from row `start` to `stop`: those of one file, or all.
 
-    name  the file, as the caller knows it
-    rows  these rows as a source of their own, numbered from 0
+    name   the file, as the caller knows it
+    rows   these rows as a source of their own, numbered from 0
+    place  where the file is
     """
 
     name: str
     start: int
     stop: int
     rows: FileRows
+    place: Place
 
 
 class _Ahead:

@@ -75,7 +75,7 @@ def open_rows(
     # what another process opens, maybe in another folder: each file by its name, whatever is in a folder by then
     names: Paths = [file.address if file.remote else os.path.abspath(file.name) for file in files]
     reopen = partial(open_rows, names, embedding, order, dtype, shape, key, id_column, weight_column)
-    rows = FileRows(JoinedRows(readers, readers[0].name), reopen, id_column, weight_column, wanted)
+    rows = FileRows(JoinedRows(readers, readers[0].name), reopen, id_column, weight_column, wanted, files)
     if rows.n_rows == 0:
         others = " and the others" if len(readers) > 1 else ""
         raise FileError(f"{rows.names[0]}{others}: no rows. Pass files with rows.")

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from cosmeans.errors import FileError
-from cosmeans.reading import name_of, open_regular, reading
+from cosmeans.reading import Fingerprint, fingerprint, name_of, open_regular, reading
 from cosmeans.rows.ranges import StoredArray
 
 DATASET = "datasets"  # in place of a suffix: a folder that Hugging Face's `datasets` saved
@@ -80,6 +80,10 @@ class Place:
         """Of the file, or of all files in the folder."""
         inside = (os.path.join(at, name) for at, _, names in os.walk(self.path) for name in names)
         return sum(map(os.path.getsize, inside)) if self.is_folder() else os.path.getsize(self.path)
+
+    def fingerprint(self) -> Fingerprint:
+        """What tells this content from another that is at the same place later. Raises FileError."""
+        return fingerprint(Path(self.path))
 
     @property
     def address(self) -> str:

@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
@@ -14,7 +15,7 @@ from urllib.request import url2pathname
 from cosmeans.errors import FileError
 from cosmeans.paths import as_path, is_url
 from cosmeans.printable import without_secrets
-from cosmeans.reading import damaged, reading, require_memory, size_words
+from cosmeans.reading import Fingerprint, damaged, reading, require_memory, size_words
 from cosmeans.rows.extras import needed
 from cosmeans.rows.place import Place
 from cosmeans.rows.ranges import StoredArray
@@ -22,7 +23,9 @@ from cosmeans.rows.ranges import StoredArray
 _UNREACHED = "can't be read"
 _ADVICE = "Check the address, the right to read it and the connection, and run it again."
 _ARROW = {"s3": "S3FileSystem", "gs": "GcsFileSystem", "gcs": "GcsFileSystem"}  # Arrow's own, where it was built in
-_VERSION = ("size", "ETag", "etag", "mtime", "Last-Modified", "LastModified", "last_modified", "updated", "created")
+_ETAG = ("ETag", "etag")
+_CHANGED = ("mtime", "Last-Modified", "LastModified", "last_modified", "updated", "created")
+_VERSION = ("size", *_ETAG, *_CHANGED)
 _WEB = ("http", "https")
 _NOT_FOUND = 404  # of HTTP; fsspec calls all that a web server refuses a file that is not there
 _MANY = 64  # buckets whose file systems are kept
@@ -94,6 +97,20 @@ class RemotePlace(Place):
     def n_bytes(self) -> int:
         with self._reaching():
             return int(self.files.du(self.key) if self.is_folder() else self._info()["size"])
+
+    def fingerprint(self) -> Fingerprint:
+        """By what the server tells, without reading. Web servers tell nothing of a folder."""
+        if self.scheme in _WEB and self.is_data_folder():
+            return Fingerprint()
+        with self._reaching():
+            if not self.is_folder():
+                info = self._info()
+                return Fingerprint(info.get("size"), version=_version_of(info))
+            inside = self.files.find(self.key, detail=True)
+        start, digest = len(self.key.rstrip("/")) + 1, sha256()
+        for key, info in sorted(inside.items()):
+            digest.update(f"{key[start:]}\0{info['size']}\0{_version_of(info)}\0".encode("utf-8", "surrogateescape"))
+        return Fingerprint(sum(info["size"] for info in inside.values()), version=digest.hexdigest())
 
     @property
     def address(self) -> str:
@@ -224,6 +241,12 @@ def _without_secrets() -> Iterator[None]:
             error.__cause__ = None
             error.__suppress_context__ = True
         raise
+
+
+def _version_of(info: dict[str, Any]) -> str | None:
+    """The ETag, or else when the file was changed last; None: its file system tells neither."""
+    told = (info[name] for name in (*_ETAG, *_CHANGED) if info.get(name) is not None)
+    return next(map(str, told), None)
 
 
 def _file_system(place: RemotePlace, url: str) -> tuple[Any, str]:
