@@ -32,6 +32,7 @@ def heard(capsys):
 def test_a_silence_is_broken_by_what_is_done_each_time_something_else_is(heard):
     with watched(SHORT):
         heard("loading libraries")
+        time.sleep(20 * SHORT)
         with doing("reading the texts"):
             heard("reading the texts")
         heard("working on the rows")
@@ -54,6 +55,7 @@ def test_a_bar_on_the_screen_says_what_is_done(heard, request):
     with watched(SHORT):
         with doing("reading the texts"):
             heard("reading the texts")
+        time.sleep(20 * SHORT)
         with doing("writing x.parquet"):
             lines = heard("writing x.parquet")
 
