@@ -6,64 +6,71 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 
 class CompileClock:
     """How long this process has waited for compiled code so far.
 
     Several threads may wait at once: the clock runs while at least one does. Who compiles, announces it: every listener
-    hears one line.
+    hears one line. There is no lock, which an interrupt between two lines could leave closed for good: every step is
+    one operation of a set, a dictionary or a list.
     """
 
+    _waiting: set[int]  # threads
+    _since: dict[str, float]  # "began": when the first of them did
+    _listeners: list[Callable[[str], None]]
+
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._passed, self._since, self._waiting = 0.0, 0.0, 0
-        self._listeners: list[Callable[[str], None]] = []
+        self._forget()
+        self._passed = 0.0
         if hasattr(os, "register_at_fork"):  # the threads that wait don't exist in a child
             os.register_at_fork(after_in_child=self._forget)
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """The block compiles, or waits for another thread that does."""
-        with self._lock:
-            if not self._waiting:
-                self._since = time.perf_counter()
-            self._waiting += 1
+        me = threading.get_ident()
+        outermost = me not in self._waiting
         try:
+            if outermost:
+                self._waiting.add(me)
+                self._since.setdefault("began", time.perf_counter())
             yield
         finally:
-            with self._lock:
-                self._waiting -= 1
-                if not self._waiting:
-                    self._passed += time.perf_counter() - self._since
+            if outermost:
+                self._leave(me)
 
     def seconds(self) -> float:
         """Seconds that have passed on this clock since the process began."""
-        with self._lock:
-            return self._passed + (time.perf_counter() - self._since if self._waiting else 0.0)
+        now = time.perf_counter()
+        return self._passed + now - self._since.get("began", now)
 
     @contextmanager
     def heard(self, log: Callable[[str], None]) -> Iterator[None]:
-        """Within the block, log gets the line of the first announcement."""
-        with self._lock:
-            self._listeners.append(log)
+        """Within the block, which nothing that compiles contains, log gets the line of the first announcement."""
+        self._leave(threading.get_ident())  # an interrupt may have left this thread waiting
         try:
+            self._listeners.append(log)
             yield
         finally:
-            with self._lock:
-                if log in self._listeners:
-                    self._listeners.remove(log)
+            with suppress(ValueError):
+                self._listeners.remove(log)
 
     def announce(self, line: str) -> None:
         """Tell everyone who listens, and has not been told yet."""
-        with self._lock:
-            listeners, self._listeners = self._listeners, []
+        listeners, self._listeners = self._listeners, []
         for listener in listeners:
             listener(line)
 
+    def _leave(self, thread: int) -> None:
+        self._waiting.discard(thread)
+        if not self._waiting:
+            now = time.perf_counter()
+            self._passed += now - self._since.pop("began", now)
+
     def _forget(self) -> None:
-        self._lock, self._waiting, self._listeners = threading.Lock(), 0, []
+        self._waiting, self._since, self._listeners = set(), {}, []
 
 
 CLOCK = CompileClock()
