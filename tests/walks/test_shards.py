@@ -18,10 +18,10 @@ def test_shards_become_centroids_and_tables_of_labels(tmp_path, monkeypatch, cap
         (tmp_path / "emb").mkdir(exist_ok=True)
         np.save(tmp_path / "emb" / f"shard-{number}.npy", part)
 
-    assert run("look emb/*.npy --json".split()) == 0
+    assert run(["look", "emb/*.npy", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["rows"] == 6000
-    assert run("fit emb/*.npy -k 32 --epochs 5 --random-state 3 --out ivf -q".split()) == 0
-    assert run("predict ivf emb/shard-1.npy --out labels.npy -q".split()) == 0
+    assert run(["fit", "emb/*.npy", "-k", "32", "--epochs", "5", "--random-state", "3", "--out", "ivf", "-q"]) == 0
+    assert run(["predict", "ivf", "emb/shard-1.npy", "--out", "labels.npy", "-q"]) == 0
 
     expected = KMeans(32, epochs=5, random_state=3, verbose=0).fit(rows)
     centroids = load_file(tmp_path / "ivf" / "model" / "model.safetensors")["centroids"]
