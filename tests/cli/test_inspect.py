@@ -36,7 +36,7 @@ def test_look_tells_of_tables(folder, out):
     assert where == 'column "embedding", lists, found by itself; 0 nulls; 4 row groups of up to 40 rows'
     assert others == "other columns: id (string), weight (double)"
     assert memory == (
-        "memory: decoded rows take 2.9 kB, of which memory_limit, by default 720 bytes here, holds 25%: "
+        "memory: decoded rows take 2.9 kB, of which --memory-limit, by default 720 bytes here, holds 25%: "
         "a fit copies them to the disk, or decodes the others in every pass"
     )
     assert disk == "disk: labels and cosines of a fit take up to 3.4 kB"

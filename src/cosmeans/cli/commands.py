@@ -219,7 +219,7 @@ def _write_data(folder: Path, *, force: bool, quiet: bool, as_json: bool) -> Non
     if as_json:
         tell_json({"files": files})
     elif not quiet:
-        say(f"6,000 dictionary entries are in {', '.join(files.values())}")
+        say(f"Wrote 6,000 dictionary entries to {', '.join(files.values())}")
 
 
 def _require_clusters(options: dict[str, Any]) -> None:

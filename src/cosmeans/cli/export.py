@@ -52,4 +52,4 @@ def export(
     if as_json:
         tell_json({"table": str(parquet), "rows": len(rows), "bytes": parquet.stat().st_size})
     elif not quiet:
-        say(f"{len(rows):,} rows are in {parquet}")
+        say(f"Wrote {len(rows):,} rows to {parquet}")

@@ -125,7 +125,7 @@ def _memory(facts: RowFacts) -> str:
     """What rows need of the memory in a fit."""
     if facts.mapped:
         return "rows are mapped from the files, and need none of their own"
-    limit = f"memory_limit, by default {size_words(facts.memory_limit)} here"
+    limit = f"--memory-limit, by default {size_words(facts.memory_limit)} here"
     if facts.rows is None or facts.decoded_bytes is None or facts.rows_in_memory is None:
         return f"decoded rows are kept as far as {limit} allows; the files are read once before to count them"
     needed = f"decoded rows take {size_words(facts.decoded_bytes)}"

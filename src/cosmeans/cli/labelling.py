@@ -55,4 +55,4 @@ def label_files(
         tell_json(record | files)
     elif not quiet:
         kept = f"; {written.kept} of {written.files} files were finished before" if written.kept else ""
-        say(f"{written.rows:,} labels ({written.left_out:,} rows left out) are in {out}{kept}")
+        say(f"Wrote {written.rows:,} labels to {out} ({written.left_out:,} rows skipped){kept}")

@@ -65,7 +65,7 @@ def find_outliers(
     elif not quiet:
         tables.show(columns, _SHOWN)
         reach = f", with cosines from {found.cosines[0]:.4f} to {found.cosines[-1]:.4f}" if len(found.rows) else ""
-        say(f"{len(found.rows):,} rows are in {out}, worst first{reach}")
+        say(f"Wrote {len(found.rows):,} rows to {out}, worst first{reach}")
 
 
 @command("exemplars")
@@ -101,7 +101,7 @@ def find_exemplars(
         tell_json({"rows": int(there.sum()), "clusters": int(there.any(axis=1).sum()), "exemplars": str(out)})
     elif not quiet:
         tables.show(columns, _SHOWN)
-        say(f"{int(there.sum()):,} rows are in {out}, by cluster, closest first")
+        say(f"Wrote {int(there.sum()):,} rows to {out}, by cluster, closest first")
 
 
 @command("dedup")
@@ -163,7 +163,7 @@ def remove_duplicates(
     elif not quiet:
         tables.show(columns, _SHOWN)
         say(f"{len(found.removed):,} of {len(rows):,} rows are near-duplicates")
-        say(f"The {len(found.kept):,} rows to keep are in {out}")
+        say(f"Wrote the {len(found.kept):,} rows to keep to {out}")
 
 
 @command("top")
@@ -202,7 +202,7 @@ def find_top(
     elif not quiet:
         shown = {name: values[:_SHOWN] for name, values in columns.items()}
         tables.show(tables.with_others(shown, others, rows.id_column), _SHOWN)
-        say(f"The {m} best clusters of {int(there.any(axis=1).sum()):,} rows are in {out}")
+        say(f"Wrote the {m} best clusters of {int(there.any(axis=1).sum()):,} rows to {out}")
 
 
 def _before(

@@ -108,7 +108,9 @@ def show_facts(facts: Mapping[str, Any]) -> None:
     """Names and values, one per line, on stdout."""
     grid = Table(show_header=False, box=None)
     for name, value in facts.items():
-        grid.add_row(name.replace("_", " "), _cell(value))
+        told = _cell(value)
+        told.no_wrap, told.overflow = False, "fold"  # a digest is compared as a whole
+        grid.add_row(name.replace("_", " "), told)
     results.show(grid)
 
 
