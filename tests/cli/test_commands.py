@@ -124,7 +124,8 @@ def test_predict_repeats_the_labels_of_the_fit(folder, out):
     out("fit rows.npy -k 4 --out result")
 
     code, stdout, _ = out("predict result rows.npy --json")
-    assert (code, json.loads(stdout)) == (0, {"rows": 300, "left_out": 0, "labels": "labels.npy"})
+    digest = KMeans.load("result/model").digest()
+    assert (code, json.loads(stdout)) == (0, {"rows": 300, "left_out": 0, "labels": "labels.npy", "digest": digest})
     assert np.array_equal(np.load("labels.npy"), np.load("result/labels.npy"))
     assert out("predict result/model rows.npy --out new.parquet")[0] == 0
     assert pandas.read_parquet("new.parquet")["cluster"].tolist() == np.load("labels.npy").tolist()

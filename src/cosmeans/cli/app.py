@@ -9,12 +9,14 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from cosmeans.cli.silence import watched
+from cosmeans.console import Screen
 
 
 class _Command(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
-        # rows from stdin come when they come
-        if ctx.params.get("quiet") or "-" in (ctx.params.get("embeddings") or ()):
+        # rows from stdin come when they come, and a log, which nobody waits for, holds the same lines each time
+        waits = Screen().isatty() and "-" not in (ctx.params.get("embeddings") or ())
+        if ctx.params.get("quiet") or not waits:
             return super().invoke(ctx)
         with watched():
             return super().invoke(ctx)

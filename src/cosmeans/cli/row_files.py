@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from cosmeans.cli.silence import doing
 from cosmeans.errors import OptionError
-from cosmeans.label_files.columns import Carried
+from cosmeans.label_files.columns import TEXT, Carried
 from cosmeans.paths import is_url
 
 if TYPE_CHECKING:
@@ -74,6 +74,8 @@ def row_files(given: dict[str, Any]) -> RowFiles:
     if shape is not None:
         options["shape"] = _shape(shape)
     names = tuple(name.strip() for name in (carried or "").split(",") if name.strip())
+    if given.get("texts") is None and given.get("column") == TEXT:  # it is carried as the texts
+        names = tuple(name for name in names if name != TEXT)
     kept = Carried(options.get("id_column"), names)
     return RowFiles(given.pop("embeddings") or [], options | {"order": order}, kept)
 
