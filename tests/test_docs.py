@@ -184,6 +184,7 @@ def test_every_page_and_example_is_found():
         "comparing",
         "dedup",
         "exploring",
+        "interrupted",
         "larger-than-memory",
         "topics",
         "your-data",

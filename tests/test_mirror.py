@@ -33,6 +33,7 @@ ELSEWHERE = {
     "backends/cpu/screens/test_screen.py": """backends/cpu/screens/centred backends/cpu/screens/float32
         backends/cpu/screens/pca backends/cpu/kernels/encode backends/cpu/kernels/gemm""",
     "_estimator/test_fitted_state.py": "_estimator/conversions _estimator/fitting",
+    "test_checkpoint.py": "_estimator/resuming",
     "label_files/test_folder.py": "label_files/columns label_files/manifest label_files/naming label_files/partitions",
     "page/test_findings.py": "page/statistics",
     "rows/test_opening.py": """rows/extras rows/files rows/formats rows/joined rows/paths rows/place rows/reader

@@ -160,9 +160,9 @@ def edit(saved, **changes):
 
 
 def test_a_newer_format_is_refused_with_the_way_out(saved):
-    edit(saved, format_version=3, library="9.1")
+    edit(saved, format_version=4, library="9.1")
 
-    with pytest.raises(ModelFormatError, match=r"format 3 \(written by cosmeans 9.1\).*pip install --upgrade"):
+    with pytest.raises(ModelFormatError, match=r"format 4 \(written by cosmeans 9.1\).*pip install --upgrade"):
         load_model(saved)
 
 
@@ -223,6 +223,7 @@ MAY_BE = {  # what of these is right, by the name of the field without its place
     "seed": (),
     "similarity": (-1,),
     "history": ([],),
+    "changed": (None,),
     "options": ({}, {"a": 1}),
     **dict.fromkeys(("batch_size", "max_iter", "memory_limit", "random_state"), (None,)),
     **dict.fromkeys(("verbose",), (True,)),

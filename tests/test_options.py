@@ -17,12 +17,14 @@ from generators import unit_rows
 PAGE = Path(__file__).parent.parent / "docs" / "options.md"
 SIGNATURE = inspect.signature(KMeans).parameters
 FLAGS = {parameter.name: parameter for parameter in get_command(app).commands["fit"].params}
-SAID_BY = {"max_iter": "--epochs", "verbose": "--quiet", "warm_start": "--from"}
+SAID_BY = {"max_iter": "--epochs", "verbose": "--quiet", "warm_start": "--from", "resume": "--resume"}
 # what is checked where it is used, and not by its type
 ANNOTATIONS = {
     "init": "InitName | ArrayLike | Tensor | Callable[..., Any]",
     "random_state": "int | np.random.RandomState | None",
     "cache": "PathLike | None",
+    "checkpoint": "PathLike | None",
+    "resume": "bool | Literal['auto']",
 }
 DEFAULT_OF_FLAG = {"n_clusters": None, "random_state": 0}  # a model of --from has one; one command, one answer
 
@@ -92,6 +94,9 @@ WRONG = {
     "backend": ["x3", None],
     "memory_limit": [-1, 0.5],
     "device_memory_limit": [-1, 0.5],
+    "checkpoint": [5, b"a"],
+    "resume": ["yes", 1, None],
+    "checkpoint_seconds": [-1, "often", None],
 }
 
 
@@ -128,6 +133,7 @@ RIGHT = {
     "tol": [0, 2.0, np.float32(0.5)],
     "verbose": [0, 2, True, False],
     "warm_start": [True, False, np.True_],
+    "resume": ["auto", False, np.False_],
     "zero_rows": ["warn", "skip", "error"],
     "empty_clusters": ["move", "keep", "error"],
 }

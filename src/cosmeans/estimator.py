@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import numpy as np
 import torch
@@ -97,6 +97,13 @@ class KMeans(HoldsFit[Array], ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         A folder for a copy of rows that do not fit into memory_limit: decoded ones, which are decoded in every pass
         without one, and float32 rows of mapped files, of which most passes on a CPU then read half. The copy stays
         there for the next fit.
+    checkpoint : str, Path or None, default None
+        A folder where a fit keeps how far it is, so that the same call goes on after its process has ended; never
+        changes the result (docs/tasks/interrupted.md).
+    resume : "auto", True or False, default "auto"
+        Whether to go on from a checkpoint: if there is one, always (else it is an error), or never.
+    checkpoint_seconds : float, default 30.0
+        How often a checkpoint is written: after the first epoch that ends so long after the last.
     device : "auto", "cpu", "cuda" or "cuda:1", default "auto"
         Where to compute; "auto" takes a GPU if there is one; never changes the result.
 
@@ -166,6 +173,9 @@ class KMeans(HoldsFit[Array], ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         memory_limit: int | str | None = None,
         device_memory_limit: int | str | None = None,
         cache: PathLike | None = None,
+        checkpoint: PathLike | None = None,
+        resume: bool | Literal["auto"] = "auto",
+        checkpoint_seconds: float = 30.0,
         device: str = "auto",
     ) -> None:
         self.n_clusters = n_clusters
@@ -186,6 +196,9 @@ class KMeans(HoldsFit[Array], ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         self.memory_limit = memory_limit
         self.device_memory_limit = device_memory_limit
         self.cache = cache
+        self.checkpoint = checkpoint
+        self.resume = resume
+        self.checkpoint_seconds = checkpoint_seconds
         self.device = device
 
     # ------------------------------------------------------------------ fit

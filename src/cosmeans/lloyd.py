@@ -6,7 +6,8 @@ session's affair.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
@@ -16,15 +17,28 @@ from cosmeans.epoch import Epoch, EpochStats
 from cosmeans.observer import Observer
 from cosmeans.options import FitOptions
 from cosmeans.relocate import relocate
-from cosmeans.result import EpochCost, FitResult, History, Iteration, StopReason
+from cosmeans.result import EpochCost, FitResult, History, Iteration, Progress, StopReason
 
 
-def fit(session: Session, centroids: Tensor, options: FitOptions, observer: Observer) -> FitResult:
+def _forget(progress: Progress) -> None:
+    """Keep no progress."""
+
+
+def fit(
+    session: Session,
+    centroids: Tensor,
+    options: FitOptions,
+    observer: Observer,
+    before: Sequence[Iteration] = (),
+    keep: Callable[[Progress], None] = _forget,
+) -> FitResult:
     """Iterate from these centroids until none moves, or tol, or epochs; labels belong to the centroids returned.
 
     A pure function of rows, centroids, epochs, tol and empty_clusters: everything else is speed.
+    before: the epochs that ended with these centroids, in an earlier process. keep: called with the progress after
+    every epoch, and at the end.
     """
-    run = _iterate(session, centroids, options, observer)
+    run = _iterate(session, Progress(centroids, tuple(before)), options, observer, keep)
     final = session.finish(run.centroids, at_rest=run.stop is StopReason.FIXED_POINT)
     history, costs = History(run.iterations), tuple(run.costs)
     return FitResult(final.centroids, final.labels, final.counts, final.similarity, history, run.stop, costs, final.own)
@@ -32,7 +46,15 @@ def fit(session: Session, centroids: Tensor, options: FitOptions, observer: Obse
 
 def improve(session: Session, centroids: Tensor, options: FitOptions, observer: Observer) -> Tensor:
     """The centroids that `fit` would return, without the pass that labels the rows under them."""
-    return _iterate(session, centroids, options, observer).centroids.clone()
+    return _iterate(session, Progress(centroids), options, observer, _forget).centroids.clone()
+
+
+def labelled(session: Session, ended: Progress) -> FitResult:
+    """The result of a fit that has ended, of which only the centroids are left: one pass labels the rows."""
+    assert ended.stop is not None
+    final = session.measure(ended.centroids)
+    history = History(ended.iterations)
+    return FitResult(final.centroids, final.labels, final.counts, final.similarity, history, ended.stop, (), final.own)
 
 
 @dataclass(slots=True)
@@ -45,21 +67,28 @@ class _Run:
     costs: list[EpochCost] = field(default_factory=list)
 
 
-def _iterate(session: Session, centroids: Tensor, options: FitOptions, observer: Observer) -> _Run:
-    run, stopwatch = _Run(centroids), Stopwatch()
-    for epoch in session.epochs(centroids, options.epochs):
+def _iterate(
+    session: Session, start: Progress, options: FitOptions, observer: Observer, keep: Callable[[Progress], None]
+) -> _Run:
+    run, stopwatch = _Run(start.centroids, iterations=[*start.iterations]), Stopwatch()
+    for epoch in session.epochs(start.centroids, options.epochs - len(start.iterations)):
         stats, relocated = epoch.stats(), 0
         run.centroids = epoch.update.centroids
         if stats.degenerate and options.empty_clusters != "keep":
             run.centroids, relocated = relocate(session, epoch, options.empty_clusters)
             session.restart(run.centroids)
             stats = stats.ending_with(run.centroids, epoch.centroids)
-        run.iterations.append(_iteration(stats, len(centroids), relocated))
+        run.iterations.append(_iteration(stats, len(run.centroids), relocated))
+        if start.iterations and epoch.number == 1:  # there are no labels of the epoch before
+            run.iterations[-1] = replace(run.iterations[-1], changed=None)
         run.costs.append(_cost(epoch, stats, stopwatch.lap()))
         observer.iteration(run.iterations[-1], run.costs[-1])
-        if stop := _stop_reason(stats, options, epoch.number):
+        if stop := _stop_reason(stats, options, len(run.iterations)):
             run.stop = stop
             break
+        keep(Progress(run.centroids, tuple(run.iterations)))
+    if run.iterations:
+        keep(Progress(run.centroids, tuple(run.iterations), run.stop))
     return run
 
 

@@ -32,7 +32,7 @@ from cosmeans.result import History, Iteration, StopReason
 from cosmeans.system_errors import write_error
 
 FORMAT = "cosmeans model"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 TENSORS, VALUES = "model.safetensors", "model.json"
 _SYSTEM_ERROR = re.compile(r"os error (\d+)")
 _ADVICE = "Restore it from a copy, or fit again."
@@ -40,6 +40,17 @@ _LARGEST_VALUES = 1 << 28  # bytes of model.json: a million epochs
 
 _MOST = 1.0 + 2.0**-20  # a cosine of two rows of unit length, which they have within 2^-20
 _cosine = number(-_MOST, _MOST)
+EPOCH = record(
+    {
+        "similarity": _cosine,
+        "shift": number(0.0, 2.0 * _MOST),
+        "changed": optional(integer(0)),
+        "moved": integer(0),
+        "imbalance": number(0.0, 2.0**63),
+        "largest": integer(0),
+        "empty": integer(0),
+    }
+)
 _OPTIONS = {name: by(option.plain) for name, option in OPTIONS.items()} | {
     "random_state": optional(integer(0)),
     "init": by(check_start),
@@ -52,19 +63,7 @@ _FIELDS = {
     "stop_reason": optional(one_of(StopReason)),
     "similarity": optional(_cosine),
     "options": record(_OPTIONS, sparse=True),
-    "history": each(
-        record(
-            {
-                "similarity": _cosine,
-                "shift": number(0.0, 2.0 * _MOST),
-                "changed": integer(0),
-                "moved": integer(0),
-                "imbalance": number(0.0, 2.0**63),
-                "largest": integer(0),
-                "empty": integer(0),
-            }
-        )
-    ),
+    "history": each(EPOCH),
     "sha256": text,
 }
 
@@ -115,7 +114,7 @@ def save_model(folder: str | os.PathLike[str], state: ModelState, force: bool = 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in found.items() if tensor is not None}
     values = {
         "format": FORMAT,
-        "format_version": FORMAT_VERSION,
+        "format_version": _version_of(state.history),
         "library": state.library,
         "n_clusters": state.centroids.shape[0],
         "n_features": state.centroids.shape[1],
@@ -142,6 +141,11 @@ def save_model(folder: str | os.PathLike[str], state: ModelState, force: bool = 
         (temporary / VALUES).write_text(written, encoding="utf-8")
         shutil.copymode(temporary / VALUES, temporary / TENSORS)  # safetensors' own is for the owner's eyes only
     return hashlib.sha256(f"{values['sha256']} {written}".encode()).hexdigest()
+
+
+def _version_of(history: History) -> int:
+    """The oldest format that holds this history: earlier than 3, each epoch has a number of changed rows."""
+    return FORMAT_VERSION if any(epoch.changed is None for epoch in history) else FORMAT_VERSION - 1
 
 
 def _checksum(folder: Path) -> str | None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from functools import partial
 from numbers import Integral, Real
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -55,7 +56,7 @@ class Option:
     def plain(self, value: Any) -> Any:
         """The value, checked, as one of Python's own types. Raises OptionError."""
         if self.kind is object:
-            return {"random_state": plain_seed, "cache": _plain_folder}.get(self.name, _as_it_is)(value)
+            return _PLAIN.get(self.name, _as_it_is)(value)
         if self.size and isinstance(value, str):
             return self._bytes(value)
         self._check(value)
@@ -176,6 +177,20 @@ class FitOptions:
         help="a folder for a copy of rows that do not fit into memory_limit: decoded ones, which are decoded in every "
         "pass without one, and float32 rows of mapped files, of which most passes on a CPU then read half",
     )
+    checkpoint: Any = option(
+        None,
+        takes="str, Path or None",
+        help="a folder where a fit keeps how far it is, so that the same call goes on after its process has ended; "
+        "never changes the result",
+    )
+    resume: Any = option(
+        "auto",
+        takes='"auto", True or False',
+        help="whether to go on from a checkpoint: if there is one, always (else it is an error), or never",
+    )
+    checkpoint_seconds: float = option(
+        30.0, help="how often a checkpoint is written: after the first epoch that ends so long after the last"
+    )
     device: str = option(
         "auto",
         takes='"auto", "cpu", "cuda" or "cuda:1"',
@@ -191,6 +206,8 @@ class FitOptions:
                     f"epochs={self.epochs} and max_iter={self.max_iter} are two names for one number. Pass one of them."
                 )
             object.__setattr__(self, "epochs", self.max_iter)
+        if self.resume is True and self.checkpoint is None:
+            raise OptionError("resume=True needs checkpoint, the folder to go on from. Pass checkpoint=DIR.")
 
     @classmethod
     def plain(cls, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -296,17 +313,33 @@ def plain_seed(value: Any) -> Any:
     )
 
 
-def _plain_folder(value: Any) -> str | None:
+def _plain_resume(value: Any) -> bool | str:
+    if isinstance(value, str) and value == "auto":
+        return value
+    if isinstance(value, bool) or _is_switch_of_numpy(value):
+        return bool(value)
+    raise OptionError(f'resume must be "auto", True or False; got {brief(value)}.')
+
+
+def _plain_folder(name: str, value: Any) -> str | None:
     if value is None:
         return None
     path = os.fspath(value) if isinstance(value, str | os.PathLike) else None
     if not isinstance(path, str):
-        raise OptionError(f"cache must be the path of a folder or None; got {brief(value)}.")
+        raise OptionError(f"{name} must be the path of a folder or None; got {brief(value)}.")
     return path
 
 
 def _as_it_is(value: Any) -> Any:
     return value
+
+
+_PLAIN: dict[str, Callable[[Any], Any]] = {
+    "random_state": plain_seed,
+    "cache": partial(_plain_folder, "cache"),
+    "checkpoint": partial(_plain_folder, "checkpoint"),
+    "resume": _plain_resume,
+}
 
 
 def _within(value: Any, kind: type, at_least: float) -> bool:

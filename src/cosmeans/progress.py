@@ -130,8 +130,10 @@ class Watch(Silent):
             self._show()
 
     def iteration(self, iteration: Iteration, cost: EpochCost) -> None:
-        changed = iteration.changed / self._n_rows if self._n_rows else 0.0
-        self._fit_notes = [f"similarity {iteration.similarity:.4f}", f"changed {changed:.1%}"]
+        self._fit_notes = [f"similarity {iteration.similarity:.4f}"]
+        if iteration.changed is not None:
+            changed = iteration.changed / self._n_rows if self._n_rows else 0.0
+            self._fit_notes.append(f"changed {changed:.1%}")
         if cost.seconds > 0 and self._n_rows:
             rate = self._n_rows / cost.seconds
             # the first pass is no measure: rows are read and much is computed for the first time

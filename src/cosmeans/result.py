@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from typing import Any, overload
 
-from torch import Tensor
+from torch import Tensor, device
 
 from cosmeans.tabular import Columns, Tabular
 
@@ -42,7 +42,8 @@ class Iteration:
     shift
         Farthest any centroid moved in the update, as a chord (0 to 2).
     changed
-        Rows whose label differs from the epoch before.
+        Rows whose label differs from the epoch before; None where the fit went on from a checkpoint, which has no
+        labels.
     moved
         Clusters without direction that were moved to a row.
     imbalance
@@ -55,7 +56,7 @@ class Iteration:
 
     similarity: float
     shift: float
-    changed: int
+    changed: int | None
     moved: int
     imbalance: float
     largest: int
@@ -92,6 +93,22 @@ class EpochCost:
     def to_json(self) -> dict[str, Any]:
         """The same as plain JSON values."""
         return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a fit is: what its next epoch needs. stop: why there is none; None: there is one.
+
+    centroids  (K, D) float32, unit length: those that the last of the iterations ended with
+    """
+
+    centroids: Tensor
+    iterations: tuple[Iteration, ...] = ()
+    stop: StopReason | None = None
+
+    def on(self, device: device) -> Progress:
+        """The same with its centroids on a device."""
+        return replace(self, centroids=self.centroids.to(device))
 
 
 @dataclass(frozen=True, slots=True, repr=False)

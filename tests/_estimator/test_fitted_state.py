@@ -366,6 +366,9 @@ OPTIONS = {
     "memory_limit": (-1, "1 XB"),
     "device_memory_limit": (-1, "1 XB"),
     "cache": (3, b"folder", ["folder"]),
+    "checkpoint": (3, b"folder", ["folder"]),
+    "resume": ("yes", 1, None),
+    "checkpoint_seconds": (-1.0, "30", float("nan")),
     "device": ("gpu9", 0, None),
 }
 

@@ -19,7 +19,14 @@ from cosmeans.errors import DistinctRowsWarning, InputError
 from cosmeans.model_file import ModelState
 from cosmeans.result import FitResult, History
 
-_ROOM = {"memory_limit", "device_memory_limit", "cache"}  # options of a machine, not of a model
+_ROOM = {
+    "memory_limit",
+    "device_memory_limit",
+    "cache",
+    "checkpoint",
+    "resume",
+    "checkpoint_seconds",
+}  # options of a machine, not of a model
 
 
 def from_fit(

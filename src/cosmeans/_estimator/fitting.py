@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +20,7 @@ from cosmeans._estimator.initialization import (
 )
 from cosmeans._estimator.inputs import check_device, check_size, read_rows
 from cosmeans._estimator.opening import choose, log_of, open_session, options_of, task_of, weights_of
+from cosmeans._estimator.resuming import checkpoint_of
 from cosmeans._estimator.row_outputs import row_outputs
 from cosmeans.containers.converted import floating
 from cosmeans.containers.tensors import through_dlpack
@@ -36,6 +38,7 @@ def fit_rows(
     weights, init = weights_of(sample_weight, source), through_dlpack(model.init, "init")
     check_device(init, "init", source.device)
     room = row_outputs(source, labels_out)
+    given_rows = source
     source, backend = choose(source, options, log, fit=True)
     # rows as they came: sent rows would have to come back
     taken = kind.out(floating(source.view())) if callable(init) else None
@@ -46,16 +49,23 @@ def fit_rows(
     present = conversions.present_centroids(before, backend)
     if given is not None and present is None:
         warn_of_one_start(options)
+    start = given if present is None else present
     seed = draw_seed(random_state) if before is None else before.random_state_
-    first = FirstCentroids(init, given if present is None else present, taken, seed, options)
+    checkpoint = None
+    if options.checkpoint is not None:
+        drawn = before is None and random_state is None
+        checkpoint = checkpoint_of(options, init, start, given_rows, weights, log, seed=seed, drawn=drawn)
+        seed = checkpoint.seed
+    first = FirstCentroids(init, start, taken, seed, options)
     task = task_of(options, weights=weights)
-    with room as outputs, open_session(model, backend, source, task) as (session, observer):
+    kept = nullcontext() if checkpoint is None else checkpoint
+    with room as outputs, kept, open_session(model, backend, source, task) as (session, observer):
         known = None
         if session.labels_while_reading:
-            known = first.before_reading(source, backend, weights)
+            known = first.before_reading(source, backend, weights, checkpoint)
         session.read(known)
         session.rows.need_weight()
-        result = best_run(first, session, observer)
+        result = best_run(first, session, observer, checkpoint)
         own, inertia = result.own or scoring.own_chords(session, result.centroids, result.labels)
     found = conversions.from_fit(result, before, own, inertia, seed, kind, outputs)
     return replace(found, feature_names_in_=kind.names, started_from=key), tables

@@ -14,6 +14,7 @@ from torch import Tensor
 from cosmeans import lloyd, seeding
 from cosmeans._estimator.inputs import read_centroids
 from cosmeans._estimator.unread import UnreadRows
+from cosmeans.checkpoint import BestRun, Checkpoint
 from cosmeans.console import warn
 from cosmeans.contracts import Backend, RowSource, Session
 from cosmeans.distinct import fingerprints
@@ -22,7 +23,7 @@ from cosmeans.memory_rows import MemoryRows
 from cosmeans.observer import Observer
 from cosmeans.options import FitOptions, check_start, plain_seed
 from cosmeans.progress import Silent
-from cosmeans.result import FitResult, StopReason
+from cosmeans.result import FitResult, Progress, StopReason
 
 _NESTED_FIRST = 8  # rows a cluster in the first sample of "nested"; each next one is twice as large
 _NESTED_PART = 4  # and none is larger than this part of all rows
@@ -86,11 +87,16 @@ class FirstCentroids:
     def n_runs(self) -> int:
         return self.options.n_init if self.given is None else 1
 
-    def before_reading(self, source: RowSource, backend: Backend, weights: Tensor | None) -> Tensor | None:
-        """Those of the first run, if they can be known before all rows are read; else None.
+    def before_reading(
+        self, source: RowSource, backend: Backend, weights: Tensor | None, checkpoint: Checkpoint | None = None
+    ) -> Tensor | None:
+        """Those of the first epoch, if they can be known before all rows are read; else None.
 
         weights: masses of rows are summed on the host for it, which only pays where rows are far.
         """
+        if checkpoint is not None and checkpoint.phase is not None:
+            there = checkpoint.phase.progress
+            return None if there.stop is not None else there.on(backend.device).centroids
         cheap = source.n_direct == source.n_rows and (weights is None or not isinstance(source, MemoryRows))
         if self.given is None and cheap and isinstance(self.init, str) and self.init == "random":
             unread = UnreadRows(source, backend, weights)
@@ -149,27 +155,48 @@ def _nested_sizes(n_clusters: int, n_rows: int) -> list[int]:
     return sizes
 
 
-def best_run(first: FirstCentroids, session: Session, observer: Observer) -> FitResult:
+def best_run(
+    first: FirstCentroids, session: Session, observer: Observer, checkpoint: Checkpoint | None = None
+) -> FitResult:
     """The run of highest similarity, the first at a tie. An interrupted run is the last, and the result says so.
 
-    Raises KeyboardInterrupt if a stop was requested before the first run had centroids.
+    checkpoint: where it goes on and is kept. Raises KeyboardInterrupt if a stop was requested before the first run had
+    centroids.
     """
+    phase = None if checkpoint is None else checkpoint.phase
     best: FitResult | None = None
-    for run in range(first.n_runs):
+    if phase is not None and phase.best is not None:
+        best = lloyd.labelled(session, phase.best.progress.on(session.device))
+    for run in range(0 if phase is None else phase.run, first.n_runs):
         observer.run(run + 1, first.n_runs)
         try:
-            centroids = first.of_run(run, session, observer)
+            if phase is not None and run == phase.run:
+                start = phase.progress.on(session.device)
+            else:
+                start = Progress(first.of_run(run, session, observer))
         except KeyboardInterrupt:
             if best is None or not observer.stop_requested:
                 raise
             return replace(best, stop_reason=StopReason.INTERRUPTED)
-        result = lloyd.fit(session, centroids, first.options, observer)
+        if start.stop is not None:
+            result = lloyd.labelled(session, start)
+        else:
+            keep = () if checkpoint is None else (checkpoint.keep(run, _kept(best)),)
+            result = lloyd.fit(session, start.centroids, first.options, observer, start.iterations, *keep)
         if best is None or result.similarity > best.similarity:
             best = result
         if result.stop_reason is StopReason.INTERRUPTED:
             return replace(best, stop_reason=StopReason.INTERRUPTED)
     assert best is not None  # n_init >= 1
     return best
+
+
+def _kept(best: FitResult | None) -> BestRun | None:
+    """What a checkpoint holds of the best run."""
+    if best is None:
+        return None
+    ended = Progress(best.centroids.cpu().clone(), tuple(best.history), best.stop_reason)
+    return BestRun(ended, best.similarity)
 
 
 def start_key(n_clusters: int, n_features: int, init: Any, given: Tensor | None, random_state: Any) -> tuple[Any, ...]:

@@ -62,6 +62,8 @@ def fit(
         typer.Option("--out", help="folder of the results; default: cosmeans-NAME for NAME.npy", metavar="DIR"),
     ] = None,
     keep_cache: flags.KeepCache = False,
+    beside: flags.Checkpoint = False,
+    go_on: flags.Resume = None,
     force: flags.Force = False,
     rates: flags.Verbose = False,
     quiet: flags.Quiet = False,
@@ -73,6 +75,10 @@ def fit(
         without_effect(context, ("device_memory_limit",), "on a CPU")
     if options["backend"] in ("gpu", "reference"):
         without_effect(context, ("strategy",), f"with --backend {options['backend']}: it says how a CPU finds labels")
+    if beside:
+        without_effect(context, ("checkpoint",), "with --checkpoint, which names the folder")
+    elif options["checkpoint"] is None:
+        without_effect(context, ("checkpoint_seconds", "go_on"), "without --checkpoint or --checkpoint-dir")
     if options["cache"] == "off":
         without_effect(context, ("keep_cache",), "with --cache off: there is no copy to keep")
     if go_on_from is None:
@@ -85,7 +91,8 @@ def fit(
     kmeans = KMeans(**options) if go_on_from is None else fitting.old_model(go_on_from, given)
     asked = fitting.Asked(
         weights=weights, texts=texts, column=column, order=order, report=report, labels=labels, partition=partition,
-        out=out, keep_cache=keep_cache, force=force, quiet=quiet,
+        out=out, keep_cache=keep_cache, beside=beside, resume="auto" if go_on is None else go_on,
+        force=force, quiet=quiet,
         rates=rates, as_json=as_json,
     )  # fmt: skip
     fitting.fit(kmeans, embeddings, asked)

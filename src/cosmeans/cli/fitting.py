@@ -47,6 +47,8 @@ class Asked:
     partition: bool
     out: Path | None
     keep_cache: bool
+    beside: bool  # keep a checkpoint beside the output
+    resume: bool | str
     force: bool
     quiet: bool
     rates: bool
@@ -69,6 +71,9 @@ def fit(kmeans: KMeans, embeddings: RowFiles, asked: Asked) -> None:
     if not extras.missing("pyarrow") or wanted != TableOptions():  # a table that nobody asked for may be left out
         wanted.check()
     folder = asked.out or Path(f"cosmeans-{embeddings.name}")
+    if asked.beside:
+        kmeans.set_params(checkpoint=f"{folder}.checkpoint")
+    kmeans.set_params(resume=asked.resume)
     with output_folder(folder, asked.force) as new:
         rows = embeddings.open()
         if asked.weights is not None and rows.weight_column is not None:

@@ -29,7 +29,7 @@ class _Flag:
     default: Any = ...
 
 
-_NOT_FLAGS = ("max_iter", "verbose", "warm_start")  # --epochs, --quiet and --from say these
+_NOT_FLAGS = ("max_iter", "verbose", "warm_start", "resume")  # --epochs, --quiet, --from and --no-resume say these
 _FLAGS = {
     "n_clusters": _Flag(("--clusters", "--n-clusters", "-k"), "K", None),  # --from has one
     "batch_size": _Flag(metavar="ROWS"),
@@ -39,6 +39,8 @@ _FLAGS = {
     "memory_limit": _Flag(metavar="SIZE"),
     "device_memory_limit": _Flag(metavar="SIZE"),
     "cache": _Flag(metavar="DIR|off"),
+    "checkpoint": _Flag(("--checkpoint-dir",), "DIR"),
+    "checkpoint_seconds": _Flag(metavar="SECONDS"),
 }
 FIT_FLAGS = tuple(name for name in OPTIONS if name not in _NOT_FLAGS)
 
@@ -95,7 +97,11 @@ def choice(flag: str, choices: tuple[str, ...], help: str) -> Any:
 def _type(name: str) -> Any:
     """What typer makes of the flag's value."""
     option = OPTIONS[name]
-    kind: Any = str if option.size else {"random_state": int, "init": str, "cache": str}.get(name, option.kind)
+    kind: Any = (
+        str
+        if option.size
+        else {"random_state": int, "init": str, "cache": str, "checkpoint": str}.get(name, option.kind)
+    )
     return kind | None if _default(name) is None else kind
 
 
@@ -239,6 +245,14 @@ Partition = Annotated[
     bool, typer.Option("--partition-by-cluster", help="one folder for each cluster, so that one can be read alone")
 ]
 MemoryLimit = Annotated[str | None, _flag("memory_limit")]
+Checkpoint = Annotated[bool, typer.Option("--checkpoint", help="keep a checkpoint in the folder OUT.checkpoint")]
+Resume = Annotated[
+    bool | None,
+    typer.Option(
+        "--resume/--no-resume",
+        help="demand a checkpoint, or begin again; default: go on where there is one",
+    ),
+]
 KeepCache = Annotated[
     bool, typer.Option("--keep-cache", help="keep the copy of the rows that --cache, or OUT.cache, holds")
 ]

@@ -37,7 +37,7 @@ SECTIONS = {  # names of parameters, what is needed first before the others; a p
     ),
     "Output": (
         "out", "parquet", "report", "removed", "plot", "title", "labels", "partition", "arrow", "force", "quiet",
-        "rates", "as_json",
+        "rates", "as_json", "beside", "checkpoint", "checkpoint_seconds", "go_on",
     ),
     "Speed": (
         "device", "batch_size", "memory_limit", "device_memory_limit", "cache", "keep_cache", "backend", "strategy",

@@ -42,7 +42,8 @@ class Chart:
 def convergence(history: History, n_rows: int) -> list[Chart]:
     """Similarity and rows that changed, over the epochs."""
     similarity = history.similarities
-    changed = [100.0 * iteration.changed / max(1, n_rows) for iteration in history]
+    changed = [100.0 * (iteration.changed or 0) / max(1, n_rows) for iteration in history]  # a gap where none is known
+    known = history[-1].changed is not None
     return [
         _epochs(
             "similarity",
@@ -54,7 +55,7 @@ def convergence(history: History, n_rows: int) -> list[Chart]:
         _epochs(
             "changed",
             "Rows that changed cluster",
-            f"{percent(changed[-1])} in the last epoch",
+            f"{percent(changed[-1])} in the last epoch" if known else "not known of the last epoch",
             changed,
             percent,
             log=True,

@@ -133,7 +133,8 @@ def _other_rows(clusters: Clusters, fitted: np.ndarray) -> Finding | None:
 def _unfinished(history: History, stop: StopReason, n_rows: int) -> Finding | None:
     if stop not in (StopReason.EPOCHS, StopReason.INTERRUPTED) or not len(history) or not n_rows:
         return None
-    share = history.iterations[-1].changed / n_rows
+    changed = history.iterations[-1].changed
+    share = 0.0 if changed is None else changed / n_rows
     if share < STILL_MOVING:
         return None
     return Finding(

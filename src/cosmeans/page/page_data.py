@@ -124,7 +124,7 @@ def epoch_table(history: History) -> list[tuple[str, ...]]:
         (
             f"{number:,}",
             f"{epoch.similarity:.6f}",
-            f"{epoch.changed:,}",
+            "" if epoch.changed is None else f"{epoch.changed:,}",
             f"{epoch.shift:.4f}",
             f"{epoch.imbalance:.2f}",
             f"{epoch.largest:,}",

@@ -58,7 +58,7 @@ def _line(axes: Axes, values: Sequence[float], color: str) -> None:
 
 def _changed(axes: Axes, history: History, counts: Any) -> None:
     changed = [iteration.changed for iteration in history]
-    n_rows = int(np.sum(np.asarray(counts))) if counts is not None else max(changed, default=0)
+    n_rows = int(np.sum(np.asarray(counts))) if counts is not None else max(filter(None, changed), default=0)
     shares = [100.0 * count / n_rows if count and n_rows else float("nan") for count in changed]
     _line(axes, shares, VERMILION)
     if np.isfinite(shares).any():
