@@ -19,6 +19,8 @@ from cosmeans.cli import run
 from cosmeans.errors import FileError, InputError, OptionError, WriteError
 from cosmeans.progress import Silent, set_observer
 
+pytestmark = pytest.mark.linux  # children that are killed
+
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((3000, 6)).astype(np.float32)
 OPTIONS = {"random_state": 3, "verbose": 0}
@@ -252,7 +254,7 @@ def killed(folder, seconds):
 
 
 @pytest.mark.linux
-@pytest.mark.parametrize("kills", [5, pytest.param(50, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("kills", [2, pytest.param(50, marks=pytest.mark.soak)])
 def test_a_fit_that_is_killed_again_and_again_ends_in_one_answer(kills, tmp_path):
     expected = killed(tmp_path / "whole", 300)
     times, done, number, kept = random.Random(0), 0, 0, 0

@@ -1,12 +1,14 @@
 """What a page holds: its size has a bound, whatever the texts and however many clusters."""
 
 import numpy as np
+import pytest
 
 from clusters_page import data_of
 from cosmeans import KMeans
 from cosmeans.report import write_report
 
 
+@pytest.mark.soak
 def test_ten_thousand_clusters_with_columns_stay_below_ten_megabytes(tmp_path):
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((60_000, 4), np.float32)

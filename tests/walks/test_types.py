@@ -53,6 +53,7 @@ def test_basedpyright_finds_what_is_wrong(tmp_path):
     assert sorted(set(lines)) == [1, 2, 3]
 
 
+@pytest.mark.soak
 def test_the_program_runs(tmp_path):
     subprocess.run([sys.executable, str(PROGRAM)], cwd=tmp_path, check=True)
 
