@@ -5,7 +5,7 @@ import pytest
 from pyarrow import parquet as pq
 
 from cosmeans import KMeans
-from cosmeans.errors import InputError, OptionError, OutputExistsError
+from cosmeans.errors import InputError, InputTypeError, OptionError, OutputExistsError
 from cosmeans.export import write_parquet
 
 
@@ -70,6 +70,8 @@ def test_mistakes_are_told_before_any_work(fitted, tmp_path):
         write_parquet(kmeans, rows, path, texts=texts[:3])
     with pytest.raises(InputError, match=r"columns\['a'\] has 3 values, the rows are 300"):
         write_parquet(kmeans, rows, path, columns={"a": [1, 2, 3]})
+    with pytest.raises(InputTypeError, match=r"columns\['a'\] must be a list with one value per row"):
+        write_parquet(kmeans, rows, path, columns={"a": 3})
     with pytest.raises(InputError, match=r"columns\['a'\] can't be a column of a table"):
         write_parquet(kmeans, rows, path, columns={"a": [1, "b", *range(298)]})
     with pytest.raises(OptionError, match="The column 'name' can't be carried"):

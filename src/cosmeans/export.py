@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from cosmeans._estimator.opening import log_of, open_fitted
-from cosmeans.analysis.assignments import checked_copy
+from cosmeans.analysis.assignments import checked_copy, loaded
 from cosmeans.atomic import new_file, refuse_existing
 from cosmeans.calls import public
 from cosmeans.choices import ProjectionName
@@ -23,6 +23,7 @@ from cosmeans.label_files.columns import CLUSTER, ROW, SIMILARITY, as_similarity
 from cosmeans.label_files.writers import CHUNK_ROWS, require_tables
 from cosmeans.options import check_switch
 from cosmeans.page.analysis import rows_of
+from cosmeans.page.columns import check_column
 from cosmeans.page.examples import check_texts
 from cosmeans.page.keywords import distinctive_words, name_of
 from cosmeans.page.names import read_names
@@ -78,18 +79,14 @@ def write_parquet(
     refuse_clash((*OWN, "text"), columns or ())
     if id_column is not None and id_column not in (columns or ()):
         raise OptionError(f"id_column is {id_column!r}, which is none of the columns. Add it to columns.")
-    loaded = KMeans.load(model) if isinstance(model, str | os.PathLike) else model
-    kmeans = checked_copy(loaded, attribute="counts_")
+    kmeans = checked_copy(loaded(model), attribute="counts_")
     named = read_names(names, len(on_host(kmeans.counts_)))
     seen: dict[str, list[str] | None] = {}
 
     def check(n_rows: int) -> None:
         seen["texts"] = check_texts(texts, n_rows, "texts")
         for name, values in (columns or {}).items():
-            if len(values) != n_rows:
-                raise InputError(
-                    f"columns[{name!r}] has {len(values):,} values, the rows are {n_rows:,}; pass one per row."
-                )
+            check_column(name, values, n_rows)
 
     with open_fitted(kmeans, X, check=check) as (session, _, centroids):
         placed = place(session, centroids)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cosmeans._estimator.opening import open_fitted
-from cosmeans.analysis.assignments import checked_copy, labels_and_scores
+from cosmeans.analysis.assignments import checked_copy, labels_and_scores, loaded
 from cosmeans.analysis.matching import match
 from cosmeans.calls import public
 from cosmeans.choices import ProjectionName
@@ -78,7 +78,7 @@ def write_report(
     """
     check_target(path, force=force)
     check_options(n_examples, sample, projection, title)
-    kmeans = checked_copy(_loaded(model), attribute="counts_")
+    kmeans = checked_copy(loaded(model), attribute="counts_")
     other = None if compare is None else _compared(kmeans, compare, X)
     return write_page(
         kmeans, partial(open_fitted, kmeans, X), path, texts=texts, images=images, ids=ids, links=links,
@@ -87,13 +87,9 @@ def write_report(
     )  # fmt: skip
 
 
-def _loaded(model: Model) -> KMeans[Any]:
-    return KMeans.load(model) if isinstance(model, str | os.PathLike) else model
-
-
 def _compared(kmeans: KMeans[Any], compare: Model, X: Any) -> Comparison:
     """Where another model puts the same rows, and which of its clusters continues as which."""
-    other = checked_copy(_loaded(compare), "compare")
+    other = checked_copy(loaded(compare), "compare")
     matched = match(other, kmeans)
     labels, _ = labels_and_scores(other, X)
     title = Path(compare).name if isinstance(compare, str | os.PathLike) else "the other model"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,6 +45,11 @@ class Assigned:
         """Rows of each cluster, (K,) int64."""
         labels = self.host()[0]
         return np.bincount(labels[labels >= 0], minlength=len(self.centroids))
+
+
+def loaded(model: KMeans[Any] | str | os.PathLike[str]) -> KMeans[Any]:
+    """The model, read if it is the folder of a saved one."""
+    return KMeans.load(model) if isinstance(model, str | os.PathLike) else model
 
 
 def checked_copy(model: Any, name: str = "model", attribute: str | None = None) -> KMeans[Any]:

@@ -47,11 +47,16 @@ def read_columns(given: Mapping[str, Sequence[Any]] | None, n_rows: int) -> tupl
     return tuple(_column(str(name), values, n_rows) for name, values in given.items())
 
 
-def _column(name: str, given: Any, n_rows: int) -> Column:
+def check_column(name: str, given: Any, n_rows: int) -> None:
+    """Raise InputTypeError or InputError for a column that is not one value per row."""
     if isinstance(given, str | bytes) or not hasattr(given, "__len__"):
         raise InputTypeError(f"columns[{name!r}] must be a list with one value per row; got {brief(given)}.")
     if len(given) != n_rows:
         raise InputError(f"columns[{name!r}] has {len(given):,} values, the rows are {n_rows:,}; pass one per row.")
+
+
+def _column(name: str, given: Any, n_rows: int) -> Column:
+    check_column(name, given, n_rows)
     numbers = _numbers(given)
     if numbers is not None and len(np.unique(numbers[np.isfinite(numbers)])) > MAX_VALUES:
         return _ranges(clean(name, 40), numbers)

@@ -17,19 +17,6 @@ if TYPE_CHECKING:
 _HEADROOM = 1.08  # of the highest value, above an axis that starts at 0
 
 
-class PointOfK(Protocol):
-    """What is drawn of `choose_k.Point`."""
-
-    @property
-    def n_clusters(self) -> int: ...
-    @property
-    def silhouette(self) -> float: ...
-    @property
-    def similarity(self) -> float: ...
-    @property
-    def stability(self) -> float | None: ...
-
-
 class RunOfK(Protocol):
     """What is drawn of `runs.Run`."""
 
@@ -39,6 +26,13 @@ class RunOfK(Protocol):
     def silhouette(self) -> float: ...
     @property
     def similarity(self) -> float: ...
+
+
+class PointOfK(RunOfK, Protocol):
+    """What is drawn of `choose_k.Point`."""
+
+    @property
+    def stability(self) -> float | None: ...
 
 
 def plot_choice(

@@ -110,7 +110,7 @@ class HeldRows:
             self._fill(slice(0, first))
         return max(self._done, self._source.n_direct)
 
-    def require_room(self) -> None:
+    def _require_room(self) -> None:
         """Raise FileError if `view` would find no room."""
         free = free_memory()
         if self._source.one_view or len(self._rows) == self.n_rows or self.n_bytes <= free:
@@ -123,7 +123,7 @@ class HeldRows:
 
     def view(self) -> Tensor:
         """All rows as one tensor, which stays, whatever the limit. Raises FileError if there is no room."""
-        self.require_room()
+        self._require_room()
         if self._source.one_view:
             self.hold_none()
             return self._source.view()
